@@ -1,0 +1,1 @@
+"""octo-pipeline: cloud cost allocation whose every amount is conserved."""

@@ -1,0 +1,111 @@
+"""The columns of the normalised tables: the one place that lists them (allocation.md §3 and §4).
+
+The dbt contract of ``cost_line_items`` and the SQL of the core are both held against these lists by tests.
+"""
+
+MONEY = "DECIMAL(38,10)"
+TAGS = "MAP(VARCHAR, VARCHAR)"
+
+# Grain of cost_line_items, in the table's column order.
+LINE_ITEM_GRAIN: dict[str, str] = {
+    "billing_month": "VARCHAR",
+    "vendor": "VARCHAR",
+    "billing_account_id": "VARCHAR",
+    "sub_account_id": "VARCHAR",
+    "usage_date": "DATE",
+    "line_type": "VARCHAR",
+    "charge_category": "VARCHAR",
+    "service_code": "VARCHAR",
+    "charge_description": "VARCHAR",
+    "operation": "VARCHAR",
+    "usage_type": "VARCHAR",
+    "region_id": "VARCHAR",
+    "billing_currency": "VARCHAR",
+    "commitment_discount_type": "VARCHAR",
+    "commitment_discount_id": "VARCHAR",
+    "offer_class": "VARCHAR",
+    "savings_kind": "VARCHAR",
+    "tags": TAGS,
+    "project_labels": TAGS,
+}
+LINE_ITEM_ATTRIBUTES: dict[str, str] = {"sub_account_name": "VARCHAR", "service_name": "VARCHAR"}
+LINE_ITEM_MEASURES: dict[str, str] = {
+    "consumed_quantity": MONEY,
+    "billed_cost": MONEY,
+    "effective_cost": MONEY,
+    "list_cost": MONEY,
+    "line_count": "BIGINT",
+}
+LINE_ITEM_COLUMNS: dict[str, str] = LINE_ITEM_GRAIN | LINE_ITEM_ATTRIBUTES | LINE_ITEM_MEASURES
+
+# Grain of an item per category. billing_month is the item's origin month.
+FEE_GRAIN = (
+    "billing_month",
+    "vendor",
+    "billing_account_id",
+    "sub_account_id",
+    "line_type",
+    "service_code",
+    "charge_description",
+    "billing_currency",
+)
+ACCOUNT_GRAIN = tuple(LINE_ITEM_GRAIN)
+SAVINGS_GRAIN = (
+    "billing_month",
+    "vendor",
+    "commitment_discount_type",
+    "billing_account_id",
+    "sub_account_id",
+    "commitment_discount_id",
+    "service_code",
+    "offer_class",
+    "billing_currency",
+    "savings_kind",
+)
+ITEM_GRAINS: dict[str, tuple[str, ...]] = {
+    "fee": FEE_GRAIN,
+    "account": ACCOUNT_GRAIN,
+    "savings": SAVINGS_GRAIN,
+}
+
+# Criteria keys of the allocator document and the item columns they look at (allocation.md §5).
+CRITERIA_COLUMNS: dict[str, dict[str, str]] = {
+    "fee": {
+        "account": "sub_account_id",
+        "lineType": "line_type",
+        "productCode": "service_code",
+        "description": "charge_description",
+        "productName": "service_name",
+        "currency": "billing_currency",
+    },
+    "account": {
+        "account": "sub_account_id",
+        "operation": "operation",
+        "description": "charge_description",
+        "productCode": "service_code",
+        "usageType": "usage_type",
+        "region": "region_id",
+    },
+    "savings": {
+        "type": "commitment_discount_type",
+        "payer": "billing_account_id",
+        "account": "sub_account_id",
+        "arn": "commitment_discount_id",
+        "productCode": "service_code",
+        "offerClass": "offer_class",
+    },
+}
+
+# Filter keys of a cost group (allocation.md §11).
+COST_GROUP_COLUMNS: dict[str, str] = {
+    "account": "sub_account_id",
+    "payer": "billing_account_id",
+    "productCode": "service_code",
+    "productName": "service_name",
+    "region": "region_id",
+    "usageType": "usage_type",
+    "operation": "operation",
+    "description": "charge_description",
+    "lineType": "line_type",
+    "currency": "billing_currency",
+}

@@ -1,0 +1,71 @@
+"""Where half-made files live: ``<root>/.staging/<uuid>/``, never where a reader looks.
+
+A staging folder belongs to the process that holds the lock on its ``.lock`` file. The kernel drops that lock
+with the process, however it ends, so a folder whose lock can be taken has no owner and is swept.
+"""
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def staging_folder(root: Path) -> Iterator[Path]:
+    """A fresh folder on the lake's file system, removed at the end whatever happened.
+
+    Args:
+        root: the lake's root.
+
+    Yields:
+        The folder; what is to stay must have been moved out of it by ``os.replace``.
+    """
+    staging = root / ".staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    sweep(root)
+    folder = staging / uuid.uuid4().hex
+    folder.mkdir()
+    lock = (folder / ".lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def sweep(root: Path) -> int:
+    """Remove the staging folders whose process has ended; returns how many."""
+    swept = 0
+    for folder in (root / ".staging").glob("*/"):
+        # A folder without its lock file is being made or being removed by its owner right now.
+        with suppress(FileNotFoundError), (folder / ".lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            swept += 1
+    return swept
+
+
+@contextmanager
+def exclusive(root: Path, name: str) -> Iterator[None]:
+    """Hold the lock called `name` among all processes that use this root."""
+    locks = root / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sync(path: Path) -> None:
+    """Make a file or folder durable before a name points to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
