@@ -1,0 +1,249 @@
+"""How the registry's database is opened, locked, migrated and refused; what its tables mean is elsewhere.
+
+A connection lives for one operation, so a forked process inherits none and none is held while idle. SQLite
+keeps its rollback journal rather than a write-ahead log: the registry stays one file, which can be copied
+while nobody writes and works on a network file system; the price is that readers wait for a bulk write.
+
+Importing this module imports SQLAlchemy; Alembic is imported only to migrate or to name a version.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    column,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.registry.schema import HEAD, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# A million decisions take some 20 s to write; whoever waits longer than this waits for a writer that hangs.
+BUSY_SECONDS = 120
+CONNECT_SECONDS = 10
+SCRIPTS = "octo_pipeline.registry:migrations"
+
+# The registry has a database of its own, so any number will do as its writers' advisory lock.
+_POSTGRESQL_LOCK = 0x6F63746F
+_IS_WRITER = "octo_registry_writer"
+
+
+def open_engine(url: str, path: Path | None) -> Engine:
+    """An engine for the database; nothing is connected yet.
+
+    Args:
+        url: the registry's URL.
+        path: its file if it is SQLite, else None.
+
+    Raises:
+        OctoError: the URL cannot be read, or PostgreSQL's driver is not installed.
+    """
+    return _postgresql_engine(url) if path is None else _sqlite_engine(path)
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    # mode=rw: SQLite must not make the file; `_make_file` does, with the right permissions.
+    uri = f"file:{quote(str(path))}?mode=rw"
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads and then writes cannot wait for its turn: SQLite fails it at once.
+        is_writer = connection.get_execution_options().get(_IS_WRITER, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: str) -> Engine:
+    try:
+        parsed = make_url(f"postgresql+psycopg://{url.partition('://')[2]}")
+        if "connect_timeout" not in parsed.query:
+            parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
+        # A writer must see what was committed while it waited for the lock, whatever the server's default is.
+        return create_engine(
+            parsed, poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED"
+        )
+    except ImportError as error:
+        raise OctoError(
+            "The registry's URL (OCTO_DATABASE_URL) names PostgreSQL, and its driver is not installed; "
+            'install it with pip install "psycopg[binary]".'
+        ) from error
+    except (ArgumentError, ValueError):
+        # The cause repeats parts of the URL, which may be the password.
+        raise OctoError(
+            "The registry's URL (OCTO_DATABASE_URL) cannot be read; write it as "
+            "postgresql://user:password@host:port/database, with special characters of the password as %XX."
+        ) from None
+
+
+@contextmanager
+def reading(engine: Engine, path: Path | None) -> Iterator[Connection | None]:
+    """A connection that sees one state of the registry, or None if the database is still empty.
+
+    Raises:
+        OctoError: the database cannot be reached, is not a registry, or is of another version than the code.
+    """
+    where = _place(engine, path)
+    with _in_sentences(where), engine.connect() as connection, connection.begin():
+        yield connection if _is_current(connection, where) else None
+
+
+@contextmanager
+def writing(engine: Engine, path: Path | None) -> Iterator[Connection]:
+    """A connection in a transaction that is the only writing one; an empty database is migrated in it first.
+
+    Raises:
+        OctoError: as in `reading`, or the SQLite file cannot be made.
+    """
+    with _write_transaction(engine, path) as connection:
+        if not _is_current(connection, _place(engine, path)):
+            _migrate(connection)
+        yield connection
+
+
+def upgrade(engine: Engine, path: Path | None) -> bool:
+    """Bring the database to the code's version, from nothing if need be; tells whether it was not there yet.
+
+    Raises:
+        OctoError: as in `writing`, but for a database that is behind.
+    """
+    where = _place(engine, path)
+    with _write_transaction(engine, path) as connection:
+        version = _version(connection, where)
+        if version == HEAD:
+            return False
+        if version is not None and not _is_behind(version):
+            raise _unknown_version(where, version)
+        _migrate(connection)
+        return True
+
+
+@contextmanager
+def _write_transaction(engine: Engine, path: Path | None) -> Iterator[Connection]:
+    if path is not None:
+        _make_file(path)
+    with (
+        _in_sentences(_place(engine, path)),
+        engine.connect().execution_options(**{_IS_WRITER: True}) as connection,
+        connection.begin(),
+    ):
+        if path is None:
+            _lock_postgresql(connection)
+        yield connection
+
+
+def _lock_postgresql(connection: Connection) -> None:
+    # One writer at a time, as in SQLite: so the order of ids is the order in which writes come to be seen.
+    connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})"))
+
+
+def _place(engine: Engine, path: Path | None) -> str:
+    """The database as a sentence names it: without user, password and options."""
+    if path is not None:
+        return str(path)
+    port = "" if engine.url.port is None else f":{engine.url.port}"
+    return f"postgresql://{engine.url.host or ''}{port}/{engine.url.database or ''}"
+
+
+@contextmanager
+def _in_sentences(where: str) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        cause = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+        raise OctoError(
+            f"The registry {where} cannot be used: {cause[0].rstrip('.')}. "
+            "See that its server or disk is there and that OCTO_DATABASE_URL is right, then try again."
+        ) from error
+
+
+def _make_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise OctoError(
+            f"The registry {path} cannot be written: {error.strerror}. "
+            "Give this user the right to write there, or set OCTO_DATABASE_URL to another place."
+        ) from error
+
+
+def _is_current(connection: Connection, where: str) -> bool:
+    """True at the code's version, False for an empty database."""
+    version = _version(connection, where)
+    if version is None or version == HEAD:
+        return version == HEAD
+    if _is_behind(version):
+        raise OctoError(
+            f"The registry {where} is at version {version} and this octo-pipeline needs {HEAD}: "
+            "back it up, then run `octo registry upgrade`."
+        )
+    raise _unknown_version(where, version)
+
+
+def _version(connection: Connection, where: str) -> str | None:
+    """The migration the database is at, or None for an empty database."""
+    tables = inspect(connection).get_table_names()
+    if VERSION_TABLE in tables:
+        return connection.execute(select(table(VERSION_TABLE, column("version_num")))).scalar_one_or_none()
+    if tables:
+        raise OctoError(
+            f"The database {where} is not a registry of octo-pipeline: it holds other tables. "
+            "Set OCTO_DATABASE_URL to a database that is empty or not there yet."
+        )
+    return None
+
+
+def _unknown_version(where: str, version: str) -> OctoError:
+    return OctoError(
+        f"The registry {where} is at version {version}, and this octo-pipeline knows versions up to {HEAD}: "
+        "a newer one wrote it. Install that one or a newer one."
+    )
+
+
+def _is_behind(version: str) -> bool:
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic_config())
+    return version in {script.revision for script in scripts.walk_revisions()}
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+
+    config = _alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _alembic_config() -> "Config":
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", SCRIPTS)
+    return config

@@ -1,0 +1,13 @@
+"""Runs the migrations on the connection it is given; the caller owns the transaction."""
+
+from alembic import context
+
+from octo_pipeline.registry.schema import METADATA, VERSION_TABLE
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    version_table=VERSION_TABLE,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,91 @@
+"""The registry's tables as the code reads and writes them; migrations make them, and a test compares both.
+
+A change here needs a new file in ``migrations/versions`` and its revision in `HEAD`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+# The migration this code works with. Reading it from the migrations would import Alembic for every read.
+HEAD = "0001"
+# Not Alembic's usual name: a database that another Alembic user owns must be told from one of ours.
+VERSION_TABLE = "octo_registry_version"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, at rest in UTC; SQLite stores no time zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """To UTC."""
+        return value if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """With its time zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite has an automatic row id only for the type INTEGER.
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+METADATA = MetaData()
+
+# The writer, which holds the write lock, gives the ids of these two: they are the order of writing.
+DECISIONS = Table(
+    "decisions",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=False),
+    Column("action", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("origin_month", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+    CheckConstraint("action IN ('restore', 'reapply')", name="ck_decisions_action"),
+    # It holds all that `restored_items` needs: a million items in 3 s, where the table's rows took 9 s.
+    Index("ix_decisions_item_id", "item_id", "id", "action", "origin_month"),
+)
+
+AUDIT_EVENTS = Table(
+    "audit_events",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+)
+
+REGISTERED_ACCOUNTS = Table(
+    "registered_accounts",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("vendor", Text, nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("payer_id", Text),
+    Column("name", Text),
+    Column("registered_at", UtcDateTime, nullable=False),
+    UniqueConstraint("vendor", "account_id", name="uq_registered_accounts_account"),
+    Index("ix_registered_accounts_payer_id", "payer_id"),
+)

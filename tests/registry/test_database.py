@@ -1,0 +1,335 @@
+"""Opening, making, migrating and refusing the database."""
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.registry import database, migrations
+from octo_pipeline.registry.records import Decision
+from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.schema import HEAD, METADATA, VERSION_TABLE
+
+Decide = Callable[..., Decision]
+Sql = Callable[[str], Sequence[Any]]
+
+_SECOND_MIGRATION = """
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    op.execute("CREATE TABLE second (id INTEGER)")
+"""
+
+
+def everything_read(registry: Registry) -> list[Any]:
+    return [
+        registry.restored_items(),
+        registry.restored_items(["2024-01"]),
+        registry.decisions(),
+        registry.audit(),
+        registry.payer_members(["999999999999"]),
+    ]
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, the code is one migration further."""
+
+    def switch() -> None:
+        scripts = tmp_path / "migrations"
+        shutil.copytree(Path(migrations.__file__).parent, scripts)
+        (scripts / "versions" / "v0002_second.py").write_text(_SECOND_MIGRATION)
+        monkeypatch.setattr(database, "SCRIPTS", str(scripts))
+        monkeypatch.setattr(database, "HEAD", "0002")
+
+    return switch
+
+
+def test_reading_what_is_not_there_costs_and_makes_nothing(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from octo_pipeline.registry.registry import Registry\n"
+        "r = Registry('sqlite:///' + sys.argv[1] + '/lake/registry.sqlite')\n"
+        "print(r.exists(), r.restored_items(), r.restored_items(['2024-01']), r.decisions(), r.audit(),\n"
+        "      r.payer_members(['1']), r.record_decisions([]))\n"
+        "print([name for name in ('sqlalchemy', 'alembic', 'dagster', 'duckdb') if name in sys.modules])\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "False () () [] [] () 0\n[]\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_write_makes_the_registry(registry: Registry, decide: Decide) -> None:
+    assert not registry.exists()
+    assert everything_read(registry) == [(), (), [], [], ()]
+
+    registry.record_decisions([decide()])
+
+    assert registry.exists()
+    assert registry.restored_items() == (("a" * 32, "2024-01"),)
+
+
+def test_a_refused_first_write_leaves_nothing_to_read(registry: Registry, decide: Decide) -> None:
+    with pytest.raises(OctoError, match="it is not restored"):
+        registry.record_decisions([decide(action="reapply")])
+
+    assert not registry.exists()
+    assert everything_read(registry) == [(), (), [], [], ()]
+    assert registry.record_decisions([decide()]) == 1
+
+
+def test_the_sqlite_file_is_for_its_owner_only(sqlite_url: str, decide: Decide) -> None:
+    mask = os.umask(0)
+    try:
+        Registry(sqlite_url).record_decisions([decide()])
+    finally:
+        os.umask(mask)
+
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [child.name for child in path.parent.iterdir()] == ["registry.sqlite"]
+
+
+def test_a_path_relative_and_full_of_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decide: Decide
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry("sqlite:///a folder/100% #1 é;x.sqlite")
+    monkeypatch.chdir("/")
+
+    registry.record_decisions([decide()])
+
+    assert (tmp_path / "a folder" / "100% #1 é;x.sqlite").exists()
+    assert len(registry.decisions()) == 1
+
+
+def test_migrations_make_what_the_code_expects(url: str) -> None:
+    Registry(url).upgrade()
+
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, METADATA) == []
+        assert context.get_current_revision() == HEAD
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head() == HEAD
+
+
+def test_upgrade_from_nothing_and_again(registry: Registry) -> None:
+    assert registry.upgrade() is True
+    assert registry.exists()
+    assert registry.upgrade() is False
+    assert everything_read(registry) == [(), (), [], [], ()]
+
+
+def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
+    registry: Registry, decide: Decide, next_version: Callable[[], None]
+) -> None:
+    registry.record_decisions([decide("a" * 32)])
+    next_version()
+
+    for use in (
+        registry.restored_items,
+        registry.exists,
+        lambda: registry.record_decisions([decide("b" * 32)]),
+    ):
+        if use == registry.exists and registry._path is not None:
+            continue
+        with pytest.raises(
+            OctoError, match=r"is at version 0001 and .* needs 0002: back it up, then run `octo"
+        ):
+            use()
+
+    assert registry.upgrade() is True
+    registry.record_decisions([decide("b" * 32)])
+    assert [item.item_id for item in registry.restored_items()] == ["a" * 32, "b" * 32]
+
+
+def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(
+    registry: Registry, decide: Decide, sql: Sql
+) -> None:
+    registry.record_decisions([decide()])
+    sql(f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
+
+    for use in (registry.decisions, registry.upgrade, lambda: registry.record_decisions([decide()])):
+        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0001: a newer one wrote it"):
+            use()
+
+    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0999",)]
+
+
+def test_a_failed_migration_changes_nothing(
+    registry: Registry, decide: Decide, sql: Sql, next_version: Callable[[], None]
+) -> None:
+    registry.record_decisions([decide()])
+    next_version()
+    sql("CREATE TABLE second (id INTEGER)")
+
+    with pytest.raises(OctoError, match=r"cannot be used: .*second.* already exists"):
+        registry.upgrade()
+
+    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0001",)]
+
+
+def test_a_database_of_something_else_is_left_alone(
+    registry: Registry, decide: Decide, sql: Sql, url: str
+) -> None:
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir()
+    sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+
+    for use in (registry.audit, registry.upgrade, lambda: registry.record_decisions([decide()])):
+        with pytest.raises(OctoError, match="is not a registry of octo-pipeline: it holds other tables"):
+            use()
+
+    with pytest.raises(Exception, match="decisions"):
+        sql("SELECT * FROM decisions")
+
+
+def test_a_file_that_is_no_database(sqlite_url: str, decide: Decide) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    path.parent.mkdir()
+    path.write_text("month,cost\n" * 1000)
+    registry = Registry(sqlite_url)
+
+    for use in (registry.restored_items, lambda: registry.record_decisions([decide()])):
+        with pytest.raises(
+            OctoError, match=r"registry\.sqlite cannot be used: file is not a database\. See that"
+        ):
+            use()
+
+    assert path.read_text() == "month,cost\n" * 1000
+
+
+def test_an_empty_file_is_no_registry_yet(sqlite_url: str, decide: Decide) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    path.parent.mkdir()
+    path.touch()
+    registry = Registry(sqlite_url)
+
+    assert not registry.exists()
+    assert registry.decisions() == []
+    assert registry.record_decisions([decide()]) == 1
+
+
+def test_places_where_no_file_can_be(tmp_path: Path, decide: Decide) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+
+    with pytest.raises(OctoError, match="cannot be written: Is a directory"):
+        Registry(f"sqlite:///{tmp_path}").record_decisions([decide()])
+    with pytest.raises(OctoError, match="cannot be used: unable to open database file"):
+        Registry(f"sqlite:///{tmp_path}").decisions()
+    with pytest.raises(OctoError, match=r"cannot be written: (Not a directory|File exists)"):
+        Registry(f"sqlite:///{tmp_path}/file/registry.sqlite").record_decisions([decide()])
+    with pytest.raises(OctoError, match="cannot be read: Too many levels of symbolic links"):
+        Registry(f"sqlite:///{tmp_path}/loop").exists()
+    assert Registry(f"sqlite:///{tmp_path}/file/registry.sqlite").decisions() == []
+
+
+def test_a_writer_that_never_ends_is_waited_for_and_named(
+    registry: Registry, decide: Decide, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.record_decisions([decide()])
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.5)
+    engine = database.open_engine(url, registry._path)
+
+    with (
+        database.writing(engine, registry._path),
+        pytest.raises(OctoError, match=r"cannot be used: .*(database is locked|lock timeout)"),
+    ):
+        Registry(url).record_decisions([decide("b" * 32)])
+
+    assert Registry(url).record_decisions([decide("b" * 32)]) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "registry.sqlite",
+        "mysql://octo:hunter2@host/registry",
+        "postgresql+psycopg2://octo:hunter2@host/registry",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///file:hunter2?mode=memory&uri=true",
+        "sqlite:///registry.sqlite?timeout=5",
+        "sqlite:///a\0b",
+        "sqlite+aiosqlite:///registry.sqlite",
+    ],
+)
+def test_urls_that_are_not_used(url: str) -> None:
+    with pytest.raises(OctoError, match=r"OCTO_DATABASE_URL.*sqlite:////folder/registry\.sqlite") as refused:
+        Registry(url)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["host:hunter2/registry", "a:hunter2@host:port/registry", "[/registry"])
+def test_a_postgresql_url_that_cannot_be_read(host: str) -> None:
+    registry = Registry(f"postgresql://{host}")
+
+    with pytest.raises(OctoError, match=r"cannot be (read; write it|used)|is not installed") as refused:
+        registry.decisions()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_postgresql_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    with pytest.raises(OctoError, match=r'its driver is not installed; install it with pip install "psycopg'):
+        Registry("postgresql://octo:hunter2@127.0.0.1/registry").decisions()
+
+
+def test_a_postgresql_that_is_down(postgresql: Callable[[], str], decide: Decide) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    registry = Registry(f"postgresql://octo:hunter2@127.0.0.1:{port}/registry?application_name=octo")
+
+    for use in (registry.exists, registry.decisions, lambda: registry.record_decisions([decide()])):
+        with pytest.raises(OctoError) as refused:
+            use()
+        assert f"The registry postgresql://127.0.0.1:{port}/registry cannot be used: " in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+
+
+def test_a_postgresql_that_never_answers(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        registry = Registry(f"postgresql://octo@127.0.0.1:{silent.getsockname()[1]}/registry")
+
+        with pytest.raises(OctoError, match=r"cannot be used: .*time"):
+            registry.decisions()
+
+
+def test_a_postgresql_database_that_is_not_there(postgresql: Callable[[], str]) -> None:
+    url = postgresql()
+
+    with pytest.raises(OctoError, match='database "missing" does not exist'):
+        Registry(url.rpartition("/")[0] + "/missing").decisions()
+    assert Registry(url.replace("postgresql://", "postgres://")).decisions() == []
