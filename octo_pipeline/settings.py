@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     memory_limit: str | None = Field(default=None, description="DuckDB memory limit, such as 8GB.")
     temp: Path | None = Field(default=None, description="Folder where DuckDB spills.")
     aws_exports: Path | None = Field(
-        default=None, description="Folder laid out as the S3 bucket of the CUR; raw_cur lands what is new in it."
+        default=None,
+        description="Folder laid out as the S3 bucket of the CUR; raw_cur lands what is new in it.",
     )
 
     @field_validator("start_month")

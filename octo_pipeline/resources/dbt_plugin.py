@@ -1,0 +1,27 @@
+"""What dbt-duckdb calls: gives each cursor the month, the staged file and the landed files as relations.
+
+The session is set by `octo_pipeline.resources.dbt.DbtProject` before it invokes dbt in this process; SQL does
+not know the month otherwise. Only dbt imports this module: it costs a second.
+"""
+
+import duckdb
+from dbt.adapters.duckdb.plugins import BasePlugin
+
+from octo_pipeline.allocation.sql import identifier, literal
+from octo_pipeline.resources.dbt import current_session
+
+
+class Plugin(BasePlugin):
+    """Configures the cursors of dbt-duckdb."""
+
+    def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Set the session's variables and relations on a new cursor."""
+        session = current_session()
+        for name, value in session.settings.items():
+            cursor.execute(f"SET {identifier(name)} = {literal(value)}")
+        for name, value in session.variables.items():
+            cursor.execute(f"SET VARIABLE {identifier(name)} = {literal(value)}")
+        for name, query in session.relations.items():
+            schema, table = name.split(".")
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+            cursor.execute(f"CREATE OR REPLACE VIEW {identifier(schema)}.{identifier(table)} AS {query}")

@@ -1,0 +1,32 @@
+"""What all tests share: a lake of their own, and where cases come from."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from octo_pipeline.settings import Settings
+from octo_pipeline.tables.workspace import Workspace
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cases", action="append", default=[], help="folder of more golden cases (allocation.md §13)")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real billing data, which is never part of the project."""
+    folder = Path(os.environ.get("OCTO_SHARED", ROOT.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real billing data at {folder}")
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty lake with an empty configuration."""
+    for name in ("allocators", "cost_groups"):
+        (tmp_path / "config" / name).mkdir(parents=True)
+    return Workspace(Settings(lake=tmp_path / "lake", config=tmp_path / "config"))
