@@ -1,0 +1,173 @@
+"""AWS Cost and Usage Reports: found, landed and read as one relation.
+
+Here belongs the way of a report from where it lies into the landing and from there into SQL. Its parts have
+modules of their own: which files make a report (`aws_cur_reports`, `aws_cur_manifest`), whether it may be
+landed (`aws_cur_inspection`), whether a file is whole (`aws_cur_files`), where a bad row stands
+(`aws_cur_rows`), what columns are called (`aws_cur_columns`).
+
+A report is read to its end before it becomes a delivery: the newest delivery is what a month is made of, so a
+bad one would shut out the good one before it.
+
+Assumption: a payer's reports are whole. A second report of the same payer and month (another name, or a Data
+Export) replaces the first as the newest delivery, so an export whose query leaves rows out must not be
+landed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.aws_cur_files import data_format, unzip
+from octo_pipeline.sources.aws_cur_inspection import StagedFile, inspect_report
+from octo_pipeline.sources.aws_cur_reports import CurReport, find_reports, search_reports
+from octo_pipeline.sources.aws_cur_rows import check_values, count_rows, open_file, relation
+from octo_pipeline.sources.landing import (
+    DeliveredFile,
+    Delivery,
+    Landed,
+    damage,
+    delivery_path,
+    describe,
+    fetch,
+    file_place,
+    find_delivery,
+    publish,
+    staging,
+    verify,
+)
+
+__all__ = ["CurReport", "explain_failure", "find_reports", "land_cur", "land_report", "relation_sql"]
+
+_VENDOR = "aws"
+
+
+def land_cur(root: Path, path: Path, *, month: str | None = None, fetched_at: datetime) -> list[Landed]:
+    """Land every report at the path.
+
+    Args:
+        root: the lake.
+        path: a folder laid out as in S3, a folder of data files, or one data file.
+        month: only reports of this month; YYYY-MM.
+        fetched_at: when the reports were looked at, with a time zone.
+
+    Returns:
+        A delivery for each report; none if there are reports, but not of the month.
+
+    Raises:
+        OctoError: a report is not whole or not right; the others are landed all the same.
+    """
+    landed = []
+    reports, failures = search_reports(path, month=month)
+    for report in reports:
+        try:
+            landed.append(land_report(root, report, fetched_at=fetched_at))
+        except OctoError as error:
+            failures.append(str(error))
+    if failures:
+        raise OctoError("\n".join(failures))
+    return landed
+
+
+def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Landed:
+    """Fetch a report, look through all of it, and make it a delivery of its payer.
+
+    Raises:
+        OctoError: a file is missing, empty, cut off or damaged; a CSV row has too few or too many fields or
+            a broken quote; a required column is missing or empty in a row; an amount or date cannot be read;
+            rows are of another month or of several payers, or the payer is not the account that owns the
+            report. Nothing of the report is landed then.
+    """
+    known = find_delivery(
+        root, vendor=_VENDOR, month=report.month, version=report.version, account=report.account
+    )
+    if known is not None:
+        return Landed(known, is_new=False)
+    with staging(root) as folder:
+        fetched = fetch(report.files, folder, report.source)
+        staged = [one for file in fetched for one in _unpacked(file, folder, report.source)]
+        payer, rows = inspect_report(staged, report)
+        files = tuple(one.file for one in staged)
+        delivery = Delivery(
+            vendor=_VENDOR,
+            account=payer,
+            month=report.month,
+            version=report.version,
+            format=data_format(files[0].name) or "",
+            report=report.report,
+            files=files,
+            fetched_at=fetched_at,
+            source=report.source,
+            path=delivery_path(
+                root, vendor=_VENDOR, account=payer, month=report.month, version=report.version
+            ),
+            details={"rows": rows, "delivered_files": [_as_json(file) for file in fetched]},
+        )
+        return publish(root, folder, delivery)
+
+
+def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> str:
+    """The SELECT that reads the files of AWS deliveries as one relation with the columns of `COLUMNS`.
+
+    It streams, and of Parquet files it reads only what the query around it needs.
+
+    Args:
+        con: used to look at the files' columns.
+        deliveries: the newest of each payer.
+
+    Returns:
+        SQL text, of no rows if there are no deliveries.
+
+    Raises:
+        OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
+    """
+    for delivery in deliveries:
+        if sentence := damage(delivery):
+            raise OctoError(sentence)
+    return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
+
+
+def explain_failure(
+    con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception
+) -> OctoError:
+    """Find out why a query over `relation_sql` failed; reads the files again, so call it only then.
+
+    Args:
+        con: a connection to the same database.
+        deliveries: those of the failed query; other vendors' are passed over.
+        error: what the query raised.
+
+    Returns:
+        A sentence with the first bad file and its line or row, or with the error if all files are in order.
+    """
+    with con.cursor() as cursor:
+        for delivery in deliveries:
+            if delivery.vendor != _VENDOR:
+                continue
+            try:
+                _check_again(cursor, delivery)
+            except OctoError as found:
+                return found
+    return OctoError(f"The landed reports are as they were landed, but reading them failed: {error}")
+
+
+def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    if sentence := damage(delivery):
+        raise OctoError(sentence)
+    for path in delivery.file_paths:
+        count_rows(con, path, str(path))
+        check_values(con, open_file(con, path, str(path)))
+    verify(delivery)
+
+
+def _unpacked(file: DeliveredFile, folder: Path, source: str) -> list[StagedFile]:
+    path, place = folder / file.name, file_place(file.name, source)
+    if not file.name.lower().endswith(".zip"):
+        return [StagedFile(file, path, place)]
+    return [StagedFile(describe(unpacked), unpacked, place) for unpacked in unzip(path, place)]
+
+
+def _as_json(file: DeliveredFile) -> dict[str, str | int]:
+    return {"name": file.name, "size": file.size, "sha256": file.sha256}

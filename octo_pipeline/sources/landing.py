@@ -1,0 +1,449 @@
+"""Deliveries: the vendors' files as they were delivered, complete or not there at all.
+
+Here belongs what every vendor's files have in common: fetching and verifying them, the folder they rest in,
+finding the newest, keeping the last few, checking them again. What is inside a file, and which files make a
+report, belongs to the vendor's module. Neither Dagster nor DuckDB is needed.
+
+Layout: ``<root>/landing/<vendor>/<account>/month=YYYY-MM/<version>/`` with the files and ``_delivery.json``,
+which describes them. A folder without that description does not exist for readers.
+
+How a delivery gets there:
+
+1. The files are copied to a staging folder of the lake and hashed on the way; sizes and checksums that the
+   source announced must agree.
+2. A vendor's module that lands with `fetch` and `publish` instead of `land` looks into them there.
+3. `publish` writes the description last, makes everything durable and moves the folder to its place in one
+   rename.
+
+So a landing that fails or is killed leaves nothing readable, and of two processes that land one version one
+wins with a whole folder and the other finds it there. Drawback: a rename needs one file system, so an object
+store needs another `publish`.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from octo_pipeline.allocation.months import parse_month
+from octo_pipeline.errors import OctoError
+from octo_pipeline.staging import staging_folder, sync
+
+KEEP = 3
+
+_DESCRIPTION = "_delivery.json"
+_CHUNK = 1 << 20
+# Each attempt that is lost means that another process put or removed the same folder in between.
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file where it is before landing, with what the source announces about it."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+
+
+@dataclass(frozen=True)
+class DeliveredFile:
+    """A file of a delivery; `size` in bytes, `sha256` in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One version of one account's month.
+
+    `report` and `source` say where it came from, in the vendor's words; `details` is what the vendor's module
+    noted while landing, in JSON values.
+    """
+
+    vendor: str
+    account: str
+    month: str
+    version: str
+    format: str
+    report: str
+    files: tuple[DeliveredFile, ...]
+    fetched_at: datetime
+    source: str
+    path: Path
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def file_paths(self) -> list[Path]:
+        """Where the files are, in the order of `files`."""
+        return [self.path / file.name for file in self.files]
+
+    @property
+    def order(self) -> tuple[datetime, str, str]:
+        """What deliveries of one account and month sort by; the greatest is the newest.
+
+        Reports that were fetched in one go share `fetched_at`. Then the report's name decides, so that two
+        reports of one payer do not take turns from refresh to refresh, and only then the version.
+        """
+        return (self.fetched_at, self.report, self.version)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A delivery that is in the landing; `is_new` is False if it was there before."""
+
+    delivery: Delivery
+    is_new: bool
+
+
+def delivery_path(root: Path, *, vendor: str, account: str, month: str, version: str) -> Path:
+    """The folder of a delivery.
+
+    Raises:
+        OctoError: a part is not safe as a folder's name, or the month is none.
+    """
+    account_folder = _landing(root) / safe_name(vendor, "vendor") / safe_name(account, "account")
+    return account_folder / f"month={parse_month(month)}" / safe_name(version, "version")
+
+
+def safe_name(name: str, what: str) -> str:
+    """Return the name if it can name a file or folder in the landing and nothing else.
+
+    Raises:
+        OctoError: it is empty, hidden, too long, or has a path separator, ``..`` or a control character.
+    """
+    is_odd = any(character in "/\\\x7f" or character < " " for character in name)
+    if not name or is_odd or ".." in name or name[0] in "._" or len(os.fsencode(name)) > 200:
+        raise OctoError(
+            f"{name!r} cannot be the {what} of a delivery, because that becomes a name on the disk. "
+            "It must not be empty, begin with a dot or an underscore, be longer than 200 bytes, or "
+            "contain a slash, a backslash, '..' or a control character."
+        )
+    return name
+
+
+def deliveries(
+    root: Path, *, vendor: str | None = None, account: str | None = None, month: str | None = None
+) -> list[Delivery]:
+    """All complete deliveries, oldest first.
+
+    Raises:
+        OctoError: a description cannot be read, or describes another delivery than its folder's.
+    """
+    found = [
+        delivery
+        for vendor_folder in _subfolders(_landing(root), vendor)
+        for account_folder in _subfolders(vendor_folder, account)
+        for month_folder in _subfolders(account_folder, month and f"month={month}")
+        for folder in _subfolders(month_folder, None)
+        if (delivery := _read_description(folder)) is not None
+    ]
+    return sorted(found, key=lambda delivery: delivery.order)
+
+
+def newest_deliveries(root: Path, month: str, vendor: str | None = None) -> list[Delivery]:
+    """The newest complete delivery of each vendor and account in the month, by vendor and account."""
+    found = deliveries(root, vendor=vendor, month=month)
+    newest = {(delivery.vendor, delivery.account): delivery for delivery in found}
+    return [newest[key] for key in sorted(newest)]
+
+
+def find_delivery(
+    root: Path, *, vendor: str, month: str, version: str, account: str | None = None
+) -> Delivery | None:
+    """The delivery of this version with all its files in place, whatever its account if none is given."""
+    candidates = deliveries(root, vendor=vendor, account=account, month=month)
+    return next((found for found in candidates if found.version == version and not damage(found)), None)
+
+
+def land(
+    root: Path,
+    *,
+    vendor: str,
+    account: str,
+    month: str,
+    version: str,
+    format: str,
+    report: str,
+    source: str,
+    files: Sequence[SourceFile],
+    fetched_at: datetime,
+) -> Landed:
+    """Fetch the files and publish them as one delivery; do nothing if this version is there already.
+
+    Raises:
+        OctoError: a name is not safe, a file cannot be read or is not what the source announced, or the lake
+            cannot be written. Nothing of the delivery is left behind then.
+    """
+    delivery = Delivery(
+        vendor=vendor,
+        account=account,
+        month=month,
+        version=version,
+        format=format,
+        report=report,
+        files=(),
+        fetched_at=fetched_at,
+        source=source,
+        path=delivery_path(root, vendor=vendor, account=account, month=month, version=version),
+    )
+    known = find_delivery(root, vendor=vendor, account=account, month=month, version=version)
+    if known is not None:
+        return Landed(known, is_new=False)
+    with staging(root) as folder:
+        return publish(root, folder, replace(delivery, files=fetch(files, folder, source)))
+
+
+@contextmanager
+def staging(root: Path) -> Iterator[Path]:
+    """A folder for the files of one delivery, removed at the end unless it was published.
+
+    Raises:
+        OctoError: the file system refuses to write; the sentence says why.
+    """
+    try:
+        with staging_folder(root) as parent:
+            folder = parent / "delivery"
+            folder.mkdir()
+            yield folder
+    except OSError as error:
+        raise OctoError(_refusal(root, error)) from error
+
+
+def fetch(files: Sequence[SourceFile], folder: Path, source: str) -> tuple[DeliveredFile, ...]:
+    """Copy the files into the folder and hold them against what the source announced.
+
+    Raises:
+        OctoError: a name is not safe or comes twice; a file cannot be read, is empty, or differs in size or
+            checksum.
+    """
+    names = [safe_name(file.name, "file") for file in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise OctoError(
+                f"{source} has two files named {name}; a delivery can hold one. Nothing was landed."
+            )
+    return tuple(_fetch_file(file, folder / file.name, source) for file in files)
+
+
+def publish(root: Path, folder: Path, delivery: Delivery) -> Landed:
+    """Move a staged folder to the delivery's place, then remove what is more than the last `KEEP`.
+
+    Returns:
+        The delivery that is in place, which another process may have put there first.
+
+    Raises:
+        OctoError: other processes keep putting and removing the same delivery.
+    """
+    _write_description(folder, delivery)
+    for _ in range(_ATTEMPTS):
+        try:
+            delivery.path.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(delivery.path)
+        except FileNotFoundError:
+            continue  # `remove` took the empty folder of the month away
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            present = _read_description(delivery.path)
+            if present is not None and not damage(present):
+                return Landed(present, is_new=False)
+            _discard(root, delivery.path)
+        else:
+            sync(delivery.path.parent)
+            _remove_surplus(root, delivery)
+            return Landed(delivery, is_new=True)
+    raise OctoError(f"{delivery.path} is being landed and removed by other processes; run this again later.")
+
+
+def remove(root: Path, delivery: Delivery) -> None:
+    """Remove a delivery; it vanishes for readers at once. One that is gone already is no error."""
+    _discard(root, delivery.path)
+    for folder in (delivery.path.parent, delivery.path.parent.parent):
+        # Not empty, or removed by another process: both leave nothing to do.
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def file_place(name: str, source: str) -> str:
+    """What to call a file of a source in sentences."""
+    return source if Path(source).name == name else f"{name} of {source}"
+
+
+def damage(delivery: Delivery) -> str | None:
+    """What is wrong with the files by name and size, as a sentence; None if nothing is."""
+    for file in delivery.files:
+        path = delivery.path / file.name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            return f"{path} is gone since it was landed. {_again(delivery)}"
+        if size != file.size:
+            return (
+                f"{path} was cut off or changed: {size} bytes, not the {file.size} landed. {_again(delivery)}"
+            )
+    return None
+
+
+def verify(delivery: Delivery) -> None:
+    """Read all files again and hold them against the sizes and checksums that were landed.
+
+    Raises:
+        OctoError: a file is gone or differs.
+    """
+    if sentence := damage(delivery):
+        raise OctoError(sentence)
+    for file in delivery.files:
+        path = delivery.path / file.name
+        if describe(path).sha256 != file.sha256:
+            raise OctoError(f"{path} is not what was landed: its SHA-256 differs. {_again(delivery)}")
+
+
+def describe(path: Path) -> DeliveredFile:
+    """Name, size and checksum of a file on the disk."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+        return DeliveredFile(path.name, stream.tell(), digest.hexdigest())
+
+
+def _landing(root: Path) -> Path:
+    return root / "landing"
+
+
+def _subfolders(folder: Path, name: str | None) -> list[Path]:
+    """The subfolder of that name, or all of them; none if the folder does not exist."""
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if entry.is_dir() and name in (None, entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise OctoError(f"{folder} cannot be read ({error.strerror or error}).") from error
+
+
+def _read_description(folder: Path) -> Delivery | None:
+    """The delivery in the folder, None if it is not complete."""
+    path = folder / _DESCRIPTION
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        files = tuple(DeliveredFile(**file) for file in document.pop("files"))
+        fetched_at = datetime.fromisoformat(document.pop("fetched_at"))
+        delivery = Delivery(**document, files=files, fetched_at=fetched_at, path=folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OctoError(
+            f"{path} does not describe a delivery ({error}); remove the folder and land the report again."
+        ) from error
+    if folder.parts[-4:] != (delivery.vendor, delivery.account, f"month={delivery.month}", delivery.version):
+        raise OctoError(
+            f"{path} describes another delivery than its folder: {delivery.vendor} {delivery.account} "
+            f"{delivery.month} {delivery.version}. Remove the folder and land the report again."
+        )
+    return delivery
+
+
+def _write_description(folder: Path, delivery: Delivery) -> None:
+    """Make the files durable, then the description, each under its final name only when it is whole."""
+    for file in delivery.files:
+        sync(folder / file.name)
+    document = {
+        "vendor": delivery.vendor,
+        "account": delivery.account,
+        "month": delivery.month,
+        "version": delivery.version,
+        "format": delivery.format,
+        "report": delivery.report,
+        "source": delivery.source,
+        "fetched_at": delivery.fetched_at.astimezone(UTC).isoformat(),
+        "files": [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in delivery.files],
+        "details": delivery.details,
+    }
+    unfinished = folder / f"{_DESCRIPTION}.tmp"
+    unfinished.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    sync(unfinished)
+    unfinished.replace(folder / _DESCRIPTION)
+    sync(folder)
+
+
+def _fetch_file(file: SourceFile, target: Path, source: str) -> DeliveredFile:
+    place = file_place(file.name, source)
+    announced = {"size": file.size, "sha256": file.sha256, "md5": file.md5}
+    hashes = {
+        name: hashlib.new(name, usedforsecurity=False)
+        for name in ("sha256", "md5")
+        if name == "sha256" or announced[name] is not None
+    }
+    size = 0
+    with target.open("xb") as stream:
+        for chunk in _chunks(file, source):
+            stream.write(chunk)
+            size += len(chunk)
+            for one in hashes.values():
+                one.update(chunk)
+    if size == 0:
+        raise OctoError(f"{place} is empty (0 bytes). Fetch it again; nothing was landed.")
+    found = {"size": size} | {name: one.hexdigest() for name, one in hashes.items()}
+    for what, expected in announced.items():
+        if expected not in (None, found.get(what)):
+            raise OctoError(
+                f"{place} was cut off or changed while it was read: its {what} is {found[what]}, "
+                f"announced was {expected}. Land the report again; nothing was landed."
+            )
+    return DeliveredFile(file.name, size, hashes["sha256"].hexdigest())
+
+
+def _chunks(file: SourceFile, source: str) -> Iterator[bytes]:
+    """The file's bytes; what the source refuses is told apart from what the landing refuses."""
+    try:
+        with file.open() as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise OctoError(
+            f"{file_place(file.name, source)} cannot be read ({error.strerror or error}); nothing was landed."
+        ) from error
+
+
+def _remove_surplus(root: Path, landed: Delivery) -> None:
+    """Keep the delivery just landed, which a backfill may have made an old one, and the last of the rest."""
+    others = [
+        other
+        for other in deliveries(root, vendor=landed.vendor, account=landed.account, month=landed.month)
+        if other.version != landed.version
+    ]
+    for surplus in others[: max(0, len(others) + 1 - KEEP)]:
+        remove(root, surplus)
+
+
+def _discard(root: Path, folder: Path) -> None:
+    """Take a folder away in one rename, then delete it; another process may have taken it first."""
+    with staging(root) as parent, suppress(FileNotFoundError):
+        shutil.rmtree(folder.rename(parent / folder.name))
+
+
+def _again(delivery: Delivery) -> str:
+    return f"Remove this delivery ({delivery.version}) and land the report of {delivery.month} again."
+
+
+def _refusal(root: Path, error: OSError) -> str:
+    reasons = {
+        errno.ENOSPC: "the disk is full; free some space",
+        errno.EDQUOT: "the quota of the disk is used up; free some space",
+        errno.EROFS: "it is read-only; make it writable",
+        errno.EACCES: "permission is denied; make it writable",
+        errno.EPERM: "permission is denied; make it writable",
+    }
+    reason = reasons.get(error.errno or 0, f"{error.strerror or error}; look at the folder")
+    return f"The lake {root} cannot be written: {reason} and run this again. Nothing was landed."
