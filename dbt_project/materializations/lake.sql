@@ -1,0 +1,23 @@
+{#
+  A model of this materialisation is one partition of a lake table: it is written to the staged file that the
+  caller prepared, with the metadata the caller gave. The caller proves the file and publishes it; a failed
+  proof must be able to stop a file that SQL alone thought fine.
+#}
+{% materialization lake, adapter="duckdb" %}
+  {%- set relation = api.Relation.create(identifier=model["alias"], schema=schema, database=database, type="view") -%}
+  {%- if config.get("contract") and config.get("contract").enforced -%}
+    {{ get_assert_columns_equivalent(sql) }}
+  {%- endif -%}
+  {%- set copy = run_query("select getvariable('octo_copy_" ~ model["name"] ~ "')").rows[0][0] -%}
+  {%- if copy is none -%}
+    {{ exceptions.raise_compiler_error("The model " ~ model["name"] ~ " is made by octo or Dagster, which say for which month and where to; `dbt run` alone cannot know.") }}
+  {%- endif -%}
+  {%- set path, options = copy.split("\n", 1) -%}
+
+  {% call statement("main") -%}
+    copy ({{ sql }}) to '{{ path }}' ({{ options }})
+  {%- endcall %}
+
+  {% do run_query("create or replace view " ~ relation ~ " as select * from read_parquet('" ~ path ~ "')") %}
+  {{ return({"relations": [relation]}) }}
+{% endmaterialization %}

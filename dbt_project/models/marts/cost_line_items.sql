@@ -1,0 +1,73 @@
+with
+
+charges as (
+
+    select * from {{ ref('int_aws__charges') }}
+
+),
+
+-- Tags are grouped by as canonical text and become maps afterwards, when there are fewer rows.
+grouped as (
+
+    select
+        billing_month,
+        vendor,
+        billing_account_id,
+        sub_account_id,
+        usage_date,
+        line_type,
+        charge_category,
+        service_code,
+        charge_description,
+        operation,
+        usage_type,
+        region_id,
+        billing_currency,
+        commitment_discount_type,
+        commitment_discount_id,
+        offer_class,
+        savings_kind,
+        tags_json,
+        project_labels_json,
+        max(sub_account_name) as sub_account_name,
+        max(service_name) as service_name,
+        sum(consumed_quantity) as consumed_quantity,
+        sum(billed_cost) as billed_cost,
+        sum(effective_cost) as effective_cost,
+        sum(list_cost) as list_cost,
+        count(*) as line_count
+
+    from charges
+    group by all
+
+)
+
+select
+    billing_month,
+    vendor,
+    billing_account_id,
+    sub_account_id,
+    usage_date,
+    line_type,
+    charge_category,
+    service_code,
+    charge_description,
+    operation,
+    usage_type,
+    region_id,
+    billing_currency,
+    commitment_discount_type,
+    commitment_discount_id,
+    offer_class,
+    savings_kind,
+    {{ json_to_map('tags_json') }} as tags,
+    {{ json_to_map('project_labels_json') }} as project_labels,
+    sub_account_name,
+    service_name,
+    cast(coalesce(consumed_quantity, 0) as decimal(38, 10)) as consumed_quantity,
+    cast(coalesce(billed_cost, 0) as decimal(38, 10)) as billed_cost,
+    cast(coalesce(effective_cost, 0) as decimal(38, 10)) as effective_cost,
+    cast(coalesce(list_cost, 0) as decimal(38, 10)) as list_cost,
+    line_count
+
+from grouped
