@@ -289,6 +289,7 @@ def test_all_problems_of_a_file_are_reported_at_once():
         "criteria[1].and",
         "expiration",
         "id",
+        "id",
         "name",
         "startMonth",
     ]
@@ -411,6 +412,15 @@ def test_a_bad_file_is_left_out_and_the_others_stay(tmp_path):
         (f"{tmp_path.name}/worse.json", "id"),
         (f"{tmp_path.name}/worse.json", "typo"),
     ]
+
+
+def test_a_file_name_that_is_no_text_can_be_printed(tmp_path):
+    try:
+        (tmp_path / "\udcff.json").write_text("{")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    _, found = load_allocators(tmp_path)
+    assert [p.file for p in found] == [f"{tmp_path.name}/\\udcff.json"]
 
 
 def test_files_that_share_an_id_are_all_left_out(tmp_path):

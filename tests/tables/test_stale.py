@@ -1,0 +1,81 @@
+"""Fingerprints: what is made again, what is not, and what `octo stale` lists."""
+
+from decimal import Decimal
+
+from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.allocation import ALLOCATION_TABLES
+from octo_pipeline.tables.table import materialise, stale
+from octo_pipeline.tables.workspace import Workspace
+from tests.allocation.test_whole_months import workspace_in, write_allocators, write_lines
+from tests.case import run
+from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+
+NEXT, LATER = "2024-02", "2024-03"
+MONTHS = [MONTH, NEXT, LATER]
+TWO_MONTHS = allocator() | {"allocator": [{"type": "account", "value": "1", "months": 2, "formula": "cost"}]}
+LINES = [*USAGE, FEE, *(line("1", "5", billing_month=m) for m in (NEXT, LATER))]
+
+
+def stale_months(workspace: Workspace) -> list[tuple[str, str]]:
+    # The line items of these tests come from no delivery, so their own fingerprint is not asked for.
+    fresh = Workspace(workspace.settings)
+    return [(table, month) for table, month, _ in stale(fresh, ALLOCATION_TABLES)]
+
+
+def test_a_rerun_with_the_same_inputs_writes_nothing_and_says_so(tmp_path):
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    files = {p: p.stat().st_ino for p in workspace.lake.root.rglob("*.parquet")}
+    for table in ALLOCATION_TABLES:
+        for month in MONTHS:
+            assert materialise(Workspace(workspace.settings), table, month).outcome == "unchanged"
+    assert {p: p.stat().st_ino for p in workspace.lake.root.rglob("*.parquet")} == files
+    assert stale_months(workspace) == []
+
+
+def test_restating_an_origin_month_makes_exactly_its_booking_months_stale(tmp_path):
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    write_lines(workspace, tmp_path, [*USAGE, line("9", "300", "Fee", "Purchase"), *LINES[3:]])
+    run(workspace, [MONTH])
+    assert stale_months(workspace) == [("allocations", NEXT)]
+    run(workspace, [NEXT])
+    assert stale_months(workspace) == []
+
+
+def test_a_restatement_that_changes_no_due_amount_leaves_later_months_alone(tmp_path):
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    write_lines(workspace, tmp_path, [*LINES, line("2", "1", "Tax", "Tax")])
+    run(workspace, [MONTH])
+    assert stale_months(workspace) == []
+
+
+def test_editing_an_allocator_makes_stale_only_the_months_it_holds_for(tmp_path):
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    from_next = allocator() | {"startMonth": NEXT, "criteria": [{"and": {"lineType": "Tax"}}]}
+    write_allocators(workspace.settings.config, [TWO_MONTHS, from_next])
+    assert stale_months(workspace) == [("matched_items", NEXT), ("matched_items", LATER)]
+
+
+def test_a_decision_makes_stale_the_months_in_which_the_item_is_booked(tmp_path):
+    from tests.allocation.test_whole_months import decision
+
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    with workspace.lake.connect() as connection:
+        item = connection.execute(
+            f"SELECT item_id FROM '{workspace.lake.path('matched_items', MONTH)}' WHERE cost = 100"
+        ).fetchone()[0]
+    workspace.registry.record_decisions([decision("restore", item, MONTH)])
+    assert stale_months(workspace) == [("allocations", MONTH), ("allocations", NEXT)]
+    run(workspace, [MONTH, NEXT])
+    with workspace.lake.connect() as connection:
+        booked = connection.execute(
+            f"SELECT sum(cost) FROM read_parquet('{workspace.lake.root}/allocations/*/*.parquet') WHERE kind <> 'item'"
+        ).fetchone()[0]
+    assert booked is None or booked == Decimal(0)
+
+
+def test_stale_asks_every_table(tmp_path):
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    assert {table.name for table in TABLES} == {
+        "cost_line_items", "matched_items", "resolved_accounts", "usage_shares", "allocations",
+    }  # fmt: skip
+    assert {t for t, _, _ in stale(Workspace(workspace.settings), TABLES)} == {"cost_line_items"}

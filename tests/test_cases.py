@@ -1,0 +1,24 @@
+"""Golden cases: the project's own in tests/cases and those under --cases, compared whole."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.case import ALLOCATION_KEY, Case, allocations, differences, expected, run_case
+
+OWN = Path(__file__).parent / "cases"
+
+
+def pytest_generate_tests(metafunc):
+    folders = [OWN, *(Path(p) for p in metafunc.config.getoption("--cases"))]
+    for folder in folders:
+        if not folder.is_dir():
+            raise pytest.UsageError(f"--cases {folder}: there is no such folder")
+    cases = [Case(p.parent) for folder in folders for p in sorted(folder.rglob("case.json"))]
+    metafunc.parametrize("case", cases, ids=[f"{c.folder.parent.name}/{c.folder.name}" for c in cases])
+
+
+def test_case(case, tmp_path):
+    workspace = run_case(case, tmp_path)
+    wanted = expected(case.rows("expected_allocations.csv"), ALLOCATION_KEY)
+    assert differences(allocations(workspace, case.months), wanted) == []
