@@ -1,0 +1,1 @@
+"""Software-defined assets, thin: read inputs, call the tables, say what happened."""

@@ -1,0 +1,47 @@
+"""The dbt models as assets: dbt gives the specs, the table makes the rows."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.partitions import monthly
+from octo_pipeline.resources.dbt import manifest_path
+from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.workspace import Workspace
+
+_SOURCES = {"aws_cur": "raw_cur", "azure_usage": "azure_usage", "gcp_billing": "bigquery_export"}
+
+
+class _Translator(DagsterDbtTranslator):
+    """Names dbt nodes as the house does: a table's name is its key, a source is the raw asset behind it."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        name = dbt_resource_props["name"]
+        return dg.AssetKey(_SOURCES[name] if dbt_resource_props["resource_type"] == "source" else name)
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return "normalisation"
+
+
+@dbt_assets(
+    manifest=manifest_path(),
+    select="+cost_line_items",
+    name="normalisation",
+    partitions_def=monthly,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    dagster_dbt_translator=_Translator(),
+)
+def normalisation(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> Iterator[dg.MaterializeResult]:
+    """The landed files of a month in one shape for all vendors."""
+    table = CostLineItems()
+    result = materialise_months(context, workspace, table, dg.AssetKey(table.name))
+    # The other models are views within the same pass: they have no rows of their own to report.
+    for key in context.job_def.asset_layer.asset_graph.toposorted_asset_keys:
+        if key in context.selected_asset_keys and key != result.asset_key:
+            yield dg.MaterializeResult(asset_key=key)
+    yield result

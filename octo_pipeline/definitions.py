@@ -1,0 +1,24 @@
+"""Assembles the Dagster definitions, nothing else."""
+
+import dagster as dg
+
+from octo_pipeline.assets import allocation, checks, cost_line_items, raw
+from octo_pipeline.automation import jobs, schedules
+from octo_pipeline.settings import load_settings
+from octo_pipeline.tables.workspace import Workspace
+
+
+@dg.resource(description="The lake and what decides what goes into it, read anew for each run.")
+def workspace(context: dg.InitResourceContext) -> Workspace:
+    """One workspace a run, so that a run sees one configuration."""
+    return Workspace(load_settings(), run_id=context.run_id or "adhoc")
+
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([raw, cost_line_items, allocation]),
+    asset_checks=checks.asset_checks,
+    jobs=[jobs.monthly_allocation],
+    schedules=[schedules.daily],
+    resources={"workspace": workspace},
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,75 @@
+"""The Dagster side: what is defined, and that it loads without a network."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from octo_pipeline.automation.schedules import daily
+from octo_pipeline.definitions import defs
+from octo_pipeline.tables.checks import CHECKS
+
+
+def test_the_graph():
+    graph = defs.resolve_asset_graph()
+    nodes = {
+        key.to_user_string(): (
+            graph.get(key).group_name,
+            sorted(parent.to_user_string() for parent in graph.get(key).parent_keys),
+        )
+        for key in graph.get_all_asset_keys()
+    }
+    assert nodes == {
+        "allocators": ("configuration", []),
+        "cost_groups": ("configuration", []),
+        "raw_cur": ("raw", []),
+        "azure_usage": ("raw", []),
+        "bigquery_export": ("raw", []),
+        "stg_aws__cur": ("normalisation", ["raw_cur"]),
+        "int_aws__charges": ("normalisation", ["stg_aws__cur"]),
+        "cost_line_items": ("normalisation", ["int_aws__charges"]),
+        "matched_items": ("allocation", ["allocators", "cost_line_items"]),
+        "resolved_accounts": ("allocation", ["cost_groups", "cost_line_items", "matched_items"]),
+        "usage_shares": ("allocation", ["cost_line_items", "resolved_accounts"]),
+        "allocations": ("allocation", ["matched_items", "usage_shares"]),
+    }
+
+
+def test_the_checks():
+    graph = defs.resolve_asset_graph()
+    assert {(k.asset_key.to_user_string(), k.name) for k in graph.asset_check_keys} == {
+        (c.table, c.name) for c in CHECKS
+    }
+
+
+def test_an_allocation_depends_on_36_origin_months():
+    graph = defs.resolve_asset_graph()
+    mapping = graph.get_partition_mapping(dg.AssetKey("allocations"), dg.AssetKey("matched_items"))
+    assert (mapping.start_offset, mapping.end_offset) == (-35, 0)
+    assert mapping.allow_nonexistent_upstream_partitions
+
+
+def test_the_daily_schedule_asks_for_the_previous_and_the_current_month_once_a_day():
+    context = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 1, 6, tzinfo=UTC))
+    request = daily(context)
+    assert request.run_key == "2024-03-01"
+    assert request.tags[ASSET_PARTITION_RANGE_START_TAG] == "2024-02"
+    assert request.tags[ASSET_PARTITION_RANGE_END_TAG] == "2024-03"
+
+
+def test_definitions_load_without_a_network_or_an_sdk():
+    program = (
+        "import socket, sys\n"
+        "def refuse(*args, **kwargs): raise AssertionError('network at import')\n"
+        "socket.socket.connect = refuse\n"
+        "socket.getaddrinfo = refuse\n"
+        "import octo_pipeline.definitions\n"
+        "heavy = {'boto3', 'botocore', 'msal', 'google.cloud.bigquery', 'dagster_aws', 'dagster_gcp'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::dagster.BetaWarning", "-c", program], capture_output=True, text=True
+    )
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
