@@ -1,0 +1,49 @@
+# What a newcomer needs: `make demo`, `make test`, `make ui`. Everything is made in this folder and ignored by git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STATE := $(CURDIR)/.demo
+DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO_AWS_EXPORTS=$(STATE)/exports/aws \
+	OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
+DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
+
+.PHONY: demo test test-fast ui check manifest clean
+
+demo: manifest $(STATE)/dagster/dagster.yaml
+	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
+	@$(DEMO_ENV) $(BIN)/octo run --from 2024-01 --to 2024-03
+	@echo
+	@echo "To look at it in the Dagster UI: make ui, then open http://127.0.0.1:3000"
+
+ui: manifest $(STATE)/dagster/dagster.yaml
+	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+test: manifest
+	$(BIN)/pytest
+
+test-fast: manifest
+	$(BIN)/pytest -m "not slow"
+
+check: manifest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint dbt_project/models
+
+manifest: dbt_project/target/octo_manifest.digest
+
+dbt_project/target/octo_manifest.digest: $(VENV)/installed $(DBT_FILES)
+	@$(BIN)/octo manifest
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(STATE)/dagster/dagster.yaml: dagster.yaml
+	@mkdir -p $(STATE)/dagster
+	@cp dagster.yaml $@
+
+clean:
+	rm -rf $(STATE) $(VENV) dbt_project/target

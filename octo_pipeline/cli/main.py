@@ -1,0 +1,44 @@
+"""Assembles the command `octo` and turns errors into sentences."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from octo_pipeline.cli import allocations, deliveries, pipeline
+from octo_pipeline.errors import OctoError
+
+app = typer.Typer(
+    help="Shares cloud costs that no single account caused, month by month, and proves that nothing is lost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(pipeline.run)
+app.command("stale")(pipeline.stale)
+app.command("sample")(pipeline.sample)
+app.command("manifest", hidden=True)(pipeline.manifest)
+app.add_typer(allocations.app, name="allocations")
+app.add_typer(deliveries.app, name="deliveries")
+
+_debug = False
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that hold for every command."""
+    global _debug
+    _debug = debug
+
+
+def main() -> None:
+    """Run the command; an error that is meant for the user is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except OctoError as error:
+        if _debug:
+            raise
+        print(f"octo: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks to stderr
+        sys.exit(1)

@@ -1,0 +1,85 @@
+"""How commands print: rich tables for people, JSON and CSV for machines, one shape for all of them."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+
+class Output(StrEnum):
+    """What a command prints."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people; json or csv for machines.")]
+
+
+def amount(value: Decimal, currency: str | None = None) -> str:
+    """An amount for people: two decimals and thousands, more decimals only where two would show nothing."""
+    digits = 2 if abs(value) >= Decimal("0.005") or value == 0 else 10
+    text = f"{value:,.{digits}f}"
+    return f"{text} {currency}" if currency else text
+
+
+def exact(value: Any) -> Any:
+    """A value for machines: decimals as plain text with all their places."""
+    return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], output: Output) -> None:
+    """Print rows in the chosen shape. Decimals are right-aligned amounts in a table and exact elsewhere."""
+    if output is Output.json:
+        records = [{c: exact(v) for c, v in zip(columns, row, strict=True)} for row in rows]
+        sys.stdout.write(json.dumps(records, ensure_ascii=False, indent=1, default=str) + "\n")
+    elif output is Output.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([exact(v) for v in row] for row in rows)
+    else:
+        _print_table(title, columns, rows)
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    headers = [name.replace("_", " ") for name in columns]
+    numeric = [bool(rows) and all(isinstance(r[i], Decimal | int | None) for r in rows) for i in range(len(columns))]
+    cells = [[_shown(value) for value in row] for row in rows]
+    widths = _fit([max(map(len, column)) for column in zip(headers, *cells, strict=True)], numeric, console.width)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for header, is_number in zip(headers, numeric, strict=True):
+        table.add_column(header, justify="right" if is_number else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*(_cut(cell, width) for cell, width in zip(row, widths, strict=True)))
+    console.print(table)
+
+
+def _fit(widths: list[int], numeric: list[bool], available: int) -> list[int]:
+    """Narrow the widest texts until all columns fit. A text may be cut; a number that is cut is a wrong number."""
+    fitted = list(widths)
+    texts = [i for i, is_number in enumerate(numeric) if not is_number]
+    while texts and sum(fitted) + 3 * len(fitted) > available:
+        widest = max(texts, key=lambda i: fitted[i])
+        if fitted[widest] <= 8:
+            break
+        fitted[widest] -= 1
+    return fitted
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _shown(value: Any) -> str:
+    return amount(value) if isinstance(value, Decimal) else "" if value is None else str(value)

@@ -1,0 +1,84 @@
+"""Commands that run the pipeline: `octo run`, `octo stale`, `octo sample`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from octo_pipeline.cli.output import Output, OutputOption, print_rows
+from octo_pipeline.errors import OctoError
+
+
+def run(
+    month: Annotated[str | None, typer.Option(help="The month, YYYY-MM.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="First month of a range.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last month of a range.")] = None,
+    cur: Annotated[
+        Path | None,
+        typer.Option(help="CUR to land first: a folder laid out as its S3 bucket, or one data file."),
+    ] = None,
+) -> None:
+    """Land what is new and run the whole asset graph for a month or a range of months."""
+    from octo_pipeline.allocation.months import month_range, parse_month
+    from octo_pipeline.cli.summary import print_summary
+
+    if (month is None) == (first is None and last is None):
+        raise OctoError("Say which month: --month YYYY-MM, or --from YYYY-MM --to YYYY-MM.")
+    start = parse_month(month or first or last or "")
+    end = parse_month(month or last or first or "")
+    months = month_range(start, end)
+    if not months:
+        raise OctoError(f"--from {start} is after --to {end}.")
+    if cur is not None and not cur.exists():
+        raise OctoError(f"There is no file or folder {cur}.")
+    _run_graph(months, cur)
+    print_summary(months[-1])
+
+
+def _run_graph(months: list[str], cur: Path | None) -> None:
+    """Run the job in this process, with progress; raises the first failure as a sentence."""
+    from octo_pipeline.cli.progress import run_with_progress
+
+    config: dict[str, Any] = {"ops": {"raw_cur": {"config": {"path": str(cur.absolute())}}}} if cur else {}
+    run_with_progress(months, config)
+
+
+def stale(output: OutputOption = Output.table) -> None:
+    """List the partitions whose recorded inputs are no longer current."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables import TABLES
+    from octo_pipeline.tables.table import stale as find_stale
+    from octo_pipeline.tables.workspace import Workspace
+
+    found = find_stale(Workspace(load_settings()), TABLES)
+    rows = [(table, month, ", ".join(changed)) for table, month, changed in found]
+    if not rows and output is Output.table:
+        typer.echo("Every partition is current.")
+        return
+    print_rows("Stale partitions: run these months again", ("table", "month", "changed"), rows, output)
+
+
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Folder to write into; laid out as the vendors' buckets.")],
+    first: Annotated[str, typer.Option("--from", help="First month.")] = "2024-01",
+    last: Annotated[str, typer.Option("--to", help="Last month.")] = "2024-03",
+    accounts: Annotated[int, typer.Option(help="How many accounts.")] = 12,
+    lines: Annotated[int, typer.Option(help="Usage lines a month.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same months.")] = 7,
+) -> None:
+    """Write sample months in the vendors' own formats."""
+    from octo_pipeline.allocation.months import month_range, parse_month
+    from octo_pipeline.sample.aws import write_cur
+
+    months = month_range(parse_month(first), parse_month(last))
+    if not months:
+        raise OctoError(f"--from {first} is after --to {last}.")
+    manifests = write_cur(folder, months=months, accounts=accounts, lines=lines, seed=seed)
+    typer.echo(f"{len(months)} months of AWS Cost and Usage Report in {folder} ({len(manifests)} manifests).")
+
+
+def manifest() -> None:
+    """Build the dbt manifest that runs and Dagster load."""
+    from octo_pipeline.resources.dbt import DbtProject
+
+    typer.echo(f"dbt manifest: {DbtProject().build_manifest()}")
