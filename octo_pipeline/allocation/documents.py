@@ -181,7 +181,7 @@ def parse_document(model: type[D], text: str | bytes, *, file: str) -> D:
         document = model.model_validate(value)
     except ValidationError as error:
         # A field whose value could not even be read needs no second message.
-        known = {location for location, _ in flaws}
+        known = {location for location, message in flaws if message != _REPEATED}
         found = [_flaw(model, e) for e in error.errors(include_url=False)]
         flaws += [(location, message) for location, message in found if location not in known]
     if document is None or flaws:
@@ -203,7 +203,8 @@ def load_documents(model: type[D], folder: Path) -> tuple[list[D], tuple[Problem
     loaded: dict[str, D] = {}
     problems: list[Problem] = []
     for path in _json_files(folder):
-        file = f"{folder.name}/{path.name}"
+        # A name that is no UTF-8 cannot be printed as it is.
+        file = f"{folder.name}/{path.name}".encode("utf-8", "backslashreplace").decode()
         try:
             loaded[file] = parse_document(model, _read_bytes(path, file), file=file)
         except DocumentError as error:
@@ -280,6 +281,7 @@ def _read_object(text: str | bytes, file: str) -> _Object:
     return value
 
 
+_REPEATED = "is given more than once; keep one"
 _TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep; no document needs that"
 
 
@@ -305,7 +307,7 @@ def _clean(value: object, location: Location, flaws: list[tuple[Location, str]])
         flaws.append((location[:1], _TOO_DEEP))
         return None
     if isinstance(value, _Object):
-        flaws.extend(((*location, key), "is given more than once; keep one") for key in value.repeated)
+        flaws.extend(((*location, key), _REPEATED) for key in value.repeated)
         unreadable = {key: flaw for key in value if (flaw := _text_flaw(key))}
         flaws.extend(((*location, key), flaw) for key, flaw in unreadable.items())
         return {k: _clean(v, (*location, k), flaws) for k, v in value.items() if k not in unreadable}

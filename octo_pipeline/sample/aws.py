@@ -46,7 +46,7 @@ PAYER = "999988887777"  # the management account: owns the commitments, pays the
 PLATFORM = "111122223333"  # runs the shared EKS clusters
 DATA_PLATFORM = "222233334444"
 SANDBOX = "333344445555"
-_FIRST_TEAM = 400000000001  # product teams are numbered from here, so "400…" is all of them
+_FIRST_TEAM = 400000000001  # product teams are numbered from here, so "4000…" is all of them
 
 REPORT_NAME = "octo-sample"
 _PREFIX = "cur"
@@ -76,9 +76,7 @@ _LAYOUT: dict[str, str] = {
         " UnblendedRate UnblendedCost BlendedRate BlendedCost LineItemDescription TaxType LegalEntity"
     ),
     "product": "ProductName instanceType location operatingSystem region servicecode sku usagetype",
-    "pricing": (
-        "LeaseContractLength OfferingClass PurchaseOption publicOnDemandCost publicOnDemandRate term unit"
-    ),
+    "pricing": ("LeaseContractLength OfferingClass PurchaseOption publicOnDemandCost publicOnDemandRate term unit"),
     "reservation": (
         "AmortizedUpfrontCostForUsage AmortizedUpfrontFeeForBillingPeriod EffectiveCost EndTime"
         " NumberOfReservations RecurringFeeForUsage ReservationARN StartTime TotalReservedUnits"
@@ -91,9 +89,7 @@ _LAYOUT: dict[str, str] = {
     ),
     "resourceTags": "user:cost_center user:environment user:name user:team",
 }
-_NUMBERS = re.compile(
-    r"(Cost|Amount|Factor|Fee|Quantity|ToDate|Commitment|SavingsPlanRate|ForUsage|ForBillingPeriod)$"
-)
+_NUMBERS = re.compile(r"(Cost|Amount|Factor|Fee|Quantity|ToDate|Commitment|SavingsPlanRate|ForUsage|ForBillingPeriod)$")
 _SQL_TYPES = {"DateTime": "TIMESTAMP", "OptionalBigDecimal": "DOUBLE", "OptionalString": "VARCHAR"}
 
 
@@ -382,7 +378,8 @@ def write_cur(
     """Write sample reports, laid out as AWS does with OVERWRITE_REPORT, and their manifests.
 
     A month goes to ``<folder>/aws/cur/octo-sample/YYYYMMDD-YYYYMMDD/``. Its manifest is removed first and
-    written last, so a killed run leaves no delivery. The same arguments give the same rows and assemblyId.
+    written last, so a killed run leaves no delivery. The same arguments give the same assemblyId and in each
+    file the same rows; their order may change where several threads write (some 3 million lines and more).
 
     Args:
         folder: Where the tree begins; made if missing.
@@ -412,9 +409,7 @@ def write_cur(
     return written
 
 
-def _checked(
-    months: Sequence[str], accounts: int, lines: int, seed: int, format: Format, files: int
-) -> _Sample:
+def _checked(months: Sequence[str], accounts: int, lines: int, seed: int, format: Format, files: int) -> _Sample:
     if not months:
         raise OctoError("A sample needs at least one month; give it as YYYY-MM, for example 2024-01.")
     for month in months:
@@ -431,9 +426,7 @@ def _checked(
     if lines < _MIN_LINES:
         raise OctoError(f"A sample of {lines} usage lines a month is too small; give at least {_MIN_LINES}.")
     if not 1 <= files <= lines:
-        raise OctoError(
-            f"A month cannot be written to {files} files; give 1 up to the number of lines, {lines}."
-        )
+        raise OctoError(f"A month cannot be written to {files} files; give 1 up to the number of lines, {lines}.")
     if format not in _SUFFIXES:
         raise OctoError(f"{format!r} is not a format of the sample; give one of {', '.join(_SUFFIXES)}.")
     return _Sample(min(months), max(months), accounts, lines, seed, format, files)
@@ -450,9 +443,7 @@ def _create_organisation(con: duckdb.DuckDBPyConnection, sample: _Sample) -> Non
     con.execute("CREATE TEMP MACRO pick(list, key, what) AS list[1 + draw(key, what) % len(list)]")
     con.execute("CREATE TEMP MACRO unit(key, what) AS (draw(key, what) % 1000000) / 1e6")
     con.execute("CREATE TEMP MACRO money(parts) AS parts / 1e10")
-    con.execute(
-        "CREATE TEMP MACRO rate_text(micros) AS printf('%d.%06d0000', micros // 1000000, micros % 1000000)"
-    )
+    con.execute("CREATE TEMP MACRO rate_text(micros) AS printf('%d.%06d0000', micros // 1000000, micros % 1000000)")
     con.execute(_products_sql())
     con.execute(_charges_sql())
     con.execute(_regions_sql())
@@ -652,9 +643,7 @@ def _write_month(con: duckdb.DuckDBPyConnection, sample: _Sample, month: str, fo
     for former in target.glob(f"{REPORT_NAME}-[0-9]*"):
         former.unlink()
     _create_month(con, sample, month)
-    data_files = [
-        target / f"{REPORT_NAME}-{n:05d}.{_SUFFIXES[sample.format]}" for n in range(1, sample.files + 1)
-    ]
+    data_files = [target / f"{REPORT_NAME}-{n:05d}.{_SUFFIXES[sample.format]}" for n in range(1, sample.files + 1)]
     for index, path in enumerate(data_files):
         _write_file(con, _rows_of_file(sample, month, index), path, sample.format)
     unfinished = target / f"{REPORT_NAME}-0-Manifest.json"
@@ -695,7 +684,8 @@ def _usage_lines(sample: _Sample, month: str, start: int, stop: int) -> str:
     """The lines on demand of the resources from `start` to before `stop`, hour after hour for each.
 
     A cross join and not a range joined with resources: it runs on all threads and leaves the strings where
-    they are (5 million lines to Parquet: 9 s instead of 17 s on two cores, and half the size).
+    they are (5 million lines to Parquet: 9 s instead of 17 s on two cores, and half the size), but it does
+    not promise an order.
     """
     return f"""(
         SELECT
@@ -886,8 +876,7 @@ _DISCOUNTED_USAGE = _COVERED | {
     "line_item_unblended_cost": "0",
     "line_item_blended_rate": "rate_text(0)",
     "line_item_blended_cost": "0",
-    "line_item_line_item_description": "'Linux/UNIX (Amazon VPC), ' || instance_type"
-    " || ' reserved instance applied'",
+    "line_item_line_item_description": "'Linux/UNIX (Amazon VPC), ' || instance_type || ' reserved instance applied'",
     "pricing_lease_contract_length": f"'{_TERM_YEARS}yr'",
     "pricing_offering_class": "offering_class",
     "pricing_purchase_option": "'Partial Upfront'",
@@ -974,8 +963,7 @@ _PLAN_FEE = {
 
 _FEE = {
     "bill_billing_entity": f"CASE WHEN code = '{_MARKETPLACE_CODE}' THEN 'AWS Marketplace' ELSE 'AWS' END",
-    "bill_bill_type": "CASE line_type WHEN 'Fee' THEN 'Purchase' WHEN 'Refund' THEN 'Refund'"
-    " ELSE 'Anniversary' END",
+    "bill_bill_type": "CASE line_type WHEN 'Fee' THEN 'Purchase' WHEN 'Refund' THEN 'Refund' ELSE 'Anniversary' END",
     "line_item_line_item_type": "line_type",
     "line_item_usage_account_id": "account_id",
     "line_item_product_code": "code",
