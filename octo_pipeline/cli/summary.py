@@ -6,9 +6,11 @@ from typing import Any
 import duckdb
 from rich.console import Console
 
+from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.cli.output import Output, amount, print_rows
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.allocation import explained_allocations
+from octo_pipeline.tables.checks import CHECKS
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -18,31 +20,32 @@ def print_summary(month: str) -> None:
     with workspace.lake.connect() as connection:
         connection.execute(f"CREATE TEMP TABLE rows AS {explained_allocations(workspace.lake, [month])}")
         _print_items(connection, month)
-        _print_targets(connection, month)
-        _print_proof(connection, workspace, month)
+        _print_accounts(connection, month)
+        _print_bill(connection, workspace, month)
+        _print_proof(connection, month)
+    _print_findings(workspace, month)
 
 
 def _print_items(connection: duckdb.DuckDBPyConnection, month: str) -> None:
-    """What was to be distributed, and what became of it."""
-    for status, title, column, value in (
-        ("checked_allocated", "Distributed (Checked Allocated)", "allocator", "allocator_id"),
-        (
-            "unchecked_allocated",
-            "Left where it was billed (Unchecked Allocated)",
-            "why",
-            "replace(reason, '_', ' ')",
-        ),
-    ):
-        rows = connection.execute(
-            f"SELECT category, {value}, "
-            "coalesce(charge_description, commitment_discount_type || ' savings, ' || savings_kind, service_code, ''), "
-            "count(*), currency, sum(cost) FROM rows WHERE kind = 'item' AND status = $1 "
-            "GROUP BY ALL ORDER BY category, sum(abs(cost)) DESC, 2, 3",
-            [status],
-        ).fetchall()
-        columns = ("category", column, "what", "items", "currency", "cost")
-        if rows:
-            print_rows(f"{title}, {month}", columns, _with_rest(rows, 15), Output.table)
+    """What was distributed by which rule, and what was left where it was billed."""
+    taken = connection.execute(
+        "SELECT allocator_id, category, count(*) FILTER (kind = 'item'), "
+        "count(DISTINCT target_account) FILTER (kind = 'split'), currency, sum(cost) FILTER (kind = 'item'), "
+        "sum(cost) FILTER (kind = 'split'), sum(cost) FILTER (kind = 'remainder') "
+        "FROM rows WHERE allocator_id IS NOT NULL GROUP BY ALL ORDER BY category, allocator_id, currency"
+    ).fetchall()
+    if taken:
+        columns = ("allocator", "category", "items", "accounts", "currency", "items_cost", "split", "remainder")
+        print_rows(f"Distributed in {month}", columns, taken, Output.table)
+    left = connection.execute(
+        "SELECT category, replace(reason, '_', ' '), "
+        "coalesce(charge_description, commitment_discount_type || ' savings, ' || savings_kind, service_code, ''), "
+        "count(*), currency, sum(cost) FROM rows WHERE kind = 'item' AND status = 'unchecked_allocated' "
+        "GROUP BY ALL ORDER BY category, sum(abs(cost)) DESC, 2, 3"
+    ).fetchall()
+    if left:
+        columns = ("category", "why", "what", "items", "currency", "cost")
+        print_rows(f"Left where it was billed in {month}", columns, _with_rest(left, 12), Output.table)
 
 
 def _with_rest(rows: list[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
@@ -58,33 +61,51 @@ def _with_rest(rows: list[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
     return rows[:most] + [("", "", f"… {n} more lines", items, cur, cost) for cur, (items, cost, n) in rest.items()]
 
 
-def _print_targets(connection: duckdb.DuckDBPyConnection, month: str) -> None:
-    """Who got what."""
+def _print_accounts(connection: duckdb.DuckDBPyConnection, month: str) -> None:
+    """Who got what, a column a category."""
     rows = connection.execute(
-        "SELECT target_account, allocator_id || CASE kind WHEN 'remainder' THEN ' (remainder)' ELSE '' END, category, "
-        "count(*), currency, sum(cost) FROM rows "
-        "WHERE kind <> 'item' GROUP BY ALL ORDER BY target_account, category, 2"
+        "SELECT target_account, currency, sum(cost) FILTER (category = 'fee'), "
+        "sum(cost) FILTER (category = 'account'), sum(cost) FILTER (category = 'savings') "
+        "FROM rows WHERE kind <> 'item' GROUP BY ALL ORDER BY target_account, currency"
     ).fetchall()
-    columns = ("account", "allocator", "category", "rows", "currency", "cost")
     if rows:
-        print_rows(f"Booked in {month} (Checked Splitted)", columns, rows, Output.table)
+        columns = ("account", "currency", "fees", "account_usage", "savings")
+        print_rows(f"Booked on accounts in {month}", columns, rows, Output.table)
 
 
-def _print_proof(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> None:
+def _print_bill(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> None:
+    line_items = workspace.lake.scan("cost_line_items", [month], LINE_ITEM_COLUMNS)
+    bills = connection.execute(
+        f"SELECT billing_currency, sum(billed_cost), sum(line_count) FROM {line_items} GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    for currency, billed, lines in bills:
+        _console().print(f"The bill of {month}: {amount(billed, currency)} in {lines:,} lines.")
+
+
+def _print_proof(connection: duckdb.DuckDBPyConnection, month: str) -> None:
     """The proof as sums: what the month's tranches are due, and what was booked."""
     rows = connection.execute(
-        "SELECT category, currency, sum(tranche_cost), sum(booked), sum(tranche_cost) - sum(booked) FROM ("
+        "SELECT category, currency, sum(tranche_cost), sum(booked), count(*) FROM ("
         "SELECT category, currency, item_id, origin_month, any_value(tranche_cost) AS tranche_cost, "
         "sum(cost) AS booked FROM rows WHERE kind <> 'item' GROUP BY ALL) GROUP BY ALL ORDER BY 1, 2"
     ).fetchall()
-    console = Console()
-    console.print("[bold]Proof of conservation[/bold] (each item was proved before the month was published)")
-    for category, currency, due, booked, difference in rows:
+    console = _console()
+    console.print("[bold]Proof of conservation[/bold], item by item, to ten decimals:")
+    for category, currency, due, booked, items in rows:
         console.print(
-            f"  {category:8} due {amount(due, currency)}, booked {amount(booked, currency)}, difference {difference}"
+            f"  {category:8} {items:,} items due {due:,.10f} {currency}, booked {booked:,.10f} {currency}, "
+            f"difference {due - booked:f}"
         )
     if not rows:
-        console.print(f"  Nothing was booked in {month}.")
-    problems = workspace.configuration.problems
-    for problem in problems:
-        console.print(f"[yellow]left out[/yellow] {problem}")
+        console.print(f"  Nothing was due in {month}.")
+
+
+def _print_findings(workspace: Workspace, month: str) -> None:
+    """What the checks of the month have to say."""
+    failed = [(check, result) for check in CHECKS if not (result := check.run(workspace, month)).passed]
+    for check, result in failed:
+        _console().print(f"[yellow]{check.severity}[/yellow] {check.name}: {result.summary}")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
