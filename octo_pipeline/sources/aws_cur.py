@@ -80,9 +80,7 @@ def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Lande
             rows are of another month or of several payers, or the payer is not the account that owns the
             report. Nothing of the report is landed then.
     """
-    known = find_delivery(
-        root, vendor=_VENDOR, month=report.month, version=report.version, account=report.account
-    )
+    known = find_delivery(root, vendor=_VENDOR, month=report.month, version=report.version, account=report.account)
     if known is not None:
         return Landed(known, is_new=False)
     with staging(root) as folder:
@@ -100,9 +98,7 @@ def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Lande
             files=files,
             fetched_at=fetched_at,
             source=report.source,
-            path=delivery_path(
-                root, vendor=_VENDOR, account=payer, month=report.month, version=report.version
-            ),
+            path=delivery_path(root, vendor=_VENDOR, account=payer, month=report.month, version=report.version),
             details={"rows": rows, "delivered_files": [_as_json(file) for file in fetched]},
         )
         return publish(root, folder, delivery)
@@ -129,9 +125,7 @@ def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery])
     return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
 
 
-def explain_failure(
-    con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception
-) -> OctoError:
+def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
     """Find out why a query over `relation_sql` failed; reads the files again, so call it only then.
 
     Args:

@@ -207,8 +207,7 @@ def _instant(name: str, source: SourceColumn, place: str) -> Expression:
         f"AND regexp_matches({text}, ':\\d\\d(\\.\\d+)?[+-]\\d\\d')"
     )
     value = (
-        f"CASE WHEN {has_offset} THEN CAST({text} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' "
-        f"ELSE CAST({text} AS TIMESTAMP) END"
+        f"CASE WHEN {has_offset} THEN CAST({text} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE CAST({text} AS TIMESTAMP) END"
     )
     is_bad = f"{text} IS NOT NULL AND TRY_CAST({text} AS TIMESTAMP) IS NULL"
     reason = "which is no date and time such as 2024-01-31T00:00:00Z"
@@ -263,10 +262,7 @@ def _tags_of_map(tags: str) -> str:
         f"list_sort(list_transform({filled}, lambda octo_tag, octo_at: "
         f"{{'key': {key}, 'at': octo_at, 'value': trim(octo_tag.value)}}))"
     )
-    last = (
-        "list_filter(octo_tags, lambda octo_tag, octo_at: "
-        "octo_tags[octo_at + 1].key IS DISTINCT FROM octo_tag.key)"
-    )
+    last = "list_filter(octo_tags, lambda octo_tag, octo_at: octo_tags[octo_at + 1].key IS DISTINCT FROM octo_tag.key)"
     text = f"list_transform({last}, lambda octo_tag: to_json(octo_tag.key) || ':' || to_json(octo_tag.value))"
     bound = f"list_transform([{members}], lambda octo_tags: array_to_string({text}, ','))[1]"
     return f"CASE WHEN cardinality({tags}) > 0 THEN '{{' || {bound} || '}}' ELSE '{{}}' END"

@@ -238,9 +238,7 @@ def _csv_entries(archive: zipfile.ZipFile, place: str) -> list[zipfile.ZipInfo]:
     return entries
 
 
-def _unzip_entry(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, limit: int, place: str
-) -> int:
+def _unzip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, limit: int, place: str) -> int:
     size = 0
     with (
         archive.open(entry) as source,

@@ -92,9 +92,7 @@ def _facts(
     return count, (found[0], found[1]), (found[2], found[3]), tuple(found[4:])
 
 
-def _refuse_row(
-    con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], column: str, is_bad: str, why: str
-) -> None:
+def _refuse_row(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], column: str, is_bad: str, why: str) -> None:
     bad = first_row(con, files, column, is_bad)
     if bad is not None:
         raise OctoError(f"{bad[0]}: {column} is {bad[1]}, {why}. The report was not landed.")

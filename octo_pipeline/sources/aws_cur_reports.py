@@ -160,9 +160,7 @@ def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
     below = [folder for folder in manifest.parents if folder == root or root in folder.parents]
     for start in range(len(key)):
         for folder in below:
-            is_below_refresh = within is not None and (
-                start > within or (start == within and folder != period)
-            )
+            is_below_refresh = within is not None and (start > within or (start == within and folder != period))
             candidate = folder.joinpath(*key[start:])
             if candidate.is_file() and not (period and is_below_refresh):
                 return _inside(candidate, root, f"{candidate}, a data file of {manifest},")

@@ -167,9 +167,7 @@ def _no_rows() -> str:
 
 def _read_parquet(paths: Sequence[Path], options: str = "") -> str:
     # Hive partitioning would take the folder month=… of the landing for a column.
-    return (
-        f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true{options})"
-    )
+    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true{options})"
 
 
 def _read_csv(paths: Sequence[Path], columns: Sequence[SourceColumn], options: str = "") -> str:

@@ -159,9 +159,7 @@ def newest_deliveries(root: Path, month: str, vendor: str | None = None) -> list
     return [newest[key] for key in sorted(newest)]
 
 
-def find_delivery(
-    root: Path, *, vendor: str, month: str, version: str, account: str | None = None
-) -> Delivery | None:
+def find_delivery(root: Path, *, vendor: str, month: str, version: str, account: str | None = None) -> Delivery | None:
     """The delivery of this version with all its files in place, whatever its account if none is given."""
     candidates = deliveries(root, vendor=vendor, account=account, month=month)
     return next((found for found in candidates if found.version == version and not damage(found)), None)
@@ -231,9 +229,7 @@ def fetch(files: Sequence[SourceFile], folder: Path, source: str) -> tuple[Deliv
     names = [safe_name(file.name, "file") for file in files]
     for name in names:
         if names.count(name) > 1:
-            raise OctoError(
-                f"{source} has two files named {name}; a delivery can hold one. Nothing was landed."
-            )
+            raise OctoError(f"{source} has two files named {name}; a delivery can hold one. Nothing was landed.")
     return tuple(_fetch_file(file, folder / file.name, source) for file in files)
 
 
@@ -290,9 +286,7 @@ def damage(delivery: Delivery) -> str | None:
         except FileNotFoundError:
             return f"{path} is gone since it was landed. {_again(delivery)}"
         if size != file.size:
-            return (
-                f"{path} was cut off or changed: {size} bytes, not the {file.size} landed. {_again(delivery)}"
-            )
+            return f"{path} was cut off or changed: {size} bytes, not the {file.size} landed. {_again(delivery)}"
     return None
 
 

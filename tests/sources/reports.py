@@ -85,8 +85,7 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, str]], options: str = 
     """Write rows whose values are SQL; no rows make an empty file with the columns of `PARQUET_ROW`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     selects = [
-        "SELECT " + ", ".join(f'{value} AS "{name}"' for name, value in one.items())
-        for one in rows or [PARQUET_ROW]
+        "SELECT " + ", ".join(f'{value} AS "{name}"' for name, value in one.items()) for one in rows or [PARQUET_ROW]
     ]
     where = "" if rows else " WHERE false"
     with duckdb.connect() as con:
@@ -131,16 +130,12 @@ def write_json(path: Path, document: object) -> Path:
     return path
 
 
-def legacy_report(
-    root: Path, costs: Sequence[str] = ("1.5",), *, suffix: str = "csv.gz", **changes: object
-) -> Path:
+def legacy_report(root: Path, costs: Sequence[str] = ("1.5",), *, suffix: str = "csv.gz", **changes: object) -> Path:
     """A legacy report of 2024-01 in the OVERWRITE layout, one file a cost; returns its manifest."""
     keys = [f"cur/octo/20240101-20240201/octo-{number}.{suffix}" for number in range(1, len(costs) + 1)]
     for key, one in zip(keys, costs, strict=True):
         write_rows(root / key, [one])
-    return write_json(
-        root / "cur/octo/20240101-20240201/octo-Manifest.json", legacy_manifest(keys, **changes)
-    )
+    return write_json(root / "cur/octo/20240101-20240201/octo-Manifest.json", legacy_manifest(keys, **changes))
 
 
 def source_file(name: str, data: bytes, **announced: object) -> SourceFile:

@@ -24,9 +24,7 @@ from tests.sources.reports import (
 
 def found(path, month=None):
     """What is found, by report and month: the content of the files tells them apart."""
-    return [
-        (one.report, one.month, [file.name for file in one.files]) for one in find_reports(path, month=month)
-    ]
+    return [(one.report, one.month, [file.name for file in one.files]) for one in find_reports(path, month=month)]
 
 
 def contents(report):
