@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -30,9 +31,18 @@ class _Lines(logging.Handler):
         super().__init__(logging.INFO)
         self._progress = progress
         self._task = progress.add_task("starting", total=total)
+        self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
         self._progress.update(self._task, advance=1, description=record.getMessage())
+
+    def sentence(self) -> str:
+        """What was written and what was not."""
+        outcomes = Counter(line.rsplit(": ", 1)[1] for line in self.lines)
+        if not outcomes["published"]:
+            return "Nothing changed since the last run, so nothing was written."
+        return f"{outcomes['published']} partitions published, {outcomes['unchanged']} unchanged."
 
 
 def run_with_progress(months: list[str], config: dict[str, Any]) -> None:
@@ -83,6 +93,7 @@ def run_with_progress(months: list[str], config: dict[str, Any]) -> None:
         finally:
             log.removeHandler(lines)
     _raise_failure(result)
+    console.print(lines.sentence())
 
 
 def _raise_failure(result: "dg.ExecuteInProcessResult") -> None:

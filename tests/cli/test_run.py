@@ -1,0 +1,111 @@
+"""`octo run` and `octo deliveries` as a user types them, in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from octo_pipeline.sample.aws import write_cur
+
+pytestmark = pytest.mark.slow
+MONTH = "2024-01"
+ALLOCATOR = """{"startMonth": "2024-01", "criteria": [{"and": {"productCode": "AWSSupportEnterprise"}}],
+"allocator": [{"type": "payer", "value": "999988887777", "formula": "cost*usage"}]}"""
+
+
+@pytest.fixture
+def octo(tmp_path):
+    for name in ("allocators", "cost_groups"):
+        (tmp_path / "config" / name).mkdir(parents=True)
+    (tmp_path / "config" / "allocators" / "support.json").write_text(ALLOCATOR)
+
+    def run(*arguments: str, code: int = 0) -> str:
+        environment = os.environ | {"OCTO_LAKE": str(tmp_path / "lake"), "OCTO_CONFIG": str(tmp_path / "config")}
+        environment.pop("DAGSTER_HOME", None)
+        program = "from octo_pipeline.cli.main import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+def exports(folder: Path, seed: int = 7) -> Path:
+    write_cur(folder, months=[MONTH], accounts=4, lines=500, seed=seed)
+    return folder / "aws"
+
+
+def total(tmp_path: Path) -> tuple:
+    with duckdb.connect() as connection:
+        return connection.execute(
+            f"SELECT count(*), sum(billed_cost) FROM '{tmp_path}/lake/cost_line_items/month={MONTH}/data.parquet'"
+        ).fetchone()
+
+
+def test_a_month_is_run_not_run_again_and_replaced_when_it_is_delivered_anew(octo, tmp_path):
+    cur = exports(tmp_path / "one")
+    said = octo("run", "--month", MONTH, "--cur", str(cur))
+    assert "support" in said
+    assert "difference 0.0000000000" in said
+    assert "5 partitions published, 0 unchanged" in said
+    first = total(tmp_path)
+
+    said = octo("run", "--month", MONTH, "--cur", str(cur))
+    assert "Nothing changed since the last run, so nothing was written." in said
+
+    said = octo("run", "--month", MONTH, "--cur", str(exports(tmp_path / "two", seed=8)))
+    assert "5 partitions published" in said
+    assert total(tmp_path) != first
+    assert "Every partition is current." in octo("stale")
+
+    listed = octo("deliveries", "list", "--output", "csv").splitlines()
+    assert [row.split(",")[:3] for row in listed] == [["vendor", "account", "month"]] + [
+        ["aws", "999988887777", MONTH]
+    ] * 2
+    newest = listed[2].split(",")[3]
+    assert "verified" in octo("deliveries", "show", newest)
+    octo("deliveries", "remove", newest, "--yes")
+    assert "cost_line_items" in octo("stale")
+    octo("run", "--month", MONTH)
+    assert total(tmp_path) == first
+
+
+def test_a_bad_delivery_is_a_sentence_and_the_last_good_month_stays(octo, tmp_path):
+    octo("run", "--month", MONTH, "--cur", str(exports(tmp_path / "one")))
+    first = total(tmp_path)
+    cur = exports(tmp_path / "two", seed=8)
+    data = next(cur.rglob("*.parquet"))
+    data.write_bytes(data.read_bytes()[:-100])
+    said = octo("run", "--month", MONTH, "--cur", str(cur), code=1)
+    assert said.count("octo: ") == 1
+    assert data.name in said
+    assert total(tmp_path) == first
+    assert len(octo("deliveries", "list", "--output", "csv").splitlines()) == 2
+
+
+def test_a_wrong_call_is_a_sentence(octo, tmp_path):
+    for arguments, expected in (
+        (["run"], "octo: Say which month"),
+        (["run", "--month", "2024-13"], "octo: '2024-13' is not a month"),
+        (["run", "--month", "1999-01"], "octo: 1999-01 is outside the partitions 2018-01 … "),
+        (["run", "--month", MONTH, "--cur", str(tmp_path / "gone")], "octo: There is no file or folder "),
+        (["run", "--from", "2024-02", "--to", "2024-01"], "octo: --from 2024-02 is after --to 2024-01."),
+        (["allocations", "list", "--month", MONTH], "octo: The lake has no allocations of 2024-01. "),
+    ):
+        assert expected in octo(*arguments, code=1)
+
+
+def test_a_bad_month_of_a_range_stops_no_other(octo, tmp_path):
+    write_cur(tmp_path / "two", months=["2024-01", "2024-02"], accounts=4, lines=500)
+    cur = tmp_path / "two" / "aws"
+    data = next(p for p in cur.rglob("*.parquet") if "20240201" in str(p))
+    data.write_bytes(b"")
+    said = octo("run", "--from", "2024-01", "--to", "2024-02", "--cur", str(cur), code=1)
+    assert "2024-02 not published" in said
+    assert "raw_cur" in said or data.name in said
