@@ -6,14 +6,14 @@ may have, and what the whole means, belongs to `allocator` and `cost_group`.
 A condition means the same in SQL and in Python: patterns are RE2's in both, found anywhere unless anchored.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import re2
 
 from octo_pipeline.allocation.documents import Location, not_text, refuse, shown
-from octo_pipeline.allocation.sql import literal, regexp_matches
+from octo_pipeline.allocation.sql import is_one_of, regexp_matches
 from octo_pipeline.errors import OctoError
 
 MAX_PATTERN = 10_000
@@ -48,10 +48,9 @@ class Condition:
         Args:
             column: SQL of a VARCHAR.
         """
-        value = f"coalesce({column}, '')"
         if self.kind == "eq":
-            return f"{value} = {literal(self.text)}"
-        found = regexp_matches(value, self.text)
+            return equals_any_sql(column, [self.text])
+        found = regexp_matches(_not_null(column), self.text)
         return found if self.kind == "re" else f"NOT {found}"
 
     def holds(self, value: str | None) -> bool:
@@ -66,6 +65,11 @@ class Condition:
 Conditions = Mapping[str, Condition]
 
 _PREFIXES: dict[Literal["eq", "re", "not_re"], str] = {"eq": "eq:", "re": "re:", "not_re": "!re:"}
+
+
+def equals_any_sql(column: str, texts: Sequence[str]) -> str:
+    """A truth value that is never null: the column equals one of the texts."""
+    return is_one_of(_not_null(column), texts)
 
 
 def parse_condition(written: str) -> Condition:
@@ -113,6 +117,10 @@ def parse_alternatives(value: object, *, word: str, keys: Collection[str] | None
 def written_alternatives(alternatives: Iterable[Conditions], *, word: str) -> list[dict[str, dict[str, str]]]:
     """The JSON value that `parse_alternatives` reads."""
     return [{word: {key: condition.written for key, condition in conditions.items()}} for conditions in alternatives]
+
+
+def _not_null(column: str) -> str:
+    return f"coalesce({column}, '')"
 
 
 def _parse_alternative(

@@ -4,6 +4,7 @@ Here are its fields, their checks and its meaning in SQL. What is shown under a 
 marts, and who gets a part of a cost by it to `resolution`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, PlainValidator
 
 from octo_pipeline.allocation.columns import COST_GROUP_COLUMNS
-from octo_pipeline.allocation.conditions import Conditions, parse_alternatives, written_alternatives
+from octo_pipeline.allocation.conditions import Conditions, equals_any_sql, parse_alternatives, written_alternatives
 from octo_pipeline.allocation.documents import Document, Problem, Section, load_documents, parse_document
 from octo_pipeline.allocation.sql import literal, map_value
 
@@ -147,9 +148,17 @@ def load_cost_groups(folder: Path) -> tuple[tuple[CostGroup, ...], tuple[Problem
 
 
 def _any_sql(maps: Sequence[Conditions], column: Callable[[str], str]) -> str | None:
-    alternatives = [
-        " AND ".join(condition.sql(column(key)) for key, condition in conditions.items()) for conditions in maps
-    ]
+    alternatives = []
+    # Groups list accounts by the thousand, a map each. An OR tries each of them on every row: 5,000 accounts on
+    # 100,000 rows took 24 s, looked up 0.1 s.
+    listed: dict[str, list[str]] = defaultdict(list)
+    for conditions in maps:
+        (key, condition), *others = conditions.items()
+        if condition.kind == "eq" and not others:
+            listed[key].append(condition.text)
+        else:
+            alternatives.append(" AND ".join(c.sql(column(k)) for k, c in conditions.items()))
+    alternatives += [equals_any_sql(column(key), texts) for key, texts in listed.items()]
     return f"({' OR '.join(alternatives)})" if alternatives else None
 
 

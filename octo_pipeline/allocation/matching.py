@@ -25,7 +25,7 @@ from octo_pipeline.allocation.allocator import Allocator
 from octo_pipeline.allocation.conditions import Condition
 from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item
 from octo_pipeline.allocation.months import add_months
-from octo_pipeline.allocation.sql import identifier
+from octo_pipeline.allocation.sql import identifier, rows_sql
 
 CATEGORIES = ("fee", "account", "savings")
 
@@ -37,6 +37,9 @@ MATCHED_ITEM_COLUMNS: dict[str, str] = ITEM_COLUMNS | {
     "tranche_count": "INTEGER",
     "conflicting_allocator_ids": "VARCHAR[]",
 }
+
+# What an item keeps of the allocator that takes it.
+_PINNED = ("allocator_id", "allocator_version", "allocator_document", "first_booking_month", "tranche_count")
 
 
 def applying(allocators: Sequence[Allocator], month: str) -> list[Allocator]:
@@ -69,18 +72,14 @@ def match_items(
 
 
 def _create_allocator_table(connection: duckdb.DuckDBPyConnection, allocators: Sequence[Allocator], month: str) -> None:
+    columns = {name: MATCHED_ITEM_COLUMNS[name] for name in _PINNED}
+    rows = [
+        (i, a.id, a.version, a.document, a.first_booking_month(month), a.tranche_count)
+        for i, a in enumerate(allocators)
+    ]
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE matching_allocators (allocator INTEGER, allocator_id VARCHAR, "
-        "allocator_version VARCHAR, allocator_document VARCHAR, first_booking_month VARCHAR, tranche_count INTEGER)"
+        f"CREATE OR REPLACE TEMP TABLE matching_allocators AS {rows_sql({'allocator': 'INTEGER'} | columns, rows)}"
     )
-    if allocators:
-        connection.executemany(
-            "INSERT INTO matching_allocators VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (i, a.id, a.version, a.document, a.first_booking_month(month), a.tranche_count)
-                for i, a in enumerate(allocators)
-            ],
-        )
 
 
 @dataclass(frozen=True)
@@ -144,18 +143,25 @@ def _create_value_table(
     evaluated = ", ".join(
         f"CASE WHEN {condition.sql('value')} THEN '1' ELSE '0' END AS {name}" for condition, name in conditions.items()
     )
+    table = _value_table(category, column)
+    # Distinct values first, in a table of their own: in one query the optimiser filters on the conditions before
+    # it makes the values distinct, and evaluates every pattern on every row.
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_value_table(category, column)} AS "
-        f"SELECT value, mask FROM (SELECT value, ({' || '.join(bits)})::BIT AS mask FROM "
-        f"(SELECT value, {evaluated} FROM "
-        f"(SELECT DISTINCT coalesce({identifier(column)}, '') AS value FROM {items}))) WHERE bit_count(mask) > 0"
+        f"CREATE OR REPLACE TEMP TABLE {table}_distinct AS "
+        f"SELECT DISTINCT coalesce({identifier(column)}, '') AS value FROM {items}"
     )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT value, concat({', '.join(bits)})::BIT AS mask "
+        f"FROM (SELECT value, {evaluated} FROM {table}_distinct)"
+    )
+    connection.execute(f"DELETE FROM {table} WHERE bit_count(mask) = 0")
 
 
 def _create_takers(connection: duckdb.DuckDBPyConnection, masked: str, maps: Sequence[_Map]) -> None:
     """Resolve each distinct outcome to the allocator that takes the item and those in conflict with it."""
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {masked}_maps (map INTEGER, allocator INTEGER)")
-    connection.executemany(f"INSERT INTO {masked}_maps VALUES (?, ?)", [(i, m.allocator) for i, m in enumerate(maps)])
+    rows = [(i, m.allocator) for i, m in enumerate(maps)]
+    columns = {"map": "INTEGER", "allocator": "INTEGER"}
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {masked}_maps AS {rows_sql(columns, rows)}")
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {masked}_takers AS "
         f"WITH hits AS (SELECT DISTINCT mask, allocator FROM (SELECT DISTINCT mask FROM {masked}), {masked}_maps "

@@ -6,6 +6,7 @@ import duckdb
 
 from octo_pipeline.allocation.allocator import Allocator
 from octo_pipeline.allocation.cost_group import CostGroup
+from octo_pipeline.allocation.sql import literal, rows_sql
 
 RESOLVED_ACCOUNT_COLUMNS: dict[str, str] = {
     "allocator_id": "VARCHAR",
@@ -38,18 +39,12 @@ def resolve_accounts(
         one row with a null account.
     """
     entries = [(a, i, e) for a in allocators for i, e in enumerate(a.entries)]
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE resolution_entries (allocator_id VARCHAR, allocator_version VARCHAR, "
-        "entry_index INTEGER, entry_type VARCHAR, entry_value VARCHAR)"
-    )
+    columns = {name: kind for name, kind in RESOLVED_ACCOUNT_COLUMNS.items() if name != "account_id"}
+    rows = [(a.id, a.version, i, e.type, e.value) for a, i, e in entries]
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE resolution_entries AS {rows_sql(columns, rows)}")
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE resolution_members (entry_type VARCHAR, entry_value VARCHAR, account_id VARCHAR)"
     )
-    if entries:
-        connection.executemany(
-            "INSERT INTO resolution_entries VALUES (?, ?, ?, ?, ?)",
-            [(a.id, a.version, i, e.type, e.value) for a, i, e in entries],
-        )
     values = {kind: sorted({e.value for _, _, e in entries if e.type == kind}) for kind in ("payer", "costgroup")}
     connection.execute(
         "INSERT INTO resolution_members SELECT DISTINCT 'account', entry_value, entry_value "
@@ -70,13 +65,11 @@ def resolve_accounts(
 def _add_payer_members(
     connection: duckdb.DuckDBPyConnection, line_items: str, registered: Sequence[tuple[str, str]]
 ) -> None:
-    connection.execute("CREATE OR REPLACE TEMP TABLE resolution_registered (payer VARCHAR, account VARCHAR)")
-    if registered:
-        connection.executemany("INSERT INTO resolution_registered VALUES (?, ?)", registered)
+    known = rows_sql({"payer": "VARCHAR", "account": "VARCHAR"}, registered)
     connection.execute(
         "INSERT INTO resolution_members SELECT 'payer', payer, account FROM ("
         f"SELECT billing_account_id AS payer, sub_account_id AS account FROM {line_items} "
-        "UNION SELECT payer, account FROM resolution_registered) "
+        f"UNION {known}) "
         "WHERE payer IN (SELECT entry_value FROM resolution_entries WHERE entry_type = 'payer')"
     )
 
@@ -92,6 +85,6 @@ def _add_cost_group_members(
     )
     for i, group in enumerate(groups):
         connection.execute(
-            f"INSERT INTO resolution_members SELECT 'costgroup', ?, sub_account_id FROM resolution_flags WHERE g{i}",
-            [group.id],
+            f"INSERT INTO resolution_members SELECT 'costgroup', {literal(group.id)}, sub_account_id "
+            f"FROM resolution_flags WHERE g{i}"
         )

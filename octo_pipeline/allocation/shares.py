@@ -8,6 +8,7 @@ from octo_pipeline.allocation.allocator import Allocator
 from octo_pipeline.allocation.columns import MONEY
 from octo_pipeline.allocation.items import is_fee_line
 from octo_pipeline.allocation.rates import Rate
+from octo_pipeline.allocation.sql import literal, rows_sql
 from octo_pipeline.errors import OctoError
 
 USAGE_SHARE_COLUMNS: dict[str, str] = {
@@ -69,9 +70,8 @@ def usage_shares(
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE shares_currency AS SELECT allocator_version, "
         "count(DISTINCT currency) > 1 AS is_mixed, "
-        "CASE WHEN count(DISTINCT currency) > 1 THEN $1 ELSE min(currency) END AS usage_currency "
-        "FROM shares_listed LEFT JOIN shares_usage USING (account_id) GROUP BY allocator_version",
-        [base_currency],
+        f"CASE WHEN count(DISTINCT currency) > 1 THEN {literal(base_currency)} ELSE min(currency) END AS usage_currency "
+        "FROM shares_listed LEFT JOIN shares_usage USING (account_id) GROUP BY allocator_version"
     )
     _create_rates(connection, month, rates, base_currency)
     connection.execute(
@@ -81,13 +81,14 @@ def usage_shares(
         "LEFT JOIN shares_usage USING (account_id) LEFT JOIN shares_rates USING (currency) "
         "GROUP BY allocator_version, account_id, usage_currency"
     )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE shares_entries (allocator_version VARCHAR, entry_index INTEGER, "
-        "formula VARCHAR, entry_months INTEGER)"
-    )
+    columns = {
+        "allocator_version": "VARCHAR",
+        "entry_index": "INTEGER",
+        "formula": "VARCHAR",
+        "entry_months": "INTEGER",
+    }
     entries = [(a.version, i, e.formula, e.months) for a in allocators for i, e in enumerate(a.entries)]
-    if entries:
-        connection.executemany("INSERT INTO shares_entries VALUES (?, ?, ?, ?)", entries)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE shares_entries AS {rows_sql(columns, entries)}")
     return (
         "SELECT allocator_id, allocator_version, entry_index, entry_type, entry_value, formula, entry_months, "
         "account_id, "
@@ -122,9 +123,9 @@ def _converted() -> str:
 
 
 def _create_rates(connection: duckdb.DuckDBPyConnection, month: str, rates: Sequence[Rate], base_currency: str) -> None:
-    connection.execute("CREATE OR REPLACE TEMP TABLE shares_rates (currency VARCHAR, rate HUGEINT)")
     known = {r.currency: int(r.rate * _UNIT) for r in rates if r.month == month} | {base_currency: _UNIT}
-    connection.executemany("INSERT INTO shares_rates VALUES (?, ?)", list(known.items()))
+    rates_sql = rows_sql({"currency": "VARCHAR", "rate": "HUGEINT"}, list(known.items()))
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE shares_rates AS {rates_sql}")
     missing = connection.execute(
         "SELECT DISTINCT currency FROM shares_listed JOIN shares_currency USING (allocator_version) "
         "JOIN shares_usage USING (account_id) WHERE is_mixed AND currency NOT IN (SELECT currency FROM shares_rates) "

@@ -24,7 +24,7 @@ from octo_pipeline.allocation.columns import MONEY
 from octo_pipeline.allocation.formula import parse_formula
 from octo_pipeline.allocation.formula_sql import select_sql
 from octo_pipeline.allocation.months import add_months
-from octo_pipeline.allocation.sql import literal
+from octo_pipeline.allocation.sql import literal, rows_sql
 
 ALLOCATION_COLUMNS: dict[str, str] = {
     "item_id": "VARCHAR",
@@ -136,15 +136,9 @@ def _create_due(
     month: str,
     allocators: Sequence[Allocator],
 ) -> None:
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE splits_allocators (version INTEGER, allocator_version VARCHAR, "
-        "default_account VARCHAR)"
-    )
-    if allocators:
-        connection.executemany(
-            "INSERT INTO splits_allocators VALUES (?, ?, ?)",
-            [(i, a.version, a.default_account) for i, a in enumerate(allocators)],
-        )
+    columns = {"version": "INTEGER", "allocator_version": "VARCHAR", "default_account": "VARCHAR"}
+    rows = [(i, a.version, a.default_account) for i, a in enumerate(allocators)]
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE splits_allocators AS {rows_sql(columns, rows)}")
     # Numbers stand for ids and versions from here on: the results are wide only where they are written.
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE splits_due AS SELECT row_number() OVER ()::INTEGER AS item, item_id, "
@@ -161,9 +155,8 @@ def _create_targets(connection: duckdb.DuckDBPyConnection, usage_shares: str) ->
     formulas = [
         text for (text,) in connection.execute(f"SELECT DISTINCT formula FROM {usage_shares} ORDER BY 1").fetchall()
     ]
-    connection.execute("CREATE OR REPLACE TEMP TABLE splits_formulas (number INTEGER, formula VARCHAR)")
-    if formulas:
-        connection.executemany("INSERT INTO splits_formulas VALUES (?, ?)", list(enumerate(formulas)))
+    numbered = rows_sql({"number": "INTEGER", "formula": "VARCHAR"}, list(enumerate(formulas)))
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE splits_formulas AS {numbered}")
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE splits_targets AS SELECT version, account_rank AS rank, entry_index, "
         "entry_months, account_id, number AS formula_number, usage_share AS usage, "

@@ -279,13 +279,13 @@ def read_metadata(path: Path) -> PartitionMetadata:
         OctoError: the file was not written by this project.
         duckdb.Error: it is no whole Parquet file.
     """
+    file = literal(str(path))
     found = (
         _footers()
         .cursor()
         .execute(
-            "SELECT decode(value), (SELECT sum(num_rows) FROM parquet_file_metadata($1)) FROM parquet_kv_metadata($1) "
-            "WHERE key = $2::BLOB",
-            [str(path), _METADATA_KEY],
+            f"SELECT decode(value), (SELECT sum(num_rows) FROM parquet_file_metadata({file})) "
+            f"FROM parquet_kv_metadata({file}) WHERE key = {literal(_METADATA_KEY)}::BLOB"
         )
         .fetchone()
     )

@@ -198,7 +198,11 @@ def _staged(staged: Staged) -> str:
 
 
 def _create_restored(connection: duckdb.DuckDBPyConnection, name: str, item_ids: Sequence[str]) -> None:
-    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT unnest($1::VARCHAR[]) AS item_id", [list(item_ids)])
+    if item_ids:
+        # There can be a million of them: bound as one list, not written out.
+        connection.execute(f"CREATE TEMP TABLE {name} AS SELECT unnest($1::VARCHAR[]) AS item_id", [list(item_ids)])
+    else:
+        connection.execute(f"CREATE TEMP TABLE {name} (item_id VARCHAR)")
 
 
 def explained_allocations(lake: Lake, months: Sequence[str] | None) -> str:

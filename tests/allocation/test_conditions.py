@@ -130,6 +130,19 @@ def test_meaning(connection, written, matching):
     assert [condition.holds(value) for value in VALUES] == expected
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("K^", False), ("$K", False), ("^aK^", False), ("K$K", False), ("^^", True), ("^^a", True), (r"$\z", True),
+        (r"^\A", True), ("(?:)K", True), (r"\QK", True), (r"^\QaK\E$", True), ("^aK$", True), ("K", True), ("^", True),
+    ],
+)  # fmt: skip
+def test_anchors_anywhere(connection, pattern, found):
+    """Regression: DuckDB turns patterns into LIKE and loses what is beside their text."""
+    assert matched(connection, Condition("re", pattern), ["aK", "zz"])[0] is found
+    assert Condition("re", pattern).holds("aK") is found
+
+
 texts = st.text(st.sampled_from("aAbésK\n '\"%_\\.$0日\r\t"), max_size=5)
 PIECES = [
     "a", "b", "é", "K", "日", ".", "^", "$", "(?i)", "(?s)", "(?m)", "(a|b)", "[^a]", r"\w", r"\b", r"\pL",

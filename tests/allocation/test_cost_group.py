@@ -67,6 +67,33 @@ def test_maps_are_alternatives_and_keys_must_all_hold(connection):
     ) == [True, False, False, True, False, False]
 
 
+def test_many_accounts_are_looked_up(connection):
+    maps = [{"account": f"a{i}"} for i in range(3000)] + [{"region": "x"}, {"account": "b", "region": "y"}]
+    found = group(awsOptions={"filters": filters(*maps)})
+    assert found.sql().count("sub_account_id") == 2
+    assert matching(
+        connection,
+        found,
+        {"vendor": "aws", "sub_account_id": "a2999"},
+        {"vendor": "aws", "sub_account_id": "a3000"},
+        {"vendor": "aws", "region_id": "x"},
+        {"vendor": "aws", "region_id": "y"},
+        {"vendor": "aws", "sub_account_id": "b", "region_id": "y"},
+        {"vendor": "aws"},
+    ) == [True, False, True, False, True, False]
+
+
+def test_the_sql_can_be_aggregated_and_filtered_by(connection):
+    found = group(awsOptions={"filters": filters({"account": "1"}, {"account": ""}, {"region": "re:^u"})})
+    rows = "(VALUES ('aws', '1', 'x'), ('aws', NULL, NULL), ('aws', '2', 'u'), ('aws', '2', 'x'), ('gcp', '1', 'u'))"
+    relation = f"(SELECT * FROM {rows} AS t(vendor, sub_account_id, region_id))"
+    assert connection.execute(f"SELECT count(*) FROM {relation} WHERE {found.sql()}").fetchone() == (3,)
+    query = (
+        f"SELECT sub_account_id, bool_or({found.sql()}) FROM {relation} GROUP BY sub_account_id, vendor ORDER BY ALL"
+    )
+    assert connection.execute(query).fetchall() == [("1", False), ("1", True), ("2", True), (None, True)]
+
+
 def test_filters_and_tag_filters_must_both_hold(connection):
     found = group(
         azureOptions={
