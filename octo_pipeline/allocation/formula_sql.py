@@ -34,7 +34,7 @@ from octo_pipeline.allocation.sql import identifier
 # computing cost*usage or a choice of two shares twice costs what an inner SELECT costs, and reads better.
 _REPEATED_LENGTH = 110
 
-_COSTLY = re.compile(r"format|pow|%")
+_COSTLY = re.compile(r"format|pow|%|LEAST|GREATEST")
 _HOLE = re.compile(r"\$(\d+)")
 _SIGNS: dict[type[ast.operator], str] = {
     ast.Add: "+",
@@ -277,9 +277,7 @@ class _Compiler:
     def _extreme(self, name: str, parts: Sequence[int]) -> int:
         holes = [f"${i}" for i in range(1, len(parts) + 1)]
         cells = [self.cells[part] for part in parts]
-        checks = [
-            f"WHEN {hole} IS NULL THEN NULL " for hole, cell in zip(holes, cells, strict=True) if cell.fails
-        ]
+        checks = [f"WHEN {hole} IS NULL THEN NULL " for hole, cell in zip(holes, cells, strict=True) if cell.fails]
         # Python keeps a NaN that comes first and skips others; so does LEAST, but GREATEST returns any.
         if cells[0].nan:
             checks.append("WHEN isnan($1) THEN $1 ")

@@ -58,8 +58,8 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
     cells = [[_shown(value) for value in row] for row in rows]
     widths = _fit([max(map(len, column)) for column in zip(headers, *cells, strict=True)], numeric, console.width)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for header, is_number in zip(headers, numeric, strict=True):
-        table.add_column(header, justify="right" if is_number else "left", no_wrap=True)
+    for header, is_number, width in zip(headers, numeric, widths, strict=True):
+        table.add_column(_cut(header, width), justify="right" if is_number else "left", no_wrap=True)
     for row in cells:
         table.add_row(*(_cut(cell, width) for cell, width in zip(row, widths, strict=True)))
     console.print(table)

@@ -35,8 +35,8 @@ def _print_items(connection: duckdb.DuckDBPyConnection, month: str) -> None:
         "FROM rows WHERE allocator_id IS NOT NULL GROUP BY ALL ORDER BY category, allocator_id, currency"
     ).fetchall()
     if taken:
-        columns = ("allocator", "category", "items", "accounts", "currency", "items_cost", "split", "remainder")
-        print_rows(f"Distributed in {month}", columns, taken, Output.table)
+        headers = ("allocator", "category", "items", "accounts", "currency", "items_cost", "split", "remainder")
+        print_rows(f"Distributed in {month}", headers, taken, Output.table)
     left = connection.execute(
         "SELECT category, replace(reason, '_', ' '), "
         "coalesce(charge_description, commitment_discount_type || ' savings, ' || savings_kind, service_code, ''), "
@@ -44,8 +44,12 @@ def _print_items(connection: duckdb.DuckDBPyConnection, month: str) -> None:
         "GROUP BY ALL ORDER BY category, sum(abs(cost)) DESC, 2, 3"
     ).fetchall()
     if left:
-        columns = ("category", "why", "what", "items", "currency", "cost")
-        print_rows(f"Left where it was billed in {month}", columns, _with_rest(left, 12), Output.table)
+        print_rows(
+            f"Left where it was billed in {month}",
+            ("category", "why", "what", "items", "currency", "cost"),
+            _with_rest(left, 12),
+            Output.table,
+        )
 
 
 def _with_rest(rows: list[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
