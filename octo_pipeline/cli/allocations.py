@@ -1,16 +1,20 @@
 """`octo allocations`: the results of a month."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.errors import OctoError
 
+if TYPE_CHECKING:
+    import duckdb
+
 app = typer.Typer(help="The allocations of a month.", no_args_is_help=True)
 
 _COLUMNS = (
-    "status", "kind", "category", "source_account", "target_account", "service_code", "charge_description",
+    "item_id", "status", "kind", "category", "source_account", "target_account", "service_code", "charge_description",
     "allocator_id", "currency", "cost",
 )  # fmt: skip
 
@@ -48,3 +52,131 @@ def list_(
             [status, category, account],
         ).fetchall()
     print_rows(f"Allocations of {month}", _COLUMNS, rows, output)
+
+
+ItemArgument = Annotated[str | None, typer.Argument(help="The item's id, or its beginning.")]
+AllocatorOption = Annotated[str | None, typer.Option(help="Instead of an item: all items this allocator takes,")]
+MonthOption = Annotated[str | None, typer.Option(help="of this origin month,")]
+AccountOption = Annotated[str | None, typer.Option(help="and of this source account.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; kept in the audit trail.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+def show(item: Annotated[str, typer.Argument(help="The item's id, or its beginning.")]) -> None:
+    """Tell the whole story of one item: what matched, whose usage, the formula with its numbers, the rest."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.decisions import story
+    from octo_pipeline.tables.workspace import Workspace
+
+    for sentence in story(Workspace(load_settings()), item):
+        typer.echo(sentence)
+
+
+@app.command()
+def restore(
+    reason: ReasonOption,
+    item: ItemArgument = None,
+    allocator: AllocatorOption = None,
+    month: MonthOption = None,
+    account: AccountOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Undo the distribution of an item in every month, and keep it undone until it is re-applied."""
+    _decide("restore", item, allocator, month, account, reason, yes)
+
+
+@app.command()
+def reapply(
+    reason: ReasonOption,
+    item: ItemArgument = None,
+    allocator: AllocatorOption = None,
+    month: MonthOption = None,
+    account: AccountOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Take a restore back."""
+    _decide("reapply", item, allocator, month, account, reason, yes)
+
+
+def _decide(
+    action: Literal["restore", "reapply"],
+    item: str | None,
+    allocator: str | None,
+    month: str | None,
+    account: str | None,
+    reason: str,
+    yes: bool,
+) -> None:
+    from getpass import getuser
+
+    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.decisions import decide, find_items
+    from octo_pipeline.tables.workspace import Workspace
+
+    if (item is None) == (allocator is None):
+        raise OctoError(f"Say what to {action}: an item's id, or --allocator ID --month YYYY-MM.")
+    if allocator is not None and month is None:
+        raise OctoError("--allocator needs --month, the month its items were billed in.")
+    workspace = Workspace(load_settings())
+    items = find_items(
+        workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
+    )
+    months = sorted({m for i in items for m in i.months})
+    if not yes:
+        typer.confirm(f"{action.capitalize()} {len(items)} items, booked in {', '.join(months)}?", abort=True)
+    made = decide(workspace, action, items, reason=reason, actor=getuser())
+    typer.echo(f"{len(items)} items: {action} recorded.")
+    for one in made:
+        typer.echo(f"{one.table} {one.month}: {one.outcome}")
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to: .csv, .parquet or .xlsx.")],
+    month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
+) -> None:
+    """Write a month's allocations, every row with all that explains it."""
+    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.allocation.sql import literal
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.allocation import explained_allocations
+    from octo_pipeline.tables.workspace import Workspace
+
+    lake = Workspace(load_settings()).lake
+    if parse_month(month) not in lake.months("allocations"):
+        raise OctoError(f"The lake has no allocations of {month}. Run `octo run --month {month}` first.")
+    kind = file.suffix.removeprefix(".").lower()
+    if kind not in ("csv", "parquet", "xlsx"):
+        raise OctoError(f"{file} ends in {file.suffix or 'nothing'}; write a .csv, a .parquet or an .xlsx file.")
+    if not file.absolute().parent.is_dir():
+        raise OctoError(f"There is no folder {file.absolute().parent} to write {file.name} into.")
+    query = f"SELECT * FROM ({explained_allocations(lake, [month])}) ORDER BY category, item_id, kind, target_account"
+    with lake.connect() as connection:
+        if kind == "xlsx":
+            _write_xlsx(connection.execute(query), file)
+        else:
+            options = "FORMAT csv, HEADER" if kind == "csv" else "FORMAT parquet"
+            connection.execute(f"COPY ({query}) TO {literal(str(file))} ({options})")
+    typer.echo(f"Allocations of {month} written to {file}.")
+
+
+def _write_xlsx(result: "duckdb.DuckDBPyConnection", file: Path) -> None:
+    """A sheet of at most 1,048,575 rows; amounts as numbers, which a sheet holds to 15 digits."""
+    from openpyxl import Workbook
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("allocations")
+    sheet.append([column[0] for column in result.description or []])
+    written = 0
+    while rows := result.fetchmany(10_000):
+        written += len(rows)
+        if written > _SHEET_ROWS:
+            raise OctoError(f"The month has more rows than the {_SHEET_ROWS:,} of a sheet; export .csv or .parquet.")
+        for row in rows:
+            sheet.append([str(v) if isinstance(v, dict) else v for v in row])
+    book.save(file)
+
+
+_SHEET_ROWS = 1_048_575
