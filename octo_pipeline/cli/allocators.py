@@ -1,0 +1,426 @@
+"""`octo allocators`: the allocator documents of the configuration folder, and what one would do before it is saved.
+
+What an allocator means belongs to the core, what a simulation finds to `tables.simulation`; here they are read,
+stamped, written and printed.
+"""
+
+import json
+import os
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octo_pipeline.cli.output import Output, OutputOption, amount, exact, print_rows
+from octo_pipeline.errors import OctoError
+
+if TYPE_CHECKING:
+    from octo_pipeline.allocation.allocator import Allocator
+    from octo_pipeline.allocation.documents import Problem
+    from octo_pipeline.tables.simulation import Rows, Simulation
+    from octo_pipeline.tables.workspace import Workspace
+
+app = typer.Typer(help="Allocators: the rules that say which items go where.", no_args_is_help=True)
+
+_EXIT_CODES = "Exit codes: 0 done, 1 an error or a problem found (or the question answered with no), 2 wrong usage."
+
+FileArgument = Annotated[Path, typer.Argument(help="The allocator's JSON file.")]
+IdArgument = Annotated[str, typer.Argument(help="The allocator's id.")]
+
+# A table for people ends here; csv and json have every row.
+_MOST = 50
+
+# What a table for people shows of the matched items, and what it calls it: a heading is as wide as its column.
+_ITEM = {"account": "account"}
+_TAKEN = {"taken_by": "taken by", "currency": "currency", "cost": "cost"}
+_MATCHED: dict[str, dict[str, str]] = {
+    "fee": _ITEM | {"line_type": "type", "service_code": "service", "charge_description": "description"} | _TAKEN,
+    "account": _ITEM | {"usage_date": "date", "service_code": "service", "usage_type": "usage"} | _TAKEN,
+    "savings": _ITEM
+    | {"savings_kind": "kind", "service_code": "service", "commitment_discount_id": "commitment"}
+    | _TAKEN,
+}
+_BOOKINGS = ("month", "from", "to", "usage", "formula", "part", "currency", "cost")
+_SECTIONS = (
+    "matched_costs", "matched_items", "bookings", "accounts", "later_instalments", "over_allocated", "unresolved",
+    "failed", "conflicts", "not_reached", "earlier_origins", "commitment_lines", "differences",
+)  # fmt: skip
+
+
+@app.callback(epilog=_EXIT_CODES)
+def _noun() -> None:
+    """Allocators: the rules that say which items go where."""
+
+
+@app.command(epilog=_EXIT_CODES)
+def validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Allocator files; all of the configuration folder if none.")
+    ] = None,
+) -> None:
+    """Check documents and print every problem as `file: path: message`."""
+    from octo_pipeline.settings import load_settings
+
+    valid, problems = _check_files(files) if files else _check_folder(load_settings().config)
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        bad = len({problem.file for problem in problems})
+        found = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+        raise OctoError(f"{found} in {bad} of {bad + valid} files.")
+    typer.echo(f"{valid} file{' is' if valid == 1 else 's are'} valid.")
+
+
+def _check_files(files: list[Path]) -> "tuple[int, list[Problem]]":
+    """How many are valid, and what is wrong in the others."""
+    from octo_pipeline.allocation.allocator import parse_allocator
+    from octo_pipeline.allocation.documents import DocumentError
+
+    valid = 0
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            parse_allocator(_read(file), file=str(file))
+            valid += 1
+        except DocumentError as error:
+            problems += error.problems
+    return valid, problems
+
+
+def _check_folder(config: Path) -> "tuple[int, list[Problem]]":
+    """The same of all documents of the configuration: allocators, the cost groups they name and the rates."""
+    from octo_pipeline.allocation.allocator import load_allocators
+    from octo_pipeline.allocation.cost_group import load_cost_groups
+    from octo_pipeline.allocation.documents import DocumentError
+    from octo_pipeline.allocation.rates import load_rates
+
+    allocators, allocator_problems = load_allocators(_folder(config))
+    cost_groups, cost_group_problems = load_cost_groups(config / "cost_groups")
+    valid, problems = len(allocators) + len(cost_groups), [*allocator_problems, *cost_group_problems]
+    try:
+        load_rates(config / "exchange_rates.csv")
+    except DocumentError as error:
+        problems += error.problems
+    return valid, problems
+
+
+@app.command("list", epilog=_EXIT_CODES)
+def list_(output: OutputOption = Output.table) -> None:
+    """List the live allocators in the order in which they take items."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    configuration = Workspace(load_settings()).configuration
+    rows = [
+        (a.id, a.category, a.start, a.end or "", a.tranche_count, len(a.entries), a.default_account or "", a.name)
+        for a in configuration.allocators
+    ]
+    columns = ("id", "category", "start", "end", "months", "entries", "default_account", "name")
+    print_rows("Allocators, the first of a category takes an item", columns, rows, output)
+    left_out = sorted({p.file for p in configuration.problems})
+    if left_out:
+        typer.echo(f"Left out as invalid: {', '.join(left_out)}. `octo allocators validate` says why.", err=True)
+
+
+@app.command(epilog=_EXIT_CODES)
+def show(allocator_id: IdArgument) -> None:
+    """Print an allocator as it is understood: defaults written out, what is not set left out."""
+    from octo_pipeline.allocation.allocator import parse_allocator
+    from octo_pipeline.settings import load_settings
+
+    path = _path_of(_folder(load_settings().config), allocator_id)
+    allocator = parse_allocator(_read(path), file=str(path))
+    typer.echo(json.dumps(allocator.normalised(), ensure_ascii=False, indent=2))
+    # On stderr, so that the document can be redirected into a file, edited and added again.
+    typer.echo(f"{path}, holds {_window(allocator)}, version {allocator.version}", err=True)
+
+
+@app.command(epilog=_EXIT_CODES)
+def add(
+    file: FileArgument,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the allocator of the same id.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Check and simulate an allocator, ask, and save it into the configuration folder."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    now = datetime.now(UTC)
+    document, allocator = _stamped(workspace, file, now, start=f"{now:%Y-%m}")
+    folder = _folder(workspace.settings.config)
+    target = _target(folder, allocator.id, replace=replace)
+    if workspace.lake.months("cost_line_items"):
+        _print_simulation(_simulated(workspace, file, now, None))
+    else:
+        typer.echo("The lake has no line items yet, so there is nothing to simulate on.")
+    typer.echo(f"{allocator.id} will hold {_window(allocator)}, saved as {target}.")
+    if not yes:
+        typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
+    _write(target, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    typer.echo("Saved. `octo stale` lists the months that are to be run again.")
+
+
+@app.command(epilog=_EXIT_CODES)
+def remove(
+    allocator_id: IdArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove an allocator; months that were run with it stay as they are until they are run again."""
+    from octo_pipeline.settings import load_settings
+
+    path = _path_of(_folder(load_settings().config), allocator_id)
+    if not yes:
+        typer.confirm(f"Remove {path}?", abort=True)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise OctoError(f"Cannot remove {path} ({error.strerror}).") from error
+    typer.echo("Removed. `octo stale` lists the months that were run with it.")
+
+
+@app.command(epilog=_EXIT_CODES)
+def simulate(
+    file: FileArgument,
+    month: Annotated[
+        str | None,
+        typer.Option(help="Whose items, YYYY-MM; the current month if the lake has it, else the latest."),
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show what an allocator would do to the items of a month; nothing is written.
+
+    csv prints every split and remainder; json prints everything.
+    """
+    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    now = datetime.now(UTC)
+    simulation = _simulated(Workspace(load_settings()), file, now, parse_month(month) if month else None)
+    if output is Output.json:
+        sys.stdout.write(json.dumps(_as_json(simulation), ensure_ascii=False, indent=1, default=str) + "\n")
+    elif output is Output.csv:
+        print_rows("", simulation.bookings.columns, simulation.bookings.rows, output)
+    else:
+        _print_simulation(simulation)
+
+
+def _simulated(workspace: "Workspace", file: Path, now: datetime, month: str | None) -> "Simulation":
+    """Simulate on the month, or on the default one; a file without a start holds from that month on."""
+    from octo_pipeline.tables.simulation import simulate as run_simulation
+
+    chosen = month or _default_month(workspace, now)
+    current = f"{now:%Y-%m}"
+    written, _ = _stamped(workspace, file, now, start=current)
+    document, allocator = _stamped(workspace, file, now, start=min(chosen, current))
+    if document["startMonth"] != written["startMonth"]:
+        typer.echo(
+            f"The file sets no startMonth: simulated as if it started in {chosen}; saved now, it starts in "
+            f"{written['startMonth']}.",
+            err=True,
+        )
+    return run_simulation(workspace, allocator, chosen)
+
+
+def _default_month(workspace: "Workspace", now: datetime) -> str:
+    months = workspace.lake.months("cost_line_items")
+    current = f"{now:%Y-%m}"
+    if not months or current in months:
+        return current
+    typer.echo(f"The lake has no line items of the current month {current}: simulated on {months[-1]}.", err=True)
+    return months[-1]
+
+
+def _stamped(workspace: "Workspace", file: Path, now: datetime, *, start: str) -> tuple[dict[str, Any], "Allocator"]:
+    """Read a file to be saved and set what saving sets.
+
+    createTime and startMonth are set where the file leaves them out: those of the live allocator of the same id,
+    which it replaces, else the time and `start`.
+
+    Raises:
+        DocumentError: with everything else that is wrong in it.
+    """
+    from octo_pipeline.allocation.allocator import parse_allocator
+
+    document = _draft(file)
+    if not document.get("id"):
+        document = {"id": file.stem} | document | {"id": file.stem}
+    time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    replaced = next((a for a in workspace.configuration.allocators if a.id == document["id"]), None)
+    if replaced:
+        document["updateTime"] = time
+    if not document.get("startMonth"):
+        if document.get("createTime"):
+            start = parse_allocator(json.dumps(document), file=str(file)).start
+        document["startMonth"] = replaced.start if replaced else start
+    if not document.get("createTime"):
+        document["createTime"] = (replaced.normalised().get("createTime") if replaced else None) or time
+    return document, parse_allocator(json.dumps(document), file=str(file))
+
+
+def _draft(file: Path) -> dict[str, Any]:
+    """The document of a file that may still lack its start, which saving stamps."""
+    from octo_pipeline.allocation.allocator import parse_allocator
+    from octo_pipeline.allocation.documents import DocumentError
+
+    content = _read(file)
+    try:
+        parse_allocator(content, file=str(file))
+    except DocumentError as error:
+        others = [p for p in error.problems if (p.path, p.message[:10]) != ("startMonth", "is not set")]
+        if others:
+            raise DocumentError(others) from None
+    document: dict[str, Any] = json.loads(content.decode("utf-8-sig"))
+    return document
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise OctoError(f"The file {file} cannot be read ({error.strerror}).") from error
+
+
+def _folder(config: Path) -> Path:
+    return config / "allocators"
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """The files of the folder by the id of what they hold; of an invalid one, by its name."""
+    from octo_pipeline.allocation.allocator import parse_allocator
+    from octo_pipeline.allocation.documents import DocumentError
+
+    found: dict[str, list[Path]] = {}
+    for path in sorted(p for p in folder.glob("*") if p.suffix.lower() == ".json" and not p.name.startswith(".")):
+        try:
+            allocator_id = parse_allocator(_read(path), file=path.name).id
+        except DocumentError:
+            allocator_id = path.stem
+        found.setdefault(allocator_id, []).append(path)
+    return found
+
+
+def _path_of(folder: Path, allocator_id: str) -> Path:
+    found = _files(folder).get(allocator_id, [])
+    if not found:
+        raise OctoError(f"{folder} has no allocator {allocator_id!r}; `octo allocators list` shows all.")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise OctoError(f"{allocator_id!r} is the id in {names} of {folder}; give each its own id first.")
+    return found[0]
+
+
+def _target(folder: Path, allocator_id: str, *, replace: bool) -> Path:
+    """Where to save; refuses to overwrite what is not meant."""
+    files = _files(folder)
+    if allocator_id in files:
+        path = _path_of(folder, allocator_id)
+        if not replace:
+            raise OctoError(f"{path} already holds the allocator {allocator_id!r}; use --replace, or another id.")
+        return path
+    target = folder / f"{allocator_id}.json"
+    if target.exists():
+        raise OctoError(f"{target} exists and holds an allocator of another id; rename it first.")
+    return target
+
+
+def _write(target: Path, text: str) -> None:
+    """Write in one step that readers never see half done."""
+    # Names that begin with a dot are no documents.
+    draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OctoError(f"Cannot write {target} ({error.strerror}). Nothing was saved.") from error
+
+
+def _window(allocator: "Allocator") -> str:
+    return f"from {allocator.start}" + (f" to {allocator.end}" if allocator.end else " without end")
+
+
+def _as_json(simulation: "Simulation") -> dict[str, Any]:
+    return {
+        "allocator": simulation.allocator.normalised(),
+        "version": simulation.allocator.version,
+        "month": simulation.month,
+        "replaces": simulation.replaces,
+        "warnings": simulation.warnings,
+    } | {name: _records(getattr(simulation, name)) for name in _SECTIONS}
+
+
+def _records(rows: "Rows") -> list[dict[str, Any]]:
+    return [{c: exact(v) for c, v in zip(rows.columns, row, strict=True)} for row in rows.rows]
+
+
+def _print_simulation(simulation: "Simulation") -> None:
+    """Print what people want to know, in the order in which they ask."""
+    allocator, month = simulation.allocator, simulation.month
+    matched = ", ".join(
+        f"{items:,} item{'' if items == 1 else 's'} of {amount(cost, currency)}"
+        for currency, items, cost in simulation.matched_costs.rows
+    )
+    replaces = "; it replaces the live allocator of this id" if simulation.replaces else ""
+    typer.echo(f"{allocator.id} ({allocator.category}) on {month}: matches {matched or 'nothing'}{replaces}.\n")
+    _print_section(
+        f"Matched items of {month}",
+        simulation.matched_items,
+        _MATCHED[allocator.category],
+    )
+    _print_section("Splits and remainders", _readable(simulation.bookings))
+    _print_section("Who gets how much", simulation.accounts)
+    _print_section("Due in later months", simulation.later_instalments)
+    _print_section("Hands out more than there is", simulation.over_allocated)
+    _print_section("Formula fails", simulation.failed)
+    _print_section("Resolves to nobody", simulation.unresolved)
+    _print_section("Conflicts", simulation.conflicts)
+    _print_section("Outside its months", simulation.not_reached)
+    _print_section("Covered by a savings plan, without negation", simulation.commitment_lines)
+    _print_section("Difference to what is live", simulation.differences)
+    if not simulation.differences:
+        typer.echo("No account's cost differs from what is live.")
+    for warning in simulation.warnings:
+        typer.echo(f"Warning: {warning}")
+
+
+def _print_section(title: str, rows: "Rows", labels: dict[str, str] | None = None) -> None:
+    if not rows:
+        return
+    labels = labels or {name: name for name in rows.columns if name != "item_id"}
+    places = [rows.columns.index(name) for name in labels]
+    shown = [tuple(row[i] for i in places) for row in rows.rows[:_MOST]]
+    print_rows(title, tuple(labels.values()), shown, Output.table)
+    if len(rows) > _MOST:
+        total = f"; the total is {rows.total()}" if "cost" in rows.columns else ""
+        typer.echo(f"… and {len(rows) - _MOST:,} more{total}. --output json has them all.\n")
+
+
+def _readable(bookings: "Rows") -> "Rows":
+    """The bookings in `_BOOKINGS`: the share as a percentage, the instalment as `1/3`, remainders named."""
+    from octo_pipeline.tables.simulation import Rows
+
+    rows = []
+    for values in bookings.rows:
+        row = dict(zip(bookings.columns, values, strict=True))
+        rows.append(
+            (
+                row["booking_month"],
+                row["source_account"],
+                row["target_account"],
+                None if row["usage_share"] is None else f"{row['usage_share']:.2%}",
+                row["formula"] or (row["reason"] or row["kind"]).replace("_", " "),
+                f"{row['tranche_index'] + 1}/{row['tranche_count']}",
+                row["currency"],
+                row["cost"],
+            )
+        )
+    return Rows(_BOOKINGS, tuple(rows))

@@ -1,0 +1,307 @@
+"""`octo allocators` as a user types it, on a small lake and configuration."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from octo_pipeline.allocation.allocator import parse_allocator
+from octo_pipeline.cli.main import app
+from octo_pipeline.errors import OctoError
+from octo_pipeline.tables.workspace import Workspace
+from tests.allocation.test_whole_months import workspace_in
+from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+
+# The seed's own template, its braces mended: numbers as strings, and empty strings for what is not set.
+TEMPLATE = {
+    "category": "",
+    "expiration": "3",
+    "startMonth": "",
+    "defaultAccount": "",
+    "criteria": [{"and": {"account": "re:^9$", "description": "re:.*Fee.*", "productCode": "AWSSupportBusiness"}}],
+    "allocator": [
+        {"type": "account", "value": "1", "formula": "cost*usage", "months": "3"},
+        {"type": "account", "value": "2", "formula": "cost*0.2", "months": "2"},
+    ],
+}
+SUPPORT = line(
+    "9", "900", "Fee", "Purchase", service_code="AWSSupportBusiness", charge_description="AWS Support Monthly Fee"
+)
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    """A lake of one month, and one live allocator ``a0`` that takes the fee of 100."""
+    return workspace_in(tmp_path, [*USAGE, FEE, SUPPORT], [allocator(criteria=[{"and": {"productCode": "AmazonEC2"}}])])
+
+
+@pytest.fixture
+def octo(workspace, monkeypatch):
+    monkeypatch.setenv("OCTO_LAKE", str(workspace.settings.lake))
+    monkeypatch.setenv("OCTO_CONFIG", str(workspace.settings.config))
+
+    def run(*arguments: str | Path, code: int = 0, answer: str | None = None) -> Result:
+        result = CliRunner().invoke(app, ["allocators", *map(str, arguments)], input=answer)
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    return run
+
+
+@pytest.fixture
+def folder(workspace) -> Path:
+    return workspace.settings.config / "allocators"
+
+
+def written(tmp_path: Path, document: dict, name: str = "new") -> Path:
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def error(result: Result) -> str:
+    assert isinstance(result.exception, OctoError)
+    return str(result.exception)
+
+
+def test_validate_prints_every_problem_of_every_file(octo, folder):
+    (folder / "bad.json").write_text('{"startMonth": "2024-13", "criteria": [], "allocator": [{"type": "team"}]}')
+    (folder.parent / "cost_groups" / "worse.json").write_text("[]")
+    (folder.parent / "exchange_rates.csv").write_text("month,currency\n")
+    result = octo("validate", code=1)
+    lines = result.stdout.splitlines()
+    assert [text.split(": ")[:2] for text in lines] == [
+        ["allocators/bad.json", "criteria"],
+        ["allocators/bad.json", "allocator[0].type"],
+        ["allocators/bad.json", "allocator[0].value"],
+        ["allocators/bad.json", "startMonth"],
+        ["cost_groups/worse.json", "must be one JSON object { … } and nothing else"],
+        ["exchange_rates.csv", "line 1"],
+    ]
+    assert error(result) == "6 problems in 3 of 4 files."
+
+
+def test_validate_named_files(octo, tmp_path):
+    good = written(tmp_path, allocator())
+    assert octo("validate", good).stdout == "1 file is valid.\n"
+    bad = written(tmp_path, allocator(category="fees"), "bad")
+    result = octo("validate", good, bad, code=1)
+    assert result.stdout.startswith(f'{bad}: category: "fees" is unknown')
+    assert error(result) == "1 problem in 1 of 2 files."
+
+
+def test_add_stamps_the_template_and_saves_it(octo, tmp_path, folder):
+    before = datetime.now(UTC)
+    result = octo("add", written(tmp_path, TEMPLATE, "support"), "--yes")
+    assert "support (fee) on 2024-01: matches 1 item of 900.00 USD." in result.stdout
+    assert "simulated as if it started in 2024-01" in result.stderr
+
+    assert names(folder) == ["a0.json", "support.json"]
+    document = json.loads((folder / "support.json").read_text())
+    saved = parse_allocator((folder / "support.json").read_bytes(), file="support.json")
+    assert saved.create_time and (saved.create_time - before).total_seconds() > -1
+    assert document["startMonth"] == document["createTime"][:7] == saved.start
+    assert {k: v for k, v in document.items() if k not in ("id", "createTime", "startMonth")} == {
+        k: v for k, v in TEMPLATE.items() if k != "startMonth"
+    }
+
+
+def test_add_keeps_the_times_a_file_has(octo, tmp_path, folder):
+    octo("add", written(tmp_path, TEMPLATE | {"createTime": "2024-01-31T23:30:00-02:00"}), "--yes")
+    document = json.loads((folder / "new.json").read_text())
+    assert (document["createTime"], document["startMonth"]) == ("2024-01-31T23:30:00-02:00", "2024-02")
+
+
+def test_add_asks_and_saves_nothing_on_no(octo, tmp_path, folder):
+    result = octo("add", written(tmp_path, allocator()), answer="n\n", code=1)
+    assert "Save it?" in result.stdout
+    assert names(folder) == ["a0.json"]
+    octo("add", written(tmp_path, allocator()), answer="y\n")
+    assert names(folder) == ["a0.json", "new.json"]
+
+
+def test_add_refuses_an_id_that_exists(octo, tmp_path, folder):
+    before = (folder / "a0.json").read_text()
+    changed = written(tmp_path, allocator("cost") | {"id": "a0"})
+    assert "already holds the allocator 'a0'; use --replace" in error(octo("add", changed, "--yes", code=1))
+    assert (folder / "a0.json").read_text() == before
+
+
+def test_replace_keeps_when_it_was_created_and_where_it_is(octo, tmp_path, folder):
+    (folder / "a0.json").unlink()
+    old = allocator(createTime="2023-12-05T00:00:00Z") | {"id": "fees"}
+    (folder / "other-name.json").write_text(json.dumps(old))
+    changed = {k: v for k, v in allocator("cost").items() if k != "startMonth"} | {"id": "fees"}
+    octo("add", written(tmp_path, changed), "--replace", "--yes")
+    assert names(folder) == ["other-name.json"]
+    document = json.loads((folder / "other-name.json").read_text())
+    assert (document["createTime"], document["startMonth"]) == ("2023-12-05T00:00:00Z", MONTH)
+    assert document["updateTime"][:4] >= "2024"
+    assert document["allocator"][0]["formula"] == "cost"
+
+
+def test_add_does_not_overwrite_a_file_of_another_id(octo, tmp_path, folder):
+    (folder / "new.json").write_text(json.dumps(allocator() | {"id": "else"}))
+    assert "holds an allocator of another id" in error(octo("add", written(tmp_path, allocator()), "--yes", code=1))
+    assert json.loads((folder / "new.json").read_text())["id"] == "else"
+
+
+def test_add_says_all_that_is_wrong_but_the_missing_start(octo, tmp_path, folder):
+    bad = TEMPLATE | {"category": "fees", "expiration": "0"}
+    lines = error(octo("add", written(tmp_path, bad), "--yes", code=1)).splitlines()
+    assert [text.split(": ")[1] for text in lines] == ["category", "expiration"]
+    assert names(folder) == ["a0.json"]
+
+
+def test_add_works_before_there_is_a_lake(octo, tmp_path, folder, monkeypatch):
+    monkeypatch.setenv("OCTO_LAKE", str(tmp_path / "none"))
+    result = octo("add", written(tmp_path, TEMPLATE), "--yes")
+    assert "nothing to simulate on" in result.stdout
+    assert names(folder) == ["a0.json", "new.json"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_list(octo, folder):
+    (folder / "late.json").write_text(json.dumps(TEMPLATE | {"createTime": "2024-02-01T00:00:00Z"}))
+    (folder / "bad.json").write_text("{}")
+    result = octo("list", "--output", "json")
+    keys = ("id", "category", "start", "end", "months", "entries")
+    assert [tuple(row[key] for key in keys) for row in json.loads(result.stdout)] == [
+        ("a0", "fee", MONTH, "", 1, 2),
+        ("late", "fee", "2024-02", "2024-04", 3, 2),
+    ]
+    assert "Left out as invalid: allocators/bad.json." in result.stderr
+    assert octo("list", "--output", "csv").stdout.splitlines()[1].startswith("a0,fee,2024-01,")
+
+
+def test_show_prints_a_document_that_can_be_added_again(octo, folder):
+    result = octo("show", "a0")
+    live = parse_allocator((folder / "a0.json").read_bytes(), file="a0.json")
+    assert parse_allocator(result.stdout, file="a0.json").version == live.version
+    assert f"holds from 2024-01 without end, version {live.version}" in result.stderr
+    assert "has no allocator 'nothing'; `octo allocators list` shows all." in error(octo("show", "nothing", code=1))
+
+
+def test_remove(octo, folder):
+    octo("remove", "a0", answer="n\n", code=1)
+    assert names(folder) == ["a0.json"]
+    octo("remove", "a0", "--yes")
+    assert names(folder) == []
+    assert "has no allocator 'a0'" in error(octo("remove", "a0", "--yes", code=1))
+
+
+def test_remove_does_not_guess_between_two_files_of_one_id(octo, folder):
+    (folder / "b.json").write_text(json.dumps(allocator() | {"id": "a0"}))
+    assert "'a0' is the id in a0.json, b.json" in error(octo("remove", "a0", "--yes", code=1))
+    assert names(folder) == ["a0.json", "b.json"]
+
+
+def test_an_invalid_file_can_be_removed_by_its_name(octo, folder):
+    (folder / "bad.json").write_text("{}")
+    octo("remove", "bad", "--yes")
+    assert names(folder) == ["a0.json"]
+
+
+def test_simulate_says_which_month_it_took(octo, tmp_path):
+    result = octo("simulate", written(tmp_path, TEMPLATE))
+    current = f"{datetime.now(UTC):%Y-%m}"
+    assert f"no line items of the current month {current}: simulated on {MONTH}." in result.stderr
+    assert f"sets no startMonth: simulated as if it started in {MONTH}; saved now, it starts in {current}." in (
+        result.stderr
+    )
+    assert "new (fee) on 2024-01: matches 1 item of 900.00 USD." in result.stdout
+    assert "Due in later months" in result.stdout
+
+
+def test_simulate_for_machines(octo, tmp_path):
+    file = written(tmp_path, TEMPLATE)
+    found = json.loads(octo("simulate", file, "--month", MONTH, "--output", "json").stdout)
+    assert found["month"] == MONTH
+    assert found["matched_costs"] == [{"currency": "USD", "items": 1, "cost": "900.0000000000"}]
+    assert [(r["kind"], r["target_account"], r["cost"]) for r in found["bookings"]] == [
+        ("split", "1", "75.0000000000"),
+        ("split", "2", "90.0000000000"),
+        ("remainder", "9", "135.0000000000"),
+    ]
+    assert [(r["booking_month"], r["cost"]) for r in found["later_instalments"]] == [
+        ("2024-02", "300.0000000000"),
+        ("2024-03", "300.0000000000"),
+    ]
+    assert [(r["account"], r["difference"]) for r in found["differences"]] == [
+        ("1", "75.0000000000"),
+        ("2", "90.0000000000"),
+        ("9", "-765.0000000000"),
+    ]
+    rows = list(csv.DictReader(io.StringIO(octo("simulate", file, "--month", MONTH, "--output", "csv").stdout)))
+    assert [row["cost"] for row in rows] == ["75.0000000000", "90.0000000000", "135.0000000000"]
+
+
+def test_simulate_shows_conflicts_and_warnings(octo, tmp_path):
+    greedy = allocator("cost*usage*1.5", createTime="2023-12-01T00:00:00Z") | {
+        "criteria": [{"and": {"lineType": "Fee"}}]
+    }
+    shown = octo("simulate", written(tmp_path, greedy), "--month", MONTH).stdout
+    assert "Conflicts" in shown
+    assert "Warning: It hands out 500.00 USD more than there is" in shown
+
+
+def test_a_long_table_says_how_much_it_leaves_out(octo, tmp_path):
+    accounts = [{"type": "account", "value": f"a{i:02d}", "formula": "cost/60"} for i in range(60)]
+    document = TEMPLATE | {"allocator": accounts}
+    shown = octo("simulate", written(tmp_path, document), "--month", MONTH).stdout
+    # 60 splits and 60 sums; 60 differences and that of the item's own account.
+    assert shown.count("… and 10 more; the total is 900.00 USD. --output json has them all.") == 2
+    assert shown.count("… and 11 more. --output json has them all.") == 1
+
+
+def test_simulate_writes_nothing(octo, tmp_path):
+    file = written(tmp_path, TEMPLATE)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    octo("simulate", file)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["simulate", "absent.json"], "The file absent.json cannot be read (No such file or directory)."),
+        (["simulate", "new.json", "--month", "2024"], "'2024' is not a month"),
+        (["simulate", "new.json", "--month", "2030-01"], "The lake has no cost line items of 2030-01"),
+        (["validate", "absent.json"], "The file absent.json cannot be read"),
+    ],
+)
+def test_errors_are_sentences(arguments, sentence, octo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, TEMPLATE)
+    assert error(octo(*arguments, code=1)).startswith(sentence)
+
+
+def test_as_a_program_it_loads_neither_dagster_nor_dbt(workspace, tmp_path):
+    file = written(tmp_path, TEMPLATE)
+    environment = os.environ | {
+        "OCTO_LAKE": str(workspace.settings.lake),
+        "OCTO_CONFIG": str(workspace.settings.config),
+    }
+    program = (
+        "import sys, atexit; from octo_pipeline.cli.main import main; "
+        "atexit.register(lambda: print(sorted({'dagster', 'dbt'} & sys.modules.keys()), file=sys.stderr)); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "allocators", "simulate", str(file)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
