@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from octo_pipeline.assets import allocation, checks, cost_line_items, raw
+from octo_pipeline.assets import allocation, checks, cost_line_items, marts, raw
 from octo_pipeline.automation import jobs, schedules
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.workspace import Workspace
@@ -15,7 +15,7 @@ def workspace(context: dg.InitResourceContext) -> Workspace:
 
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([raw, cost_line_items, allocation]),
+    assets=dg.load_assets_from_modules([raw, cost_line_items, allocation, marts]),
     asset_checks=checks.asset_checks,
     jobs=[jobs.monthly_allocation],
     schedules=[schedules.daily],

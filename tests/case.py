@@ -23,7 +23,8 @@ from octo_pipeline.registry.registry import Decision
 from octo_pipeline.resources.lake import Lake, PartitionMetadata
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES, explained_allocations
-from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.marts import CostGroupCosts
+from octo_pipeline.tables.table import Table, materialise
 from octo_pipeline.tables.workspace import Workspace
 
 ALLOCATION_KEY = (
@@ -39,6 +40,7 @@ ALLOCATION_KEY = (
     "charge_description",
     "currency",
 )
+COST_GROUP_KEY = ("month", "cost_group_id", "section", "account", "service_code", "currency")
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,14 @@ def run(workspace: Workspace, months: list[str]) -> Workspace:
     return fresh
 
 
+def make(workspace: Workspace, table: Table, months: list[str]) -> Workspace:
+    """Make a table's partitions of months whose inputs are made; each proves itself."""
+    fresh = Workspace(workspace.settings)
+    for month in months:
+        materialise(fresh, table, month)
+    return fresh
+
+
 def run_case(case: Case, folder: Path) -> Workspace:
     workspace = run(prepare(case, folder), case.months)
     restores = case.rows("restores.csv")
@@ -153,6 +163,15 @@ def allocations(workspace: Workspace, months: list[str]) -> dict[tuple[str, ...]
         rows = connection.execute(
             f"SELECT {key}, sum(cost) FROM ({explained_allocations(workspace.lake, months)}) GROUP BY ALL"
         ).fetchall()
+    return {tuple(row[:-1]): row[-1] for row in rows if row[-1] != 0}
+
+
+def cost_groups(workspace: Workspace, months: list[str]) -> dict[tuple[str, ...], Decimal]:
+    """The cost groups' costs summed by the columns of expected_cost_groups.csv; zero rows left out."""
+    key = ", ".join(f"coalesce({name}, '') AS {name}" for name in COST_GROUP_KEY)
+    table = workspace.lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
+    with duckdb.connect() as connection:
+        rows = connection.execute(f"SELECT {key}, sum(cost) FROM {table} GROUP BY ALL").fetchall()
     return {tuple(row[:-1]): row[-1] for row in rows if row[-1] != 0}
 
 

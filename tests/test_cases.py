@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.case import ALLOCATION_KEY, Case, allocations, differences, expected, run_case
+from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+from tests.case import (
+    ALLOCATION_KEY,
+    COST_GROUP_KEY,
+    Case,
+    allocations,
+    cost_groups,
+    differences,
+    expected,
+    make,
+    run_case,
+)
 
 OWN = Path(__file__).parent / "cases"
 
@@ -22,3 +33,9 @@ def test_case(case, tmp_path):
     workspace = run_case(case, tmp_path)
     wanted = expected(case.rows("expected_allocations.csv"), ALLOCATION_KEY)
     assert differences(allocations(workspace, case.months), wanted) == []
+    # Each month costs a run of dbt; the last one has what the others spread over it.
+    make(workspace, AccountCosts(), case.months[-1:])
+    if (case.folder / "expected_cost_groups.csv").exists():
+        wanted = expected(case.rows("expected_cost_groups.csv"), COST_GROUP_KEY)
+        make(workspace, CostGroupCosts(), case.months)
+        assert differences(cost_groups(workspace, case.months), wanted) == []

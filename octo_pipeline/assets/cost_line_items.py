@@ -20,7 +20,8 @@ class _Translator(DagsterDbtTranslator):
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         name = dbt_resource_props["name"]
-        return dg.AssetKey(_SOURCES[name] if dbt_resource_props["resource_type"] == "source" else name)
+        # The marts' sources are tables of the lake: they have their names already.
+        return dg.AssetKey(_SOURCES.get(name, name) if dbt_resource_props["resource_type"] == "source" else name)
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return "normalisation"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from octo_pipeline.cli import allocations, deliveries, pipeline
+from octo_pipeline.cli import accounts, allocations, allocators, cost_groups, deliveries, pipeline, sql
 from octo_pipeline.errors import OctoError
 
 app = typer.Typer(
@@ -17,9 +17,14 @@ app = typer.Typer(
 app.command("run")(pipeline.run)
 app.command("stale")(pipeline.stale)
 app.command("sample")(pipeline.sample)
+app.command("sql")(sql.sql)
+app.command("catalog")(sql.catalog)
 app.command("manifest", hidden=True)(pipeline.manifest)
 app.add_typer(allocations.app, name="allocations")
+app.add_typer(allocators.app, name="allocators")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(cost_groups.app, name="cost-groups")
+app.add_typer(accounts.app, name="accounts")
 
 _debug = False
 

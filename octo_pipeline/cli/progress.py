@@ -20,8 +20,9 @@ from octo_pipeline.errors import OctoError
 if TYPE_CHECKING:
     import dagster as dg
 
-# raw_cur, azure_usage, bigquery_export, cost_line_items, matched_items, resolved_accounts, usage_shares, allocations
-_MONTHLY_STEPS = 8
+# raw_cur, azure_usage, bigquery_export, cost_line_items, matched_items, resolved_accounts, usage_shares,
+# allocations, account_costs, cost_group_costs
+_MONTHLY_STEPS = 10
 
 
 class _Lines(logging.Handler):

@@ -6,7 +6,8 @@ partition. Nothing here knows Dagster.
 
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.marts import MART_TABLES
 from octo_pipeline.tables.table import Table
 
 # In the order in which one is made from the other.
-TABLES: tuple[Table, ...] = (CostLineItems(), *ALLOCATION_TABLES)
+TABLES: tuple[Table, ...] = (CostLineItems(), *ALLOCATION_TABLES, *MART_TABLES)

@@ -13,6 +13,7 @@ import duckdb
 from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS, MONEY
 from octo_pipeline.allocation.months import add_months, month_range
 from octo_pipeline.allocation.splits import tranche_sql
+from octo_pipeline.allocation.sql import rows_sql
 from octo_pipeline.tables.allocation import (
     Allocations,
     MatchedItems,
@@ -179,7 +180,7 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
     rows = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
     index = "(booked[:4]::INTEGER * 12 + booked[6:]::INTEGER) - (first_booking_month[:4]::INTEGER * 12 + first_booking_month[6:]::INTEGER)"
     with lake.connect() as connection:
-        connection.execute("CREATE TEMP TABLE present AS SELECT unnest($1::VARCHAR[]) AS booked", [present])
+        connection.execute(f"CREATE TEMP TABLE present AS {rows_sql({'booked': 'VARCHAR'}, [(m,) for m in present])}")
         found = _off_months(connection, items, rows, month, index)
     if found:
         months = sorted({r[2] for r in found})
@@ -209,6 +210,37 @@ def _off_months(
         f"(coalesce(cost, 0) - coalesce(due, 0))::{MONEY} FROM due FULL JOIN booked USING (item_id, booked) "
         "WHERE coalesce(cost, 0) <> coalesce(due, 0) ORDER BY ALL"
     ).fetchall()
+
+
+def _commitments_twice(workspace: Workspace, month: str) -> CheckResult:
+    line_items = workspace.lake.scan("cost_line_items", [month], LINE_ITEM_COLUMNS)
+    distributed = (
+        f"(SELECT * FROM ({explained_allocations(workspace.lake, [month])}) "
+        "WHERE kind = 'item' AND status = 'checked_allocated')"
+    )
+    # A fee item does not know its commitments, so they are read off its lines; a null is a value of the grain.
+    lines = {"payer": "billing_account_id", "source_account": "sub_account_id", "currency": "billing_currency"}
+    same = " AND ".join(
+        f"fees.{name} IS NOT DISTINCT FROM l.{lines.get(name, name)}"
+        for name in ("vendor", "payer", "source_account", "line_type", "service_code", "charge_description", "currency")
+    )
+    return _found(
+        workspace,
+        "SELECT l.commitment_discount_id, fees.allocator_id, savings.allocator_ids, fees.currency, "
+        f"sum(l.billed_cost)::{MONEY} FROM {line_items} AS l "
+        f"JOIN {distributed} AS fees ON fees.category = 'fee' AND {same} "
+        "JOIN (SELECT commitment_discount_id, string_agg(DISTINCT allocator_id, ', ' ORDER BY allocator_id) "
+        f"AS allocator_ids FROM {distributed} WHERE category = 'savings' GROUP BY ALL) AS savings "
+        "ON savings.commitment_discount_id = l.commitment_discount_id "
+        "WHERE regexp_full_match(l.line_type, 'RIFee|SavingsPlan.*Fee') GROUP BY ALL ORDER BY ALL",
+        ("commitment", "fee allocated by", "savings allocated by", "currency", "fee"),
+        lambda rows: (
+            f"{_money(rows, 4, 3)} of commitment fees are allocated as fees by "
+            f"{', '.join(sorted({r[1] for r in rows}))} while the savings of the same commitments are allocated too: "
+            "the amortised costs count them twice. Leave out the fees or the savings."
+        ),
+        "No commitment is allocated both as a fee and by its savings.",
+    )
 
 
 CHECKS: tuple[Check, ...] = (
@@ -248,5 +280,12 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "The instalments booked in all months are those of the month's items.",
         _lake_conservation,
+    ),
+    Check(
+        "no_commitment_twice",
+        "allocations",
+        "warning",
+        "No commitment is allocated both as a fee and by its savings.",
+        _commitments_twice,
     ),
 )

@@ -12,6 +12,15 @@ from octo_pipeline.sources.landing import Delivery, newest_deliveries
 from octo_pipeline.tables.table import code_version
 from octo_pipeline.tables.workspace import Workspace
 
+# What the rows depend on; a change of another model must not make them again.
+_SOURCES_OF_TRUTH = (
+    "sources",
+    "dbt_project/macros",
+    "dbt_project/models/staging",
+    "dbt_project/models/intermediate",
+    "dbt_project/models/marts/cost_line_items.sql",
+)
+
 
 class CostLineItems:
     """The table ``cost_line_items``."""
@@ -21,7 +30,7 @@ class CostLineItems:
 
     def inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """The newest complete delivery of each account, and the code."""
-        inputs = {"code": code_version("dbt_project", "sources")}
+        inputs = {"code": code_version(*_SOURCES_OF_TRUTH)}
         for delivery in newest_deliveries(workspace.lake.root, month):
             inputs[f"landing/{delivery.vendor}/{delivery.account}"] = delivery.version
         return inputs

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 
 import dagster as dg
+import pytest
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from octo_pipeline.automation.schedules import daily
@@ -34,6 +35,8 @@ def test_the_graph():
         "resolved_accounts": ("allocation", ["cost_groups", "cost_line_items", "matched_items"]),
         "usage_shares": ("allocation", ["cost_line_items", "resolved_accounts"]),
         "allocations": ("allocation", ["matched_items", "usage_shares"]),
+        "account_costs": ("marts", ["allocations", "cost_line_items", "matched_items"]),
+        "cost_group_costs": ("marts", ["allocations", "cost_groups", "cost_line_items", "matched_items"]),
     }
 
 
@@ -44,9 +47,10 @@ def test_the_checks():
     }
 
 
-def test_an_allocation_depends_on_36_origin_months():
+@pytest.mark.parametrize("name", ["allocations", "account_costs", "cost_group_costs"])
+def test_what_is_booked_depends_on_36_origin_months(name):
     graph = defs.resolve_asset_graph()
-    mapping = graph.get_partition_mapping(dg.AssetKey("allocations"), dg.AssetKey("matched_items"))
+    mapping = graph.get_partition_mapping(dg.AssetKey(name), dg.AssetKey("matched_items"))
     assert (mapping.start_offset, mapping.end_offset) == (-35, 0)
     assert mapping.allow_nonexistent_upstream_partitions
 

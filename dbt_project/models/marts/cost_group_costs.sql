@@ -1,0 +1,76 @@
+with
+
+charges as (
+
+    select * from {{ source('cost_groups', 'charges') }}
+
+),
+
+members as (
+
+    select * from {{ source('cost_groups', 'members') }}
+
+),
+
+-- Where an item or row stays: an item that was distributed is on no account any more, its rows are.
+held as (
+
+    select
+        category,
+        vendor,
+        case when kind = 'item' then source_account else target_account end as account,
+        service_code,
+        service_name,
+        currency,
+        cost
+
+    from {{ source('lake', 'explained_allocations') }}
+    where status <> 'checked_allocated'
+
+),
+
+sections as (
+
+    select
+        cost_group_id,
+        case part when 'booked' then 'account' else 'direct' end as section,
+        vendor,
+        account,
+        service_code,
+        service_name,
+        currency,
+        -- A distributed item is among the usage as well: counted once there, taken away once here.
+        case part when 'distributed' then -cost else cost end as cost
+
+    from charges
+
+    union all
+
+    select
+        members.cost_group_id,
+        held.category as section,
+        held.vendor,
+        held.account,
+        held.service_code,
+        held.service_name,
+        held.currency,
+        held.cost
+
+    from held
+    inner join members on held.account = members.account
+    where held.category in ('fee', 'savings')
+
+)
+
+select
+    cost_group_id,
+    section,
+    vendor,
+    account,
+    service_code,
+    max(service_name) as service_name,
+    currency,
+    cast(sum(cost) as decimal(38, 10)) as cost
+
+from sections
+group by cost_group_id, section, vendor, account, service_code, currency

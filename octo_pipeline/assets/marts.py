@@ -1,0 +1,40 @@
+"""The marts' assets: what accounts and cost groups cost in a month."""
+
+import dagster as dg
+
+from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.partitions import monthly, origin_months
+from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+from octo_pipeline.tables.workspace import Workspace
+
+_GROUP = "marts"
+_ONE_RUN = dg.BackfillPolicy.single_run()
+
+
+@dg.asset(
+    group_name=_GROUP,
+    kinds={"dbt", "duckdb", "parquet"},
+    partitions_def=monthly,
+    backfill_policy=_ONE_RUN,
+    deps=["cost_line_items", "allocations", dg.AssetDep("matched_items", partition_mapping=origin_months)],
+)
+def account_costs(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """What each account pays in the month: billed, moved away, moved in. Adds up to the bill, exactly."""
+    return materialise_months(context, workspace, AccountCosts())
+
+
+@dg.asset(
+    group_name=_GROUP,
+    kinds={"dbt", "duckdb", "parquet"},
+    partitions_def=monthly,
+    backfill_policy=_ONE_RUN,
+    deps=[
+        "cost_line_items",
+        "cost_groups",
+        "allocations",
+        dg.AssetDep("matched_items", partition_mapping=origin_months),
+    ],
+)
+def cost_group_costs(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
+    """What each cost group costs in the month, by section. Groups that share an account share its fees."""
+    return materialise_months(context, workspace, CostGroupCosts())

@@ -1,0 +1,156 @@
+"""`octo sql` and `octo catalog`: the lake's tables as views, `allocations` being the rows that explain themselves."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octo_pipeline.cli.output import Output, OutputOption, print_rows
+from octo_pipeline.errors import OctoError
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from octo_pipeline.resources.lake import Lake
+
+
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One or more statements; without it they are read.")] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Ask the lake in SQL: every table is a view. Without a query, read statements that end in a semicolon."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    lake = Workspace(load_settings()).lake
+    with lake.connect() as connection:
+        for name, view in views(lake).items():
+            connection.execute(f"CREATE VIEW {name} AS {view}")
+        if query is not None:
+            _answer(connection, query, output)
+        else:
+            _prompt(connection, output)
+
+
+def catalog(
+    file: Annotated[Path, typer.Argument(help="DuckDB file to write the views to; other tables in it stay.")],
+) -> None:
+    """Write the views to a DuckDB file, for tools that open one. They show what the lake holds when they are asked."""
+    import duckdb
+
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    lake = Workspace(load_settings()).lake
+    found = views(lake)
+    try:
+        with duckdb.connect(str(file)) as connection:
+            for name, view in found.items():
+                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view}")
+    except duckdb.Error as error:
+        raise OctoError(f"Cannot write the views to {file}: {_first_line(error)}") from error
+    typer.echo(f"{len(found)} views in {file}: {', '.join(found)}.")
+    absent = sorted(found.keys() - set(lake.tables()))
+    if absent:
+        typer.echo(f"Still without a month, to be written again when they have one: {', '.join(absent)}.")
+
+
+def views(lake: "Lake") -> dict[str, str]:
+    """SQL of a view for every table, by name; ``month`` is the partition.
+
+    A table that has no partition yet is a view without rows.
+    """
+    from octo_pipeline.allocation.explained import explained_sql
+    from octo_pipeline.tables.allocation import Allocations, MatchedItems, ResolvedAccounts, UsageShares
+    from octo_pipeline.tables.cost_line_items import CostLineItems
+    from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+
+    tables = (CostLineItems, MatchedItems, ResolvedAccounts, UsageShares, AccountCosts, CostGroupCosts)
+    found = {t.name: f"FROM {_every_month(lake, t.name, t.columns, 'month')}" for t in tables}
+    found[Allocations.name] = explained_sql(
+        _every_month(lake, Allocations.name, Allocations.columns, "booking_month"),
+        _every_month(lake, MatchedItems.name, MatchedItems.columns, "month"),
+        _every_month(lake, UsageShares.name, UsageShares.columns, "booking_month"),
+    )
+    return found
+
+
+def _every_month(lake: "Lake", table: str, columns: dict[str, str], month_as: str) -> str:
+    """A relation over all partitions, those to come included: a view outlives the months it was made with."""
+    from octo_pipeline.allocation.sql import identifier, literal
+
+    if not lake.months(table):
+        return lake.scan(table, [], columns, month_as=month_as)
+    files = literal(str(lake.root / table / "month=*" / "data.parquet"))
+    selected = ", ".join(map(identifier, columns))
+    return (
+        f"(SELECT month AS {month_as}, {selected} FROM read_parquet({files}, hive_partitioning = true, "
+        "hive_types = {month: VARCHAR}))"
+    )
+
+
+def _answer(connection: "duckdb.DuckDBPyConnection", text: str, output: Output) -> None:
+    """Run the statements and print what each gives.
+
+    Raises:
+        OctoError: a statement cannot be run; the sentence is the engine's.
+    """
+    import duckdb
+
+    try:
+        for statement in connection.extract_statements(text):
+            answer = connection.execute(statement)
+            if answer.description:
+                print_rows("", [column[0] for column in answer.description], answer.fetchall(), output)
+    except duckdb.Error as error:
+        raise OctoError(str(error)) from error
+
+
+def _prompt(connection: "duckdb.DuckDBPyConnection", output: Output) -> None:
+    """Answer the statements of the standard input. A person may err and go on; a script ends at its first error."""
+    is_person = sys.stdin.isatty()
+    if is_person:
+        names = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1").fetchall()
+        typer.echo(f"Views: {', '.join(name for (name,) in names)}. End a statement with ; and leave with Ctrl-D.")
+    for text in _statements(is_person):
+        try:
+            _answer(connection, text, output)
+        except OctoError as error:
+            if not is_person:
+                raise
+            typer.echo(f"octo: {error}", err=True)
+
+
+def _statements(is_person: bool) -> Iterator[str]:
+    """The statements typed or piped, each as soon as the line that ends it is there."""
+    lines: list[str] = []
+    while line := _next_line("octo> " if not lines else "  ... ", is_person):
+        lines.append(line)
+        if _is_complete("".join(lines)):
+            yield "".join(lines)
+            lines = []
+    if "".join(lines).strip():
+        yield "".join(lines)
+
+
+def _next_line(prompt: str, is_person: bool) -> str:
+    if is_person:
+        typer.echo(prompt, nl=False)
+    return sys.stdin.readline()
+
+
+def _is_complete(text: str) -> bool:
+    """The text ends in a semicolon that is not inside a quoted text or a comment."""
+    import duckdb
+
+    if not text.rstrip().endswith(";"):
+        return False
+    # The engine's own tokens know quotes and comments; where they begin is counted in bytes.
+    tokens = duckdb.tokenize(text)
+    return bool(tokens) and tokens[-1] == (len(text.rstrip().encode()) - 1, duckdb.token_type.operator)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
