@@ -7,7 +7,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 	OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
-.PHONY: demo test test-fast ui check manifest clean
+.PHONY: demo test test-fast ui check bench manifest clean
 
 demo: manifest $(STATE)/dagster/dagster.yaml
 	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
@@ -23,6 +23,10 @@ test: manifest
 
 test-fast: manifest
 	$(BIN)/pytest -m "not slow"
+
+# Ratios to the least work that could give the same result; about ten minutes.
+bench: manifest
+	$(BIN)/python benchmarks/bench.py
 
 check: manifest
 	$(BIN)/ruff check .

@@ -413,8 +413,7 @@ class _Parser:
                 return digits
         raise _error(
             column,
-            "the second argument of 'round' must be an integer literal from "
-            f"-{MAX_ROUND_DIGITS} to {MAX_ROUND_DIGITS}",
+            f"the second argument of 'round' must be an integer literal from -{MAX_ROUND_DIGITS} to {MAX_ROUND_DIGITS}",
         )
 
 
@@ -438,9 +437,7 @@ def _number(token: _Token) -> float:
         raise _error(token.column, f"the number {_shown(token.text)} begins with 0; write it without")
     value = float(token.text)
     if math.isinf(value):
-        raise _error(
-            token.column, f"the number {_shown(token.text)} is too large; the largest is about 1.79e308"
-        )
+        raise _error(token.column, f"the number {_shown(token.text)} is too large; the largest is about 1.79e308")
     return value
 
 
