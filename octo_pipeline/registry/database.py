@@ -84,9 +84,7 @@ def _postgresql_engine(url: str) -> Engine:
         if "connect_timeout" not in parsed.query:
             parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
         # A writer must see what was committed while it waited for the lock, whatever the server's default is.
-        return create_engine(
-            parsed, poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED"
-        )
+        return create_engine(parsed, poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED")
     except ImportError as error:
         raise OctoError(
             "The registry's URL (OCTO_DATABASE_URL) names PostgreSQL, and its driver is not installed; "

@@ -23,9 +23,7 @@ def sqlite_path(url: str) -> Path | None:
     if scheme in _POSTGRESQL:
         return None
     if scheme != "sqlite":
-        raise OctoError(
-            f"The registry's URL (OCTO_DATABASE_URL) is not one it can use; write it as {_FORMS}."
-        )
+        raise OctoError(f"The registry's URL (OCTO_DATABASE_URL) is not one it can use; write it as {_FORMS}.")
     path = rest.removeprefix("/")
     is_file = path != rest and path not in ("", ":memory:") and not path.startswith("file:")
     if not is_file or "?" in path or "\0" in path:

@@ -35,9 +35,7 @@ def restored_items(connection: Connection, origin_months: Sequence[str] | None) 
     """The items whose latest decision is to restore them, sorted by id."""
     later = DECISIONS.alias("later")
     is_overruled = exists().where(later.c.item_id == DECISIONS.c.item_id, later.c.id > DECISIONS.c.id)
-    query = select(DECISIONS.c.item_id, DECISIONS.c.origin_month).where(
-        DECISIONS.c.action == "restore", ~is_overruled
-    )
+    query = select(DECISIONS.c.item_id, DECISIONS.c.origin_month).where(DECISIONS.c.action == "restore", ~is_overruled)
     if origin_months is not None:
         query = query.where(DECISIONS.c.origin_month.in_(origin_months))
     # Sorted here, since the order of text in PostgreSQL depends on the server's collation.
@@ -80,9 +78,7 @@ def payer_members(connection: Connection, payers: Sequence[str]) -> tuple[tuple[
     query = select(REGISTERED_ACCOUNTS.c.payer_id, REGISTERED_ACCOUNTS.c.account_id)
     # Filtered here: accounts are few, and a statement takes only so many parameters.
     wanted = set(payers)
-    members: set[tuple[str, str]] = {
-        row._tuple() for row in connection.execute(query) if row.payer_id in wanted
-    }
+    members: set[tuple[str, str]] = {row._tuple() for row in connection.execute(query) if row.payer_id in wanted}
     return tuple(sorted(members))
 
 
@@ -99,9 +95,7 @@ def _append(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]
     return first
 
 
-def _append_event(
-    connection: Connection, actor: str, action: str, subject: str, details: dict[str, Any]
-) -> None:
+def _append_event(connection: Connection, actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
     event = {
         "at": datetime.now(UTC),
         "actor": actor,
@@ -147,9 +141,7 @@ def _refuse_contradictions(connection: Connection, first_id: int) -> None:
     action_before = func.coalesce(old.c.action, "reapply")
     contradiction = or_(action_before == new.c.action, old.c.origin_month != new.c.origin_month)
     query = (
-        select(
-            new.c.action, new.c.item_id, new.c.origin_month, old.c.origin_month, old.c.actor, old.c.decided_at
-        )
+        select(new.c.action, new.c.item_id, new.c.origin_month, old.c.origin_month, old.c.actor, old.c.decided_at)
         .select_from(new.outerjoin(old, old.c.id == previous))
         .where(new.c.id >= first_id, contradiction)
         .order_by(new.c.id)

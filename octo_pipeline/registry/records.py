@@ -83,9 +83,7 @@ def check_decisions(decisions: Sequence[Decision]) -> None:
     for number, decision in enumerate(decisions, start=1):
         problem = _problem(decision)
         if problem is None and decision.actor != decisions[0].actor:
-            problem = (
-                "it is another person's than the first; record each person's decisions in a call of their own"
-            )
+            problem = "it is another person's than the first; record each person's decisions in a call of their own"
         if problem is not None:
             place = f"Decision {number} of {len(decisions)} (item {shown(decision.item_id)})"
             raise OctoError(f"{place} is refused: {problem}. Nothing was recorded.")

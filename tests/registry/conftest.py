@@ -81,9 +81,7 @@ def postgresql() -> Iterator[Callable[[], str]]:
 
     def make() -> str:
         name = f"registry_{uuid.uuid4().hex}"
-        subprocess.run(
-            [folder / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "octo", name], check=True
-        )
+        subprocess.run([folder / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "octo", name], check=True)
         return f"postgresql://octo:not-a-secret@127.0.0.1:{port}/{name}"
 
     try:

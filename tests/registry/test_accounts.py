@@ -49,9 +49,7 @@ def test_registering_is_in_the_audit_trail(registry: Registry) -> None:
 def test_an_account_is_registered_once(registry: Registry) -> None:
     registry.register_account("aws", "200000000000", "999999999999", "platform", "admin")
 
-    with pytest.raises(
-        OctoError, match=r"The aws account '200000000000' is registered as 'platform' since 20"
-    ):
+    with pytest.raises(OctoError, match=r"The aws account '200000000000' is registered as 'platform' since 20"):
         registry.register_account("aws", "200000000000", "888888888888", "other", "admin")
 
     assert registry.payer_members(["888888888888"]) == ()

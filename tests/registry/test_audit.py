@@ -69,9 +69,7 @@ def test_limit_is_at_least_one(registry: Registry) -> None:
         registry.audit(limit=0)
 
 
-def test_decisions_without_their_event_are_not_kept(
-    registry: Registry, decide: Decide, sql: Sql, url: str
-) -> None:
+def test_decisions_without_their_event_are_not_kept(registry: Registry, decide: Decide, sql: Sql, url: str) -> None:
     registry.record_decisions([decide(A)])
     # Whatever stops the event must undo the decisions before it.
     if url.startswith("sqlite"):

@@ -72,9 +72,7 @@ def test_reading_what_is_not_there_costs_and_makes_nothing(tmp_path: Path) -> No
         "print([name for name in ('sqlalchemy', 'alembic', 'dagster', 'duckdb') if name in sys.modules])\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False () () [] [] () 0\n[]\n"
     assert list(tmp_path.iterdir()) == []
@@ -111,9 +109,7 @@ def test_the_sqlite_file_is_for_its_owner_only(sqlite_url: str, decide: Decide) 
     assert [child.name for child in path.parent.iterdir()] == ["registry.sqlite"]
 
 
-def test_a_path_relative_and_full_of_signs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decide: Decide
-) -> None:
+def test_a_path_relative_and_full_of_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decide: Decide) -> None:
     monkeypatch.chdir(tmp_path)
     registry = Registry("sqlite:///a folder/100% #1 é;x.sqlite")
     monkeypatch.chdir("/")
@@ -155,9 +151,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
     ):
         if use == registry.exists and registry._path is not None:
             continue
-        with pytest.raises(
-            OctoError, match=r"is at version 0001 and .* needs 0002: back it up, then run `octo"
-        ):
+        with pytest.raises(OctoError, match=r"is at version 0001 and .* needs 0002: back it up, then run `octo"):
             use()
 
     assert registry.upgrade() is True
@@ -165,9 +159,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
     assert [item.item_id for item in registry.restored_items()] == ["a" * 32, "b" * 32]
 
 
-def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(
-    registry: Registry, decide: Decide, sql: Sql
-) -> None:
+def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(registry: Registry, decide: Decide, sql: Sql) -> None:
     registry.record_decisions([decide()])
     sql(f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
 
@@ -191,9 +183,7 @@ def test_a_failed_migration_changes_nothing(
     assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0001",)]
 
 
-def test_a_database_of_something_else_is_left_alone(
-    registry: Registry, decide: Decide, sql: Sql, url: str
-) -> None:
+def test_a_database_of_something_else_is_left_alone(registry: Registry, decide: Decide, sql: Sql, url: str) -> None:
     if url.startswith("sqlite"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir()
     sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
@@ -213,9 +203,7 @@ def test_a_file_that_is_no_database(sqlite_url: str, decide: Decide) -> None:
     registry = Registry(sqlite_url)
 
     for use in (registry.restored_items, lambda: registry.record_decisions([decide()])):
-        with pytest.raises(
-            OctoError, match=r"registry\.sqlite cannot be used: file is not a database\. See that"
-        ):
+        with pytest.raises(OctoError, match=r"registry\.sqlite cannot be used: file is not a database\. See that"):
             use()
 
     assert path.read_text() == "month,cost\n" * 1000
@@ -314,9 +302,7 @@ def test_a_postgresql_that_is_down(postgresql: Callable[[], str], decide: Decide
         assert "hunter2" not in str(refused.value)
 
 
-def test_a_postgresql_that_never_answers(
-    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_postgresql_that_never_answers(postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "CONNECT_SECONDS", 2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -37,9 +37,7 @@ def test_the_latest_decision_counts(registry: Registry, decide: Decide) -> None:
     assert [d.action for d in registry.decisions(item_id=B)] == ["restore", "reapply", "restore"]
 
 
-def test_latest_is_by_the_order_of_recording_not_by_the_time_given(
-    registry: Registry, decide: Decide
-) -> None:
+def test_latest_is_by_the_order_of_recording_not_by_the_time_given(registry: Registry, decide: Decide) -> None:
     registry.record_decisions([decide(A, decided_at=datetime(2024, 6, 1, tzinfo=UTC))])
     registry.record_decisions([decide(A, "reapply", decided_at=datetime(2024, 1, 1, tzinfo=UTC))])
 
@@ -99,9 +97,7 @@ def test_one_call_may_restore_and_reapply_in_turn(registry: Registry, decide: De
 def test_an_item_keeps_its_origin_month(registry: Registry, decide: Decide) -> None:
     registry.record_decisions([decide(A)])
 
-    with pytest.raises(
-        OctoError, match="an earlier decision says its origin month is 2024-01; give that one"
-    ):
+    with pytest.raises(OctoError, match="an earlier decision says its origin month is 2024-01; give that one"):
         registry.record_decisions([decide(A, "reapply", origin_month="2024-02")])
 
 
@@ -189,9 +185,7 @@ def test_any_text_comes_back_unchanged(registry: Registry, decide: Decide, text:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=4))
-def test_every_text_is_kept_or_refused_with_a_sentence(
-    sqlite_url: str, decide: Decide, texts: list[str]
-) -> None:
+def test_every_text_is_kept_or_refused_with_a_sentence(sqlite_url: str, decide: Decide, texts: list[str]) -> None:
     registry = Registry(sqlite_url)
     already = registry.decisions()
     made = [decide(f"{len(already) + i:032x}", reason=text) for i, text in enumerate(texts)]

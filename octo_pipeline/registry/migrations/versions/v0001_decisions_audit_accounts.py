@@ -32,9 +32,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: it would delete what must be kept."""
-    raise NotImplementedError(
-        "The first migration holds the decisions and the audit trail; restore a backup instead."
-    )
+    raise NotImplementedError("The first migration holds the decisions and the audit trail; restore a backup instead.")
 
 
 def _id() -> sa.types.TypeEngine[int]:
@@ -96,9 +94,7 @@ def _refuse_changes_on_sqlite() -> None:
     for table in _APPEND_ONLY:
         refusal = f"SELECT RAISE(ABORT, '{table} is append-only')"
         for change in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} BEGIN {refusal}; END"
-            )
+            op.execute(f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} BEGIN {refusal}; END")
         # INSERT OR REPLACE takes the old row away without firing a DELETE trigger.
         op.execute(
             f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
