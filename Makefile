@@ -24,7 +24,7 @@ test: manifest
 test-fast: manifest
 	$(BIN)/pytest -m "not slow"
 
-# Ratios to the least work that could give the same result; about ten minutes.
+# Ratios to the least work that could give the same result; about fifteen minutes.
 bench: manifest
 	$(BIN)/python benchmarks/bench.py
 

@@ -47,19 +47,18 @@ class _Lines(logging.Handler):
 
 
 def run_with_progress(months: list[str], config: dict[str, Any]) -> None:
-    """Run the monthly job for a range of months.
+    """Run the monthly job for each month; a month that fails stops no other.
 
     Args:
-        months: consecutive months.
+        months: the months, in the order in which they are run.
         config: Dagster run config of the job.
 
     Raises:
-        OctoError: a month is no partition, or a step failed; the sentence is the step's own.
+        OctoError: a month is no partition, or months failed; the sentences are the steps' own.
     """
     console = Console(stderr=True)
     with console.status("Loading Dagster"):
         import dagster as dg
-        from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
         from octo_pipeline.definitions import defs
         from octo_pipeline.partitions import monthly
@@ -78,35 +77,40 @@ def run_with_progress(months: list[str], config: dict[str, Any]) -> None:
         TimeElapsedColumn(),
     )
     instance_of_home = dg.DagsterInstance.get if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral
+    job = defs.resolve_job_def("monthly_allocation")
+    # The events are in Dagster's storage; printed here they would bury the progress.
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    failures = []
     log = logging.getLogger("octo_pipeline")
     with instance_of_home() as instance, Progress(*columns, console=console, transient=True) as progress:
         lines = _Lines(progress, len(months) * _MONTHLY_STEPS)
         log.addHandler(lines)
         log.setLevel(logging.INFO)
         try:
-            result = defs.resolve_job_def("monthly_allocation").execute_in_process(
-                instance=instance,
-                # The events are in Dagster's storage; printed here they would bury the progress.
-                run_config=config | {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                tags={ASSET_PARTITION_RANGE_START_TAG: months[0], ASSET_PARTITION_RANGE_END_TAG: months[-1]},
-                raise_on_error=False,
-            )
+            for month in months:
+                result = job.execute_in_process(
+                    instance=instance, run_config=config | quiet, partition_key=month, raise_on_error=False
+                )
+                failures += _failures(result, month)
         finally:
             log.removeHandler(lines)
-    _raise_failure(result)
     console.print(lines.sentence())
+    if failures:
+        raise OctoError(" ".join(failures))
 
 
-def _raise_failure(result: "dg.ExecuteInProcessResult") -> None:
+def _failures(result: "dg.ExecuteInProcessResult", month: str) -> list[str]:
+    """What failed, a sentence a step; empty if the run succeeded."""
+    if result.success:
+        return []
+    found = []
     for event in result.all_events:
-        if not event.is_step_failure:
-            continue
-        failure = event.step_failure_data
-        if failure.user_failure_data is not None and failure.user_failure_data.description:
-            raise OctoError(failure.user_failure_data.description)
-        error = failure.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        raise OctoError(f"The step {event.step_key} failed: {error.message.strip() if error else 'no reason given'}")
-    if not result.success:
-        raise OctoError("The run failed before its first step; `octo --debug run …` shows why.")
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            described = failure.user_failure_data.description if failure.user_failure_data else None
+            error = failure.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            reason = error.message.strip() if error else "no reason given"
+            found.append(described or f"{month}: the step {event.step_key} failed: {reason}")
+    return found or [f"{month}: the run failed before its first step; `octo --debug run …` shows why."]
