@@ -77,7 +77,7 @@ def prepare(case: Case, folder: Path) -> Workspace:
     )
     load_line_items(workspace.lake, case.folder / "line_items.csv")
     for row in case.rows("registered_accounts.csv"):
-        workspace.registry.register_account("aws", row["account"], row["payer"], "", actor="case")
+        workspace.registry.register_account("aws", row["account"], row["payer"], None, actor="case")
     return workspace
 
 
