@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octo_pipeline.cli.output import Output, OutputOption, amount, exact, print_rows
+from octo_pipeline.cli.output import Output, OutputOption, exact, print_rows
 from octo_pipeline.errors import OctoError
+from octo_pipeline.report.amounts import amount
 
 if TYPE_CHECKING:
     from octo_pipeline.allocation.allocator import Allocator

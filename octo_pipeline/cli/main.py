@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from octo_pipeline.cli import accounts, allocations, allocators, cost_groups, deliveries, pipeline, sql
+from octo_pipeline.cli import accounts, allocations, allocators, cost_groups, deliveries, pipeline, report, sql
 from octo_pipeline.errors import OctoError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("run")(pipeline.run)
 app.command("stale")(pipeline.stale)
 app.command("sample")(pipeline.sample)
+app.command("report")(report.report)
 app.command("sql")(sql.sql)
 app.command("catalog")(sql.catalog)
 app.command("manifest", hidden=True)(pipeline.manifest)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from octo_pipeline.report.amounts import amount
+
 
 class Output(StrEnum):
     """What a command prints."""
@@ -20,13 +22,6 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people; json or csv for machines.")]
-
-
-def amount(value: Decimal, currency: str | None = None) -> str:
-    """An amount for people: two decimals and thousands, more decimals only where two would show nothing."""
-    digits = 2 if abs(value) >= Decimal("0.005") or value == 0 else 10
-    text = f"{value:,.{digits}f}"
-    return f"{text} {currency}" if currency else text
 
 
 def exact(value: Any) -> Any:

@@ -7,7 +7,8 @@ import duckdb
 from rich.console import Console
 
 from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
-from octo_pipeline.cli.output import Output, amount, print_rows
+from octo_pipeline.cli.output import Output, print_rows
+from octo_pipeline.report.amounts import amount
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.allocation import explained_allocations
 from octo_pipeline.tables.checks import CHECKS

@@ -1,0 +1,24 @@
+"""`octo report`: a month in plain language."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    month: Annotated[str, typer.Option(help="The month, YYYY-MM.")],
+    page: Annotated[
+        Path | None, typer.Option("--page", help="The HTML file; report-<month>.html here if not given.")
+    ] = None,
+) -> None:
+    """Write a month as one HTML page for people in finance, and its account figures as CSV beside it."""
+    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.report.content import report_of
+    from octo_pipeline.report.page import write_report
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    target = page or Path(f"report-{parse_month(month)}.html")
+    figures = write_report(report_of(Workspace(load_settings()), parse_month(month)), target)
+    typer.echo(f"{target} is written, its figures are in {figures}.")
