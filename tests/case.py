@@ -18,7 +18,7 @@ from octo_pipeline.allocation.columns import (
     MONEY,
     TAGS,
 )
-from octo_pipeline.allocation.sql import literal
+from octo_pipeline.allocation.sql import literal, rows_sql
 from octo_pipeline.registry.registry import Decision
 from octo_pipeline.resources.lake import Lake, PartitionMetadata
 from octo_pipeline.settings import Settings
@@ -49,18 +49,22 @@ class Case:
 
     @property
     def document(self) -> dict:
-        return json.loads((self.folder / "case.json").read_text())
+        return json.loads((self.folder / "case.json").read_text(encoding="utf-8-sig"))
 
     @property
     def months(self) -> list[str]:
         return self.document["months"]
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        path = self.folder / name
-        if not path.exists():
-            return []
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
+        return read_rows(self.folder / name)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none if there is no file. A value that a row lacks is the empty text."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file, restval="", skipinitialspace=True))
 
 
 def prepare(case: Case, folder: Path) -> Workspace:
@@ -76,29 +80,31 @@ def prepare(case: Case, folder: Path) -> Workspace:
         Settings(lake=folder / "lake", config=config, base_currency=case.document.get("base_currency", "USD"))
     )
     load_line_items(workspace.lake, case.folder / "line_items.csv")
-    for row in case.rows("registered_accounts.csv"):
-        workspace.registry.register_account("aws", row["account"], row["payer"], None, actor="case")
+    for payer, account in sorted({(row["payer"], row["account"]) for row in case.rows("registered_accounts.csv")}):
+        workspace.registry.register_account("aws", account, payer, None, actor="case")
     return workspace
 
 
 def load_line_items(lake: Lake, path: Path) -> None:
     """Publish a CSV of line items as partitions of cost_line_items, normalised as §3 says."""
+    rows = [tuple(row.get(name) for name in LINE_ITEM_COLUMNS) for row in read_rows(path)]
     with duckdb.connect() as connection:
-        connection.execute(f"CREATE TABLE source AS FROM read_csv({literal(str(path))}, all_varchar = true)")
-        present = {row[0] for row in connection.execute("DESCRIBE source").fetchall()}
+        columns = dict.fromkeys(LINE_ITEM_COLUMNS, "VARCHAR")
+        connection.execute(f"CREATE TABLE source AS {rows_sql(columns, rows)}")
+        text = {name: f"nullif(trim({name}), '')" for name in LINE_ITEM_COLUMNS}
+        cost = f"coalesce({text['billed_cost']}::{MONEY}, 0)"
+        # Where there is no other cost, the billed cost is all there is (§3).
+        defaults = {"consumed_quantity": "0", "billed_cost": "0", "line_count": "1"}
+        defaults |= {"effective_cost": cost, "list_cost": cost}
         selected = []
         for name, kind in LINE_ITEM_COLUMNS.items():
-            value = f"nullif(trim({name}), '')" if name in present else "NULL"
             if kind == TAGS:
-                entries = f"map_entries(CAST(coalesce({value}, '{{}}')::JSON AS {TAGS}))"
+                entries = f"map_entries(CAST(coalesce({text[name]}, '{{}}')::JSON AS {TAGS}))"
                 selected.append(f"map_from_entries(list_sort({entries})) AS {name}")
             elif name == "sub_account_id":
-                selected.append(
-                    "coalesce(nullif(trim(sub_account_id), ''), trim(billing_account_id)) AS sub_account_id"
-                )
+                selected.append(f"coalesce({text[name]}, {text['billing_account_id']}) AS {name}")
             else:
-                default = "0" if kind == MONEY else "1" if name == "line_count" else "NULL"
-                selected.append(f"coalesce({value}::{kind}, {default}) AS {name}")
+                selected.append(f"coalesce({text[name]}::{kind}, {defaults.get(name, 'NULL')}) AS {name}")
         grain = ", ".join(LINE_ITEM_GRAIN)
         measures = ", ".join(f"sum({name})::{kind} AS {name}" for name, kind in LINE_ITEM_MEASURES.items())
         connection.execute(
@@ -139,12 +145,14 @@ def run_case(case: Case, folder: Path) -> Workspace:
     workspace = run(prepare(case, folder), case.months)
     restores = case.rows("restores.csv")
     if restores:
-        workspace.registry.record_decisions([_restore(workspace.lake, row) for row in restores])
+        decisions = {d.item_id: d for row in restores for d in _restores(workspace.lake, row)}
+        workspace.registry.record_decisions(list(decisions.values()))
         workspace = run(workspace, case.months)
     return workspace
 
 
-def _restore(lake: Lake, row: dict[str, str]) -> Decision:
+def _restores(lake: Lake, row: dict[str, str]) -> list[Decision]:
+    """A decision for each item that the row names: several account-usage or savings items can fit."""
     with duckdb.connect() as connection:
         found = connection.execute(
             f"SELECT item_id FROM read_parquet({literal(str(lake.path('matched_items', row['origin_month'])))}) "
@@ -152,8 +160,9 @@ def _restore(lake: Lake, row: dict[str, str]) -> Decision:
             "AND coalesce(charge_description, '') = $4",
             [row["category"], row["sub_account_id"], row["service_code"], row["charge_description"]],
         ).fetchall()
-    assert len(found) == 1, f"{row} names {len(found)} items"
-    return Decision("restore", found[0][0], row["origin_month"], row["category"], "case", "case", datetime.now(UTC))
+    assert found, f"{row} names no item"
+    now = datetime.now(UTC)
+    return [Decision("restore", item, row["origin_month"], row["category"], "case", "case", now) for (item,) in found]
 
 
 def allocations(workspace: Workspace, months: list[str]) -> dict[tuple[str, ...], Decimal]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from octo_pipeline.tables.checks import CHECKS
 from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
 from tests.case import (
     ALLOCATION_KEY,
@@ -32,7 +33,9 @@ def pytest_generate_tests(metafunc):
 def test_case(case, tmp_path):
     workspace = run_case(case, tmp_path)
     wanted = expected(case.rows("expected_allocations.csv"), ALLOCATION_KEY)
-    assert differences(allocations(workspace, case.months), wanted) == []
+    assert differences(allocations(workspace, case.months), wanted) == [], workspace.configuration.problems
+    conserved = next(check for check in CHECKS if check.name == "conserved_over_months")
+    assert [r.summary for m in case.months if not (r := conserved.run(workspace, m)).passed] == []
     # Each month costs a run of dbt; the last one has what the others spread over it.
     make(workspace, AccountCosts(), case.months[-1:])
     if (case.folder / "expected_cost_groups.csv").exists():

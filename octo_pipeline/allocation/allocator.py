@@ -36,7 +36,7 @@ MAX_EXPIRATION = 9_999
 
 _LAST_MONTH = "9999-12"
 # Narrower than datetime.fromisoformat, which takes more from version to version of Python.
-_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -59,7 +59,8 @@ def _time(value: object) -> datetime:
     try:
         if not _TIME.fullmatch(text):
             raise ValueError
-        time = datetime.fromisoformat(text)
+        # Other programs write nanoseconds; Python reads up to microseconds in every version.
+        time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{shown(value)} is no ISO 8601 time; write it like 2024-01-05T00:00:00Z") from None

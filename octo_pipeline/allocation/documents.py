@@ -27,7 +27,8 @@ MAX_DEPTH = 20
 
 Location = tuple[str | int, ...]
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+# An id names a file, and a file may have any name a person gives it, but not one that leads elsewhere.
+_ID = re.compile(r"(?![.\s])[^\x00-\x1f\x7f/\\]{1,100}(?<!\s)")
 _PLAIN_KEY = re.compile(r"\w+")
 # Longer integers are beyond every field, and Python refuses to read those of more than 4300 digits.
 _MAX_DIGITS = 18
@@ -126,8 +127,8 @@ class Section(BaseModel):
 def _check_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ValueError(
-            f"{shown(text)} is no id; use 1 to 100 of A-Z, a-z, 0-9, '.', '_' and '-', the first a letter or "
-            "digit (without an id, the file's name is the id)"
+            f"{shown(text)} is no id; use 1 to 100 characters without '/' and '\\', the first no dot and no space "
+            "(without an id, the file's name is the id)"
         )
     return text
 

@@ -17,7 +17,10 @@ HEADER = ["month", "currency", "rate"]
 
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 # DECIMAL(38,10) times a wider number overflows for amounts that occur.
-_RATE = re.compile(r"\d{1,9}(\.\d{1,10})?", re.ASCII)
+_RATE = re.compile(r"\d{1,9}(\.\d{1,40})?([eE][+-]?\d{1,2})?", re.ASCII)
+_HIGHEST = Decimal(10**9)
+RATE_DECIMALS = 16
+_PLACES = Decimal(1).scaleb(-RATE_DECIMALS)
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,11 @@ def _rate(cells: list[str]) -> Rate:
         raise OctoError(f"{shown(month)} is no month; write it as YYYY-MM, for example 2024-01")
     if not _CURRENCY.fullmatch(currency):
         raise OctoError(f"{shown(currency)} is no currency; write its three capital letters, for example EUR")
-    if not _RATE.fullmatch(rate) or not Decimal(rate):
+    # Rounded once, when it is read. Ten places are not enough: 1/150 for a yen would be off by 10⁻⁹ of a share.
+    value = Decimal(rate).quantize(_PLACES) if _RATE.fullmatch(rate) else Decimal(0)
+    if not 0 < value < _HIGHEST:
         raise OctoError(
-            f"{shown(rate)} is no rate; write a positive number below 1,000,000,000 with at most ten "
-            "decimals, for example 1.0842"
+            f"{shown(rate)} is no rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
+            "for example 1.0842"
         )
-    return Rate(month, currency, Decimal(rate))
+    return Rate(month, currency, value)

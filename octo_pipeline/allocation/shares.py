@@ -7,7 +7,7 @@ import duckdb
 from octo_pipeline.allocation.allocator import Allocator
 from octo_pipeline.allocation.columns import MONEY
 from octo_pipeline.allocation.items import is_fee_line
-from octo_pipeline.allocation.rates import Rate
+from octo_pipeline.allocation.rates import RATE_DECIMALS, Rate
 from octo_pipeline.allocation.sql import literal, rows_sql
 from octo_pipeline.errors import OctoError
 
@@ -28,7 +28,7 @@ USAGE_SHARE_COLUMNS: dict[str, str] = {
     "group_usage_share": "DOUBLE",
 }
 
-_UNIT = 10**10  # a rate and an amount have ten places: as integers they are multiples of 10⁻¹⁰
+_UNIT = 10**10  # amounts have ten places: as integers they are multiples of 10⁻¹⁰
 
 
 def usage_shares(
@@ -111,19 +111,21 @@ def _share(total: str) -> str:
 
 
 def _converted() -> str:
-    """SQL of ``cost × rate`` rounded half away from zero to ten places, in integers that cannot overflow.
+    """SQL of ``cost × rate`` rounded half away from zero to ten places, in integers.
 
     DECIMAL(38,10) × DECIMAL(38,10) overflows at 10⁹ × 10⁹, so whole units and the fraction are multiplied apart.
+    With rates of 16 places the product overflows (an error, never a wrong number) at 10²² in the base currency.
     """
     amount = f"(cost * {_UNIT}::DECIMAL(11,0))::HUGEINT"
-    whole = f"(({amount} // {_UNIT}) * rate)"
-    fraction = f"(({amount} % {_UNIT}) * rate)"
-    rounded = f"(({fraction} + sign({fraction}) * {_UNIT // 2}) // {_UNIT})"
-    return f"(({whole} + {rounded})::DECIMAL(38,0) * 0.0000000001::DECIMAL(11,10))"
+    product = f"(({amount} // {_UNIT}) * rate + (({amount} % {_UNIT}) * rate) // {_UNIT})"
+    shift = 10 ** (RATE_DECIMALS - 10)
+    rounded = f"(({product} + sign({product}) * {shift // 2}) // {shift})"
+    return f"({rounded}::DECIMAL(38,0) * 0.0000000001::DECIMAL(11,10))"
 
 
 def _create_rates(connection: duckdb.DuckDBPyConnection, month: str, rates: Sequence[Rate], base_currency: str) -> None:
-    known = {r.currency: int(r.rate * _UNIT) for r in rates if r.month == month} | {base_currency: _UNIT}
+    unit = 10**RATE_DECIMALS
+    known = {r.currency: int(r.rate * unit) for r in rates if r.month == month} | {base_currency: unit}
     rates_sql = rows_sql({"currency": "VARCHAR", "rate": "HUGEINT"}, list(known.items()))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE shares_rates AS {rates_sql}")
     missing = connection.execute(

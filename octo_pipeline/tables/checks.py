@@ -131,7 +131,7 @@ def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
         "WHERE kind = 'remainder' AND reason IS NULL AND sign(cost) <> sign(tranche_cost) ORDER BY abs(cost) DESC, item_id",
         ("allocator", "item", "currency", "tranche", "remainder"),
         lambda rows: (
-            f"{_money([(*r[:4], -r[4]) for r in rows], 4, 2)} more was handed out than there was, by "
+            f"{_money([(*r[:4], abs(r[4])) for r in rows], 4, 2)} more was handed out than there was, by "
             f"{', '.join(sorted({r[0] for r in rows}))}; the default account bears the difference. Check the formulas."
         ),
         "No allocator hands out more than there is.",

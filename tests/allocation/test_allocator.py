@@ -112,10 +112,10 @@ FEE_KEYS = "account, lineType, productCode, description, productName, currency"
         ({"entries": [ENTRY]}, "entries", "unknown key; allowed: id,"),
         ({"start_month": "2024-01"}, "start_month", "unknown key; allowed: id,"),
         ({"two words": 1}, '["two words"]', "unknown key"),
-        ({"id": "a b"}, "id", '"a b" is no id; use 1 to 100 of A-Z, a-z, 0-9,'),
+        ({"id": " a"}, "id", '" a" is no id; use 1 to 100 characters without'),
+        ({"id": "a\\b"}, "id", "is no id"),
         ({"id": "../a"}, "id", '"../a" is no id'),
-        ({"id": ".a"}, "id", "the first a letter or digit"),
-        ({"id": "é"}, "id", '"é" is no id'),
+        ({"id": ".a"}, "id", "the first no dot and no space"),
         ({"id": "a\n"}, "id", '"a\\n" is no id'),
         ({"id": "a" * 101}, "id", "is no id"),
         ({"id": 7}, "id", NOT_TEXT + "7" + ZEROS),
@@ -217,6 +217,7 @@ def test_refusals(changes, path, message):
         {"createTime": "", "startMonth": "2024-05", "expiration": 1},
         {"id": "A" * 100},
         {"id": "2024_a.b-c"},
+        {"id": "Gebühr für Support 2024"},
         {"criteria": [{"and": {"account": ""}}]},
     ],
 )
@@ -270,7 +271,7 @@ def test_what_json_leaves_open_is_refused_with_its_path(addition, path, message)
 
 
 def test_all_problems_of_a_file_are_reported_at_once():
-    text = """{"id": "a b", "id": "a c", "categry": "fee", "expiration": 0, "startMonth": "x", "name": "\\u0000",
+    text = """{"id": "a b", "id": "a/c", "categry": "fee", "expiration": 0, "startMonth": "x", "name": "\\u0000",
       "criteria": [{"and": {"acount": "re:(", "region": "!x"}}, {"and": {}}],
       "allocator": [{"type": "a", "value": "", "formula": "1/", "months": 99}, {"typ": "account"}]}"""
     assert sorted(place for place, _ in problems(text)) == [
@@ -399,7 +400,7 @@ def test_allocators_come_in_the_order_in_which_they_take_items(tmp_path):
 
 
 def test_a_bad_file_is_left_out_and_the_others_stay(tmp_path):
-    write(tmp_path, bad=b"{", good=VALID | {"id": "good"}, worse=VALID | {"id": "x y", "typo": 1})
+    write(tmp_path, bad=b"{", good=VALID | {"id": "good"}, worse=VALID | {"id": "x/y", "typo": 1})
     (tmp_path / "README.md").write_text("no JSON")
     (tmp_path / ".hidden.json").write_text("no JSON")
     (tmp_path / "upper.JSON").write_text(json.dumps(VALID | {"id": "upper"}))

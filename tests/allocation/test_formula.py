@@ -269,10 +269,6 @@ class TestRefusals:
             ("usage > 1 ? usage > 2 : 1", 25, "number, but the other result of the '?' at column 11"),
             ("1 + !(usage > 1)", 5, "'!' cannot follow a tighter operator"),
             ("1 == not usage > 1 ? 1 : 2", 6, "'not' cannot follow a tighter operator"),
-            ("1/0", 1, "always fails with a division by zero"),
-            ("9**9**9**9", 1, "always fails with a result too large"),
-            ("(0-8)**0.5", 1, "always fails with a power that is not a real number"),
-            ("1e308*10", 1, "always fails with a result that is not finite"),
         ],
     )
     def test_sentence(self, text: str, column: int, sentence: str) -> None:
@@ -509,11 +505,7 @@ ROWS = st.lists(st.tuples(DOUBLES, DOUBLES, DOUBLES, DOUBLES), min_size=20, max_
 @example(text="cost/(usage - 1) > 2 and cost > 1 ? 1 : 2", rows=[(1.0, 1.0, 0.0, 0.0), (-1.0, 1.0, 0.0, 0.0)])
 def test_sql_is_the_reference(connection: duckdb.DuckDBPyConnection, text: str, rows: list[Row]) -> None:
     assume(len(text) <= MAX_LENGTH)
-    try:
-        formula = parse_formula(text)
-    except FormulaError as error:
-        assert "always fails" in str(error), text
-        return
+    formula = parse_formula(text)
     assert sql_values(connection, formula, rows) == [value_or_none(formula, row) for row in rows]
 
 
