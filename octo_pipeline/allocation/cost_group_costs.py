@@ -22,7 +22,7 @@ import duckdb
 from octo_pipeline.allocation.columns import COST_GROUP_COLUMNS, MONEY
 from octo_pipeline.allocation.cost_group import CostGroup
 from octo_pipeline.allocation.items import is_fee_line, item_id_sql
-from octo_pipeline.allocation.proof import Conservation, ProofError
+from octo_pipeline.allocation.proof import ProofError
 from octo_pipeline.allocation.sql import literal
 
 COST_GROUP_COST_COLUMNS: dict[str, str] = {
@@ -137,7 +137,7 @@ def prove_cost_group_costs(
     staged: str,
     month: str,
     groups: Sequence[CostGroup],
-) -> Conservation:
+) -> None:
     """Prove what is shown under each cost group by filtering anew, item by item, what was summed by lists.
 
     Args:
@@ -187,17 +187,13 @@ def prove_cost_group_costs(
         connection,
         f"SELECT cost_group_id, category, account, currency, cost FROM {members} JOIN {held} USING (account)",
     )
-    return Conservation(
-        (
-            _compare(month, "direct and account costs are those of what the filters match", shown, wanted),
-            _compare(month, "fees and savings are all those of the group's accounts", by_account, of_members),
-            _compare(
-                month,
-                "direct, account and fee of everything are the bill, less what was distributed, plus what is due",
-                _everything(connection, parts, held),
-                _whole(connection, line_items, allocations),
-            ),
-        )
+    _compare(month, "direct and account costs are those of what the filters match", shown, wanted)
+    _compare(month, "fees and savings are all those of the group's accounts", by_account, of_members)
+    _compare(
+        month,
+        "direct, account and fee of everything are the bill, less what was distributed, plus what is due",
+        _everything(connection, parts, held),
+        _whole(connection, line_items, allocations),
     )
 
 
@@ -264,7 +260,7 @@ def whole_sql(line_items: str, allocations: str) -> str:
     )
 
 
-def _compare(month: str, claim: str, shown: _Sums, wanted: _Sums) -> str:
+def _compare(month: str, claim: str, shown: _Sums, wanted: _Sums) -> None:
     off = sorted(k for k in shown.keys() | wanted.keys() if shown.get(k, Decimal(0)) != wanted.get(k, Decimal(0)))
     if off:
         first = off[0]
@@ -273,4 +269,3 @@ def _compare(month: str, claim: str, shown: _Sums, wanted: _Sums) -> str:
             f"{' '.join(first)} is {shown.get(first, Decimal(0)):f}, not {wanted.get(first, Decimal(0)):f}. "
             f"Run {month} again, allocations first."
         )
-    return claim

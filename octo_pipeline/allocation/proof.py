@@ -3,8 +3,6 @@
 A proof that fails raises and nothing is published. What merely deserves attention is a check, not a proof.
 """
 
-from dataclasses import dataclass
-
 import duckdb
 
 from octo_pipeline.allocation.columns import MONEY
@@ -16,22 +14,14 @@ class ProofError(OctoError):
     """An amount was not conserved. This is a defect of the program or of its input, never of the user."""
 
 
-@dataclass(frozen=True)
-class Conservation:
-    """What was proved, for whoever reads the run's report."""
-
-    statements: tuple[str, ...]
-
-
-def _fail_on(connection: duckdb.DuckDBPyConnection, table: str, month: str, claim: str, violations: str) -> str:
-    """Raise if the query of violations has a row; else return the claim."""
+def _prove(connection: duckdb.DuckDBPyConnection, table: str, month: str, claim: str, violations: str) -> None:
+    """Raise if the query of violations has a row."""
     found = connection.execute(f"SELECT count(*), min(detail) FROM ({violations})").fetchone()
     if found and found[0]:
         raise ProofError(f"{table} {month} fails its proof that {claim}: {found[0]} violations, the first: {found[1]}.")
-    return claim
 
 
-def prove_cost_line_items(connection: duckdb.DuckDBPyConnection, landed: str, staged: str, month: str) -> Conservation:
+def prove_cost_line_items(connection: duckdb.DuckDBPyConnection, landed: str, staged: str, month: str) -> None:
     """Prove that the billed costs of each payer and currency are the source's, row by row cast to DECIMAL(38,10).
 
     Args:
@@ -51,30 +41,24 @@ def prove_cost_line_items(connection: duckdb.DuckDBPyConnection, landed: str, st
         f"-line_item_unblended_cost, -1 FROM {landed} "
         "WHERE coalesce(line_item_operation, '') NOT IN ('EKSPod-EC2', 'ECSTask-EC2')"
     )
-    return Conservation(
-        (
-            _fail_on(
-                connection,
-                table,
-                month,
-                "the billed costs of each payer and currency add up to the source's",
-                "SELECT owner || ' differs by ' || sum(cost)::VARCHAR || ' in ' || sum(lines)::VARCHAR || ' lines' "
-                f"AS detail FROM ({sums}) GROUP BY owner HAVING sum(cost) <> 0 OR sum(lines) <> 0",
-            ),
-            _fail_on(
-                connection,
-                table,
-                month,
-                "every row is billed in the month",
-                f"SELECT billing_month AS detail FROM {staged} WHERE billing_month <> {literal(month)}",
-            ),
-        )
+    _prove(
+        connection,
+        table,
+        month,
+        "the billed costs of each payer and currency add up to the source's",
+        "SELECT owner || ' differs by ' || sum(cost)::VARCHAR || ' in ' || sum(lines)::VARCHAR || ' lines' "
+        f"AS detail FROM ({sums}) GROUP BY owner HAVING sum(cost) <> 0 OR sum(lines) <> 0",
+    )
+    _prove(
+        connection,
+        table,
+        month,
+        "every row is billed in the month",
+        f"SELECT billing_month AS detail FROM {staged} WHERE billing_month <> {literal(month)}",
     )
 
 
-def prove_matched_items(
-    connection: duckdb.DuckDBPyConnection, line_items: str, staged: str, month: str
-) -> Conservation:
+def prove_matched_items(connection: duckdb.DuckDBPyConnection, line_items: str, staged: str, month: str) -> None:
     """Prove that every line item is in exactly one place: a fee item, a taken or an untaken account-usage item.
 
     Args:
@@ -93,52 +77,49 @@ def prove_matched_items(
     )
     key = "vendor || ' ' || billing_account_id || ' ' || billing_currency"
     table = "matched_items"
-    statements = [
-        _fail_on(
-            connection,
-            table,
-            month,
-            "each item is listed once",
-            f"SELECT item_id AS detail FROM {staged} GROUP BY item_id HAVING count(*) > 1",
-        ),
-        _fail_on(
-            connection,
-            table,
-            month,
-            "the fee items of each payer and currency add up to its fee lines",
-            f"SELECT owner || ' differs by ' || sum(cost)::VARCHAR AS detail FROM ("
-            f"SELECT {key} AS owner, billed_cost AS cost FROM {line_items} WHERE {fee} UNION ALL "
-            f"SELECT {key}, -cost FROM {staged} WHERE category = 'fee') GROUP BY owner HAVING sum(cost) <> 0",
-        ),
-        _fail_on(
-            connection,
-            table,
-            month,
-            "the savings items of each payer and currency add up to the savings of its lines",
-            f"SELECT owner || ' differs by ' || sum(cost)::VARCHAR AS detail FROM ("
-            f"SELECT {key} AS owner, CASE savings_kind WHEN 'used' THEN list_cost - effective_cost "
-            f"ELSE -effective_cost END AS cost FROM {line_items} WHERE savings_kind IN ('used', 'unused') UNION ALL "
-            f"SELECT {key}, -cost FROM {staged} WHERE category = 'savings') GROUP BY owner HAVING sum(cost) <> 0",
-        ),
-        _fail_on(
-            connection,
-            table,
-            month,
-            "no account takes more usage lines than it has",
-            f"SELECT owner || ': ' || sum(lines)::VARCHAR || ' lines, ' || sum(cost)::VARCHAR AS detail FROM ("
-            f"SELECT {key} || ' ' || sub_account_id || ' ' || coalesce(service_code, '') AS owner, 1 AS lines, "
-            f"billed_cost AS cost, false AS taken FROM {line_items} WHERE NOT {fee} UNION ALL "
-            f"SELECT {key} || ' ' || sub_account_id || ' ' || coalesce(service_code, ''), -1, -cost, true "
-            f"FROM {staged} WHERE category = 'account') GROUP BY owner "
-            "HAVING sum(lines) < 0 OR (sum(lines) = 0 AND sum(cost) <> 0)",
-        ),
-    ]
-    return Conservation(tuple(statements))
+    _prove(
+        connection,
+        table,
+        month,
+        "each item is listed once",
+        f"SELECT item_id AS detail FROM {staged} GROUP BY item_id HAVING count(*) > 1",
+    )
+    _prove(
+        connection,
+        table,
+        month,
+        "the fee items of each payer and currency add up to its fee lines",
+        f"SELECT owner || ' differs by ' || sum(cost)::VARCHAR AS detail FROM ("
+        f"SELECT {key} AS owner, billed_cost AS cost FROM {line_items} WHERE {fee} UNION ALL "
+        f"SELECT {key}, -cost FROM {staged} WHERE category = 'fee') GROUP BY owner HAVING sum(cost) <> 0",
+    )
+    _prove(
+        connection,
+        table,
+        month,
+        "the savings items of each payer and currency add up to the savings of its lines",
+        f"SELECT owner || ' differs by ' || sum(cost)::VARCHAR AS detail FROM ("
+        f"SELECT {key} AS owner, CASE savings_kind WHEN 'used' THEN list_cost - effective_cost "
+        f"ELSE -effective_cost END AS cost FROM {line_items} WHERE savings_kind IN ('used', 'unused') UNION ALL "
+        f"SELECT {key}, -cost FROM {staged} WHERE category = 'savings') GROUP BY owner HAVING sum(cost) <> 0",
+    )
+    _prove(
+        connection,
+        table,
+        month,
+        "no account takes more usage lines than it has",
+        f"SELECT owner || ': ' || sum(lines)::VARCHAR || ' lines, ' || sum(cost)::VARCHAR AS detail FROM ("
+        f"SELECT {key} || ' ' || sub_account_id || ' ' || coalesce(service_code, '') AS owner, 1 AS lines, "
+        f"billed_cost AS cost, false AS taken FROM {line_items} WHERE NOT {fee} UNION ALL "
+        f"SELECT {key} || ' ' || sub_account_id || ' ' || coalesce(service_code, ''), -1, -cost, true "
+        f"FROM {staged} WHERE category = 'account') GROUP BY owner "
+        "HAVING sum(lines) < 0 OR (sum(lines) = 0 AND sum(cost) <> 0)",
+    )
 
 
 def prove_allocations(
     connection: duckdb.DuckDBPyConnection, matched_items: str, restored_items: str, staged: str, month: str
-) -> Conservation:
+) -> None:
     """Prove per item that the rows booked in the month add up to its tranche, and that no item is lost.
 
     Args:
@@ -166,44 +147,41 @@ def prove_allocations(
         f"FROM {staged} WHERE kind <> 'item' GROUP BY item_id"
     )
     table = "allocations"
-    statements = [
-        _fail_on(
-            connection,
-            table,
-            month,
-            "the splits and remainders of each item add up to its tranche",
-            f"SELECT coalesce(due.item_id, booked.item_id) || ': due ' || coalesce(due.d, 0)::VARCHAR || ', booked ' "
-            f"|| coalesce(booked.c, 0)::VARCHAR || ' × 10⁻¹⁰' AS detail FROM "
-            f"(SELECT item_id, {tranche} AS d FROM ({due}) WHERE item_id NOT IN ({failed})) AS due "
-            f"FULL JOIN ({booked}) AS booked USING (item_id) "
-            "WHERE coalesce(due.d, 0) <> coalesce(booked.c, 0) OR due.item_id IS NULL",
-        ),
-        _fail_on(
-            connection,
-            table,
-            month,
-            "the instalments of each item add up to its cost",
-            f"SELECT item_id AS detail FROM (SELECT item_id, c, n, unnest(range(n)) AS k FROM ({due})) "
-            f"GROUP BY item_id, c HAVING sum({tranche}) <> c",
-        ),
-        _fail_on(
-            connection,
-            table,
-            month,
-            "each item of the month is listed once, with its cost",
-            f"SELECT coalesce(m.item_id, a.item_id) AS detail FROM "
-            f"(SELECT item_id, cost FROM {matched_items} WHERE origin_month = {literal(month)}) AS m FULL JOIN "
-            f"(SELECT item_id, sum(cost)::{MONEY} AS cost, count(*) AS n FROM {staged} WHERE kind = 'item' "
-            "GROUP BY item_id) AS a USING (item_id) "
-            "WHERE m.cost IS DISTINCT FROM a.cost OR coalesce(a.n, 0) <> 1",
-        ),
-        _fail_on(
-            connection,
-            table,
-            month,
-            "an item that is not distributed has no splits",
-            f"SELECT item_id AS detail FROM {staged} WHERE kind = 'item' AND status = 'unchecked_allocated' "
-            f"AND item_id IN (SELECT item_id FROM {staged} WHERE kind <> 'item')",
-        ),
-    ]
-    return Conservation(tuple(statements))
+    _prove(
+        connection,
+        table,
+        month,
+        "the splits and remainders of each item add up to its tranche",
+        f"SELECT coalesce(due.item_id, booked.item_id) || ': due ' || coalesce(due.d, 0)::VARCHAR || ', booked ' "
+        f"|| coalesce(booked.c, 0)::VARCHAR || ' × 10⁻¹⁰' AS detail FROM "
+        f"(SELECT item_id, {tranche} AS d FROM ({due}) WHERE item_id NOT IN ({failed})) AS due "
+        f"FULL JOIN ({booked}) AS booked USING (item_id) "
+        "WHERE coalesce(due.d, 0) <> coalesce(booked.c, 0) OR due.item_id IS NULL",
+    )
+    _prove(
+        connection,
+        table,
+        month,
+        "the instalments of each item add up to its cost",
+        f"SELECT item_id AS detail FROM (SELECT item_id, c, n, unnest(range(n)) AS k FROM ({due})) "
+        f"GROUP BY item_id, c HAVING sum({tranche}) <> c",
+    )
+    _prove(
+        connection,
+        table,
+        month,
+        "each item of the month is listed once, with its cost",
+        f"SELECT coalesce(m.item_id, a.item_id) AS detail FROM "
+        f"(SELECT item_id, cost FROM {matched_items} WHERE origin_month = {literal(month)}) AS m FULL JOIN "
+        f"(SELECT item_id, sum(cost)::{MONEY} AS cost, count(*) AS n FROM {staged} WHERE kind = 'item' "
+        "GROUP BY item_id) AS a USING (item_id) "
+        "WHERE m.cost IS DISTINCT FROM a.cost OR coalesce(a.n, 0) <> 1",
+    )
+    _prove(
+        connection,
+        table,
+        month,
+        "an item that is not distributed has no splits",
+        f"SELECT item_id AS detail FROM {staged} WHERE kind = 'item' AND status = 'unchecked_allocated' "
+        f"AND item_id IN (SELECT item_id FROM {staged} WHERE kind <> 'item')",
+    )

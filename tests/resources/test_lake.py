@@ -72,7 +72,7 @@ def test_publishes_a_partition_that_any_reader_finds(lake):
     assert write(lake, "2024-01", "SELECT 7::BIGINT AS value", {"a": "1"})
     assert glob(lake) == ["t/month=2024-01/data.parquet"]
     rows = duckdb.sql(f"SELECT * FROM read_parquet('{lake.root}/t/*/*.parquet', hive_partitioning = true)").fetchall()
-    assert [(value, str(month)) for value, month in rows] == [(7, "2024-01")] or rows[0][0] == 7
+    assert [value for value, _ in rows] == [7]
     assert lake.metadata("t", "2024-01").inputs == {"a": "1"}
     assert lake.fingerprint("t", "2024-01") == fingerprint({"a": "1"})
     assert lake.rows("t", "2024-01") == 1

@@ -1,0 +1,83 @@
+"""The proofs: a making that loses, doubles or misplaces an amount publishes nothing, and the last good month stays."""
+
+import pytest
+
+from octo_pipeline.allocation import matching, splits
+from octo_pipeline.allocation.proof import ProofError
+from octo_pipeline.tables.allocation import Allocations, MatchedItems
+from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.workspace import Workspace
+from tests.allocation.test_whole_months import decision, exact_rows, workspace_in, write_lines
+from tests.case import run
+from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    """A month that was published once and whose inputs have changed since."""
+    lines = [*USAGE, FEE, line("1", "4", "Tax", "Tax")]
+    workspace = run(workspace_in(tmp_path, lines, [allocator()]), [MONTH])
+    write_lines(workspace, tmp_path, [*lines, line("2", "1.25", "Tax", "Tax")])
+    return workspace
+
+
+BROKEN_ALLOCATIONS = {
+    "a split is lost": "SELECT * FROM ({query}) WHERE kind <> 'split' OR target_account_id <> '1'",
+    "a split is doubled": "FROM ({query}) UNION ALL FROM ({query}) WHERE target_account_id = '2'",
+    "a split is off by the last place": "SELECT * REPLACE (CASE WHEN target_account_id = '1' "
+    "THEN cost + 0.0000000001 ELSE cost END::DECIMAL(38,10) AS cost) FROM ({query})",
+    "an item is lost": "SELECT * FROM ({query}) WHERE kind <> 'item' OR status = 'checked_allocated'",
+    "an item has another cost": "SELECT * REPLACE (CASE WHEN kind = 'item' THEN 2 * cost ELSE cost END"
+    "::DECIMAL(38,10) AS cost) FROM ({query})",
+    "an item that is not distributed has splits": "SELECT * REPLACE (CASE WHEN kind = 'item' "
+    "THEN 'unchecked_allocated' ELSE status END AS status) FROM ({query})",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_ALLOCATIONS.values(), ids=BROKEN_ALLOCATIONS.keys())
+def test_allocations_that_do_not_add_up_are_not_published(workspace, monkeypatch, broken):
+    before = exact_rows(workspace)
+    materialise(Workspace(workspace.settings), MatchedItems(), MONTH)
+    honest = splits.allocate
+    monkeypatch.setattr(splits, "allocate", lambda *args: broken.format(query=honest(*args)))
+    with pytest.raises(ProofError, match=r"allocations 2024-01 fails its proof that "):
+        materialise(Workspace(workspace.settings), Allocations(), MONTH)
+    assert exact_rows(workspace) == before
+    assert list((workspace.lake.root / ".staging").iterdir()) == []
+
+
+BROKEN_ITEMS = {
+    "a fee item is lost": "SELECT * FROM ({query}) WHERE line_type <> 'Tax'",
+    "an item is listed twice": "FROM ({query}) UNION ALL FROM ({query}) WHERE line_type = 'Fee'",
+    "a fee item is off by the last place": "SELECT * REPLACE ((cost - 0.0000000001)::DECIMAL(38,10) AS cost) "
+    "FROM ({query})",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_ITEMS.values(), ids=BROKEN_ITEMS.keys())
+def test_items_that_are_not_the_lines_are_not_published(workspace, monkeypatch, broken):
+    before = workspace.lake.fingerprint("matched_items", MONTH)
+    honest = matching.match_items
+    monkeypatch.setattr(matching, "match_items", lambda *args: broken.format(query=honest(*args)))
+    with pytest.raises(ProofError, match=r"matched_items 2024-01 fails its proof that "):
+        materialise(Workspace(workspace.settings), MatchedItems(), MONTH)
+    assert workspace.lake.fingerprint("matched_items", MONTH) == before
+
+
+def test_a_decision_that_arrives_while_a_month_is_computed_is_not_overlooked(workspace, monkeypatch):
+    run(workspace, [MONTH])
+    item = next(row[0] for row in exact_rows(workspace) if row[3] == "split")
+    honest = splits.allocate
+    calls = []
+
+    def interrupted(*args):
+        if not calls:
+            workspace.registry.record_decisions([decision("restore", item, MONTH)])
+        calls.append(1)
+        return honest(*args)
+
+    workspace.lake.remove("allocations", MONTH)
+    monkeypatch.setattr(splits, "allocate", interrupted)
+    materialise(Workspace(workspace.settings), Allocations(), MONTH)
+    assert len(calls) == 2, "the first result was out of date before it could be published"
+    assert {row[3] for row in exact_rows(workspace) if row[0] == item} == {"item"}
