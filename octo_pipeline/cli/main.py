@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from octo_pipeline.cli import accounts, allocations, allocators, cost_groups, deliveries, pipeline, report, sql
+from octo_pipeline.cli import (
+    accounts,
+    allocations,
+    allocators,
+    cost_groups,
+    deliveries,
+    pipeline,
+    registry,
+    report,
+    sql,
+)
 from octo_pipeline.errors import OctoError
 
 app = typer.Typer(
@@ -26,6 +36,7 @@ app.add_typer(allocators.app, name="allocators")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(cost_groups.app, name="cost-groups")
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(registry.app, name="registry")
 
 _debug = False
 
