@@ -179,3 +179,30 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "lake").write_text("a file where the lake should be")
     with pytest.raises(OctoError, match="Cannot write to the lake"):
         write(Lake(tmp_path / "lake"), "2024-01", "SELECT 7::BIGINT AS value", {"a": "1"})
+
+
+# A disk that refuses to take more, as a limit on the size of files: the kernel fails the write in the middle.
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from octo_pipeline.errors import OctoError
+from octo_pipeline.resources.lake import Lake, PartitionMetadata
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+lake = Lake(Path(sys.argv[1]))
+try:
+    with lake.connect() as connection, lake.stage("t", "2024-01") as staged:
+        lake.copy(connection, "SELECT (hash(i) // 2)::BIGINT AS value FROM range(1000000) AS r(i)", staged,
+                  PartitionMetadata({"a": "2"}, "test"))
+except OctoError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_a_sentence_and_the_last_good_partition_stays(lake):
+    write(lake, "2024-01", "SELECT 7::BIGINT AS value", {"a": "1"})
+    done = subprocess.run([sys.executable, "-c", FULL, str(lake.root)], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"Cannot write t 2024-01 to the lake {lake.root}: ")
+    assert read(lake) == [("2024-01", 1, 7, 7)]
+    assert list((lake.root / ".staging").iterdir()) == []
