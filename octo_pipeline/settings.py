@@ -61,4 +61,6 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "OCTO_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise OctoError(f"The environment variable {name} is wrong: {first['msg']}.") from None
+        raise OctoError(
+            f"The environment variable {name} is wrong: {first['msg'].removeprefix('Value error, ')}."
+        ) from None

@@ -1,5 +1,6 @@
 """`octo allocations`: the results of a month."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +10,11 @@ from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.errors import OctoError
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     import duckdb
+
+    from octo_pipeline.resources.lake import Lake
 
 app = typer.Typer(help="The allocations of a month.", no_args_is_help=True)
 
@@ -24,25 +29,34 @@ def _noun() -> None:
     """The allocations of a month."""
 
 
+class Status(StrEnum):
+    """The seed's three statuses, as they are in the table."""
+
+    unchecked_allocated = "unchecked_allocated"
+    checked_allocated = "checked_allocated"
+    checked_splitted = "checked_splitted"
+
+
+class Category(StrEnum):
+    """The areas of allocation."""
+
+    fee = "fee"
+    account = "account"
+    savings = "savings"
+
+
 @app.command("list")
 def list_(
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
-    status: Annotated[
-        str | None, typer.Option(help="unchecked_allocated, checked_allocated, checked_splitted.")
-    ] = None,
-    category: Annotated[str | None, typer.Option(help="fee, account or savings.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only rows of this status.")] = None,
+    category: Annotated[Category | None, typer.Option(help="Only rows of this category.")] = None,
     account: Annotated[str | None, typer.Option(help="Source or target account.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
     """List the items of a month and the rows booked in it."""
-    from octo_pipeline.allocation.months import parse_month
-    from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.allocation import explained_allocations
-    from octo_pipeline.tables.workspace import Workspace
 
-    lake = Workspace(load_settings()).lake
-    if parse_month(month) not in lake.months("allocations"):
-        raise OctoError(f"The lake has no allocations of {month}. Run `octo run --month {month}` first.")
+    lake = _lake_with(month)
     with lake.connect() as connection:
         rows = connection.execute(
             f"SELECT {', '.join(_COLUMNS)} FROM ({explained_allocations(lake, [month])}) "
@@ -51,7 +65,36 @@ def list_(
             "ORDER BY category, source_account, service_code, charge_description, status, target_account, cost",
             [status, category, account],
         ).fetchall()
-    print_rows(f"Allocations of {month}", _COLUMNS, rows, output)
+    if output is Output.table:
+        print_rows(f"Allocations of {month}", _SHOWN, [_shown(*row) for row in rows], output)
+    else:
+        print_rows("", _COLUMNS, rows, output)
+
+
+# Eleven columns do not fit a screen: the table has what tells rows apart, the other outputs have all. The last
+# column is the currency, the status the word that tells the seed's three apart.
+_SHOWN = ("item", "status", "from", "to", "what", "allocator", "cost", "")
+_WORDS = {"unchecked_allocated": "Unchecked", "checked_allocated": "Allocated", "checked_splitted": "Splitted"}
+
+
+def _shown(
+    item: str, status: str, kind: str, category: str, source: str, target: str | None, service: str | None,
+    description: str | None, allocator: str | None, currency: str, cost: "Decimal",
+) -> tuple[object, ...]:  # fmt: skip
+    word = "Remainder" if kind == "remainder" else _WORDS[status]
+    return (item[:8], word, source, target, description or service or category, allocator, cost, currency)
+
+
+def _lake_with(month: str) -> "Lake":
+    """The lake, if it has allocations of the month."""
+    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    lake = Workspace(load_settings()).lake
+    if parse_month(month) not in lake.months("allocations"):
+        raise OctoError(f"The lake has no allocations of {month}. Run `octo run --month {month}` first.")
+    return lake
 
 
 ItemArgument = Annotated[str | None, typer.Argument(help="The item's id, or its beginning.")]
@@ -138,15 +181,10 @@ def export(
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
 ) -> None:
     """Write a month's allocations, every row with all that explains it."""
-    from octo_pipeline.allocation.months import parse_month
     from octo_pipeline.allocation.sql import literal
-    from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.allocation import explained_allocations
-    from octo_pipeline.tables.workspace import Workspace
 
-    lake = Workspace(load_settings()).lake
-    if parse_month(month) not in lake.months("allocations"):
-        raise OctoError(f"The lake has no allocations of {month}. Run `octo run --month {month}` first.")
+    lake = _lake_with(month)
     kind = file.suffix.removeprefix(".").lower()
     if kind not in ("csv", "parquet", "xlsx"):
         raise OctoError(f"{file} ends in {file.suffix or 'nothing'}; write a .csv, a .parquet or an .xlsx file.")

@@ -24,10 +24,11 @@ def list_(
     output: OutputOption = Output.table,
 ) -> None:
     """List the landed deliveries, oldest first."""
+    from octo_pipeline.allocation.months import parse_month
     from octo_pipeline.settings import load_settings
     from octo_pipeline.sources.landing import deliveries
 
-    found = deliveries(load_settings().lake.absolute(), month=month)
+    found = deliveries(load_settings().lake.absolute(), month=parse_month(month) if month else None)
     rows = [
         (
             d.vendor,

@@ -51,7 +51,9 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
     headers = [name.replace("_", " ") for name in columns]
     numeric = [bool(rows) and all(isinstance(r[i], Decimal | int | None) for r in rows) for i in range(len(columns))]
     cells = [[_shown(value) for value in row] for row in rows]
-    widths = _fit([max(map(len, column)) for column in zip(headers, *cells, strict=True)], numeric, console.width)
+    prose = [any(" " in row[i] for row in cells) for i in range(len(columns))]
+    natural = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    widths = _fit(natural, numeric, prose, console.width)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for header, is_number, width in zip(headers, numeric, widths, strict=True):
         table.add_column(_cut(header, width), justify="right" if is_number else "left", no_wrap=True)
@@ -60,15 +62,16 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
     console.print(table)
 
 
-def _fit(widths: list[int], numeric: list[bool], available: int) -> list[int]:
-    """Narrow the widest texts until all columns fit. A text may be cut; a number that is cut is a wrong number."""
+def _fit(widths: list[int], numeric: list[bool], prose: list[bool], available: int) -> list[int]:
+    """Narrow texts until all columns fit: prose first, then ids. A number that is cut is a wrong number."""
     fitted = list(widths)
-    texts = [i for i, is_number in enumerate(numeric) if not is_number]
-    while texts and sum(fitted) + 3 * len(fitted) > available:
-        widest = max(texts, key=lambda i: fitted[i])
-        if fitted[widest] <= 8:
-            break
-        fitted[widest] -= 1
+    for may_cut in (prose, [not is_number for is_number in numeric]):
+        texts = [i for i, is_number in enumerate(numeric) if not is_number and may_cut[i]]
+        while texts and sum(fitted) + 3 * len(fitted) > available:
+            widest = max(texts, key=lambda i: fitted[i])
+            if fitted[widest] <= 8:
+                break
+            fitted[widest] -= 1
     return fitted
 
 

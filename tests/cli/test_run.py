@@ -63,6 +63,12 @@ def test_a_month_is_run_not_run_again_and_replaced_when_it_is_delivered_anew(oct
     assert "7 partitions published" in said
     assert total(tmp_path) != first
     assert "Every partition is current." in octo("stale")
+    table = octo("allocations", "list", "--month", MONTH, "--status", "checked_splitted")
+    assert "Splitted" in table
+    assert "Unchecked" not in table
+    rows = octo("allocations", "list", "--month", MONTH, "--status", "checked_splitted", "-o", "csv").splitlines()
+    assert rows[0].split(",")[:3] == ["item_id", "status", "kind"]
+    assert {row.split(",")[1] for row in rows[1:]} == {"checked_splitted"}
 
     listed = octo("deliveries", "list", "--output", "csv").splitlines()
     assert [row.split(",")[:3] for row in listed] == [["vendor", "account", "month"]] + [
@@ -97,8 +103,11 @@ def test_a_wrong_call_is_a_sentence(octo, tmp_path):
         (["run", "--month", MONTH, "--cur", str(tmp_path / "gone")], "octo: There is no file or folder "),
         (["run", "--from", "2024-02", "--to", "2024-01"], "octo: --from 2024-02 is after --to 2024-01."),
         (["allocations", "list", "--month", MONTH], "octo: The lake has no allocations of 2024-01. "),
+        (["deliveries", "list", "--month", "January"], "octo: 'January' is not a month"),
     ):
         assert expected in octo(*arguments, code=1)
+    # A filter that is no status must not look like a month without rows.
+    assert "'checked_splitted'" in octo("allocations", "list", "--month", MONTH, "--status", "splitted", code=2)
 
 
 def test_a_bad_month_of_a_range_stops_no_other(octo, tmp_path):
