@@ -21,12 +21,13 @@ def _prove(connection: duckdb.DuckDBPyConnection, table: str, month: str, claim:
         raise ProofError(f"{table} {month} fails its proof that {claim}: {found[0]} violations, the first: {found[1]}.")
 
 
-def prove_cost_line_items(connection: duckdb.DuckDBPyConnection, landed: str, staged: str, month: str) -> None:
+def prove_cost_line_items(connection: duckdb.DuckDBPyConnection, source_costs: str, staged: str, month: str) -> None:
     """Prove that the billed costs of each payer and currency are the source's, row by row cast to DECIMAL(38,10).
 
     Args:
         connection: where both relations can be read.
-        landed: relation over the landed AWS files, as made by ``sources.aws_cur``.
+        source_costs: relation of vendor, billing_account_id, billing_currency and cost, one row for each row of
+            the landed files that counts, made by the vendors' sources from the files themselves.
         staged: relation with the columns of ``cost_line_items`` as written.
         month: the billing month.
 
@@ -34,12 +35,10 @@ def prove_cost_line_items(connection: duckdb.DuckDBPyConnection, landed: str, st
         ProofError: with the payers and amounts.
     """
     table = "cost_line_items"
+    owner = "vendor || ' ' || billing_account_id || ' ' || billing_currency AS owner"
     sums = (
-        "SELECT vendor || ' ' || billing_account_id || ' ' || billing_currency AS owner, "
-        f"billed_cost AS cost, line_count AS lines FROM {staged} UNION ALL "
-        "SELECT 'aws ' || bill_payer_account_id || ' ' || line_item_currency_code, "
-        f"-line_item_unblended_cost, -1 FROM {landed} "
-        "WHERE coalesce(line_item_operation, '') NOT IN ('EKSPod-EC2', 'ECSTask-EC2')"
+        f"SELECT {owner}, billed_cost AS cost, line_count AS lines FROM {staged} UNION ALL "
+        f"SELECT {owner}, -cost, -1 FROM {source_costs}"
     )
     _prove(
         connection,

@@ -13,7 +13,7 @@ Export) replaces the first as the newest delivery, so an export whose query leav
 landed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -39,7 +39,16 @@ from octo_pipeline.sources.landing import (
     verify,
 )
 
-__all__ = ["CurReport", "explain_failure", "find_reports", "land_cur", "land_report", "relation_sql"]
+__all__ = [
+    "CurReport",
+    "explain_failure",
+    "find_reports",
+    "land_cur",
+    "land_report",
+    "relation_sql",
+    "relations",
+    "source_costs",
+]
 
 _VENDOR = "aws"
 
@@ -125,26 +134,45 @@ def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery])
     return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
 
 
-def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
-    """Find out why a query over `relation_sql` failed; reads the files again, so call it only then.
+def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
+    """The relations that dbt reads: its source's name -> SELECT; see `relation_sql`."""
+    return {"aws_cur": relation_sql(con, deliveries)}
+
+
+def source_costs(found: Mapping[str, str]) -> str:
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+
+    One row for each line item that counts, as it was delivered; split-cost rows repeat other rows' cost and do
+    not count.
+
+    Args:
+        found: what `relations` returned.
+    """
+    return (
+        "SELECT 'aws' AS vendor, bill_payer_account_id AS billing_account_id, "
+        "line_item_currency_code AS billing_currency, line_item_unblended_cost AS cost "
+        f"FROM ({found['aws_cur']}) "
+        "WHERE coalesce(line_item_operation, '') NOT IN ('EKSPod-EC2', 'ECSTask-EC2')"
+    )
+
+
+def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
+    """Find out why a query over `relations` failed; reads the files again, so call it only then.
 
     Args:
         con: a connection to the same database.
-        deliveries: those of the failed query; other vendors' are passed over.
-        error: what the query raised.
+        deliveries: the AWS deliveries of the failed query.
 
     Returns:
-        A sentence with the first bad file and its line or row, or with the error if all files are in order.
+        A sentence with the first bad file and its line or row; None if all files are in order.
     """
     with con.cursor() as cursor:
         for delivery in deliveries:
-            if delivery.vendor != _VENDOR:
-                continue
             try:
                 _check_again(cursor, delivery)
             except OctoError as found:
                 return found
-    return OctoError(f"The landed reports are as they were landed, but reading them failed: {error}")
+    return None
 
 
 def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:

@@ -1,5 +1,8 @@
 """``cost_line_items``: the vendors' exports of a month in one shape, made by dbt."""
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
 import duckdb
 
 from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
@@ -44,24 +47,56 @@ class CostLineItems:
         """
         deliveries = newest_deliveries(workspace.lake.root, month)
         with workspace.lake.connect() as connection:
-            landed = self._landed(connection, deliveries)
+            relations, source_costs = _landed(connection, deliveries)
             settings = workspace.lake.duckdb_config()
             session = Session(
                 variables={
                     "octo_month": month,
                     "octo_copy_cost_line_items": f"{staged.path}\n{copy_options(metadata.to_json())}",
                 },
-                relations={"landing.aws_cur": landed},
+                relations={f"landing.{name}": query for name, query in relations.items()},
                 settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
             )
             try:
                 workspace.dbt.run(["+cost_line_items"], session)
             except DbtModelError as error:
-                raise aws_cur.explain_failure(connection, deliveries, error) from error
-            prove_cost_line_items(connection, f"({landed})", f"read_parquet('{staged.path}')", month)
+                raise _explanation(connection, deliveries, error) from error
+            prove_cost_line_items(connection, f"({source_costs})", f"read_parquet('{staged.path}')", month)
 
-    def _landed(self, connection: duckdb.DuckDBPyConnection, deliveries: list[Delivery]) -> str:
+
+class _VendorFiles(Protocol):
+    """What a vendor's module knows of its landed files."""
+
+    def relations(self, con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]: ...
+
+    def source_costs(self, found: Mapping[str, str]) -> str: ...
+
+    def explain_failure(self, con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None: ...
+
+
+_VENDORS: dict[str, _VendorFiles] = {"aws": aws_cur}
+
+
+def _landed(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> tuple[dict[str, str], str]:
+    """The relations of all vendors, an absent vendor's without rows, and what their files say was billed."""
+    relations: dict[str, str] = {}
+    costs = []
+    for vendor, files in _VENDORS.items():
         try:
-            return aws_cur.relation_sql(connection, [d for d in deliveries if d.vendor == "aws"])
+            found = files.relations(connection, [one for one in deliveries if one.vendor == vendor])
         except duckdb.Error as error:
             raise OctoError(f"A landed file cannot be read: {error}") from error
+        relations |= found
+        costs.append(files.source_costs(found))
+    return relations, " UNION ALL ".join(costs)
+
+
+def _explanation(
+    connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: DbtModelError
+) -> OctoError:
+    """The first vendor's sentence about a bad file, or that all files are in order."""
+    for vendor, files in _VENDORS.items():
+        found = files.explain_failure(connection, [one for one in deliveries if one.vendor == vendor])
+        if found is not None:
+            return found
+    return OctoError(f"The landed reports are as they were landed, but reading them failed: {error}")
