@@ -24,15 +24,13 @@ from octo_pipeline.sources.aws_cur_files import data_format, unzip
 from octo_pipeline.sources.aws_cur_inspection import StagedFile, inspect_report
 from octo_pipeline.sources.aws_cur_reports import CurReport, find_reports, search_reports
 from octo_pipeline.sources.aws_cur_rows import check_values, count_rows, open_file, relation
+from octo_pipeline.sources.downloads import DeliveredFile, fetch, file_place
 from octo_pipeline.sources.landing import (
-    DeliveredFile,
     Delivery,
     Landed,
     damage,
     delivery_path,
     describe,
-    fetch,
-    file_place,
     find_delivery,
     publish,
     staging,

@@ -24,7 +24,7 @@ import duckdb
 
 from octo_pipeline.allocation.sql import literal
 from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.landing import safe_name
+from octo_pipeline.sources.downloads import safe_name
 
 # Bounds of a zip archive. Reports pack 10:1 to 40:1 and come one file to an archive; deflate can do 1032:1.
 MAX_RATIO = 200

@@ -21,7 +21,7 @@ from octo_pipeline.sources.aws_cur_rows import (
     open_file,
     relation,
 )
-from octo_pipeline.sources.landing import DeliveredFile
+from octo_pipeline.sources.downloads import DeliveredFile
 
 _PAYER = "bill_payer_account_id"
 _PERIOD_START = "bill_billing_period_start_date"

@@ -13,7 +13,7 @@ from typing import Any
 
 from octo_pipeline.allocation.months import is_month
 from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.landing import safe_name
+from octo_pipeline.sources.downloads import safe_name
 
 _PERIOD = re.compile(r"(\d{4})(\d{2})\d{2}-\d{8}|billing_period=(\d{4})-(\d{2})", re.ASCII | re.IGNORECASE)
 _INSTANT = re.compile(r"(\d{4})-?(\d{2})-?\d{2}([T ].*)?", re.ASCII)

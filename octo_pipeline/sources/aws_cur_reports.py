@@ -27,7 +27,8 @@ from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.aws_cur_files import bare_name, data_format
 from octo_pipeline.sources.aws_cur_manifest import is_manifest, month_of_folder, parse_manifest
 from octo_pipeline.sources.aws_cur_rows import first_month
-from octo_pipeline.sources.landing import SourceFile, describe
+from octo_pipeline.sources.downloads import SourceFile
+from octo_pipeline.sources.landing import describe
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Deliveries: the vendors' files as they were delivered, complete or not there at all.
 
-Here belongs what every vendor's files have in common: fetching and verifying them, the folder they rest in,
-finding the newest, keeping the last few, checking them again. What is inside a file, and which files make a
-report, belongs to the vendor's module. Neither Dagster nor DuckDB is needed.
+Here belongs what every vendor's files have in common once they are fetched (`downloads`): the folder they rest
+in, finding the newest, keeping the last few, checking them again. What is inside a file, and which files make
+a report, belongs to the vendor's module. Neither Dagster nor DuckDB is needed.
 
 Layout: ``<root>/landing/<vendor>/<account>/month=YYYY-MM/<version>/`` with the files and ``_delivery.json``,
 which describes them. A folder without that description does not exist for readers.
@@ -11,7 +11,7 @@ How a delivery gets there:
 
 1. The files are copied to a staging folder of the lake and hashed on the way; sizes and checksums that the
    source announced must agree.
-2. A vendor's module that lands with `fetch` and `publish` instead of `land` looks into them there.
+2. A vendor's module that lands with `downloads.fetch` and `publish` instead of `land` looks into them there.
 3. `publish` writes the description last, makes everything durable and moves the folder to its place in one
    rename.
 
@@ -25,43 +25,23 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from octo_pipeline.allocation.months import parse_month
 from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.downloads import DeliveredFile, SourceFile, fetch, safe_name
 from octo_pipeline.staging import staging_folder, sync
 
 KEEP = 3
 
 _DESCRIPTION = "_delivery.json"
-_CHUNK = 1 << 20
 # Each attempt that is lost means that another process put or removed the same folder in between.
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file where it is before landing, with what the source announces about it."""
-
-    name: str
-    open: Callable[[], BinaryIO]
-    size: int | None = None
-    sha256: str | None = None
-    md5: str | None = None
-
-
-@dataclass(frozen=True)
-class DeliveredFile:
-    """A file of a delivery; `size` in bytes, `sha256` in hexadecimal."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -115,22 +95,6 @@ def delivery_path(root: Path, *, vendor: str, account: str, month: str, version:
     """
     account_folder = _landing(root) / safe_name(vendor, "vendor") / safe_name(account, "account")
     return account_folder / f"month={parse_month(month)}" / safe_name(version, "version")
-
-
-def safe_name(name: str, what: str) -> str:
-    """Return the name if it can name a file or folder in the landing and nothing else.
-
-    Raises:
-        OctoError: it is empty, hidden, too long, or has a path separator, ``..`` or a control character.
-    """
-    is_odd = any(character in "/\\\x7f" or character < " " for character in name)
-    if not name or is_odd or ".." in name or name[0] in "._" or len(os.fsencode(name)) > 200:
-        raise OctoError(
-            f"{name!r} cannot be the {what} of a delivery, because that becomes a name on the disk. "
-            "It must not be empty, begin with a dot or an underscore, be longer than 200 bytes, or "
-            "contain a slash, a backslash, '..' or a control character."
-        )
-    return name
 
 
 def deliveries(
@@ -219,20 +183,6 @@ def staging(root: Path) -> Iterator[Path]:
         raise OctoError(_refusal(root, error)) from error
 
 
-def fetch(files: Sequence[SourceFile], folder: Path, source: str) -> tuple[DeliveredFile, ...]:
-    """Copy the files into the folder and hold them against what the source announced.
-
-    Raises:
-        OctoError: a name is not safe or comes twice; a file cannot be read, is empty, or differs in size or
-            checksum.
-    """
-    names = [safe_name(file.name, "file") for file in files]
-    for name in names:
-        if names.count(name) > 1:
-            raise OctoError(f"{source} has two files named {name}; a delivery can hold one. Nothing was landed.")
-    return tuple(_fetch_file(file, folder / file.name, source) for file in files)
-
-
 def publish(root: Path, folder: Path, delivery: Delivery) -> Landed:
     """Move a staged folder to the delivery's place, then remove what is more than the last `KEEP`.
 
@@ -270,11 +220,6 @@ def remove(root: Path, delivery: Delivery) -> None:
         # Not empty, or removed by another process: both leave nothing to do.
         with suppress(OSError):
             folder.rmdir()
-
-
-def file_place(name: str, source: str) -> str:
-    """What to call a file of a source in sentences."""
-    return source if Path(source).name == name else f"{name} of {source}"
 
 
 def damage(delivery: Delivery) -> str | None:
@@ -369,45 +314,6 @@ def _write_description(folder: Path, delivery: Delivery) -> None:
     sync(unfinished)
     unfinished.replace(folder / _DESCRIPTION)
     sync(folder)
-
-
-def _fetch_file(file: SourceFile, target: Path, source: str) -> DeliveredFile:
-    place = file_place(file.name, source)
-    announced = {"size": file.size, "sha256": file.sha256, "md5": file.md5}
-    hashes = {
-        name: hashlib.new(name, usedforsecurity=False)
-        for name in ("sha256", "md5")
-        if name == "sha256" or announced[name] is not None
-    }
-    size = 0
-    with target.open("xb") as stream:
-        for chunk in _chunks(file, source):
-            stream.write(chunk)
-            size += len(chunk)
-            for one in hashes.values():
-                one.update(chunk)
-    if size == 0:
-        raise OctoError(f"{place} is empty (0 bytes). Fetch it again; nothing was landed.")
-    found = {"size": size} | {name: one.hexdigest() for name, one in hashes.items()}
-    for what, expected in announced.items():
-        if expected not in (None, found.get(what)):
-            raise OctoError(
-                f"{place} was cut off or changed while it was read: its {what} is {found[what]}, "
-                f"announced was {expected}. Land the report again; nothing was landed."
-            )
-    return DeliveredFile(file.name, size, hashes["sha256"].hexdigest())
-
-
-def _chunks(file: SourceFile, source: str) -> Iterator[bytes]:
-    """The file's bytes; what the source refuses is told apart from what the landing refuses."""
-    try:
-        with file.open() as stream:
-            while chunk := stream.read(_CHUNK):
-                yield chunk
-    except OSError as error:
-        raise OctoError(
-            f"{file_place(file.name, source)} cannot be read ({error.strerror or error}); nothing was landed."
-        ) from error
 
 
 def _remove_surplus(root: Path, landed: Delivery) -> None:

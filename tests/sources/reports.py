@@ -16,7 +16,7 @@ import pytest
 
 from octo_pipeline.allocation.months import add_months
 from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.landing import SourceFile
+from octo_pipeline.sources.downloads import SourceFile
 
 PAYER = "111111111111"
 ACCOUNT = "222222222222"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from octo_pipeline.sources import landing
-from octo_pipeline.sources.landing import SourceFile, deliveries, land, newest_deliveries, remove, verify
+from octo_pipeline.sources.downloads import SourceFile
+from octo_pipeline.sources.landing import deliveries, land, newest_deliveries, remove, verify
 from tests.sources.reports import NOW, PAYER, refused, sha256, source_file
 
 DATA = b"some data"
@@ -260,7 +261,8 @@ LANDING_PROCESS = """
 import io, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
-from octo_pipeline.sources.landing import SourceFile, land
+from octo_pipeline.sources.downloads import SourceFile
+from octo_pipeline.sources.landing import land
 
 root, size, gate = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 
