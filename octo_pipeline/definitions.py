@@ -3,7 +3,7 @@
 import dagster as dg
 
 from octo_pipeline.assets import allocation, checks, cost_line_items, marts, raw
-from octo_pipeline.automation import jobs, schedules
+from octo_pipeline.automation import jobs, schedules, sensors
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.workspace import Workspace
 
@@ -17,8 +17,9 @@ def workspace(context: dg.InitResourceContext) -> Workspace:
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([raw, cost_line_items, allocation, marts]),
     asset_checks=checks.asset_checks,
-    jobs=[jobs.monthly_allocation],
+    jobs=[jobs.monthly_allocation, jobs.restatement],
     schedules=[schedules.daily],
+    sensors=[sensors.aws_deliveries, sensors.azure_deliveries, sensors.gcp_deliveries, sensors.restated_months],
     resources={"workspace": workspace},
     executor=dg.in_process_executor,
 )

@@ -25,6 +25,12 @@ class Settings(BaseSettings):
     start_month: str = Field(default="2018-01", description="First monthly partition.")
     memory_limit: str | None = Field(default=None, description="DuckDB memory limit, such as 8GB.")
     temp: Path | None = Field(default=None, description="Folder where DuckDB spills.")
+    watched_months: int = Field(
+        default=2,
+        ge=1,
+        le=36,
+        description="How many months, the current one included, the daily schedule and the sensors look after.",
+    )
     aws_exports: Path | None = Field(
         default=None,
         description="Folder laid out as the S3 bucket of the CUR; raw_cur lands what is new in it.",

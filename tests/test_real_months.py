@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from octo_pipeline.settings import Settings
+from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.table import materialise
@@ -21,7 +22,8 @@ from octo_pipeline.tables.workspace import Workspace
 )
 def test_figures(shared_data, tmp_path, month, lines, billed, ri_fee, used, unused, upfront):
     workspace = Workspace(Settings(lake=tmp_path / "lake", config=tmp_path))
-    land_month(workspace, "aws", shared_data / "aws" / f"cur-{month}.snappy.parquet", month)
+    source = CurFolderSource(shared_data / "aws" / f"cur-{month}.snappy.parquet")
+    land_month(workspace, "aws", [source], month)
     materialise(workspace, CostLineItems(), month)
     with workspace.lake.connect() as connection:
         table = workspace.lake.scan("cost_line_items", [month], CostLineItems.columns)

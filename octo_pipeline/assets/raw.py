@@ -5,67 +5,98 @@ from pathlib import Path
 import dagster as dg
 
 from octo_pipeline.assets.months import run_months
+from octo_pipeline.errors import OctoError
 from octo_pipeline.partitions import monthly
 from octo_pipeline.resources.lake import fingerprint
-from octo_pipeline.tables.landing import land_month
+from octo_pipeline.tables.landing import LandedMonth, land_month
+from octo_pipeline.tables.sources import folder_source, sources
 from octo_pipeline.tables.workspace import Workspace
 
+EVERY_SOURCE_ANSWERED = "every_source_answered"
 
-class CurConfig(dg.Config):
-    """Where to look for CUR deliveries."""
+
+class ExportConfig(dg.Config):
+    """Where to look for exports."""
 
     path: str | None = None
-    """A folder laid out as the report's S3 bucket, or one data file; OCTO_AWS_EXPORTS if not given."""
+    """A folder laid out as the vendor lays out its exports, or one data file; the configured sources if not given."""
 
 
-@dg.asset(
-    group_name="raw",
-    kinds={"aws", "parquet"},
-    partitions_def=monthly,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-)
-def raw_cur(
-    context: dg.AssetExecutionContext, config: CurConfig, workspace: dg.ResourceParam[Workspace]
-) -> dg.MaterializeResult:
-    """AWS Cost and Usage Reports as delivered. One delivery a payer, month and version; the newest counts."""
-    source = Path(config.path) if config.path else workspace.settings.aws_exports
-    return run_months(
-        context,
-        context.asset_key,
-        lambda month: land_month(workspace, "aws", source, month),
-        lambda landed: {
-            "outcome": landed.sentence,
-            "deliveries": len(landed.deliveries),
-            "files": sum(len(d.files) for d in landed.deliveries),
-            "bytes": sum(f.size for d in landed.deliveries for f in d.files),
-            "fingerprint": fingerprint({f"{d.vendor}/{d.account}": d.version for d in landed.deliveries}),
-        },
-    )
-
-
-def _absent(name: str, vendor: str, description: str) -> dg.AssetsDefinition:
-    """An export that this installation does not fetch yet: its months are recorded as empty."""
-
+def _raw(name: str, vendor: str, kind: str, description: str) -> dg.AssetsDefinition:
     @dg.asset(
         name=name,
         description=description,
         group_name="raw",
-        kinds={vendor},
+        kinds={kind, "parquet"},
         partitions_def=monthly,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[
+            dg.AssetCheckSpec(
+                EVERY_SOURCE_ANSWERED,
+                asset=name,
+                description="Every configured source could be reached, and what it had was whole. Where it was not, "
+                "the last good delivery of the month stays.",
+            )
+        ],
     )
-    def absent(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        return run_months(
-            context,
-            context.asset_key,
-            lambda month: month,
-            lambda month: {"outcome": "no source", "deliveries": 0},
-        )
+    def raw(
+        context: dg.AssetExecutionContext, config: ExportConfig, workspace: dg.ResourceParam[Workspace]
+    ) -> dg.MaterializeResult:
+        found = [folder_source(vendor, Path(config.path))] if config.path else sources(workspace, vendor)
+        failures: dict[str, tuple[str, ...]] = {}
 
-    return absent
+        def land(month: str) -> LandedMonth:
+            landed = land_month(workspace, vendor, found, month)
+            # Who names a folder wants that folder; and without any delivery of a payer the month is not whole.
+            if landed.failures and (config.path or not landed.is_complete):
+                raise OctoError("\n".join(landed.failures))
+            if landed.failures:
+                failures[month] = landed.failures
+                context.log.warning("\n".join(landed.failures))
+            return landed
+
+        result = run_months(context, context.asset_key, land, _say)
+        return dg.MaterializeResult(data_version=result.data_version, check_results=[_answered(failures)])
+
+    return raw
 
 
-azure_usage = _absent("azure_usage", "azure", "Azure CSP daily usage as delivered. No Azure source is connected yet.")
-bigquery_export = _absent(
-    "bigquery_export", "bigquery", "GCP billing export as delivered. No GCP source is connected yet."
+def _say(landed: LandedMonth) -> dict[str, object]:
+    return {
+        "outcome": landed.sentence,
+        "deliveries": len(landed.deliveries),
+        "files": sum(len(d.files) for d in landed.deliveries),
+        "bytes": sum(f.size for d in landed.deliveries for f in d.files),
+        "fingerprint": fingerprint({f"{d.vendor}/{d.account}": d.version for d in landed.deliveries}),
+    }
+
+
+def _answered(failures: dict[str, tuple[str, ...]]) -> dg.AssetCheckResult:
+    lines = [f"{month}: {sentence}" for month, sentences in failures.items() for sentence in sentences]
+    return dg.AssetCheckResult(
+        check_name=EVERY_SOURCE_ANSWERED,
+        passed=not lines,
+        description="\n".join(lines) or "Every source answered.",
+    )
+
+
+raw_cur = _raw(
+    "raw_cur",
+    "aws",
+    "aws",
+    "AWS Cost and Usage Reports as delivered. One delivery a payer, month and version; the newest counts.",
+)
+azure_usage = _raw(
+    "azure_usage",
+    "azure",
+    "azure",
+    "Azure usage, purchases and credits as delivered: CSP exports and Cost Management exports. One delivery a "
+    "partner tenant or billing account, month and version; the newest counts.",
+)
+bigquery_export = _raw(
+    "bigquery_export",
+    "gcp",
+    "bigquery",
+    "GCP billing export as read from BigQuery. One delivery a billing account, invoice month and version; the newest "
+    "counts.",
 )

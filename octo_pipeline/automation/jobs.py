@@ -9,3 +9,10 @@ monthly_allocation = dg.define_asset_job(
     # A step process would cost four to six seconds of imports for a second of work.
     executor_def=dg.in_process_executor,
 )
+
+restatement = dg.define_asset_job(
+    "restatement",
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("raw"),
+    description="From what is landed to allocations, for months whose inputs changed. Fetches nothing.",
+    executor_def=dg.in_process_executor,
+)

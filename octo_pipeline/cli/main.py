@@ -25,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(pipeline.run)
+app.command("backfill")(pipeline.backfill)
 app.command("stale")(pipeline.stale)
 app.command("sample")(pipeline.sample)
 app.command("report")(report.report)

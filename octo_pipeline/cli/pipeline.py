@@ -1,5 +1,6 @@
-"""Commands that run the pipeline: `octo run`, `octo stale`, `octo sample`."""
+"""Commands that run the pipeline: `octo run`, `octo backfill`, `octo stale`, `octo sample`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,28 +20,46 @@ def run(
     ] = None,
 ) -> None:
     """Land what is new and run the whole asset graph for a month or a range of months."""
-    from octo_pipeline.allocation.months import month_range, parse_month
+    from octo_pipeline.cli.progress import run_with_progress
     from octo_pipeline.cli.summary import print_summary
 
     if (month is None) == (first is None and last is None):
         raise OctoError("Say which month: --month YYYY-MM, or --from YYYY-MM --to YYYY-MM.")
-    start = parse_month(month or first or last or "")
-    end = parse_month(month or last or first or "")
-    months = month_range(start, end)
-    if not months:
-        raise OctoError(f"--from {start} is after --to {end}.")
+    months = _months(month or first or last or "", month or last or first or "")
     if cur is not None and not cur.exists():
         raise OctoError(f"There is no file or folder {cur}.")
-    _run_graph(months, cur)
+    run_with_progress(months, _config(cur))
     print_summary(months[-1])
 
 
-def _run_graph(months: list[str], cur: Path | None) -> None:
-    """Run the job in this process, with progress; raises the first failure as a sentence."""
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="First month, YYYY-MM.")],
+    last: Annotated[str, typer.Option("--to", help="Last month, YYYY-MM.")],
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes; each takes months.")] = 1,
+) -> None:
+    """Bring past months up to date from the configured sources; started again, it goes on where it stopped."""
     from octo_pipeline.cli.progress import run_with_progress
 
-    config: dict[str, Any] = {"ops": {"raw_cur": {"config": {"path": str(cur.absolute())}}}} if cur else {}
-    run_with_progress(months, config)
+    runs = run_with_progress(_months(first, last), _config(None), workers)
+    made: dict[str, Counter[str]] = {}
+    for one in runs:
+        made.setdefault(one.month, Counter()).update(line.rsplit(": ", 1)[1] for line in one.lines)
+    rows = [(month, made[month]["published"], made[month]["unchanged"]) for month in sorted(made)]
+    print_rows("Backfilled", ("month", "published", "unchanged"), rows, Output.table)
+
+
+def _months(first: str, last: str) -> list[str]:
+    from octo_pipeline.allocation.months import month_range, parse_month
+
+    start, end = parse_month(first), parse_month(last)
+    months = month_range(start, end)
+    if not months:
+        raise OctoError(f"--from {start} is after --to {end}.")
+    return months
+
+
+def _config(cur: Path | None) -> dict[str, Any]:
+    return {"ops": {"raw_cur": {"config": {"path": str(cur.absolute())}}}} if cur else {}
 
 
 def stale(output: OutputOption = Output.table) -> None:
@@ -51,7 +70,7 @@ def stale(output: OutputOption = Output.table) -> None:
     from octo_pipeline.tables.workspace import Workspace
 
     found = find_stale(Workspace(load_settings()), TABLES)
-    rows = [(table, month, ", ".join(changed)) for table, month, changed in found]
+    rows = [(one.table, one.month, ", ".join(one.changed)) for one in found]
     if not rows and output is Output.table:
         typer.echo("Every partition is current.")
         return
@@ -67,12 +86,9 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same months.")] = 7,
 ) -> None:
     """Write sample months in the vendors' own formats."""
-    from octo_pipeline.allocation.months import month_range, parse_month
     from octo_pipeline.sample.aws import write_cur
 
-    months = month_range(parse_month(first), parse_month(last))
-    if not months:
-        raise OctoError(f"--from {first} is after --to {last}.")
+    months = _months(first, last)
     manifests = write_cur(folder, months=months, accounts=accounts, lines=lines, seed=seed)
     typer.echo(f"{len(months)} months of AWS Cost and Usage Report in {folder} ({len(manifests)} manifests).")
 

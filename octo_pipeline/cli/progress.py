@@ -1,9 +1,11 @@
-"""Runs the job in this process and shows a line a step and month as it goes."""
+"""Runs months one by one or in several processes, and shows a line a step and month as it goes."""
 
-import logging
-import os
+import multiprocessing
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -15,60 +17,34 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from octo_pipeline.cli.job_runs import MonthRun, require_partitions, run_month
 from octo_pipeline.errors import OctoError
-
-if TYPE_CHECKING:
-    import dagster as dg
 
 # raw_cur, azure_usage, bigquery_export, cost_line_items, matched_items, resolved_accounts, usage_shares,
 # allocations, account_costs, cost_group_costs
 _MONTHLY_STEPS = 10
 
 
-class _Lines(logging.Handler):
-    """Turns what the assets say into progress."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        super().__init__(logging.INFO)
-        self._progress = progress
-        self._task = progress.add_task("starting", total=total)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-        self._progress.update(self._task, advance=1, description=record.getMessage())
-
-    def sentence(self) -> str:
-        """What was written and what was not."""
-        outcomes = Counter(line.rsplit(": ", 1)[1] for line in self.lines)
-        if not outcomes["published"]:
-            return "Nothing changed since the last run, so nothing was written."
-        return f"{outcomes['published']} partitions published, {outcomes['unchanged']} unchanged."
-
-
-def run_with_progress(months: list[str], config: dict[str, Any]) -> None:
+def run_with_progress(months: Sequence[str], config: dict[str, Any], workers: int = 1) -> list[MonthRun]:
     """Run the monthly job for each month; a month that fails stops no other.
+
+    With several workers everything up to the matched items is made first, since what is booked in a month
+    reads the matched items of the months before it.
 
     Args:
         months: the months, in the order in which they are run.
         config: Dagster run config of the job.
+        workers: how many processes.
+
+    Returns:
+        What happened, one or two runs a month.
 
     Raises:
         OctoError: a month is no partition, or months failed; the sentences are the steps' own.
     """
     console = Console(stderr=True)
     with console.status("Loading Dagster"):
-        import dagster as dg
-
-        from octo_pipeline.definitions import defs
-        from octo_pipeline.partitions import monthly
-
-    keys = monthly.get_partition_keys()
-    outside = [m for m in months if m not in keys]
-    if outside:
-        raise OctoError(
-            f"{outside[0]} is outside the partitions {keys[0]} … {keys[-1]}. OCTO_START_MONTH sets the first one."
-        )
+        require_partitions(months)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -76,41 +52,59 @@ def run_with_progress(months: list[str], config: dict[str, Any]) -> None:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    instance_of_home = dg.DagsterInstance.get if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral
-    job = defs.resolve_job_def("monthly_allocation")
-    # The events are in Dagster's storage; printed here they would bury the progress.
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    failures = []
-    log = logging.getLogger("octo_pipeline")
-    with instance_of_home() as instance, Progress(*columns, console=console, transient=True) as progress:
-        lines = _Lines(progress, len(months) * _MONTHLY_STEPS)
-        log.addHandler(lines)
-        log.setLevel(logging.INFO)
-        try:
-            for month in months:
-                result = job.execute_in_process(
-                    instance=instance, run_config=config | quiet, partition_key=month, raise_on_error=False
-                )
-                failures += _failures(result, month)
-        finally:
-            log.removeHandler(lines)
-    console.print(lines.sentence())
-    if failures:
+    runs: list[MonthRun] = []
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=len(months) * _MONTHLY_STEPS)
+        if workers == 1:
+            runs += _one_by_one(months, config, progress, task)
+        else:
+            for run in _side_by_side(months, config, workers):
+                runs.append(run)
+                progress.update(task, advance=len(run.lines), description=_shown(run))
+    for warning in dict.fromkeys(text for run in runs for text in run.warnings):
+        console.print(f"[yellow]{warning}[/]", highlight=False)
+    console.print(_sentence(runs))
+    if failures := [sentence for run in runs for sentence in run.failures]:
         raise OctoError(" ".join(failures))
+    if unanswered := [run.month for run in runs if run.warnings]:
+        raise OctoError(
+            f"{', '.join(dict.fromkeys(unanswered))} was made from what is landed: a source could not deliver, see above."
+        )
+    return runs
 
 
-def _failures(result: "dg.ExecuteInProcessResult", month: str) -> list[str]:
-    """What failed, a sentence a step; empty if the run succeeded."""
-    if result.success:
-        return []
-    found = []
-    for event in result.all_events:
-        if event.is_step_failure:
-            failure = event.step_failure_data
-            described = failure.user_failure_data.description if failure.user_failure_data else None
-            error = failure.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            reason = error.message.strip() if error else "no reason given"
-            found.append(described or f"{month}: the step {event.step_key} failed: {reason}")
-    return found or [f"{month}: the run failed before its first step; `octo --debug run …` shows why."]
+def _one_by_one(months: Iterable[str], config: dict[str, Any], progress: Progress, task: Any) -> Iterator[MonthRun]:
+    for month in months:
+        yield run_month(month, config, say=lambda line: progress.update(task, advance=1, description=line))
+
+
+def _side_by_side(months: Sequence[str], config: dict[str, Any], workers: int) -> Iterator[MonthRun]:
+    # Threads and locks of this process must not be copied into the workers.
+    spawn = multiprocessing.get_context("spawn")
+    failed: set[str] = set()
+    with ProcessPoolExecutor(min(workers, len(months)), mp_context=spawn) as pool:
+        for phase in (1, 2):
+            futures = {pool.submit(run_month, month, config, phase): month for month in months if month not in failed}
+            for future in as_completed(futures):
+                try:
+                    run = future.result()
+                except BrokenProcessPool as error:
+                    raise OctoError(
+                        f"A worker process died (killed, or out of memory) while {futures[future]} was made. What was "
+                        "published stays; run this again, it goes on where it stopped. Fewer --workers need less memory."
+                    ) from error
+                if run.failures:
+                    failed.add(run.month)
+                yield run
+
+
+def _shown(run: MonthRun) -> str:
+    return run.failures[0] if run.failures else (run.lines[-1] if run.lines else run.month)
+
+
+def _sentence(runs: Iterable[MonthRun]) -> str:
+    """What was written and what was not."""
+    outcomes = Counter(line.rsplit(": ", 1)[1] for run in runs for line in run.lines)
+    if not outcomes["published"]:
+        return "Nothing changed since the last run, so nothing was written."
+    return f"{outcomes['published']} partitions published, {outcomes['unchanged']} unchanged."

@@ -12,10 +12,11 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, BinaryIO
 
 from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.aws_cur_bucket import CurBucketSource, CurDocument
+from octo_pipeline.sources.bucket import StoredObject
 
 # One try takes at most a quarter of a minute before the first byte; boto3's standard mode waits longer and
 # with jitter from try to try, and tries again only what may be (throttling, 5xx, broken connections).
@@ -186,16 +187,6 @@ def _action(operation: str) -> str:
     return s3.get(operation, operation)
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """An object of a bucket: `size` in bytes, `etag` without quotes."""
-
-    key: str
-    size: int
-    etag: str
-    modified: datetime
-
-
 class Bucket:
     """An S3 bucket as one account's role sees it."""
 
@@ -294,3 +285,9 @@ def _unbroken(read: Callable[[Any], int], buffer: Any) -> int:
         return read(buffer)
     except (BotoCoreError, HTTPError) as error:
         raise ConnectionResetError(f"the connection broke: {error}") from error
+
+
+def cur_source(document: CurDocument) -> CurBucketSource:
+    """The source that a document describes; nothing is asked of AWS yet."""
+    access = AwsAccess(document.account, document.role_arn, document.external_id, document.region)
+    return CurBucketSource(document, Bucket(document.bucket, access))

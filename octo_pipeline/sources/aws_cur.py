@@ -14,6 +14,7 @@ landed.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -36,11 +37,14 @@ from octo_pipeline.sources.landing import (
     staging,
     verify,
 )
+from octo_pipeline.sources.source import Available
 
 __all__ = [
+    "CurFolderSource",
     "CurReport",
     "explain_failure",
     "find_reports",
+    "known_report",
     "land_cur",
     "land_report",
     "relation_sql",
@@ -87,11 +91,10 @@ def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Lande
             rows are of another month or of several payers, or the payer is not the account that owns the
             report. Nothing of the report is landed then.
     """
-    known = find_delivery(root, vendor=_VENDOR, month=report.month, version=report.version, account=report.account)
-    if known is not None:
+    if known := known_report(root, report.month, report.version, report.account):
         return Landed(known, is_new=False)
     with staging(root) as folder:
-        fetched = fetch(report.files, folder, report.source)
+        fetched = fetch(report.files, folder, report.source, resume=root)
         staged = [one for file in fetched for one in _unpacked(file, folder, report.source)]
         payer, rows = inspect_report(staged, report)
         files = tuple(one.file for one in staged)
@@ -109,6 +112,41 @@ def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Lande
             details={"rows": rows, "delivered_files": [_as_json(file) for file in fetched]},
         )
         return publish(root, folder, delivery)
+
+
+def known_report(root: Path, month: str, version: str, account: str | None) -> Delivery | None:
+    """The refresh in the landing, if it is there with all its files."""
+    return find_delivery(root, vendor=_VENDOR, month=month, version=version, account=account)
+
+
+@dataclass(frozen=True)
+class CurFolderSource:
+    """Reports in a folder laid out as their bucket, or in one data file; a `sources.source.Source`."""
+
+    path: Path
+
+    vendor = "aws"
+    account = None
+
+    @property
+    def name(self) -> str:
+        """The folder or file."""
+        return f"aws at {self.path}"
+
+    def available(self, month: str) -> list[Available]:
+        """The current refresh of each report of the month; only data without a manifest is read for it.
+
+        Raises:
+            OctoError: there is no report at all, or one of the month is not whole.
+        """
+        return [
+            Available(self.vendor, found.account, month, found.report, found.version)
+            for found in find_reports(self.path, month=month)
+        ]
+
+    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+        """As `land_cur`."""
+        return land_cur(root, self.path, month=month, fetched_at=fetched_at)
 
 
 def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> str:

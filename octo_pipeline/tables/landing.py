@@ -1,11 +1,12 @@
-"""Landing a month's deliveries from where a vendor puts them."""
+"""Landing a month's deliveries from where the vendors put them, and what could be landed."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from octo_pipeline.sources import aws_cur
-from octo_pipeline.sources.landing import Delivery, newest_deliveries
+from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.landing import Delivery, find_delivery, newest_deliveries
+from octo_pipeline.sources.source import Available, Source
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -16,10 +17,14 @@ class LandedMonth:
     Attributes:
         deliveries: the newest complete delivery of each account.
         new: how many deliveries were not there before.
+        failures: a sentence for each source that could not be landed.
+        is_complete: False if such a source has no earlier delivery of the month to go on with.
     """
 
     deliveries: tuple[Delivery, ...]
     new: int
+    failures: tuple[str, ...] = ()
+    is_complete: bool = True
 
     @property
     def sentence(self) -> str:
@@ -29,18 +34,49 @@ class LandedMonth:
         return f"{self.new} new" if self.new else "unchanged"
 
 
-def land_month(workspace: Workspace, vendor: str, source: Path | None, month: str) -> LandedMonth:
-    """Land what the source has for the month and say what is there now.
+def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], month: str) -> LandedMonth:
+    """Land what the sources have for the month and say what is there now.
+
+    A source that fails stops no other: where it has delivered the month before, its last good delivery stays.
 
     Args:
         workspace: whose lake it is landed in.
         vendor: aws, azure or gcp.
+        sources: of this vendor.
         month: the billing month.
-        source: a folder laid out as the vendor's bucket, or one file; None looks nowhere.
-
-    Raises:
-        OctoError: a delivery is damaged, or not of this month; nothing of it is landed.
     """
     root = workspace.lake.root
-    landed = aws_cur.land_cur(root, source, month=month, fetched_at=datetime.now(UTC)) if source is not None else []
-    return LandedMonth(tuple(newest_deliveries(root, month, vendor)), sum(one.is_new for one in landed))
+    new = 0
+    failures: list[tuple[Source, str]] = []
+    for source in sources:
+        try:
+            new += sum(one.is_new for one in source.land(root, month, datetime.now(UTC)))
+        except OctoError as error:
+            failures.append((source, str(error)))
+    deliveries = tuple(newest_deliveries(root, month, vendor))
+    accounts = {one.account for one in deliveries}
+    return LandedMonth(
+        deliveries,
+        new,
+        tuple(sentence for _, sentence in failures),
+        is_complete=all(_has_delivered(source.account, accounts) for source, _ in failures),
+    )
+
+
+def _has_delivered(account: str | None, accounts: set[str]) -> bool:
+    return account in accounts if account else bool(accounts)
+
+
+def new_versions(workspace: Workspace, source: Source, months: Sequence[str]) -> list[Available]:
+    """What a source offers for the months that is not landed yet.
+
+    Raises:
+        OctoError: the source cannot be reached or refuses.
+    """
+    return [
+        one
+        for month in months
+        for one in source.available(month)
+        if find_delivery(workspace.lake.root, vendor=one.vendor, month=month, version=one.version, account=one.account)
+        is None
+    ]

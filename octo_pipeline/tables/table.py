@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import octo_pipeline
 from octo_pipeline.resources.lake import InputChangedError, PartitionMetadata, Staged, fingerprint
@@ -99,8 +99,25 @@ def code_version(*parts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def stale(workspace: Workspace, tables: Iterable[Table]) -> list[tuple[str, str, list[str]]]:
-    """The partitions whose recorded inputs are no longer current: (table, month, changed inputs)."""
+class StalePartition(NamedTuple):
+    """A partition whose recorded inputs are no longer current.
+
+    Attributes:
+        changed: the names of the inputs that changed, came or went.
+        fingerprint: what the partition would have if it were made now.
+    """
+
+    table: str
+    month: str
+    changed: list[str]
+    fingerprint: str
+
+
+def stale(workspace: Workspace, tables: Iterable[Table]) -> list[StalePartition]:
+    """The stale partitions among those that are there, table by table.
+
+    A partition that is made from a stale one is stale once that has been made again with another result.
+    """
     found = []
     for table in tables:
         for month in workspace.lake.months(table.name):
@@ -108,5 +125,6 @@ def stale(workspace: Workspace, tables: Iterable[Table]) -> list[tuple[str, str,
             now = table.inputs(workspace, month)
             if recorded is not None and recorded.fingerprint != fingerprint(now):
                 names = now.keys() | recorded.inputs.keys()
-                found.append((table.name, month, sorted(n for n in names if now.get(n) != recorded.inputs.get(n))))
+                changed = sorted(n for n in names if now.get(n) != recorded.inputs.get(n))
+                found.append(StalePartition(table.name, month, changed, fingerprint(now)))
     return found

@@ -43,7 +43,8 @@ def test_the_graph():
 def test_the_checks():
     graph = defs.resolve_asset_graph()
     assert {(k.asset_key.to_user_string(), k.name) for k in graph.asset_check_keys} == {
-        (c.table, c.name) for c in CHECKS
+        *((check.table, check.name) for check in CHECKS),
+        *((asset, "every_source_answered") for asset in ("raw_cur", "azure_usage", "bigquery_export")),
     }
 
 

@@ -154,7 +154,8 @@ def test_an_edited_cost_group_makes_only_the_cost_groups_stale(tmp_path):
     marts = (AccountCosts(), CostGroupCosts())
     assert stale(Workspace(workspace.settings), marts) == []
     group(tmp_path, "one", account="2")
-    assert stale(Workspace(workspace.settings), marts) == [("cost_group_costs", MONTH, ["cost_groups/one"])]
+    (found,) = stale(Workspace(workspace.settings), marts)
+    assert (found.table, found.month, found.changed) == ("cost_group_costs", MONTH, ["cost_groups/one"])
 
 
 def test_allocations_of_an_older_bill_are_not_shown(tmp_path):

@@ -19,7 +19,7 @@ LINES = [*USAGE, FEE, *(line("1", "5", billing_month=m) for m in (NEXT, LATER))]
 def stale_months(workspace: Workspace) -> list[tuple[str, str]]:
     # The line items of these tests come from no delivery, so their own fingerprint is not asked for.
     fresh = Workspace(workspace.settings)
-    return [(table, month) for table, month, _ in stale(fresh, ALLOCATION_TABLES)]
+    return [(one.table, one.month) for one in stale(fresh, ALLOCATION_TABLES)]
 
 
 def test_a_rerun_with_the_same_inputs_writes_nothing_and_says_so(tmp_path):
@@ -79,4 +79,4 @@ def test_stale_asks_every_table(tmp_path):
         "cost_line_items", "matched_items", "resolved_accounts", "usage_shares", "allocations",
         "account_costs", "cost_group_costs",
     }  # fmt: skip
-    assert {t for t, _, _ in stale(Workspace(workspace.settings), TABLES)} == {"cost_line_items"}
+    assert {one.table for one in stale(Workspace(workspace.settings), TABLES)} == {"cost_line_items"}

@@ -1,0 +1,162 @@
+"""The sensors: new deliveries of a vendor, and months that are to be made again.
+
+A sensor only looks and asks for runs; what a run does is the jobs' matter.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from octo_pipeline.allocation.months import add_months
+from octo_pipeline.automation.jobs import monthly_allocation, restatement
+from octo_pipeline.automation.watched import watched_months
+from octo_pipeline.errors import OctoError
+from octo_pipeline.resources.lake import fingerprint
+from octo_pipeline.sources.source import Available, Source
+from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.landing import new_versions
+from octo_pipeline.tables.sources import sources
+from octo_pipeline.tables.table import StalePartition, stale
+from octo_pipeline.tables.workspace import Workspace
+
+# Exports are refreshed a few times a day; a look costs a few requests.
+_LOOK_SECONDS = 600
+_RESTATE_SECONDS = 60
+# Sources wait for the network, not for the processor; Dagster ends a look that takes minutes.
+_SIDE_BY_SIDE = 8
+_FIRST_WAIT = timedelta(minutes=10)
+_LONGEST_WAIT = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """A source that was down: how often in a row, and until when it is left alone."""
+
+    failures: int
+    until: str
+
+    def is_over(self, now: datetime) -> bool:
+        return datetime.fromisoformat(self.until) <= now
+
+
+def _wait(before: _Wait | None, now: datetime) -> _Wait:
+    """Twice as long each time, with jitter, so that sources that fell together do not come back together."""
+    failures = before.failures + 1 if before else 1
+    pause = min(_FIRST_WAIT * 2 ** min(failures - 1, 10), _LONGEST_WAIT) * random.uniform(0.75, 1)  # noqa: S311
+    return _Wait(failures, (now + pause).isoformat())
+
+
+def look_for_deliveries(
+    workspace: Workspace, vendor: str, now: datetime, cursor: str | None
+) -> tuple[list[Available], list[str], str]:
+    """Ask the vendor's sources what is new in the watched months.
+
+    Args:
+        workspace: whose sources and lake.
+        vendor: aws, azure or gcp.
+        now: with a time zone.
+        cursor: what the look before returned; None at the first.
+
+    Returns:
+        The versions that are not landed, a sentence for each source that is down, and the next cursor. A
+        source that is down is left alone for a while; the others are asked all the same.
+    """
+    waits = {name: _Wait(**wait) for name, wait in json.loads(cursor or "{}").items()}
+    asked = [one for one in sources(workspace, vendor) if one.name not in waits or waits[one.name].is_over(now)]
+    months = watched_months(now)
+
+    def ask(source: Source) -> list[Available] | OctoError:
+        try:
+            return new_versions(workspace, source, months)
+        except OctoError as error:
+            return error
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        answers = dict(zip([one.name for one in asked], pool.map(ask, asked), strict=True))
+    down = {name: answer for name, answer in answers.items() if isinstance(answer, OctoError)}
+    still = {name: wait for name, wait in waits.items() if not wait.is_over(now)}
+    still |= {name: _wait(waits.get(name), now) for name in down}
+    found = [one for answer in answers.values() if not isinstance(answer, OctoError) for one in answer]
+    sentences = [f"{name}: {error} It is asked again after {still[name].until}." for name, error in down.items()]
+    return found, sentences, json.dumps({name: asdict(wait) for name, wait in still.items()})
+
+
+def _deliveries_sensor(vendor: str, name: str, what: str) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=name,
+        job=monthly_allocation,
+        minimum_interval_seconds=_LOOK_SECONDS,
+        description=f"New versions of {what} in the watched months. Asks for a run of the month, once for each account, "
+        "month and version; a source that is down is logged and left alone for a while.",
+    )
+    def deliveries(
+        context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]
+    ) -> dg.SensorResult | dg.SkipReason:
+        found, down, cursor = look_for_deliveries(workspace, vendor, datetime.now(UTC), context.cursor)
+        for sentence in down:
+            context.log.warning(sentence)
+        context.update_cursor(cursor)
+        if not found:
+            return dg.SkipReason("\n".join(down) or "Every version is landed.")
+        return dg.SensorResult(run_requests=[_request(one) for one in found], cursor=cursor)
+
+    return deliveries
+
+
+def _request(found: Available) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key="/".join((found.vendor, found.account or "", found.month, found.report, found.version)),
+        partition_key=found.month,
+        tags={"octo/account": found.account or "unknown", "octo/report": found.report, "octo/version": found.version},
+    )
+
+
+aws_deliveries = _deliveries_sensor("aws", "aws_deliveries", "Cost and Usage Reports")
+azure_deliveries = _deliveries_sensor("azure", "azure_deliveries", "Azure exports")
+gcp_deliveries = _deliveries_sensor("gcp", "gcp_deliveries", "BigQuery billing exports")
+
+
+@dg.sensor(
+    job=restatement,
+    minimum_interval_seconds=_RESTATE_SECONDS,
+    description="Months whose inputs changed since they were made: by a late delivery of an earlier month, a decision, "
+    "a rule, a rate. Asks for exactly those months, once for each change; see `octo stale`.",
+)
+def restated_months(
+    context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.SensorResult | dg.SkipReason:
+    """Request one run for each unbroken range of stale months."""
+    if problems := workspace.configuration.problems:
+        # A rule with an error is left out: rebuilding past months without it would undo what it allocated.
+        return dg.SkipReason(f"Mend the configuration first: {problems[0]}")
+    found = stale(workspace, TABLES)
+    if not found:
+        return dg.SkipReason("Every partition is current.")
+    return dg.SensorResult(run_requests=[_restatement(partitions) for partitions in _ranges(found)])
+
+
+def _ranges(found: list[StalePartition]) -> Iterator[list[StalePartition]]:
+    """The stale partitions by unbroken ranges of months."""
+    by_month = sorted(found, key=lambda one: (one.month, one.table))
+    block: list[StalePartition] = []
+    for one in by_month:
+        if block and one.month > add_months(block[-1].month, 1):
+            yield block
+            block = []
+        block.append(one)
+    yield block
+
+
+def _restatement(partitions: list[StalePartition]) -> dg.RunRequest:
+    first, last = partitions[0].month, partitions[-1].month
+    wanted = fingerprint({f"{one.table}/{one.month}": one.fingerprint for one in partitions})
+    return dg.RunRequest(
+        run_key=f"{first}/{last}/{wanted}",
+        tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
+    )

@@ -1,0 +1,39 @@
+"""What a source needs of a bucket in an object store: folders, small objects, streams of a fixed version."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object of a bucket: `size` in bytes, `etag` without quotes."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+class Bucket(Protocol):
+    """A bucket; every method raises OctoError where the store refuses."""
+
+    def url(self, key: str) -> str:
+        """The key with its bucket, for people."""
+        ...
+
+    def folder(self, prefix: str) -> tuple[list[str], list[StoredObject]]:
+        """What is directly below a prefix that is empty or ends in a slash: folders (with it) and objects."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a small object."""
+        ...
+
+    def open(self, found: StoredObject, start: int = 0) -> BinaryIO:
+        """A stream of this very version from a byte on; it raises OSError where the connection breaks."""
+        ...
+
+    def digest_parts(self, found: StoredObject) -> int | None:
+        """The size of the parts that the ETag is the digest of, in bytes; None if it is no digest."""
+        ...

@@ -1,0 +1,79 @@
+"""Which sources an installation has: folders from the settings, documents of the configuration folder.
+
+Here belongs what is fetched from where; how, is the matter of each vendor's source.
+
+A document is ``<config>/sources/<any name>.json``, such as
+``{"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "reports", "role_arn": …}``.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.resources import aws
+from octo_pipeline.sources.aws_cur import CurFolderSource
+from octo_pipeline.sources.aws_cur_bucket import CurDocument
+from octo_pipeline.sources.source import Source
+from octo_pipeline.tables.workspace import Workspace
+
+VENDORS = ("aws", "azure", "gcp")
+
+
+def sources(workspace: Workspace, vendor: str) -> list[Source]:
+    """The vendor's sources, in the order of their names.
+
+    Raises:
+        OctoError: a document is wrong; the sentence names file and field. No source is used then, since what
+            is left out would be missing from the bill.
+    """
+    folder = {"aws": workspace.settings.aws_exports}.get(vendor)
+    found = [folder_source(vendor, folder)] if folder else []
+    documents = workspace.settings.config / "sources"
+    if documents.is_dir():
+        found += [_read(path) for path in sorted(documents.glob("*.json")) if not path.name.startswith((".", "_"))]
+    named = {one.name: one for one in found if one.vendor == vendor}
+    return [named[name] for name in sorted(named)]
+
+
+def folder_source(vendor: str, path: Path) -> Source:
+    """A folder with a vendor's exports as the vendor lays them out, or one data file.
+
+    Raises:
+        OctoError: exports of this vendor cannot be read from a folder.
+    """
+    if vendor not in _FOLDERS:
+        raise OctoError(f"Exports of {vendor} are not read from a folder yet; {path} was not looked at.")
+    return _FOLDERS[vendor](path)
+
+
+_FOLDERS: dict[str, Callable[[Path], Source]] = {"aws": CurFolderSource}
+
+
+def _cur_source(given: object) -> Source:
+    return aws.cur_source(CurDocument.model_validate(given))
+
+
+_DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source}
+
+
+def _read(path: Path) -> Source:
+    try:
+        given = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise OctoError(f"{path} is no JSON document of a source ({error}).") from error
+    vendor = given.get("vendor") if isinstance(given, dict) else None
+    if vendor not in _DOCUMENTS:
+        raise OctoError(f"{path}: vendor must be one of {', '.join(_DOCUMENTS)}, not {vendor!r}.")
+    try:
+        return _DOCUMENTS[vendor](given)
+    except ValidationError as error:
+        raise OctoError(f"{path}: {_flaw(error)}.") from None
+
+
+def _flaw(error: ValidationError) -> str:
+    # pydantic would show the value, which may be a secret that was put into the wrong place.
+    first = error.errors(include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the document'}: {first['msg']}"
