@@ -9,6 +9,7 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
+pytest_plugins = ["tests.emulators.aws"]
 
 
 def pytest_addoption(parser):

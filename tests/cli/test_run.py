@@ -9,6 +9,8 @@ import duckdb
 import pytest
 
 from octo_pipeline.sample.aws import write_cur
+from tests.emulators.aws import upload
+from tests.sources.reports import write_json
 
 pytestmark = pytest.mark.slow
 MONTH = "2024-01"
@@ -122,3 +124,23 @@ def test_a_bad_month_of_a_range_stops_no_other(octo, tmp_path):
     assert data.name in said
     made = {p.parent.name for p in (tmp_path / "lake" / "allocations").rglob("*.parquet")}
     assert made == {"month=2024-01", "month=2024-03"}
+
+
+def test_a_payers_bucket_is_run_and_when_it_is_down_the_last_good_delivery_stays(octo, tmp_path, aws):
+    upload(aws, exports(tmp_path / "one"), prefix="reports/")
+    document = {"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "reports"}
+    write_json(tmp_path / "config" / "sources" / "payer.json", document)
+    said = octo("run", "--month", MONTH)
+    assert "7 partitions published" in said
+    version = octo("deliveries", "list", "--output", "csv").splitlines()[1].split(",")[3]
+    assert "s3://company-cur/reports/" in octo("deliveries", "show", version)
+
+    write_json(tmp_path / "config" / "sources" / "payer.json", document | {"bucket": "no-such-bucket"})
+    said = octo("run", "--month", MONTH, code=1)
+    assert "AWS account 999988887777: could not list the objects at s3://no-such-bucket/reports/" in said
+    assert f"octo: {MONTH} was made from what is landed" in said
+    assert "Every partition is current." in octo("stale")
+    # Without an earlier delivery the month would lack a payer, so it is not made.
+    said = octo("run", "--month", "2024-02", code=1)
+    assert "2024-02 not published: AWS account 999988887777" in said
+    assert not (tmp_path / "lake" / "cost_line_items" / "month=2024-02").exists()
