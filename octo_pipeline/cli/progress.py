@@ -62,7 +62,7 @@ def run_with_progress(months: Sequence[str], config: dict[str, Any], workers: in
                 runs.append(run)
                 progress.update(task, advance=len(run.lines), description=_shown(run))
     for warning in dict.fromkeys(text for run in runs for text in run.warnings):
-        console.print(f"[yellow]{warning}[/]", highlight=False)
+        console.print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
     console.print(_sentence(runs))
     if failures := [sentence for run in runs for sentence in run.failures]:
         raise OctoError(" ".join(failures))
