@@ -2,8 +2,10 @@
 
 import dagster as dg
 
+from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.partitions import monthly
-from octo_pipeline.tables.checks import CHECKS, Check, CheckResult
+from octo_pipeline.tables.checks import CHECKS, Check
+from octo_pipeline.tables.figures import Rows
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -21,17 +23,13 @@ def _definition(check: Check) -> dg.AssetChecksDefinition:
             passed=not failed,
             severity=dg.AssetCheckSeverity.ERROR if check.severity == "error" else dg.AssetCheckSeverity.WARN,
             description="\n".join(f"{m}: {r.summary}" for m, r in (failed or results).items()),
-            metadata={month: dg.MetadataValue.md(_table(result)) for month, result in failed.items()},
+            metadata={
+                month: dg.MetadataValue.md(markdown_table(Rows(result.columns, result.details)))
+                for month, result in failed.items()
+            },
         )
 
     return run
-
-
-def _table(result: CheckResult) -> str:
-    rows = [
-        "| " + " | ".join("" if v is None else str(v).replace("|", "\\|") for v in row) + " |" for row in result.details
-    ]
-    return "\n".join([f"| {' | '.join(result.columns)} |", "|" + " --- |" * len(result.columns), *rows[:20]])
 
 
 asset_checks = [_definition(check) for check in CHECKS]

@@ -6,8 +6,10 @@ from typing import Any
 
 import dagster as dg
 
+from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.errors import OctoError
 from octo_pipeline.resources.lake import fingerprint
+from octo_pipeline.tables.figures import figures
 from octo_pipeline.tables.table import Materialised, Table, materialise
 from octo_pipeline.tables.workspace import Workspace
 
@@ -19,7 +21,11 @@ def materialise_months(
     context: dg.AssetExecutionContext, workspace: Workspace, table: Table, key: dg.AssetKey | None = None
 ) -> dg.MaterializeResult:
     """Bring the step's months of a table up to date; see `run_months`."""
-    return run_months(context, key or context.asset_key, lambda month: materialise(workspace, table, month), _say)
+
+    def say(made: Materialised) -> dict[str, Any]:
+        return _say(made) | figures_metadata(figures(workspace, made.table, made.month))
+
+    return run_months(context, key or context.asset_key, lambda month: materialise(workspace, table, month), say)
 
 
 def run_months(

@@ -12,6 +12,7 @@ from octo_pipeline.report.amounts import amount
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.allocation import explained_allocations
 from octo_pipeline.tables.checks import CHECKS
+from octo_pipeline.tables.figures import by_allocator
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -29,15 +30,9 @@ def print_summary(month: str) -> None:
 
 def _print_items(connection: duckdb.DuckDBPyConnection, month: str) -> None:
     """What was distributed by which rule, and what was left where it was billed."""
-    taken = connection.execute(
-        "SELECT allocator_id, category, count(*) FILTER (kind = 'item'), "
-        "count(DISTINCT target_account) FILTER (kind = 'split'), currency, sum(cost) FILTER (kind = 'item'), "
-        "sum(cost) FILTER (kind = 'split'), sum(cost) FILTER (kind = 'remainder') "
-        "FROM rows WHERE allocator_id IS NOT NULL GROUP BY ALL ORDER BY category, allocator_id, currency"
-    ).fetchall()
-    if taken:
-        headers = ("allocator", "category", "items", "accounts", "currency", "items_cost", "split", "remainder")
-        print_rows(f"Distributed in {month}", headers, taken, Output.table)
+    taken = by_allocator(connection, "rows")
+    if taken.rows:
+        print_rows(f"Distributed in {month}", taken.columns, taken.rows, Output.table)
     left = connection.execute(
         "SELECT category, replace(reason, '_', ' '), "
         "coalesce(charge_description, commitment_discount_type || ' savings, ' || savings_kind, service_code, ''), "

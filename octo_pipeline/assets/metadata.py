@@ -1,0 +1,54 @@
+"""Figures of a partition as Dagster metadata: numbers that are plotted over months, tables, charts as images."""
+
+import base64
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from octo_pipeline.tables.figures import Bars, Figures, Rows
+
+_MOST_ROWS = 30
+
+
+def figures_metadata(figures: Figures) -> dict[str, Any]:
+    """The metadata of a materialisation.
+
+    Numbers are floats, since Dagster plots nothing else; the tables hold the exact amounts.
+    """
+    metadata: dict[str, Any] = {
+        name: dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(float(value))
+        for name, value in figures.numbers.items()
+    }
+    metadata |= {name: dg.MetadataValue.md(markdown_table(rows)) for name, rows in figures.tables.items()}
+    return metadata | {name: dg.MetadataValue.md(_image(bars)) for name, bars in figures.charts.items()}
+
+
+def markdown_table(found: Rows) -> str:
+    """The rows as a Markdown table; of many, the first."""
+    if not found.rows:
+        return "none"
+    lines = [f"| {' | '.join(name.replace('_', ' ') for name in found.columns)} |", "|" + " --- |" * len(found.columns)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in found.rows[:_MOST_ROWS]]
+    more = len(found.rows) - _MOST_ROWS
+    return "\n".join([*lines, *([f"\n… and {more:,} more rows"] if more > 0 else [])])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        return f"{value:,.10f}".rstrip("0").rstrip(".")
+    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _image(chart: Bars) -> str:
+    largest = max((abs(value) for _, value in chart.bars), default=Decimal(0)) or Decimal(1)
+    environment = Environment(
+        loader=PackageLoader("octo_pipeline.assets", "."), autoescape=select_autoescape(default=True)
+    )
+    drawn = environment.get_template("bars.svg.j2").render(
+        chart=chart, width=lambda value: round(float(abs(value) / largest) * 420, 1)
+    )
+    return f"![{chart.title}](data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()})"
