@@ -5,7 +5,7 @@ import dagster as dg
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.partitions import monthly
 from octo_pipeline.tables.checks import CHECKS, Check
-from octo_pipeline.tables.figures import Rows
+from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.workspace import Workspace
 
 

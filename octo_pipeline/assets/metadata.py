@@ -7,7 +7,8 @@ from typing import Any
 import dagster as dg
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from octo_pipeline.tables.figures import Bars, Figures, Rows
+from octo_pipeline.tables.figures import Bars, Figures
+from octo_pipeline.tables.rows import Rows
 
 _MOST_ROWS = 30
 

@@ -5,9 +5,7 @@ stamped, written and printed.
 """
 
 import json
-import os
 import sys
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +19,8 @@ from octo_pipeline.report.amounts import amount
 if TYPE_CHECKING:
     from octo_pipeline.allocation.allocator import Allocator
     from octo_pipeline.allocation.documents import Problem
-    from octo_pipeline.tables.simulation import Rows, Simulation
+    from octo_pipeline.tables.rows import Rows
+    from octo_pipeline.tables.simulation import Simulation
     from octo_pipeline.tables.workspace import Workspace
 
 app = typer.Typer(help="Allocators: the rules that say which items go where.", no_args_is_help=True)
@@ -79,12 +78,13 @@ def _check_files(files: list[Path]) -> "tuple[int, list[Problem]]":
     """How many are valid, and what is wrong in the others."""
     from octo_pipeline.allocation.allocator import parse_allocator
     from octo_pipeline.allocation.documents import DocumentError
+    from octo_pipeline.tables import allocator_files
 
     valid = 0
     problems: list[Problem] = []
     for file in files:
         try:
-            parse_allocator(_read(file), file=str(file))
+            parse_allocator(allocator_files.read(file), file=str(file))
             valid += 1
         except DocumentError as error:
             problems += error.problems
@@ -97,8 +97,9 @@ def _check_folder(config: Path) -> "tuple[int, list[Problem]]":
     from octo_pipeline.allocation.cost_group import load_cost_groups
     from octo_pipeline.allocation.documents import DocumentError
     from octo_pipeline.allocation.rates import load_rates
+    from octo_pipeline.tables import allocator_files
 
-    allocators, allocator_problems = load_allocators(_folder(config))
+    allocators, allocator_problems = load_allocators(allocator_files.folder_of(config))
     cost_groups, cost_group_problems = load_cost_groups(config / "cost_groups")
     valid, problems = len(allocators) + len(cost_groups), [*allocator_problems, *cost_group_problems]
     try:
@@ -131,9 +132,10 @@ def show(allocator_id: IdArgument) -> None:
     """Print an allocator as it is understood: defaults written out, what is not set left out."""
     from octo_pipeline.allocation.allocator import parse_allocator
     from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables import allocator_files
 
-    path = _path_of(_folder(load_settings().config), allocator_id)
-    allocator = parse_allocator(_read(path), file=str(path))
+    path = allocator_files.path_of(allocator_files.folder_of(load_settings().config), allocator_id)
+    allocator = parse_allocator(allocator_files.read(path), file=str(path))
     typer.echo(json.dumps(allocator.normalised(), ensure_ascii=False, indent=2))
     # On stderr, so that the document can be redirected into a file, edited and added again.
     typer.echo(f"{path}, holds {_window(allocator)}, version {allocator.version}", err=True)
@@ -147,13 +149,16 @@ def add(
 ) -> None:
     """Check and simulate an allocator, ask, and save it into the configuration folder."""
     from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables import allocator_files
     from octo_pipeline.tables.workspace import Workspace
 
     workspace = Workspace(load_settings())
     now = datetime.now(UTC)
-    document, allocator = _stamped(workspace, file, now, start=f"{now:%Y-%m}")
-    folder = _folder(workspace.settings.config)
-    target = _target(folder, allocator.id, replace=replace)
+    document, allocator = allocator_files.stamped(
+        workspace, allocator_files.read(file), str(file), now, start=f"{now:%Y-%m}"
+    )
+    folder = allocator_files.folder_of(workspace.settings.config)
+    target = allocator_files.target_of(folder, allocator.id, replace=replace)
     if workspace.lake.months("cost_line_items"):
         _print_simulation(_simulated(workspace, file, now, None))
     else:
@@ -161,7 +166,7 @@ def add(
     typer.echo(f"{allocator.id} will hold {_window(allocator)}, saved as {target}.")
     if not yes:
         typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
-    _write(target, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    allocator_files.write(target, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     typer.echo("Saved. `octo stale` lists the months that are to be run again.")
 
 
@@ -172,8 +177,9 @@ def remove(
 ) -> None:
     """Remove an allocator; months that were run with it stay as they are until they are run again."""
     from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables import allocator_files
 
-    path = _path_of(_folder(load_settings().config), allocator_id)
+    path = allocator_files.path_of(allocator_files.folder_of(load_settings().config), allocator_id)
     if not yes:
         typer.confirm(f"Remove {path}?", abort=True)
     try:
@@ -211,138 +217,12 @@ def simulate(
 
 
 def _simulated(workspace: "Workspace", file: Path, now: datetime, month: str | None) -> "Simulation":
-    """Simulate on the month, or on the default one; a file without a start holds from that month on."""
-    from octo_pipeline.tables.simulation import simulate as run_simulation
+    from octo_pipeline.tables import allocator_files
 
-    chosen = month or _default_month(workspace, now)
-    current = f"{now:%Y-%m}"
-    written, _ = _stamped(workspace, file, now, start=current)
-    document, allocator = _stamped(workspace, file, now, start=min(chosen, current))
-    if document["startMonth"] != written["startMonth"]:
-        typer.echo(
-            f"The file sets no startMonth: simulated as if it started in {chosen}; saved now, it starts in "
-            f"{written['startMonth']}.",
-            err=True,
-        )
-    return run_simulation(workspace, allocator, chosen)
-
-
-def _default_month(workspace: "Workspace", now: datetime) -> str:
-    months = workspace.lake.months("cost_line_items")
-    current = f"{now:%Y-%m}"
-    if not months or current in months:
-        return current
-    typer.echo(f"The lake has no line items of the current month {current}: simulated on {months[-1]}.", err=True)
-    return months[-1]
-
-
-def _stamped(workspace: "Workspace", file: Path, now: datetime, *, start: str) -> tuple[dict[str, Any], "Allocator"]:
-    """Read a file to be saved and set what saving sets.
-
-    createTime and startMonth are set where the file leaves them out: those of the live allocator of the same id,
-    which it replaces, else the time and `start`.
-
-    Raises:
-        DocumentError: with everything else that is wrong in it.
-    """
-    from octo_pipeline.allocation.allocator import parse_allocator
-
-    document = _draft(file)
-    if not document.get("id"):
-        document = {"id": file.stem} | document | {"id": file.stem}
-    time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
-    replaced = next((a for a in workspace.configuration.allocators if a.id == document["id"]), None)
-    if replaced:
-        document["updateTime"] = time
-    if not document.get("startMonth"):
-        if document.get("createTime"):
-            start = parse_allocator(json.dumps(document), file=str(file)).start
-        document["startMonth"] = replaced.start if replaced else start
-    if not document.get("createTime"):
-        document["createTime"] = (replaced.normalised().get("createTime") if replaced else None) or time
-    return document, parse_allocator(json.dumps(document), file=str(file))
-
-
-def _draft(file: Path) -> dict[str, Any]:
-    """The document of a file that may still lack its start, which saving stamps."""
-    from octo_pipeline.allocation.allocator import parse_allocator
-    from octo_pipeline.allocation.documents import DocumentError
-
-    content = _read(file)
-    try:
-        parse_allocator(content, file=str(file))
-    except DocumentError as error:
-        others = [p for p in error.problems if (p.path, p.message[:10]) != ("startMonth", "is not set")]
-        if others:
-            raise DocumentError(others) from None
-    document: dict[str, Any] = json.loads(content.decode("utf-8-sig"))
-    return document
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise OctoError(f"The file {file} cannot be read ({error.strerror}).") from error
-
-
-def _folder(config: Path) -> Path:
-    return config / "allocators"
-
-
-def _files(folder: Path) -> dict[str, list[Path]]:
-    """The files of the folder by the id of what they hold; of an invalid one, by its name."""
-    from octo_pipeline.allocation.allocator import parse_allocator
-    from octo_pipeline.allocation.documents import DocumentError
-
-    found: dict[str, list[Path]] = {}
-    for path in sorted(p for p in folder.glob("*") if p.suffix.lower() == ".json" and not p.name.startswith(".")):
-        try:
-            allocator_id = parse_allocator(_read(path), file=path.name).id
-        except DocumentError:
-            allocator_id = path.stem
-        found.setdefault(allocator_id, []).append(path)
-    return found
-
-
-def _path_of(folder: Path, allocator_id: str) -> Path:
-    found = _files(folder).get(allocator_id, [])
-    if not found:
-        raise OctoError(f"{folder} has no allocator {allocator_id!r}; `octo allocators list` shows all.")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise OctoError(f"{allocator_id!r} is the id in {names} of {folder}; give each its own id first.")
-    return found[0]
-
-
-def _target(folder: Path, allocator_id: str, *, replace: bool) -> Path:
-    """Where to save; refuses to overwrite what is not meant."""
-    files = _files(folder)
-    if allocator_id in files:
-        path = _path_of(folder, allocator_id)
-        if not replace:
-            raise OctoError(f"{path} already holds the allocator {allocator_id!r}; use --replace, or another id.")
-        return path
-    target = folder / f"{allocator_id}.json"
-    if target.exists():
-        raise OctoError(f"{target} exists and holds an allocator of another id; rename it first.")
-    return target
-
-
-def _write(target: Path, text: str) -> None:
-    """Write in one step that readers never see half done."""
-    # Names that begin with a dot are no documents.
-    draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OctoError(f"Cannot write {target} ({error.strerror}). Nothing was saved.") from error
+    simulation, notes = allocator_files.simulate_document(workspace, allocator_files.read(file), str(file), now, month)
+    for note in notes:
+        typer.echo(note, err=True)
+    return simulation
 
 
 def _window(allocator: "Allocator") -> str:
@@ -407,7 +287,7 @@ def _print_section(title: str, rows: "Rows", labels: dict[str, str] | None = Non
 
 def _readable(bookings: "Rows") -> "Rows":
     """The bookings in `_BOOKINGS`: the share as a percentage, the instalment as `1/3`, remainders named."""
-    from octo_pipeline.tables.simulation import Rows
+    from octo_pipeline.tables.rows import Rows
 
     rows = []
     for values in bookings.rows:

@@ -4,10 +4,9 @@ Here belongs what is shown of a month wherever it is shown; how it is drawn or r
 A figure's name ends in its unit: a currency, or percent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import duckdb
 
@@ -20,19 +19,12 @@ from octo_pipeline.tables.allocation import (
     explained_allocations,
 )
 from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.workspace import Workspace
 
 _PREVIEW = 10
 _BARS = 15
 _MONTHS = 24
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table for people: the most important rows first."""
-
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ def by_allocator(connection: duckdb.DuckDBPyConnection, rows: str) -> Rows:
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Rows:
     found = connection.execute(query)
-    return Rows(tuple(column[0] for column in found.description or ()), found.fetchall())
+    return Rows(tuple(column[0] for column in found.description or ()), tuple(found.fetchall()))
 
 
 def _by_currency(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Decimal | int]:

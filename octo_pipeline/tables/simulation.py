@@ -21,7 +21,6 @@ Drawback: all rows of the result are held in Python.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -35,32 +34,10 @@ from octo_pipeline.allocation.months import add_months
 from octo_pipeline.allocation.sql import identifier, literal
 from octo_pipeline.errors import OctoError
 from octo_pipeline.tables.allocation import LINE_ITEMS
+from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.workspace import Workspace
 
 _RESTORED = "simulation_restored"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A small result: column names, and rows of them."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def column(self, name: str) -> list[Any]:
-        """The values of one column, in the order of the rows."""
-        index = self.columns.index(name)
-        return [row[index] for row in self.rows]
-
-    def total(self) -> str:
-        """The sum of ``cost`` per ``currency`` as a text for people: ``900.00 USD, 3.50 EUR``."""
-        sums: dict[str, Decimal] = {}
-        for currency, cost in zip(self.column("currency"), self.column("cost"), strict=True):
-            sums[currency] = sums.get(currency, Decimal(0)) + cost
-        return ", ".join(f"{cost:,.2f} {currency}" for currency, cost in sorted(sums.items()))
 
 
 @dataclass(frozen=True)

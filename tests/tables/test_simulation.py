@@ -12,7 +12,8 @@ from octo_pipeline.allocation.allocator import Allocator, parse_allocator
 from octo_pipeline.errors import OctoError
 from octo_pipeline.registry.registry import Decision
 from octo_pipeline.tables.allocation import explained_allocations
-from octo_pipeline.tables.simulation import Rows, Simulation, simulate
+from octo_pipeline.tables.rows import Rows
+from octo_pipeline.tables.simulation import Simulation, simulate
 from octo_pipeline.tables.workspace import Workspace
 from tests.allocation.oracle import Line
 from tests.allocation.test_whole_months import workspace_in

@@ -1,0 +1,28 @@
+"""A small result for people: column names and rows, of a simulation, a figure or a check."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A small result: column names, and rows of them."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column, in the order of the rows."""
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
+
+    def total(self) -> str:
+        """The sum of ``cost`` per ``currency`` as a text for people: ``900.00 USD, 3.50 EUR``."""
+        sums: dict[str, Decimal] = {}
+        for currency, cost in zip(self.column("currency"), self.column("cost"), strict=True):
+            sums[currency] = sums.get(currency, Decimal(0)) + cost
+        return ", ".join(f"{cost:,.2f} {currency}" for currency, cost in sorted(sums.items()))
