@@ -3,7 +3,7 @@
 import dagster as dg
 
 from octo_pipeline.assets import allocation, checks, cost_line_items, marts, raw
-from octo_pipeline.automation import jobs, schedules, sensors
+from octo_pipeline.automation import alerts, jobs, operations, schedules, sensors
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.workspace import Workspace
 
@@ -15,11 +15,19 @@ def workspace(context: dg.InitResourceContext) -> Workspace:
 
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([raw, cost_line_items, allocation, marts]),
+    assets=dg.with_source_code_references(dg.load_assets_from_modules([raw, cost_line_items, allocation, marts])),
     asset_checks=checks.asset_checks,
-    jobs=[jobs.monthly_allocation, jobs.restatement],
+    jobs=[jobs.monthly_allocation, jobs.restatement, *operations.operations],
     schedules=[schedules.daily],
-    sensors=[sensors.aws_deliveries, sensors.azure_deliveries, sensors.gcp_deliveries, sensors.restated_months],
+    sensors=[
+        sensors.aws_deliveries,
+        sensors.azure_deliveries,
+        sensors.gcp_deliveries,
+        sensors.stale_months,
+        sensors.restated_months,
+        alerts.alert_on_failed_runs,
+        alerts.alert_on_failed_checks,
+    ],
     resources={"workspace": workspace},
     executor=dg.in_process_executor,
 )

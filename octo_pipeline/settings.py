@@ -5,8 +5,9 @@ Nothing else in the project reads environment variables of ours (``OCTO_*``).
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from octo_pipeline.allocation.months import is_month
@@ -31,6 +32,10 @@ class Settings(BaseSettings):
         le=36,
         description="How many months, the current one included, the daily schedule and the sensors look after.",
     )
+    alert_webhook: SecretStr | None = Field(
+        default=None, description="Where failed runs and checks are posted; nothing is posted if unset."
+    )
+    alert_format: Literal["slack", "teams"] = Field(default="slack", description="What the webhook takes.")
     aws_exports: Path | None = Field(
         default=None,
         description="Folder laid out as the S3 bucket of the CUR; raw_cur lands what is new in it.",

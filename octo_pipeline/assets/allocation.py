@@ -3,6 +3,7 @@
 import dagster as dg
 
 from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.assets.specs import FINOPS, FRESHNESS, table_metadata
 from octo_pipeline.partitions import monthly, origin_months
 from octo_pipeline.tables.allocation import Allocations, MatchedItems, ResolvedAccounts, UsageShares
 from octo_pipeline.tables.workspace import Workspace
@@ -11,7 +12,7 @@ _GROUP = "allocation"
 _ONE_RUN = dg.BackfillPolicy.single_run()
 
 
-@dg.asset(group_name="configuration", kinds={"json"})
+@dg.asset(group_name="configuration", kinds={"json"}, owners=FINOPS)
 def allocators(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """The allocator documents as they are on disk; a file with an error is left out and listed."""
     found = workspace.configuration
@@ -27,7 +28,7 @@ def allocators(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     )
 
 
-@dg.asset(group_name="configuration", kinds={"json"})
+@dg.asset(group_name="configuration", kinds={"json"}, owners=FINOPS)
 def cost_groups(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
     """The cost group documents as they are on disk."""
     found = workspace.configuration.cost_groups
@@ -37,6 +38,9 @@ def cost_groups(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
 @dg.asset(
     group_name=_GROUP,
     kinds={"duckdb", "parquet"},
+    owners=FINOPS,
+    metadata=table_metadata(MatchedItems()),
+    freshness_policy=FRESHNESS,
     partitions_def=monthly,
     backfill_policy=_ONE_RUN,
     deps=["cost_line_items", allocators],
@@ -49,6 +53,9 @@ def matched_items(context: dg.AssetExecutionContext, workspace: dg.ResourceParam
 @dg.asset(
     group_name=_GROUP,
     kinds={"duckdb", "parquet"},
+    owners=FINOPS,
+    metadata=table_metadata(ResolvedAccounts()),
+    freshness_policy=FRESHNESS,
     partitions_def=monthly,
     backfill_policy=_ONE_RUN,
     deps=["cost_line_items", cost_groups, dg.AssetDep(matched_items, partition_mapping=origin_months)],
@@ -63,6 +70,9 @@ def resolved_accounts(
 @dg.asset(
     group_name=_GROUP,
     kinds={"duckdb", "parquet"},
+    owners=FINOPS,
+    metadata=table_metadata(UsageShares()),
+    freshness_policy=FRESHNESS,
     partitions_def=monthly,
     backfill_policy=_ONE_RUN,
     deps=["cost_line_items", resolved_accounts],
@@ -75,6 +85,9 @@ def usage_shares(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[
 @dg.asset(
     group_name=_GROUP,
     kinds={"duckdb", "parquet"},
+    owners=FINOPS,
+    metadata=table_metadata(Allocations()),
+    freshness_policy=FRESHNESS,
     partitions_def=monthly,
     backfill_policy=_ONE_RUN,
     deps=[usage_shares, dg.AssetDep(matched_items, partition_mapping=origin_months)],

@@ -1,11 +1,15 @@
 """The checks as Dagster asset checks, partitioned like their tables: the same results as `octo checks`."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.partitions import monthly
+from octo_pipeline.tables import TABLES
 from octo_pipeline.tables.checks import CHECKS, Check
 from octo_pipeline.tables.rows import Rows
+from octo_pipeline.tables.table import StalePartition, Table, stale
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -32,4 +36,40 @@ def _definition(check: Check) -> dg.AssetChecksDefinition:
     return run
 
 
-asset_checks = [_definition(check) for check in CHECKS]
+NO_MONTH_IS_STALE = "no_month_is_stale"
+
+
+def _stale_check(table: Table) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=table.name,
+        name=NO_MONTH_IS_STALE,
+        description="Every month was made from the inputs as they are now: deliveries, rules, decisions, rates, code. "
+        "The sensor stale_months keeps it up to date between runs.",
+    )
+    def run(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+        found = stale_evaluation(table.name, stale(workspace, [table]))
+        return dg.AssetCheckResult(
+            passed=found.passed, severity=found.severity, description=found.description, metadata=found.metadata
+        )
+
+    return run
+
+
+def stale_evaluation(table: str, found: Sequence[StalePartition]) -> dg.AssetCheckEvaluation:
+    """The check's evaluation, told from a table's stale partitions."""
+    months = [one.month for one in found]
+    rows = Rows(("month", "changed inputs"), tuple((one.month, ", ".join(one.changed)) for one in found))
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(table),
+        check_name=NO_MONTH_IS_STALE,
+        passed=not months,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(months)} stale: {', '.join(months[:12])}{' …' if len(months) > 12 else ''}. Run them again, or "
+        "turn on the sensor restated_months."
+        if months
+        else "Every month is current.",
+        metadata={"stale": dg.MetadataValue.md(markdown_table(rows))} if months else {},
+    )
+
+
+asset_checks = [*(_definition(check) for check in CHECKS), *(_stale_check(table) for table in TABLES)]

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
 
 from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS, table_metadata
 from octo_pipeline.partitions import monthly
 from octo_pipeline.resources.dbt import manifest_path
 from octo_pipeline.tables.cost_line_items import CostLineItems
@@ -22,6 +23,14 @@ class _Translator(DagsterDbtTranslator):
         name = dbt_resource_props["name"]
         # The marts' sources are tables of the lake: they have their names already.
         return dg.AssetKey(_SOURCES.get(name, name) if dbt_resource_props["resource_type"] == "source" else name)
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project).replace_attributes(owners=DATA_ENGINEERING)
+        if spec.key == dg.AssetKey(CostLineItems.name):
+            return spec.replace_attributes(freshness_policy=FRESHNESS).merge_attributes(
+                metadata=table_metadata(CostLineItems())
+            )
+        return spec
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return "normalisation"

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.assets.specs import FINOPS, FRESHNESS, table_metadata
 from octo_pipeline.partitions import monthly, origin_months
 from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
 from octo_pipeline.tables.workspace import Workspace
@@ -14,6 +15,9 @@ _ONE_RUN = dg.BackfillPolicy.single_run()
 @dg.asset(
     group_name=_GROUP,
     kinds={"dbt", "duckdb", "parquet"},
+    owners=FINOPS,
+    metadata=table_metadata(AccountCosts()),
+    freshness_policy=FRESHNESS,
     partitions_def=monthly,
     backfill_policy=_ONE_RUN,
     deps=["cost_line_items", "allocations", dg.AssetDep("matched_items", partition_mapping=origin_months)],
@@ -26,6 +30,9 @@ def account_costs(context: dg.AssetExecutionContext, workspace: dg.ResourceParam
 @dg.asset(
     group_name=_GROUP,
     kinds={"dbt", "duckdb", "parquet"},
+    owners=FINOPS,
+    metadata=table_metadata(CostGroupCosts()),
+    freshness_policy=FRESHNESS,
     partitions_def=monthly,
     backfill_policy=_ONE_RUN,
     deps=[

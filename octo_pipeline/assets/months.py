@@ -23,7 +23,7 @@ def materialise_months(
     """Bring the step's months of a table up to date; see `run_months`."""
 
     def say(made: Materialised) -> dict[str, Any]:
-        return _say(made) | figures_metadata(figures(workspace, made.table, made.month))
+        return outcome_metadata(made) | figures_metadata(figures(workspace, made.table, made.month))
 
     return run_months(context, key or context.asset_key, lambda month: materialise(workspace, table, month), say)
 
@@ -81,7 +81,8 @@ def _failure(failed: Mapping[str, OctoError], done: Sequence[str] | Mapping[str,
     )
 
 
-def _say(made: Materialised) -> dict[str, Any]:
+def outcome_metadata(made: Materialised) -> dict[str, Any]:
+    """What happened to a partition, as metadata."""
     return {
         "outcome": made.outcome,
         "dagster/row_count": made.rows,

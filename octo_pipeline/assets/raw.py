@@ -1,10 +1,12 @@
 """Raw exports: what the vendors delivered, landed byte for byte."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from octo_pipeline.assets.months import run_months
+from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS
 from octo_pipeline.errors import OctoError
 from octo_pipeline.partitions import monthly
 from octo_pipeline.resources.lake import fingerprint
@@ -13,6 +15,9 @@ from octo_pipeline.tables.sources import folder_source, sources
 from octo_pipeline.tables.workspace import Workspace
 
 EVERY_SOURCE_ANSWERED = "every_source_answered"
+
+# The vendor and the asset of its raw exports.
+RAW_ASSETS = {"aws": "raw_cur", "azure": "azure_usage", "gcp": "bigquery_export"}
 
 
 class ExportConfig(dg.Config):
@@ -28,6 +33,8 @@ def _raw(name: str, vendor: str, kind: str, description: str) -> dg.AssetsDefini
         description=description,
         group_name="raw",
         kinds={kind, "parquet"},
+        owners=DATA_ENGINEERING,
+        freshness_policy=FRESHNESS,
         partitions_def=monthly,
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[
@@ -55,13 +62,14 @@ def _raw(name: str, vendor: str, kind: str, description: str) -> dg.AssetsDefini
                 context.log.warning("\n".join(landed.failures))
             return landed
 
-        result = run_months(context, context.asset_key, land, _say)
+        result = run_months(context, context.asset_key, land, landed_metadata)
         return dg.MaterializeResult(data_version=result.data_version, check_results=[_answered(failures)])
 
     return raw
 
 
-def _say(landed: LandedMonth) -> dict[str, object]:
+def landed_metadata(landed: LandedMonth) -> dict[str, Any]:
+    """What is landed of a month, as metadata."""
     return {
         "outcome": landed.sentence,
         "deliveries": len(landed.deliveries),

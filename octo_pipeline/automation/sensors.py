@@ -14,6 +14,7 @@ import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from octo_pipeline.allocation.months import add_months
+from octo_pipeline.assets.checks import stale_evaluation
 from octo_pipeline.automation.jobs import monthly_allocation, restatement
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.errors import OctoError
@@ -120,6 +121,25 @@ def _request(found: Available) -> dg.RunRequest:
 aws_deliveries = _deliveries_sensor("aws", "aws_deliveries", "Cost and Usage Reports")
 azure_deliveries = _deliveries_sensor("azure", "azure_deliveries", "Azure exports")
 gcp_deliveries = _deliveries_sensor("gcp", "gcp_deliveries", "BigQuery billing exports")
+
+
+@dg.sensor(
+    minimum_interval_seconds=_RESTATE_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Shows stale months on the assets themselves, as the check no_month_is_stale. Looks at fingerprints "
+    "only; asks for no run.",
+)
+def stale_months(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.SensorResult:
+    """Report the check of each table whenever its stale months change."""
+    by_table: dict[str, list[StalePartition]] = {table.name: [] for table in TABLES}
+    for one in stale(workspace, TABLES):
+        by_table[one.table].append(one)
+    before = json.loads(context.cursor or "{}")
+    now = {table: fingerprint({one.month: one.fingerprint for one in found}) for table, found in by_table.items()}
+    changed = [table for table in by_table if before.get(table) != now[table]]
+    return dg.SensorResult(
+        asset_events=[stale_evaluation(table, by_table[table]) for table in changed], cursor=json.dumps(now)
+    )
 
 
 @dg.sensor(

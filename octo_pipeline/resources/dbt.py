@@ -4,11 +4,12 @@ A run in process with a loaded manifest takes about half a second where a subpro
 """
 
 import hashlib
+import json
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -57,6 +58,14 @@ def project_folder() -> Path:
 def manifest_path() -> Path:
     """The manifest that Dagster reads; built by `build_manifest`, never at import."""
     return project_folder() / "target" / "manifest.json"
+
+
+@cache
+def column_descriptions(model: str) -> dict[str, str]:
+    """The descriptions of a model's columns, from the manifest; none if there is no such model."""
+    nodes = json.loads(manifest_path().read_bytes())["nodes"].values()
+    found = [node for node in nodes if node["resource_type"] == "model" and node["name"] == model]
+    return {name: " ".join(one["description"].split()) for node in found for name, one in node["columns"].items()}
 
 
 class DbtModelError(OctoError):

@@ -17,9 +17,10 @@ _ATTEMPTS = 3
 
 
 class Table(Protocol):
-    """A table of the lake."""
+    """A table of the lake; `columns` are its columns and their SQL types, in order."""
 
     name: str
+    columns: dict[str, str]
 
     def inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """What the month's partition would be made from now: name -> fingerprint or version."""

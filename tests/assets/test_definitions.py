@@ -10,6 +10,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.definitions import defs
+from octo_pipeline.tables import TABLES
 from octo_pipeline.tables.checks import CHECKS
 
 
@@ -44,6 +45,7 @@ def test_the_checks():
     graph = defs.resolve_asset_graph()
     assert {(k.asset_key.to_user_string(), k.name) for k in graph.asset_check_keys} == {
         *((check.table, check.name) for check in CHECKS),
+        *((table.name, "no_month_is_stale") for table in TABLES),
         *((asset, "every_source_answered") for asset in ("raw_cur", "azure_usage", "bigquery_export")),
     }
 

@@ -1,0 +1,33 @@
+"""How an asset presents itself: owners, columns, where its money comes from. No asset is defined here."""
+
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from octo_pipeline.tables.meanings import TABLE_MEANINGS, column_meaning
+from octo_pipeline.tables.table import Table
+
+DATA_ENGINEERING = ("team:data-engineering",)
+FINOPS = ("team:finops",)
+
+# A day, and time for the run itself: the daily schedule makes every table, whether or not there is news.
+FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
+
+
+def table_metadata(table: Table) -> dict[str, Any]:
+    """Grain, columns and column lineage of a table, as an asset's metadata."""
+    meaning = TABLE_MEANINGS[table.name]
+    schema = dg.TableSchema(
+        columns=[
+            dg.TableColumn(name, kind.lower(), description=column_meaning(table.name, name))
+            for name, kind in table.columns.items()
+        ]
+    )
+    lineage = dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=name) for asset, name in deps]
+            for column, deps in meaning.made_from.items()
+        }
+    )
+    return {"grain": meaning.grain, "dagster/column_schema": schema, "dagster/column_lineage": lineage}

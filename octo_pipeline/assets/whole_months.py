@@ -1,0 +1,75 @@
+"""Whole months in one op: landing and all tables, recorded partition by partition.
+
+A run over a range of the asset graph goes step by step, and Dagster skips what follows a failed step for all
+months of the range. Here a month goes through all its steps, so that a bad one stops no other; and each
+partition is recorded with a data version of its own, which a step over a range cannot give.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG
+
+from octo_pipeline.assets.metadata import figures_metadata
+from octo_pipeline.assets.months import outcome_metadata
+from octo_pipeline.assets.raw import RAW_ASSETS, landed_metadata
+from octo_pipeline.errors import OctoError
+from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.figures import figures
+from octo_pipeline.tables.landing import land_month
+from octo_pipeline.tables.rows import Rows
+from octo_pipeline.tables.sources import sources
+from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.workspace import Workspace
+
+
+def make_months(context: dg.OpExecutionContext, workspace: Workspace, months: Sequence[str]) -> Rows:
+    """Land and make each month.
+
+    Returns:
+        A row a month: how many partitions were published, how many were up to date.
+
+    Raises:
+        dg.Failure: it names the months that were not made; the others were.
+    """
+    made: list[tuple[str, int, int]] = []
+    failed: dict[str, OctoError] = {}
+    for month in months:
+        try:
+            outcomes = _make_month(context, workspace, month)
+            made.append((month, outcomes["published"], outcomes["unchanged"]))
+            context.log.info(f"{month}: {outcomes['published']} published, {outcomes['unchanged']} unchanged")
+        except OctoError as error:
+            failed[month] = error
+            context.log.error(f"{month}: {error}")
+    if failed:
+        raise dg.Failure(
+            description="\n".join(f"{month} was not made: {error}" for month, error in failed.items()),
+            metadata={"made": ", ".join(row[0] for row in made) or "none"},
+            allow_retries=False,
+        )
+    return Rows(("month", "published", "unchanged"), tuple(made))
+
+
+def _make_month(context: dg.OpExecutionContext, workspace: Workspace, month: str) -> "Counter[str]":
+    for vendor, asset in RAW_ASSETS.items():
+        landed = land_month(workspace, vendor, sources(workspace, vendor), month)
+        if not landed.is_complete:
+            raise OctoError("\n".join(landed.failures))
+        for sentence in landed.failures:
+            context.log.warning(sentence)
+        _record(context, asset, month, landed_metadata(landed))
+    outcomes: Counter[str] = Counter()
+    for table in TABLES:
+        found = materialise(workspace, table, month)
+        outcomes[found.outcome] += 1
+        told = outcome_metadata(found) | figures_metadata(figures(workspace, table.name, month))
+        _record(context, table.name, month, told)
+    return outcomes
+
+
+def _record(context: dg.OpExecutionContext, asset: str, month: str, told: dict[str, Any]) -> None:
+    tags = {DATA_VERSION_TAG: str(told["fingerprint"]), DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    context.log_event(dg.AssetMaterialization(asset_key=asset, partition=month, metadata=told, tags=tags))

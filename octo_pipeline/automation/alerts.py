@@ -1,0 +1,123 @@
+"""Alerts: a failed run or a failed check is posted to a webhook; without a URL nothing is posted.
+
+The webhook's address is a secret by itself: it is never logged.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.settings import load_settings
+
+_TIMEOUT_SECONDS = 10
+_TRIES = 3
+_MOST_CHARACTERS = 2_000
+
+
+def post(title: str, lines: Sequence[str]) -> bool:
+    """Post an alert to OCTO_ALERT_WEBHOOK; tells whether there is one.
+
+    Raises:
+        OctoError: the webhook does not take it; the sentence does not tell the address.
+    """
+    settings = load_settings()
+    if settings.alert_webhook is None:
+        return False
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util.retry import Retry
+
+    retries = Retry(
+        total=_TRIES, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=[429, 502, 503], allowed_methods=["POST"]
+    )
+    body = _BODIES[settings.alert_format](title, "\n".join(lines)[:_MOST_CHARACTERS])
+    with requests.Session() as session:
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
+        try:
+            answer = session.post(settings.alert_webhook.get_secret_value(), json=body, timeout=_TIMEOUT_SECONDS)
+        except requests.RequestException as error:
+            raise OctoError(
+                f"The alert {title!r} could not be posted to OCTO_ALERT_WEBHOOK ({type(error).__name__}). "
+                "Check the address and the network."
+            ) from None
+    if not answer.ok:
+        raise OctoError(
+            f"The alert {title!r} could not be posted: OCTO_ALERT_WEBHOOK answered {answer.status_code}. Check the "
+            f"address and that it takes the format {settings.alert_format}."
+        )
+    return True
+
+
+def _slack(title: str, text: str) -> dict[str, Any]:
+    return {"text": f"*{title}*\n{text}"}
+
+
+def _teams(title: str, text: str) -> dict[str, Any]:
+    """An adaptive card, which Teams' workflows take."""
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": [
+            {"type": "TextBlock", "text": title, "weight": "Bolder", "wrap": True},
+            {"type": "TextBlock", "text": text, "wrap": True},
+        ],
+    }
+    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
+    return {"type": "message", "attachments": [attachment]}
+
+
+_BODIES = {"slack": _slack, "teams": _teams}
+
+
+@dg.run_failure_sensor(
+    name="alert_on_failed_runs",
+    monitor_all_code_locations=False,
+    description="Posts each failed run to OCTO_ALERT_WEBHOOK, with the months and the first sentence of each failed "
+    "step. Does nothing without that setting.",
+)
+def alert_on_failed_runs(context: dg.RunFailureSensorContext) -> None:
+    """Post what failed and why."""
+    post(f"{context.dagster_run.job_name} {_months(context)} failed".replace("  ", " "), _reasons(context))
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    name="alert_on_failed_checks",
+    monitor_all_code_locations=False,
+    description="Posts the checks of a run that failed with severity ERROR to OCTO_ALERT_WEBHOOK: which money is "
+    "concerned and what to do. Does nothing without that setting.",
+)
+def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
+    """Post the failed checks of a run that succeeded otherwise."""
+    records = context.instance.get_records_for_run(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ).records
+    failed = []
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        found = event.asset_check_evaluation_data if event else None
+        if found and not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
+            failed.append(f"{found.asset_key.to_user_string()} {found.check_name}: {found.description}")
+    if failed:
+        post(f"{len(failed)} failed checks in {context.dagster_run.job_name} {_months(context)}".rstrip(), failed)
+
+
+def _months(context: dg.RunStatusSensorContext) -> str:
+    tags = context.dagster_run.tags
+    first = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_start", "")
+    last = tags.get("dagster/asset_partition_range_end", first)
+    return first if first == last else f"{first} … {last}"
+
+
+def _reasons(context: dg.RunFailureSensorContext) -> list[str]:
+    reasons = []
+    for event in context.get_step_failure_events():
+        failure = event.step_failure_data
+        described = failure.user_failure_data.description if failure.user_failure_data else None
+        reason = described or (failure.error.message.strip().splitlines() or [""])[0] if failure.error else described
+        reasons.append(f"{event.step_key}: {reason or 'no reason given'}")
+    return reasons or [context.failure_event.message or "The run failed before its first step."]
