@@ -36,13 +36,16 @@ def post(title: str, lines: Sequence[str]) -> bool:
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))
+        broken = None
         try:
             answer = session.post(settings.alert_webhook.get_secret_value(), json=body, timeout=_TIMEOUT_SECONDS)
         except requests.RequestException as error:
-            raise OctoError(
-                f"The alert {title!r} could not be posted to OCTO_ALERT_WEBHOOK ({type(error).__name__}). "
-                "Check the address and the network."
-            ) from None
+            broken = type(error).__name__
+    if broken:
+        # Raised here, outside of the handler: the error that requests made holds the address.
+        raise OctoError(
+            f"The alert {title!r} could not be posted to OCTO_ALERT_WEBHOOK ({broken}). Check the address and the network."
+        )
     if not answer.ok:
         raise OctoError(
             f"The alert {title!r} could not be posted: OCTO_ALERT_WEBHOOK answered {answer.status_code}. Check the "

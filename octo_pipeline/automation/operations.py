@@ -121,7 +121,20 @@ def make_the_months(
     return dg.Output(None, metadata={"months": dg.MetadataValue.md(markdown_table(made))})
 
 
+# What the launchpad shows first, to be changed by whoever opens it.
+_EXAMPLE = {
+    "allocator": {
+        "id": "enterprise-support",
+        "category": "fee",
+        "startMonth": "2024-01",
+        "criteria": [{"and": {"productCode": "re:^AWSSupport"}}],
+        "allocator": [{"type": "costgroup", "value": "teams", "formula": "cost*usage"}],
+    }
+}
+
+
 @dg.job(
+    config={"ops": {"simulate": {"config": _EXAMPLE}}},
     executor_def=dg.in_process_executor,
     description="What an allocator would do to the items of a month, before it is saved: as `octo allocators simulate`. "
     "The tables are in the run's output event.",

@@ -1,0 +1,97 @@
+"""What a materialisation tells: exact figures, tables that no value breaks, charts that are images."""
+
+import base64
+from decimal import Decimal
+from xml.etree import ElementTree
+
+import dagster as dg
+import pytest
+
+from octo_pipeline.assets.metadata import figures_metadata, markdown_table
+from octo_pipeline.assets.specs import table_metadata
+from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.figures import Bars, Figures, figures
+from octo_pipeline.tables.meanings import TABLE_MEANINGS
+from octo_pipeline.tables.rows import Rows
+from octo_pipeline.tables.table import materialise
+from tests.allocation.test_whole_months import workspace_in
+from tests.case import run
+from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+
+HALF = allocator("cost*0.25") | {"defaultAccount": "3"}
+LINES = [*USAGE, FEE, line("9", "7.5", "Tax", "Tax", charge_description="VAT")]
+
+
+@pytest.fixture
+def month(tmp_path):
+    workspace = run(workspace_in(tmp_path, LINES, [HALF | {"id": "half"}]), [MONTH])
+    for table in TABLES[-2:]:
+        materialise(workspace, table, MONTH)
+    return workspace
+
+
+def test_allocations_tell_what_was_allocated_what_was_not_and_by_which_rule(month):
+    told = figures(month, "allocations", MONTH)
+    assert told.numbers == {
+        "allocated USD": Decimal(50),
+        "unallocated USD": Decimal("7.5"),
+        "remainder USD": Decimal(50),
+    }
+    assert told.tables["by allocator"].rows == (("half", "fee", 1, 2, "USD", Decimal(100), Decimal(50), Decimal(50)),)
+    assert told.tables["left where it was billed"].rows == (("fee", "no allocator", "9", "VAT", "USD", Decimal("7.5")),)
+
+
+def test_account_costs_tell_totals_and_draw_who_got_what(month):
+    told = figures(month, "account_costs", MONTH)
+    assert told.numbers == {
+        "billed USD": Decimal("147.5"),
+        "allocated USD": Decimal(100),
+        "final USD": Decimal("147.5"),
+    }
+    assert told.charts["allocated per account USD"].bars == (
+        ("3", Decimal(50)),
+        ("1", Decimal(25)),
+        ("2", Decimal(25)),
+    )
+    assert told.charts["share of the bill allocated USD"].bars == ((MONTH, Decimal("67.8")),)
+
+
+def test_matched_items_count_takers_and_conflicts(month):
+    assert figures(month, "matched_items", MONTH).numbers == {"taken": 1, "untaken": 1, "conflicts": 0}
+
+
+@pytest.mark.parametrize("table", [table.name for table in TABLES[1:]])
+def test_a_month_without_anything_can_be_told_too(tmp_path, table):
+    workspace = run(workspace_in(tmp_path, [], []), [MONTH])
+    for mart in TABLES[-2:]:
+        materialise(workspace, mart, MONTH)
+    assert figures_metadata(figures(workspace, table, MONTH)) is not None
+
+
+def test_no_value_breaks_a_table():
+    told = markdown_table(Rows(("a_b", "cost"), (("x|y\nz<b>", Decimal("1234.5000000001")), (None, Decimal(2)))))
+    assert told.splitlines() == ["| a b | cost |", "| --- | --- |", "| x\\|y z&lt;b> | 1,234.5000000001 |", "|  | 2 |"]
+    assert markdown_table(Rows(("a",), ())) == "none"
+    assert markdown_table(Rows(("a",), tuple((i,) for i in range(45)))).endswith("… and 15 more rows")
+
+
+def test_a_chart_is_an_image_whose_bars_are_in_proportion():
+    chart = Bars("Who <got> what", "USD", (("a", Decimal(200)), ("b", Decimal(-50)), ("z" * 40, Decimal(0))))
+    value = figures_metadata(Figures({}, {}, {"chart": chart}))["chart"].value
+    assert value.startswith("![Who <got> what](data:image/svg+xml;base64,")
+    drawn = ElementTree.fromstring(base64.b64decode(value.split("base64,")[1].rstrip(")")))
+    bars = drawn.findall(".//{*}g/{*}rect")
+    assert [float(bar.attrib["width"]) for bar in bars] == [420.0, 105.0, 0.0]
+    assert bars[0].attrib["fill"] != bars[1].attrib["fill"]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_column_is_described_and_lineage_names_columns_that_are_there(table):
+    told = table_metadata(table)
+    assert [column.name for column in told["dagster/column_schema"].columns] == list(table.columns)
+    assert all(column.description.endswith(".") for column in told["dagster/column_schema"].columns)
+    columns = {one.name: one.columns for one in TABLES}
+    for column, sources in TABLE_MEANINGS[table.name].made_from.items():
+        assert column in table.columns
+        assert all(name in columns[asset] for asset, name in sources)
+    assert isinstance(told["dagster/column_lineage"], dg.TableColumnLineage)

@@ -1,0 +1,107 @@
+"""The launchpad's jobs: they do what the command line does, and say what is wrong in a sentence."""
+
+import dagster as dg
+import pytest
+
+from octo_pipeline.automation.operations import backfill, simulate_allocator
+from octo_pipeline.sample.aws import write_cur
+from octo_pipeline.settings import Settings
+from octo_pipeline.tables.workspace import Workspace
+from tests.allocation.test_whole_months import workspace_in
+from tests.case import run
+from tests.tables.test_checks import FEE, MONTH, USAGE, allocator
+
+
+def launched(job: dg.JobDefinition, workspace: Workspace, op: str, config: dict, instance=None):
+    return job.execute_in_process(
+        run_config={"ops": {op: {"config": config}}},
+        resources={"workspace": workspace},
+        raise_on_error=False,
+        instance=instance,
+    )
+
+
+def metadata(result, op: str) -> dict:
+    (event,) = [e for e in result.all_node_events if e.is_successful_output]
+    return {name: value.value for name, value in event.step_output_data.metadata.items()}
+
+
+def reason(result) -> str:
+    (failed,) = [e for e in result.all_node_events if e.is_step_failure]
+    return failed.step_failure_data.user_failure_data.description
+
+
+@pytest.fixture
+def month(tmp_path):
+    return run(workspace_in(tmp_path, [*USAGE, FEE], []), [MONTH])
+
+
+def test_simulate_tells_who_would_get_what(month):
+    result = launched(simulate_allocator, month, "simulate", {"allocator": allocator() | {"id": "new"}, "month": MONTH})
+    assert result.success
+    told = metadata(result, "simulate")
+    assert told["allocator"] == f"new (fee) on {MONTH}"
+    assert "| 2024-01 | 2 | split | USD | 1 | 75 |" in told["Who gets how much"]
+    assert "| 2024-01 | fee | 9 | USD | 100 | 0 | -100 |" in told["Difference to what is live"]
+
+
+def test_simulate_takes_a_file(month, tmp_path):
+    import json
+
+    (tmp_path / "rule.json").write_text(json.dumps(allocator()))
+    result = launched(simulate_allocator, month, "simulate", {"file": str(tmp_path / "rule.json"), "month": MONTH})
+    assert metadata(result, "simulate")["allocator"] == f"rule (fee) on {MONTH}"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "Give either the allocator's document or its file."),
+        ({"file": "gone.json"}, "The file gone.json cannot be read"),
+        ({"allocator": {"criteria": 7}}, "criteria"),
+        ({"allocator": allocator(), "month": "2031-01"}, "no cost line items of 2031-01"),
+        ({"allocator": allocator(), "month": "January"}, "'January' is not a month"),
+    ],
+)
+def test_a_wrong_simulation_is_a_sentence(month, config, said):
+    result = launched(simulate_allocator, month, "simulate", config)
+    assert not result.success
+    assert said in reason(result)
+
+
+def test_a_backfill_makes_what_it_can_names_the_rest_and_records_each_partition(tmp_path):
+    months = ["2024-01", "2024-02", "2024-03"]
+    for name in ("allocators", "cost_groups"):
+        (tmp_path / "config" / name).mkdir(parents=True)
+    write_cur(tmp_path / "exports", months=months, accounts=3, lines=100)
+    data = next(p for p in (tmp_path / "exports").rglob("*.parquet") if p.parent.name.startswith("20240201-"))
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-100])
+    settings = Settings(lake=tmp_path / "lake", config=tmp_path / "config", aws_exports=tmp_path / "exports" / "aws")
+    with dg.instance_for_test() as instance:
+        config = {"first": "2024-01", "last": "2024-03"}
+        result = launched(backfill, Workspace(settings), "make_the_months", config, instance)
+        assert "2024-02 was not made" in reason(result)
+        assert data.name in reason(result)
+        assert Workspace(settings).lake.months("account_costs") == ["2024-01", "2024-03"]
+        recorded = instance.get_materialized_partitions(dg.AssetKey("allocations"))
+        assert recorded == {"2024-01", "2024-03"}
+
+        data.write_bytes(whole)
+        result = launched(backfill, Workspace(settings), "make_the_months", config, instance)
+        assert metadata(result, "make_the_months")["months"].splitlines()[2:] == [
+            "| 2024-01 | 0 | 7 |",
+            "| 2024-02 | 7 | 0 |",
+            "| 2024-03 | 0 | 7 |",
+        ]
+        (event,) = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey("allocations"), asset_partitions=["2024-02"]), limit=1
+        ).records
+        tags = event.asset_materialization.tags
+        fingerprint = Workspace(settings).lake.fingerprint("allocations", "2024-02")
+        assert tags["dagster/data_version"] == fingerprint
+
+
+def test_a_backfill_the_wrong_way_round_is_a_sentence(month):
+    result = launched(backfill, month, "make_the_months", {"first": "2024-02", "last": "2024-01"})
+    assert reason(result) == "The first month 2024-02 is after the last 2024-01."
