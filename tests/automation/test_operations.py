@@ -42,7 +42,7 @@ def test_simulate_tells_who_would_get_what(month):
     told = metadata(result, "simulate")
     assert told["allocator"] == f"new (fee) on {MONTH}"
     assert "| 2024-01 | 2 | split | USD | 1 | 75 |" in told["Who gets how much"]
-    assert "| 2024-01 | fee | 9 | USD | 100 | 0 | -100 |" in told["Difference to what is live"]
+    assert "| 2024-01 | fee | 9 | USD | 0 | -100 | -100 |" in told["Difference to what is live"]
 
 
 def test_simulate_takes_a_file(month, tmp_path):
