@@ -17,7 +17,7 @@ from octo_pipeline.errors import OctoError
 class Settings(BaseSettings):
     """The settings of one installation; every field is the environment variable ``OCTO_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="OCTO_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="OCTO_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     lake: Path = Field(default=Path("lake"), description="Root folder of the lake.")
     config: Path = Field(default=Path("allocator_configs"), description="Allocators, cost groups, rates.")

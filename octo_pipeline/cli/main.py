@@ -11,6 +11,7 @@ from octo_pipeline.cli import (
     allocators,
     cost_groups,
     deliveries,
+    doctor,
     pipeline,
     registry,
     report,
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("run")(pipeline.run)
 app.command("backfill")(pipeline.backfill)
+app.command("doctor")(doctor.doctor)
 app.command("stale")(pipeline.stale)
 app.command("sample")(pipeline.sample)
 app.command("report")(report.report)

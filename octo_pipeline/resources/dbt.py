@@ -94,6 +94,17 @@ class DbtProject:
         self._stamp_path.write_text(self._source_digest())
         return manifest_path()
 
+    def check_manifest(self) -> None:
+        """Tell whether `run` would find its manifest.
+
+        Raises:
+            OctoError: it is missing or out of date; the sentence says what to run.
+        """
+        if not self._packed_path.exists():
+            raise OctoError(f"The dbt manifest of {self.folder} is not built yet: run `make manifest`.")
+        if self._stamp_path.read_text() != self._source_digest():
+            raise OctoError(f"The dbt project {self.folder} changed since its manifest was built: run `make manifest`.")
+
     def run(self, models: Sequence[str], session: Session) -> None:
         """Run models within a session.
 
@@ -138,10 +149,7 @@ class DbtProject:
     def _manifest(self) -> "Manifest":
         from dbt.contracts.graph.manifest import Manifest
 
-        if not self._packed_path.exists():
-            raise OctoError(f"The dbt manifest of {self.folder} is not built yet: run `make manifest`.")
-        if self._stamp_path.read_text() != self._source_digest():
-            raise OctoError(f"The dbt project {self.folder} changed since its manifest was built: run `make manifest`.")
+        self.check_manifest()
         manifest = Manifest.from_msgpack(self._packed_path.read_bytes())
         manifest.build_flat_graph()  # type: ignore[no-untyped-call]
         return manifest

@@ -251,6 +251,18 @@ class Lake:
             raise self.write_error(error) from error
         return True
 
+    def check_writable(self) -> None:
+        """Write and remove a small file.
+
+        Raises:
+            OctoError: the lake cannot be written; the sentence says why.
+        """
+        try:
+            with staging.staging_folder(self.root) as folder:
+                (folder / "check").write_bytes(b"octo")
+        except OSError as error:
+            raise self.write_error(error) from error
+
     def remove(self, table: str, month: str) -> None:
         """Remove a partition, if it is there."""
         with staging.exclusive(self.root, f"{table}-{month}"):

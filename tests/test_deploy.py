@@ -1,0 +1,52 @@
+"""The deployment's files as far as they can be held against the code without containers."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from octo_pipeline.settings import Settings
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+SETTINGS = {f"OCTO_{name.upper()}" for name in Settings.model_fields}
+
+
+def load(name: str) -> dict:
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def test_every_setting_that_is_passed_exists():
+    compose = load("docker-compose.yaml")
+    passed = {name for service in compose["services"].values() for name in service.get("environment", {})}
+    assert {name for name in passed if name.startswith("OCTO_")} <= SETTINGS
+    (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
+    assert {one["name"] for one in deployment["env"]} <= SETTINGS
+
+
+def test_every_variable_of_the_composition_is_in_the_example():
+    used = set(re.findall(r"\$\{(\w+)", (DEPLOY / "docker-compose.yaml").read_text()))
+    named = {line.split("=")[0] for line in (DEPLOY / ".env.example").read_text().splitlines() if "=" in line}
+    assert used <= named
+
+
+def test_ports_are_published_on_loopback_only():
+    for service in load("docker-compose.yaml")["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_dagster_takes_the_instance_configuration(monkeypatch):
+    from dagster._config import process_config
+    from dagster._core.instance.config import dagster_instance_config_schema
+
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://octo@localhost/dagster")
+    config = load("dagster.yaml")
+    checked = process_config(dagster_instance_config_schema(), config)
+    assert checked.success, checked.errors
+
+
+def test_one_run_a_month_everywhere():
+    limit = load("dagster.yaml")["concurrency"]["runs"]["tag_concurrency_limits"]
+    (helm,) = [load("values.yaml")["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]]
+    assert limit == helm["tagConcurrencyLimits"]
+    alone = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())
+    assert alone["concurrency"]["runs"]["tag_concurrency_limits"] == limit
