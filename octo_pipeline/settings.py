@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from octo_pipeline.allocation.months import is_month
 from octo_pipeline.errors import OctoError
+from octo_pipeline.storage.s3 import split_url
 
 
 class Settings(BaseSettings):
@@ -19,13 +20,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OCTO_", env_ignore_empty=True, frozen=True, extra="forbid")
 
-    lake: Path = Field(default=Path("lake"), description="Root folder of the lake.")
+    lake: str = Field(default="lake", description="Root of the lake: a folder, or s3://bucket/prefix.")
     config: Path = Field(default=Path("allocator_configs"), description="Allocators, cost groups, rates.")
-    database_url: str | None = Field(default=None, description="Registry; SQLite beside the lake if unset.")
+    database_url: str | None = Field(default=None, description="Registry; SQLite in the lake's folder if unset.")
     base_currency: str = Field(default="USD", description="Currency in which mixed usage is compared.")
     start_month: str = Field(default="2018-01", description="First monthly partition.")
     memory_limit: str | None = Field(default=None, description="DuckDB memory limit, such as 8GB.")
-    temp: Path | None = Field(default=None, description="Folder where DuckDB spills.")
+    temp: Path | None = Field(default=None, description="Folder where DuckDB spills and files for a bucket are made.")
     watched_months: int = Field(
         default=2,
         ge=1,
@@ -40,6 +41,16 @@ class Settings(BaseSettings):
         default=None,
         description="Folder laid out as the S3 bucket of the CUR; raw_cur lands what is new in it.",
     )
+
+    @field_validator("lake", mode="before")
+    @classmethod
+    def _lake_is_folder_or_bucket(cls, value: object) -> str:
+        text = str(value)
+        if "://" in text:
+            split_url(text)
+        if not text:
+            raise ValueError("must be a folder or s3://bucket/prefix")
+        return text
 
     @field_validator("start_month")
     @classmethod
@@ -57,8 +68,21 @@ class Settings(BaseSettings):
 
     @cached_property
     def registry_url(self) -> str:
-        """The registry's database: the URL that is set, or SQLite in the lake's root."""
-        return self.database_url or f"sqlite:///{self.lake.absolute() / 'registry.sqlite'}"
+        """The registry's database: the URL that is set, or SQLite in the lake's folder.
+
+        Raises:
+            OctoError: no URL is set and the lake is no folder. A file of this machine would not do silently: another
+                machine that runs the same lake would not see its decisions.
+        """
+        if self.database_url:
+            return self.database_url
+        if "://" in self.lake:
+            raise OctoError(
+                f"The lake {self.lake} is in a bucket, which cannot hold the registry of decisions and accounts. Set "
+                "OCTO_DATABASE_URL: to postgresql://user:password@host/database if several machines use this lake, or "
+                "to sqlite:////folder/registry.sqlite if one does."
+            )
+        return f"sqlite:///{Path(self.lake).absolute() / 'registry.sqlite'}"
 
 
 def load_settings() -> Settings:

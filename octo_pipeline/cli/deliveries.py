@@ -9,6 +9,7 @@ from octo_pipeline.errors import OctoError
 
 if TYPE_CHECKING:
     from octo_pipeline.sources.landing import Delivery
+    from octo_pipeline.storage.store import Location
 
 app = typer.Typer(help="Landed deliveries of the vendors' exports.", no_args_is_help=True)
 
@@ -25,10 +26,9 @@ def list_(
 ) -> None:
     """List the landed deliveries, oldest first."""
     from octo_pipeline.allocation.months import parse_month
-    from octo_pipeline.settings import load_settings
     from octo_pipeline.sources.landing import deliveries
 
-    found = deliveries(load_settings().lake.absolute(), month=parse_month(month) if month else None)
+    found = deliveries(_root(), month=parse_month(month) if month else None)
     rows = [
         (
             d.vendor,
@@ -63,21 +63,27 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a delivery; the next newest one counts from the next run on."""
-    from octo_pipeline.settings import load_settings
     from octo_pipeline.sources.landing import remove as remove_delivery
 
     delivery = _find(version)
     if not yes:
         typer.confirm(f"Remove {delivery.vendor} {delivery.account} {delivery.month} {delivery.version}?", abort=True)
-    remove_delivery(load_settings().lake.absolute(), delivery)
+    remove_delivery(_root(), delivery)
     typer.echo(f"Removed. `octo run --month {delivery.month}` brings the month up to date.")
 
 
-def _find(version: str) -> "Delivery":
+def _root() -> "Location":
+    from octo_pipeline.resources.storage import lake_root
     from octo_pipeline.settings import load_settings
+
+    settings = load_settings()
+    return lake_root(settings.lake, settings.temp)
+
+
+def _find(version: str) -> "Delivery":
     from octo_pipeline.sources.landing import deliveries
 
-    found = [d for d in deliveries(load_settings().lake.absolute()) if d.version.startswith(version)]
+    found = [d for d in deliveries(_root()) if d.version.startswith(version)]
     if len(found) != 1:
         raise OctoError(
             f"{len(found) or 'No'} deliveries have a version that begins with {version!r}; `octo deliveries list` shows all."

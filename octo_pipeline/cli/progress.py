@@ -40,8 +40,13 @@ def run_with_progress(months: Sequence[str], config: dict[str, Any], workers: in
         What happened, one or two runs a month.
 
     Raises:
-        OctoError: a month is no partition, or months failed; the sentences are the steps' own.
+        OctoError: a month is no partition, the settings do not say where decisions are kept, or months failed; the
+            sentences are the steps' own.
     """
+    from octo_pipeline.settings import load_settings
+
+    # Asked for here, a registry that nobody said the place of is one sentence before the first month, not one a month.
+    _ = load_settings().registry_url
     console = Console(stderr=True)
     with console.status("Loading Dagster"):
         require_partitions(months)

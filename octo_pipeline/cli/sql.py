@@ -47,11 +47,14 @@ def catalog(
     found = views(lake)
     try:
         with duckdb.connect(str(file)) as connection:
+            lake.open_store(connection)
             for name, view in found.items():
                 connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view}")
     except duckdb.Error as error:
         raise OctoError(f"Cannot write the views to {file}: {_first_line(error)}") from error
     typer.echo(f"{len(found)} views in {file}: {', '.join(found)}.")
+    if lake.duckdb_setup():
+        typer.echo(f"Who opens it needs DuckDB's extension httpfs and a secret that may read {lake.root}.")
     absent = sorted(found.keys() - set(lake.tables()))
     if absent:
         typer.echo(f"Still without a month, to be written again when they have one: {', '.join(absent)}.")

@@ -35,11 +35,13 @@ class Session:
         variables: name -> text of the DuckDB variables.
         relations: ``schema.name`` -> SQL of the relations that dbt knows as sources.
         settings: DuckDB settings, such as the memory limit.
+        setup: statements that let a connection read the lake; they hold secrets.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     relations: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    setup: Sequence[str] = field(default=(), repr=False)
 
 
 _session = Session()

@@ -19,6 +19,8 @@ class Plugin(BasePlugin):
         session = current_session()
         for name, value in session.settings.items():
             cursor.execute(f"SET {identifier(name)} = {literal(value)}")
+        for statement in session.setup:
+            cursor.execute(statement)
         for name, value in session.variables.items():
             cursor.execute(f"SET VARIABLE {identifier(name)} = {literal(value)}")
         for name, query in session.relations.items():

@@ -1,14 +1,14 @@
 """The lake: Parquet partitions under one root, and the one function that replaces a partition.
 
 Layout: ``<root>/<table>/month=YYYY-MM/data.parquet``. What a file was made from is in its Parquet key-value
-metadata, never in a side file that could disagree with it. What the tables mean is not known here.
+metadata, never in a side file that could disagree with it. What the tables mean is not known here, nor whether the
+root is a folder or in a bucket.
 """
 
 import errno
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,8 +20,12 @@ import duckdb
 from octo_pipeline import staging
 from octo_pipeline.allocation.sql import identifier, literal
 from octo_pipeline.errors import OctoError
+from octo_pipeline.storage.store import Location, store_of
 
 _METADATA_KEY = "octo"
+_FILE = "data.parquet"
+# How DuckDB says that an object is not the one that it began to read.
+_REPLACED = "ETag on reading file"
 
 
 class InputChangedError(OctoError):
@@ -78,25 +82,42 @@ class Staged:
     @property
     def path(self) -> Path:
         """The file to write before publishing."""
-        return self.folder / "data.parquet"
+        return self.folder / _FILE
 
 
 class Lake:
-    """The tables under one root folder."""
+    """The tables under one root, a folder or a place in a bucket."""
 
-    def __init__(self, root: Path, *, memory_limit: str | None = None, temp: Path | None = None) -> None:
-        if "://" in str(root) or str(root).startswith(("s3:", "gs:")):
-            raise OctoError(f"The lake {root} is not a local folder; object stores are not supported yet.")
-        self.root = root.absolute()
+    def __init__(self, root: Location, *, memory_limit: str | None = None, temp: Path | None = None) -> None:
+        self.root = root.absolute() if isinstance(root, Path) else root
+        self._store = store_of(self.root)
         self._memory_limit = memory_limit
         self._temp = temp
-        self._read: dict[Path, tuple[_Identity, PartitionMetadata]] = {}
+        self._read: dict[Location, tuple[Hashable, PartitionMetadata]] = {}
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An in-memory DuckDB of one's own; nothing is shared with other processes but finished files."""
+        """An in-memory DuckDB of one's own; nothing is shared with other processes but finished files.
+
+        Raises:
+            OctoError: the store does not let DuckDB read a file.
+        """
         with duckdb.connect(config=self.duckdb_config()) as connection:
-            yield connection
+            self.open_store(connection)
+            try:
+                yield connection
+            except duckdb.HTTPException as error:
+                reason = str(error).partition("\n")[0]
+                raise OctoError(f"A file of the lake {self.root} cannot be read ({reason}). Run this again.") from error
+
+    def open_store(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let a connection read the lake's files for as long as the credentials of this moment hold."""
+        for statement in self.duckdb_setup():
+            connection.execute(statement)
+
+    def duckdb_setup(self) -> list[str]:
+        """The statements of `open_store`, for connections that others open; never to be shown, they hold secrets."""
+        return self._store.duckdb_setup()
 
     def duckdb_config(self) -> dict[str, str | bool | int | float | list[str]]:
         """DuckDB settings every connection of the project opens with."""
@@ -104,20 +125,20 @@ class Lake:
         if self._memory_limit:
             config["memory_limit"] = self._memory_limit
         # Without a folder of its own an in-memory DuckDB spills into the working directory.
-        config["temp_directory"] = str(self._temp or self.root / ".spill")
+        config["temp_directory"] = str(self._temp or self._store.scratch / ".spill")
         return config
 
-    def path(self, table: str, month: str) -> Path:
+    def path(self, table: str, month: str) -> Location:
         """Where the partition's file is, if it exists."""
-        return self.root / table / f"month={month}" / "data.parquet"
+        return self.root / table / f"month={month}" / _FILE
 
     def months(self, table: str) -> list[str]:
         """The months the table has, in order."""
-        return sorted(p.parent.name.removeprefix("month=") for p in self.root.glob(f"{table}/month=*/data.parquet"))
+        return sorted(self._identities(table))
 
     def tables(self) -> list[str]:
         """The tables that have at least one partition."""
-        return sorted({p.parent.parent.name for p in self.root.glob("*/month=*/data.parquet")})
+        return sorted(table for table in self._store.subfolders(self.root) if self.months(table))
 
     def metadata(self, table: str, month: str) -> PartitionMetadata | None:
         """What the partition's file says of itself; None if there is no such partition.
@@ -125,20 +146,41 @@ class Lake:
         Raises:
             OctoError: the file is there but was not written by this project, or is damaged.
         """
+        identity = self._store.identity(self.path(table, month))
+        return None if identity is None else self._metadata(table, month, identity)
+
+    def metadata_of(self, table: str, months: Sequence[str]) -> dict[str, PartitionMetadata]:
+        """What the files of several partitions say of themselves, by month, without the absent ones.
+
+        A store that is far away is asked once which of them have changed since they were read last.
+
+        Raises:
+            OctoError: as `metadata`.
+        """
+        identities = self._identities(table)
+        found = {m: self._metadata(table, m, identities[m]) for m in months if m in identities}
+        return {month: metadata for month, metadata in found.items() if metadata is not None}
+
+    def _identities(self, table: str) -> dict[str, Hashable]:
+        """The identity of each partition's file, by month."""
+        found = self._store.files(self.root / table, "month=", _FILE)
+        return {folder.removeprefix("month="): identity for folder, identity in found.items()}
+
+    def _metadata(self, table: str, month: str, identity: Hashable) -> PartitionMetadata | None:
         path = self.path(table, month)
-        try:
-            identity = _identity(path)
-        except FileNotFoundError:
-            return None
         known = self._read.get(path)
         if known is None or known[0] != identity:
             try:
-                known = identity, read_metadata(path)
+                with self._store.footer(path) as file:
+                    known = identity, read_metadata(file, str(path))
+            except FileNotFoundError:
+                return None
             except duckdb.Error as error:
-                if not path.exists():
+                if self._store.identity(path) is None:
                     return None
+                reason = str(error).replace(str(file), str(path))
                 raise OctoError(
-                    f"The file {path} is damaged ({error}). Remove it and run {table} {month} again."
+                    f"The file {path} is damaged ({reason}). Remove it and run {table} {month} again."
                 ) from None
             self._read[path] = known
         return known[1]
@@ -169,8 +211,8 @@ class Lake:
             columns: the table's columns and types, for the relation of no rows that an absent table is.
             month_as: add the partition's month under this name.
         """
-        wanted = self.months(table) if months is None else months
-        paths = [p for m in wanted if (p := self.path(table, m)).exists()]
+        present = self.months(table)
+        paths = [self.path(table, m) for m in (present if months is None else months) if m in present]
         if not paths:
             absent = dict(columns) | ({month_as: "VARCHAR"} if month_as else {})
             empty = ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in absent.items())
@@ -184,12 +226,22 @@ class Lake:
 
     @contextmanager
     def stage(self, table: str, month: str) -> Iterator[Staged]:
-        """A place to write a partition before it is proved and published."""
+        """A place to write a partition before it is proved and published.
+
+        Raises:
+            InputChangedError: an input was replaced while it was read.
+        """
         try:
-            with staging.staging_folder(self.root) as folder:
+            with staging.staging_folder(self._store.scratch) as folder:
                 yield Staged(table, month, folder)
         except OSError as error:
             raise self.write_error(error) from error
+        except (OctoError, duckdb.Error) as error:
+            if _REPLACED not in str(error):
+                raise
+            raise InputChangedError(
+                f"{table} {month} was not published: a file was replaced while it was read. Run it again."
+            ) from error
 
     def write_error(self, error: OSError) -> OctoError:
         """The sentence for a file system that refuses."""
@@ -199,7 +251,7 @@ class Lake:
             errno.EACCES: "permission is denied",
             errno.EPERM: "permission is denied",
         }.get(error.errno or 0, error.strerror or str(error))
-        return OctoError(f"Cannot write to the lake {self.root}: {reason}. Nothing was published.")
+        return OctoError(f"Cannot write to the {self._store.scratch_name}: {reason}. Nothing was published.")
 
     def copy(
         self,
@@ -222,7 +274,7 @@ class Lake:
 
         Args:
             staged: the written and proved file.
-            still_current: what the partition would be made from now; compared under the partition's lock.
+            still_current: what the partition would be made from now; compared when no other can publish it.
 
         Returns:
             False if the partition in place already has this fingerprint; the staged file is dropped.
@@ -230,26 +282,24 @@ class Lake:
         Raises:
             InputChangedError: an input changed since it was read, so the result is out of date already.
         """
-        final = self.path(staged.table, staged.month)
-        made = read_metadata(staged.path)
+        made = read_metadata(staged.path, str(staged.path))
+
+        def is_news() -> bool:
+            if self.fingerprint(staged.table, staged.month) == made.fingerprint:
+                return False
+            now = dict(still_current())
+            changed = sorted(k for k in now.keys() | made.inputs.keys() if now.get(k) != made.inputs.get(k))
+            if changed:
+                raise InputChangedError(
+                    f"{staged.table} {staged.month} was not published: {', '.join(changed)} changed while it was "
+                    "computed. Run it again."
+                )
+            return True
+
         try:
-            staging.sync(staged.path)
-            with staging.exclusive(self.root, f"{staged.table}-{staged.month}"):
-                if self.fingerprint(staged.table, staged.month) == made.fingerprint:
-                    return False
-                now = dict(still_current())
-                changed = sorted(k for k in now.keys() | made.inputs.keys() if now.get(k) != made.inputs.get(k))
-                if changed:
-                    raise InputChangedError(
-                        f"{staged.table} {staged.month} was not published: {', '.join(changed)} changed while it was "
-                        "computed. Run it again."
-                    )
-                final.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staged.path, final)
-                staging.sync(final.parent)
+            return self._store.replace(staged.path, self.path(staged.table, staged.month), is_news)
         except OSError as error:
             raise self.write_error(error) from error
-        return True
 
     def check_writable(self) -> None:
         """Write and remove a small file.
@@ -265,17 +315,7 @@ class Lake:
 
     def remove(self, table: str, month: str) -> None:
         """Remove a partition, if it is there."""
-        with staging.exclusive(self.root, f"{table}-{month}"):
-            self.path(table, month).unlink(missing_ok=True)
-
-
-# What tells one published file from the next at the same path: publishing always makes a new file.
-_Identity = tuple[int, int, int]
-
-
-def _identity(path: Path) -> _Identity:
-    found = path.stat()
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        self._store.remove(self.path(table, month))
 
 
 @cache
@@ -284,8 +324,12 @@ def _footers() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 
-def read_metadata(path: Path) -> PartitionMetadata:
+def read_metadata(path: Path, place: str) -> PartitionMetadata:
     """Read what a partition's file says of itself.
+
+    Args:
+        path: the file, or one that ends as it does.
+        place: what sentences call it.
 
     Raises:
         OctoError: the file was not written by this project.
@@ -302,7 +346,7 @@ def read_metadata(path: Path) -> PartitionMetadata:
         .fetchone()
     )
     if found is None:
-        raise OctoError(f"The file {path} was not written by octo-pipeline. Move it out of the lake.")
+        raise OctoError(f"The file {place} was not written by octo-pipeline. Move it out of the lake.")
     document = json.loads(found[0])
     return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], int(found[1]))
 

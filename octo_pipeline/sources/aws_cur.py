@@ -38,6 +38,7 @@ from octo_pipeline.sources.landing import (
     verify,
 )
 from octo_pipeline.sources.source import Available
+from octo_pipeline.storage.store import Location, store_of
 
 __all__ = [
     "CurFolderSource",
@@ -55,7 +56,7 @@ __all__ = [
 _VENDOR = "aws"
 
 
-def land_cur(root: Path, path: Path, *, month: str | None = None, fetched_at: datetime) -> list[Landed]:
+def land_cur(root: Location, path: Path, *, month: str | None = None, fetched_at: datetime) -> list[Landed]:
     """Land every report at the path.
 
     Args:
@@ -82,7 +83,7 @@ def land_cur(root: Path, path: Path, *, month: str | None = None, fetched_at: da
     return landed
 
 
-def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Landed:
+def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> Landed:
     """Fetch a report, look through all of it, and make it a delivery of its payer.
 
     Raises:
@@ -94,7 +95,7 @@ def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Lande
     if known := known_report(root, report.month, report.version, report.account):
         return Landed(known, is_new=False)
     with staging(root) as folder:
-        fetched = fetch(report.files, folder, report.source, resume=root)
+        fetched = fetch(report.files, folder, report.source, resume=store_of(root).scratch)
         staged = [one for file in fetched for one in _unpacked(file, folder, report.source)]
         payer, rows = inspect_report(staged, report)
         files = tuple(one.file for one in staged)
@@ -114,7 +115,7 @@ def land_report(root: Path, report: CurReport, *, fetched_at: datetime) -> Lande
         return publish(root, folder, delivery)
 
 
-def known_report(root: Path, month: str, version: str, account: str | None) -> Delivery | None:
+def known_report(root: Location, month: str, version: str, account: str | None) -> Delivery | None:
     """The refresh in the landing, if it is there with all its files."""
     return find_delivery(root, vendor=_VENDOR, month=month, version=version, account=account)
 
@@ -144,7 +145,7 @@ class CurFolderSource:
             for found in find_reports(self.path, month=month)
         ]
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """As `land_cur`."""
         return land_cur(root, self.path, month=month, fetched_at=fetched_at)
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +27,7 @@ from octo_pipeline.sources.bucket import Bucket, StoredObject
 from octo_pipeline.sources.downloads import SourceFile
 from octo_pipeline.sources.landing import Landed
 from octo_pipeline.sources.source import Available
+from octo_pipeline.storage.store import Location
 
 # prefix/report/period/assembly, and a prefix may have folders of its own.
 _DEEPEST = 8
@@ -88,7 +88,7 @@ class CurBucketSource:
             for found in self._found(month)
         ]
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land the current refresh of each report of the month.
 
         Raises:
@@ -104,7 +104,7 @@ class CurBucketSource:
             raise OctoError("\n".join(failures))
         return landed
 
-    def _land(self, root: Path, found: "_Found", fetched_at: datetime) -> Landed:
+    def _land(self, root: Location, found: "_Found", fetched_at: datetime) -> Landed:
         if known := known_report(root, found.manifest.month, found.manifest.version, self.account):
             return Landed(known, is_new=False)
         objects = [self._locate(key, found) for key in found.manifest.keys]

@@ -25,6 +25,7 @@ import duckdb
 from octo_pipeline.allocation.sql import literal
 from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.downloads import safe_name
+from octo_pipeline.storage.store import Location
 
 # Bounds of a zip archive. Reports pack 10:1 to 40:1 and come one file to an archive; deflate can do 1032:1.
 MAX_RATIO = 200
@@ -49,7 +50,7 @@ def bare_name(name: str) -> str:
     return match[1] if match else name
 
 
-def line_of_row(path: Path, number: int) -> int:
+def line_of_row(path: Location, number: int) -> int:
     """The line of a CSV file on which a row begins; the first line is 1.
 
     Args:
@@ -64,7 +65,7 @@ def line_of_row(path: Path, number: int) -> int:
         return reader.line_num - sum(field.count("\n") for field in row)
 
 
-def csv_header(path: Path, place: str) -> list[str]:
+def csv_header(path: Location, place: str) -> list[str]:
     """The column names of a CSV file.
 
     Raises:
@@ -74,7 +75,7 @@ def csv_header(path: Path, place: str) -> list[str]:
         return next((row for row in csv.reader(stream, strict=True) if row), [])
 
 
-def first_csv_row(path: Path, place: str) -> dict[str, str]:
+def first_csv_row(path: Location, place: str) -> dict[str, str]:
     """The first row by column name, empty if there is none; the file may still be zipped.
 
     Raises:
@@ -85,7 +86,7 @@ def first_csv_row(path: Path, place: str) -> dict[str, str]:
         return dict(zip(next(rows, []), next(rows, []), strict=False))
 
 
-def count_csv_rows(path: Path, place: str) -> int:
+def count_csv_rows(path: Location, place: str) -> int:
     """Read a ``.csv`` or ``.csv.gz`` file to its end and count its rows.
 
     Raises:
@@ -119,7 +120,7 @@ def count_csv_rows(path: Path, place: str) -> int:
     return rows
 
 
-def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> int:
+def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
     """The number of rows in a Parquet file by its footer.
 
     Raises:
@@ -130,7 +131,7 @@ def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Path, place: str) -
         return int(con.execute(query).fetchall()[0][0])
 
 
-def row_group_of(con: duckdb.DuckDBPyConnection, path: Path, row: int) -> int:
+def row_group_of(con: duckdb.DuckDBPyConnection, path: Location, row: int) -> int:
     """The number of the row group, from 0, that holds the row of a Parquet file, counted from 0."""
     groups = con.execute(
         "SELECT row_group_num_rows FROM (SELECT DISTINCT row_group_id, row_group_num_rows "
@@ -164,7 +165,7 @@ def unzip(path: Path, place: str) -> list[Path]:
     return unpacked
 
 
-def path_literals(paths: Sequence[Path]) -> str:
+def path_literals(paths: Sequence[Location]) -> str:
     """The paths as a SQL list whose members mean these files, though DuckDB takes paths for patterns."""
     return f"[{', '.join(literal(_without_patterns(str(path))) for path in paths)}]"
 
@@ -185,15 +186,15 @@ def readable(place: str) -> Iterator[None]:
         ) from error
 
 
-def _check_gzip(path: Path, place: str) -> None:
+def _check_gzip(path: Location, place: str) -> None:
     """Read to the end, where the checksum is: faults on the way there may only follow from damage."""
     if path.suffix.lower() == ".gz":
-        with readable(place), gzip.open(path) as stream:
+        with readable(place), path.open("rb") as packed, gzip.open(packed) as stream:
             while stream.read(_CHUNK):
                 pass
 
 
-def _line_that_is_not_utf8(path: Path) -> int:
+def _line_that_is_not_utf8(path: Location) -> int:
     with _open_bytes(path) as stream:
         for number, line in enumerate(stream, 1):
             try:
@@ -204,20 +205,21 @@ def _line_that_is_not_utf8(path: Path) -> int:
 
 
 @contextmanager
-def _open_csv(path: Path) -> Iterator[io.TextIOWrapper]:
+def _open_csv(path: Location) -> Iterator[io.TextIOWrapper]:
     with _open_bytes(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
         yield text
 
 
 @contextmanager
-def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
+def _open_bytes(path: Location) -> Iterator[IO[bytes]]:
     match path.suffix.lower():
         case ".gz":
-            with gzip.open(path) as unpacked:
+            with path.open("rb") as packed, gzip.open(packed) as unpacked:
                 yield cast(IO[bytes], unpacked)
         case ".zip":
             with (
-                zipfile.ZipFile(path) as archive,
+                path.open("rb") as packed,
+                zipfile.ZipFile(packed) as archive,
                 archive.open(_csv_entries(archive, path.name)[0]) as stream,
             ):
                 yield stream

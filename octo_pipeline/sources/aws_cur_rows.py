@@ -6,7 +6,6 @@ that a sentence must name. What the columns mean and how reports are found do no
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 
@@ -15,6 +14,7 @@ from octo_pipeline.errors import OctoError
 from octo_pipeline.sources import aws_cur_files
 from octo_pipeline.sources.aws_cur_columns import COLUMNS, Expression, SourceColumn, expressions, folded
 from octo_pipeline.sources.aws_cur_files import path_literals, readable
+from octo_pipeline.storage.store import Location
 
 _PERIOD_START = "bill_billing_period_start_date"
 _SHOWN = 60
@@ -24,7 +24,7 @@ _SHOWN = 60
 class CurFile:
     """A data file with its columns; `place` is what sentences call it."""
 
-    path: Path
+    path: Location
     place: str
     format: str
     columns: tuple[SourceColumn, ...]
@@ -35,7 +35,7 @@ class CurFile:
         return expressions(self.columns, self.place)
 
 
-def open_file(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> CurFile:
+def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> CurFile:
     """Read a data file's columns.
 
     Raises:
@@ -61,7 +61,7 @@ def relation(files: Sequence[CurFile]) -> str:
     return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
 
 
-def first_month(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> str | None:
+def first_month(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> str | None:
     """The billing month of a file's first row, '' if the row does not say it, None if there are no rows.
 
     The file may still be zipped.
@@ -81,7 +81,7 @@ def first_month(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> str |
     return found[0] if found else None
 
 
-def count_rows(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> int:
+def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
     """The rows of a data file; CSV is read to its end for it.
 
     Raises:
@@ -140,13 +140,13 @@ def row_place(con: duckdb.DuckDBPyConnection, file: CurFile, row: int) -> str:
     return f"{file.place}, row {row + 1} (row group {aws_cur_files.row_group_of(con, file.path, row) + 1})"
 
 
-def _csv_columns(path: Path, place: str) -> list[SourceColumn]:
+def _csv_columns(path: Location, place: str) -> list[SourceColumn]:
     """Columns of CSV are read by position: names that differ only in case are one name to DuckDB."""
     header = aws_cur_files.csv_header(path, place)
     return [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
 
 
-def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> list[SourceColumn]:
+def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
     with readable(place):
         described = con.execute(f"DESCRIBE SELECT * FROM {_read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
@@ -165,12 +165,12 @@ def _no_rows() -> str:
     return f"SELECT {selected} WHERE false"
 
 
-def _read_parquet(paths: Sequence[Path], options: str = "") -> str:
+def _read_parquet(paths: Sequence[Location], options: str = "") -> str:
     # Hive partitioning would take the folder month=… of the landing for a column.
     return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true{options})"
 
 
-def _read_csv(paths: Sequence[Path], columns: Sequence[SourceColumn], options: str = "") -> str:
+def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], options: str = "") -> str:
     """Strict in all that the reader could guess, so that a row that does not fit is an error."""
     names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in columns)
     return (

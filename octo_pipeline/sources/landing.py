@@ -12,21 +12,18 @@ How a delivery gets there:
 1. The files are copied to a staging folder of the lake and hashed on the way; sizes and checksums that the
    source announced must agree.
 2. A vendor's module that lands with `downloads.fetch` and `publish` instead of `land` looks into them there.
-3. `publish` writes the description last, makes everything durable and moves the folder to its place in one
-   rename.
+3. `publish` writes the description last, makes everything durable and hands the folder to the store, which
+   moves it to its place in one rename, or uploads the description when all else is uploaded.
 
 So a landing that fails or is killed leaves nothing readable, and of two processes that land one version one
-wins with a whole folder and the other finds it there. Drawback: a rename needs one file system, so an object
-store needs another `publish`.
+wins with a whole folder and the other finds it there. Staging is always a local folder.
 """
 
 import errno
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +33,7 @@ from octo_pipeline.allocation.months import parse_month
 from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.downloads import DeliveredFile, SourceFile, fetch, safe_name
 from octo_pipeline.staging import staging_folder, sync
+from octo_pipeline.storage.store import Location, store_of
 
 KEEP = 3
 
@@ -61,11 +59,11 @@ class Delivery:
     files: tuple[DeliveredFile, ...]
     fetched_at: datetime
     source: str
-    path: Path
+    path: Location
     details: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
-    def file_paths(self) -> list[Path]:
+    def file_paths(self) -> list[Location]:
         """Where the files are, in the order of `files`."""
         return [self.path / file.name for file in self.files]
 
@@ -87,7 +85,7 @@ class Landed:
     is_new: bool
 
 
-def delivery_path(root: Path, *, vendor: str, account: str, month: str, version: str) -> Path:
+def delivery_path(root: Location, *, vendor: str, account: str, month: str, version: str) -> Location:
     """The folder of a delivery.
 
     Raises:
@@ -98,7 +96,7 @@ def delivery_path(root: Path, *, vendor: str, account: str, month: str, version:
 
 
 def deliveries(
-    root: Path, *, vendor: str | None = None, account: str | None = None, month: str | None = None
+    root: Location, *, vendor: str | None = None, account: str | None = None, month: str | None = None
 ) -> list[Delivery]:
     """All complete deliveries, oldest first.
 
@@ -116,21 +114,23 @@ def deliveries(
     return sorted(found, key=lambda delivery: delivery.order)
 
 
-def newest_deliveries(root: Path, month: str, vendor: str | None = None) -> list[Delivery]:
+def newest_deliveries(root: Location, month: str, vendor: str | None = None) -> list[Delivery]:
     """The newest complete delivery of each vendor and account in the month, by vendor and account."""
     found = deliveries(root, vendor=vendor, month=month)
     newest = {(delivery.vendor, delivery.account): delivery for delivery in found}
     return [newest[key] for key in sorted(newest)]
 
 
-def find_delivery(root: Path, *, vendor: str, month: str, version: str, account: str | None = None) -> Delivery | None:
+def find_delivery(
+    root: Location, *, vendor: str, month: str, version: str, account: str | None = None
+) -> Delivery | None:
     """The delivery of this version with all its files in place, whatever its account if none is given."""
     candidates = deliveries(root, vendor=vendor, account=account, month=month)
     return next((found for found in candidates if found.version == version and not damage(found)), None)
 
 
 def land(
-    root: Path,
+    root: Location,
     *,
     vendor: str,
     account: str,
@@ -168,22 +168,19 @@ def land(
 
 
 @contextmanager
-def staging(root: Path) -> Iterator[Path]:
-    """A folder for the files of one delivery, removed at the end unless it was published.
+def staging(root: Location) -> Iterator[Path]:
+    """A local folder for the files of one delivery, removed at the end unless it was published.
 
     Raises:
         OctoError: the file system refuses to write; the sentence says why.
     """
-    try:
-        with staging_folder(root) as parent:
-            folder = parent / "delivery"
-            folder.mkdir()
-            yield folder
-    except OSError as error:
-        raise OctoError(_refusal(root, error)) from error
+    with _said(root), staging_folder(store_of(root).scratch) as parent:
+        folder = parent / "delivery"
+        folder.mkdir()
+        yield folder
 
 
-def publish(root: Path, folder: Path, delivery: Delivery) -> Landed:
+def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
     """Move a staged folder to the delivery's place, then remove what is more than the last `KEEP`.
 
     Returns:
@@ -193,42 +190,34 @@ def publish(root: Path, folder: Path, delivery: Delivery) -> Landed:
         OctoError: other processes keep putting and removing the same delivery.
     """
     _write_description(folder, delivery)
+    store = store_of(root)
     for _ in range(_ATTEMPTS):
         try:
-            delivery.path.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(delivery.path)
+            is_new = store.publish_folder(folder, delivery.path, last=_DESCRIPTION)
         except FileNotFoundError:
             continue  # `remove` took the empty folder of the month away
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            present = _read_description(delivery.path)
-            if present is not None and not damage(present):
-                return Landed(present, is_new=False)
-            _discard(root, delivery.path)
-        else:
-            sync(delivery.path.parent)
+        if is_new:
             _remove_surplus(root, delivery)
             return Landed(delivery, is_new=True)
+        present = _read_description(delivery.path)
+        if present is not None and not damage(present):
+            return Landed(present, is_new=False)
+        store.remove_folder(delivery.path, first=_DESCRIPTION)
     raise OctoError(f"{delivery.path} is being landed and removed by other processes; run this again later.")
 
 
-def remove(root: Path, delivery: Delivery) -> None:
+def remove(root: Location, delivery: Delivery) -> None:
     """Remove a delivery; it vanishes for readers at once. One that is gone already is no error."""
-    _discard(root, delivery.path)
-    for folder in (delivery.path.parent, delivery.path.parent.parent):
-        # Not empty, or removed by another process: both leave nothing to do.
-        with suppress(OSError):
-            folder.rmdir()
+    with _said(root):
+        store_of(root).remove_folder(delivery.path, first=_DESCRIPTION)
 
 
 def damage(delivery: Delivery) -> str | None:
     """What is wrong with the files by name and size, as a sentence; None if nothing is."""
+    sizes = store_of(delivery.path).sizes(delivery.path)
     for file in delivery.files:
-        path = delivery.path / file.name
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
+        path, size = delivery.path / file.name, sizes.get(file.name)
+        if size is None:
             return f"{path} is gone since it was landed. {_again(delivery)}"
         if size != file.size:
             return f"{path} was cut off or changed: {size} bytes, not the {file.size} landed. {_again(delivery)}"
@@ -249,38 +238,33 @@ def verify(delivery: Delivery) -> None:
             raise OctoError(f"{path} is not what was landed: its SHA-256 differs. {_again(delivery)}")
 
 
-def describe(path: Path) -> DeliveredFile:
-    """Name, size and checksum of a file on the disk."""
+def describe(path: Location) -> DeliveredFile:
+    """Name, size and checksum of a file, of which every byte is read."""
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
         return DeliveredFile(path.name, stream.tell(), digest.hexdigest())
 
 
-def _landing(root: Path) -> Path:
+def _landing(root: Location) -> Location:
     return root / "landing"
 
 
-def _subfolders(folder: Path, name: str | None) -> list[Path]:
+def _subfolders(folder: Location, name: str | None) -> list[Location]:
     """The subfolder of that name, or all of them; none if the folder does not exist."""
-    try:
-        with os.scandir(folder) as entries:
-            return [folder / entry.name for entry in entries if entry.is_dir() and name in (None, entry.name)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise OctoError(f"{folder} cannot be read ({error.strerror or error}).") from error
+    return [folder / one for one in store_of(folder).subfolders(folder) if name in (None, one)]
 
 
-def _read_description(folder: Path) -> Delivery | None:
+def _read_description(folder: Location) -> Delivery | None:
     """The delivery in the folder, None if it is not complete."""
     path = folder / _DESCRIPTION
     try:
-        document = json.loads(path.read_text("utf-8"))
+        text = store_of(folder).read_text(path)
+        if text is None:
+            return None
+        document = json.loads(text)
         files = tuple(DeliveredFile(**file) for file in document.pop("files"))
         fetched_at = datetime.fromisoformat(document.pop("fetched_at"))
         delivery = Delivery(**document, files=files, fetched_at=fetched_at, path=folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OctoError(
             f"{path} does not describe a delivery ({error}); remove the folder and land the report again."
@@ -316,7 +300,7 @@ def _write_description(folder: Path, delivery: Delivery) -> None:
     sync(folder)
 
 
-def _remove_surplus(root: Path, landed: Delivery) -> None:
+def _remove_surplus(root: Location, landed: Delivery) -> None:
     """Keep the delivery just landed, which a backfill may have made an old one, and the last of the rest."""
     others = [
         other
@@ -327,17 +311,20 @@ def _remove_surplus(root: Path, landed: Delivery) -> None:
         remove(root, surplus)
 
 
-def _discard(root: Path, folder: Path) -> None:
-    """Take a folder away in one rename, then delete it; another process may have taken it first."""
-    with staging(root) as parent, suppress(FileNotFoundError):
-        shutil.rmtree(folder.rename(parent / folder.name))
-
-
 def _again(delivery: Delivery) -> str:
     return f"Remove this delivery ({delivery.version}) and land the report of {delivery.month} again."
 
 
-def _refusal(root: Path, error: OSError) -> str:
+@contextmanager
+def _said(root: Location) -> Iterator[None]:
+    """The sentence for a file system that refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise OctoError(_refusal(root, error)) from error
+
+
+def _refusal(root: Location, error: OSError) -> str:
     reasons = {
         errno.ENOSPC: "the disk is full; free some space",
         errno.EDQUOT: "the quota of the disk is used up; free some space",
@@ -346,4 +333,5 @@ def _refusal(root: Path, error: OSError) -> str:
         errno.EPERM: "permission is denied; make it writable",
     }
     reason = reasons.get(error.errno or 0, f"{error.strerror or error}; look at the folder")
-    return f"The lake {root} cannot be written: {reason} and run this again. Nothing was landed."
+    place = store_of(root).scratch_name
+    return f"The {place} cannot be written: {reason} and run this again. Nothing was landed."

@@ -5,10 +5,10 @@ Here belongs the shape alone; how a vendor's export is found, fetched and read i
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 from octo_pipeline.sources.landing import Landed
+from octo_pipeline.storage.store import Location
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Source(Protocol):
         """
         ...
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land the current version of each export of the month; what is landed already is not fetched again.
 
         Args:

@@ -28,9 +28,8 @@ def due_dues(lake: Lake, month: str) -> dict[str, dict[str, str]]:
         origin month -> {allocator version: digest}, of the months that owe something.
     """
     found = {}
-    for origin in splits.months_with_dues(month):
-        metadata = lake.metadata("matched_items", origin)
-        if metadata is not None and month in metadata.facts["due"]:
+    for origin, metadata in lake.metadata_of("matched_items", splits.months_with_dues(month)).items():
+        if month in metadata.facts["due"]:
             found[origin] = metadata.facts["due"][month]
     return found
 
@@ -38,10 +37,8 @@ def due_dues(lake: Lake, month: str) -> dict[str, dict[str, str]]:
 def due_allocators(lake: Lake, month: str) -> list[Allocator]:
     """The pinned allocator versions that have a tranche due in the booking month, by version."""
     documents: dict[str, str] = {}
-    for origin in splits.months_with_dues(month):
-        metadata = lake.metadata("matched_items", origin)
-        if metadata is not None:
-            documents |= {v: metadata.facts["allocators"][v] for v in metadata.facts["due"].get(month, {})}
+    for metadata in lake.metadata_of("matched_items", splits.months_with_dues(month)).values():
+        documents |= {v: metadata.facts["allocators"][v] for v in metadata.facts["due"].get(month, {})}
     return [Allocator.from_document(documents[version]) for version in sorted(documents)]
 
 

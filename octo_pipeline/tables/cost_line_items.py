@@ -56,6 +56,7 @@ class CostLineItems:
                 },
                 relations={f"landing.{name}": query for name, query in relations.items()},
                 settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
+                setup=workspace.lake.duckdb_setup(),
             )
             try:
                 workspace.dbt.run(["+cost_line_items"], session)

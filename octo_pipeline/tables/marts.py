@@ -212,6 +212,7 @@ def _run_model(workspace: Workspace, staged: Staged, metadata: PartitionMetadata
         variables={f"octo_copy_{staged.table}": f"{staged.path}\n{copy_options(metadata.to_json())}"},
         relations=relations,
         settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
+        setup=workspace.lake.duckdb_setup(),
     )
     workspace.dbt.run([staged.table], session)
 

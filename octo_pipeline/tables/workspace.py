@@ -12,6 +12,7 @@ from octo_pipeline.allocation.rates import Rate, load_rates
 from octo_pipeline.registry.registry import Registry
 from octo_pipeline.resources.dbt import DbtProject
 from octo_pipeline.resources.lake import Lake
+from octo_pipeline.resources.storage import lake_root
 from octo_pipeline.settings import Settings
 
 
@@ -39,11 +40,16 @@ class Workspace:
     @cached_property
     def lake(self) -> Lake:
         """The lake of the settings."""
-        return Lake(self.settings.lake, memory_limit=self.settings.memory_limit, temp=self.settings.temp)
+        root = lake_root(self.settings.lake, self.settings.temp)
+        return Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp)
 
     @cached_property
     def registry(self) -> Registry:
-        """The registry of the settings."""
+        """The registry of the settings.
+
+        Raises:
+            OctoError: the settings do not say where it is.
+        """
         return Registry(self.settings.registry_url)
 
     @cached_property

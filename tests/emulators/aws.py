@@ -1,11 +1,22 @@
-"""AWS on loopback: moto's server, with S3, STS and what else it knows, started and stopped by a fixture."""
+"""AWS on loopback: moto's server, with S3, STS and what else it knows, started and stopped by a fixture.
 
+`s3_server` is for the lake in a bucket: moto made as strict as S3 where the lake relies on it. Both share moto's state
+of this process, so a test uses one of them.
+"""
+
+import io
 import logging
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+from xml.sax.saxutils import escape
 
 import pytest
+
+KEY, SECRET, REGION = "test-key", "test-secret", "eu-central-1"
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +56,104 @@ def upload(s3: Any, folder: Path, prefix: str = "", bucket: str = "company-cur")
     for path, key in zip(files, keys, strict=True):
         s3.upload_file(str(path), bucket, key)
     return keys
+
+
+@dataclass(frozen=True)
+class S3Server:
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs in its environment to take this server for S3."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/nonexistent",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        }
+
+    def client(self) -> Any:
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+        )
+
+    def bucket(self) -> str:
+        name = f"lake-{uuid4().hex[:12]}"
+        self.client().create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        return name
+
+
+class _Strict:
+    """What moto lacks: one write at a time, none of half a body, and If-Match when a multipart upload is completed.
+
+    moto checks a condition and writes in two steps, between which another request may write.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["REQUEST_METHOD"] not in ("PUT", "POST", "DELETE"):
+            return self._app(environ, start_response)
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length)
+        if len(body) < length:
+            return _refuse(start_response, "400 Bad Request", "IncompleteBody")
+        environ["wsgi.input"] = io.BytesIO(body)
+        with self._lock:
+            wanted = environ.get("HTTP_IF_MATCH")
+            if wanted and "uploadId=" in environ["QUERY_STRING"] and self._etag(environ) != wanted:
+                return _refuse(start_response, "412 Precondition Failed", "PreconditionFailed")
+            return self._app(environ, start_response)
+
+    def _etag(self, environ: dict[str, Any]) -> str | None:
+        found: dict[str, str] = {}
+        asked = environ | {
+            "REQUEST_METHOD": "HEAD",
+            "QUERY_STRING": "",
+            "wsgi.input": io.BytesIO(),
+            "CONTENT_LENGTH": "0",
+        }
+        asked.pop("HTTP_IF_MATCH")
+        list(self._app(asked, lambda status, headers, exc=None: found.update({k.lower(): v for k, v in headers})))
+        return found.get("etag")
+
+
+def _refuse(start_response: Any, status: str, code: str) -> list[bytes]:
+    start_response(status, [("Content-Type", "application/xml")])
+    return [f"<Error><Code>{escape(code)}</Code><Message>refused</Message></Error>".encode()]
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A server without buckets that ends with the tests."""
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        # Without it every answer waits for the delayed acknowledgement of the one before.
+        protocol_version = "HTTP/1.1"
+
+        def log_request(self, *_: object) -> None:
+            pass
+
+    app = _Strict(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield S3Server(f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        thread.join(timeout=10)
+        server.server_close()
