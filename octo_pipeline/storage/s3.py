@@ -215,6 +215,12 @@ class S3Store:
             return False
         files = sorted(file for file in made.iterdir() if file.name != last)
         for file in files:
+            if "?" in str(folder / file.name):
+                raise OctoError(
+                    f"{folder / file.name} could not be read again: DuckDB takes what follows the question mark of a "
+                    "URL for options. Rename it where it comes from, or use a lake in a folder."
+                )
+        for file in files:
             self._upload_once(file, folder / file.name)
         if not self._upload(made / last, folder / last, {"IfNoneMatch": "*"}):
             return False

@@ -20,7 +20,6 @@ from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.tables.workspace import Workspace
 
-pytest_plugins = ["tests.emulators.aws"]
 pytestmark = pytest.mark.slow
 MONTH = "2024-01"
 ALLOCATOR = """{"startMonth": "2024-01", "criteria": [{"and": {"productCode": "AWSSupportEnterprise"}}],

@@ -15,7 +15,8 @@ from octo_pipeline.resources.lake import Lake
 from octo_pipeline.resources.storage import lake_root
 from octo_pipeline.sources.aws_cur import explain_failure, land_cur, relation_sql
 from octo_pipeline.sources.aws_cur_files import path_literals
-from octo_pipeline.sources.landing import SourceFile, damage, deliveries, newest_deliveries, remove, verify
+from octo_pipeline.sources.downloads import SourceFile
+from octo_pipeline.sources.landing import damage, deliveries, newest_deliveries, remove, verify
 from octo_pipeline.storage.s3 import S3Path
 from tests.sources.reports import NOW, PAYER, legacy_report, refused, source_file
 from tests.sources.test_landing import DATA, land_files
@@ -173,6 +174,12 @@ def test_a_file_with_the_signs_of_a_pattern_in_its_name(root):
             f"FROM read_csv({path_literals(delivery.file_paths[:1])}, hive_partitioning = false)"
         ).fetchall()
     assert found == [(1, 2)]
+
+
+def test_a_file_with_a_question_mark_in_its_name_is_not_landed_since_it_could_not_be_read(root):
+    with refused("a?b.csv could not be read again"):
+        land_files(root, source_file("a.csv", DATA), source_file("a?b.csv", DATA))
+    assert keys(root) == []
 
 
 LANDING_PROCESS = """
