@@ -111,9 +111,20 @@ class Lake:
                 raise OctoError(f"A file of the lake {self.root} cannot be read ({reason}). Run this again.") from error
 
     def open_store(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let a connection read the lake's files for as long as the credentials of this moment hold."""
+        """Let a connection read the lake's files for as long as the credentials of this moment hold.
+
+        Raises:
+            OctoError: there are none, or DuckDB does not take them.
+        """
         for statement in self.duckdb_setup():
-            connection.execute(statement)
+            try:
+                connection.execute(statement)
+            except duckdb.Error as error:
+                # The engine's text is left out: it may repeat the statement, which holds the secret key.
+                raise OctoError(
+                    f"DuckDB cannot be made to read {self.root} ({type(error).__name__}). Install the program again: "
+                    "duckdb and duckdb-extension-httpfs must be of one version."
+                ) from None
 
     def duckdb_setup(self) -> list[str]:
         """The statements of `open_store`, for connections that others open; never to be shown, they hold secrets."""

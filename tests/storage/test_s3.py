@@ -139,6 +139,15 @@ def test_duckdb_gets_the_credentials_of_the_moment_and_nobody_else(root, monkeyp
         assert "it's" not in str(shown)
 
 
+def test_a_secret_that_duckdb_does_not_take_is_not_shown(root, monkeypatch):
+    lake = Lake(root)
+    monkeypatch.setattr(lake, "duckdb_setup", lambda: ["CREATE SECRET (TYPE s3, KEY_ID 'k', SECRET 'hush' oops)"])
+    with pytest.raises(OctoError) as caught, lake.connect():
+        pass
+    assert str(caught.value).startswith(f"DuckDB cannot be made to read {root} (ParserException). ")
+    assert "hush" not in f"{caught.value}{caught.value.__cause__}"
+
+
 def test_a_bucket_of_aws_is_addressed_by_its_name_and_one_with_dots_by_its_path(root):
     class Meta:
         endpoint_url = "https://s3.eu-central-1.amazonaws.com"
