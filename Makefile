@@ -18,10 +18,10 @@ demo: manifest $(STATE)/dagster/dagster.yaml
 ui: manifest $(STATE)/dagster/dagster.yaml
 	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
-test: manifest
+test: manifest .emulators/bigquery/installed
 	$(BIN)/pytest
 
-test-fast: manifest
+test-fast: manifest .emulators/bigquery/installed
 	$(BIN)/pytest -m "not slow"
 
 # Ratios to the least work that could give the same result; about fifteen minutes.
@@ -45,9 +45,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
+# Beside the project's packages pip would take an old version; the emulator's DuckDB must be the extension's.
+.emulators/bigquery/installed: tests/emulators/bigquery.txt
+	$(PYTHON) -m venv .emulators/bigquery
+	.emulators/bigquery/bin/pip install --quiet --disable-pip-version-check -r tests/emulators/bigquery.txt
+	@touch $@
+
 $(STATE)/dagster/dagster.yaml: dagster.yaml
 	@mkdir -p $(STATE)/dagster
 	@cp dagster.yaml $@
 
 clean:
-	rm -rf $(STATE) $(VENV) dbt_project/target
+	rm -rf $(STATE) $(VENV) .emulators dbt_project/target
