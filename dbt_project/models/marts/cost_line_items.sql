@@ -3,6 +3,8 @@ with
 charges as (
 
     select * from {{ ref('int_aws__charges') }}
+    union all by name
+    select * from {{ ref('int_gcp__charges') }}
 
 ),
 
