@@ -13,9 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.resources import aws
+from octo_pipeline.resources import aws, gcp
 from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.sources.aws_cur_bucket import CurDocument
+from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
+from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
 from octo_pipeline.sources.source import Source
 from octo_pipeline.tables.workspace import Workspace
 
@@ -29,7 +31,7 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
         OctoError: a document is wrong; the sentence names file and field. No source is used then, since what
             is left out would be missing from the bill.
     """
-    folder = {"aws": workspace.settings.aws_exports}.get(vendor)
+    folder = {"aws": workspace.settings.aws_exports, "gcp": workspace.settings.gcp_exports}.get(vendor)
     found = [folder_source(vendor, folder)] if folder else []
     documents = workspace.settings.config / "sources"
     if documents.is_dir():
@@ -49,14 +51,18 @@ def folder_source(vendor: str, path: Path) -> Source:
     return _FOLDERS[vendor](path)
 
 
-_FOLDERS: dict[str, Callable[[Path], Source]] = {"aws": CurFolderSource}
+_FOLDERS: dict[str, Callable[[Path], Source]] = {"aws": CurFolderSource, "gcp": GcpFolderSource}
 
 
 def _cur_source(given: object) -> Source:
     return aws.cur_source(CurDocument.model_validate(given))
 
 
-_DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source}
+def _gcp_source(given: object) -> Source:
+    return gcp.source(GcpSourceDocument.model_validate(given))
+
+
+_DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source, "gcp": _gcp_source}
 
 
 def _read(path: Path) -> Source:

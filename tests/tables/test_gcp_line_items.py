@@ -13,6 +13,7 @@ from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
 from octo_pipeline.sources.landing import newest_deliveries
 from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.tables.workspace import Workspace
 from tests.sources.billing_exports import ACCOUNT, STANDARD, credit, row, without, write_export
@@ -175,3 +176,17 @@ def test_a_landed_file_that_was_damaged_later_is_named(workspace, made):
 
     with pytest.raises(OctoError, match=f"{file} cannot be read as Parquet"):
         materialise(Workspace(workspace.settings), CostLineItems(), MONTH)
+
+
+def test_a_configured_export_is_a_source(workspace):
+    folder = workspace.settings.config / "sources"
+    folder.mkdir()
+    document = {"vendor": "gcp", "billing_account_id": ACCOUNT, "project": "finance-1", "dataset": "billing"}
+    (folder / "google.json").write_text(json.dumps(document))
+    exports = Workspace(workspace.settings.model_copy(update={"gcp_exports": Path("exports")}))
+
+    assert [one.name for one in sources(exports, "gcp")] == [f"gcp {ACCOUNT} at finance-1.billing", "gcp at exports"]
+    (folder / "google.json").write_text(json.dumps(document | {"billing_account_id": "secret"}))
+    with pytest.raises(OctoError, match=r"google.json: billing_account_id: String should match") as caught:
+        sources(exports, "gcp")
+    assert "secret" not in str(caught.value)
