@@ -312,15 +312,24 @@ class Lake:
         except OSError as error:
             raise self.write_error(error) from error
 
+    @property
+    def scratch(self) -> Path:
+        """The local folder where files are made before they are published."""
+        return self._store.scratch
+
     def check_writable(self) -> None:
-        """Write and remove a small file.
+        """Put a small file where readers do not look, and remove it.
 
         Raises:
             OctoError: the lake cannot be written; the sentence says why.
         """
+        place = self.root / ".staging" / "check"
         try:
-            with staging.staging_folder(self.root) as folder:
-                (folder / "check").write_bytes(b"octo")
+            with staging.staging_folder(self._store.scratch) as folder:
+                made = folder / "check"
+                made.write_bytes(b"octo")
+                self._store.replace(made, place, lambda: True)
+                self._store.remove(place)
         except OSError as error:
             raise self.write_error(error) from error
 

@@ -28,6 +28,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -61,6 +62,7 @@ from octo_pipeline.sources.landing import (
     verify,
 )
 from octo_pipeline.sources.source import Available
+from octo_pipeline.storage.store import Location
 
 __all__ = ["GcpBillingSource", "explain_failure", "relations", "source_costs"]
 
@@ -100,7 +102,7 @@ class GcpBillingSource:
         export = exported_month(self.dataset, self.document, month, with_net=False)
         return [Available(_VENDOR, self.account, month, export.table, _version(export))] if export else []
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land what changed since the last delivery of the month.
 
         Raises:
@@ -120,7 +122,7 @@ class GcpBillingSource:
         return [self._land(root, month, fetched_at, export, previous)]
 
     def _land(
-        self, root: Path, month: str, fetched_at: datetime, export: ExportedMonth, previous: Delivery | None
+        self, root: Location, month: str, fetched_at: datetime, export: ExportedMonth, previous: Delivery | None
     ) -> Landed:
         version = _version(export)
         kept = _kept_files(previous, export)
@@ -173,7 +175,7 @@ class GcpBillingSource:
             return
         remedy = (
             "Nothing was landed and the last delivery stays. Look whether the dataset's tables or partitions "
-            f"expire; if the loss is meant, remove {previous.path.parent} and run this again."
+            f"expire; if the loss is meant, `octo deliveries remove {previous.version}` and run this again."
         )
         if export is None:
             raise OctoError(f"There are no rows of {month} any more in {self.document.place}. {remedy}")
@@ -270,7 +272,7 @@ def _state(partition: Partition) -> dict[str, Any]:
     return {"rows": partition.rows, "exported_at": _instant(partition.exported_at), "net": str(partition.net)}
 
 
-def _newest(root: Path, account: str, month: str) -> Delivery | None:
+def _newest(root: Location, account: str, month: str) -> Delivery | None:
     """The last delivery from BigQuery; one of a folder has no partitions to compare with."""
     found = [
         one for one in deliveries(root, vendor=_VENDOR, account=account, month=month) if "partitions" in one.details
@@ -278,7 +280,7 @@ def _newest(root: Path, account: str, month: str) -> Delivery | None:
     return found[-1] if found else None
 
 
-def _kept_files(previous: Delivery | None, export: ExportedMonth) -> dict[str, tuple[DeliveredFile, Path]]:
+def _kept_files(previous: Delivery | None, export: ExportedMonth) -> dict[str, tuple[DeliveredFile, Location]]:
     """The files of the last delivery that hold what a partition has now, by name, and where they are."""
     if previous is None or previous.report != export.table or damage(previous):
         return {}
@@ -291,8 +293,10 @@ def _kept_files(previous: Delivery | None, export: ExportedMonth) -> dict[str, t
     return {file.name: (file, previous.path / file.name) for file in previous.files if file.name in unchanged}
 
 
-def _take_over(file: Path, target: Path) -> None:
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
+def _take_over(file: Location, target: Path) -> None:
+    if isinstance(file, Path):
+        with suppress(OSError):
+            os.link(file, target)
+            return
+    with file.open("rb") as stream, target.open("xb") as copy:
+        shutil.copyfileobj(stream, copy)

@@ -34,6 +34,7 @@ from octo_pipeline.sources.landing import (
     staging,
 )
 from octo_pipeline.sources.source import Available
+from octo_pipeline.storage.store import Location
 
 _VENDOR = "gcp"
 
@@ -84,7 +85,7 @@ class GcpFolderSource:
         found = [_find(folder, month) for folder in self._accounts()]
         return [Available(_VENDOR, one.account, month, one.table.name, one.version) for one in found if one]
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land the month of each billing account that is not landed yet.
 
         Raises:
@@ -142,7 +143,7 @@ def _rows_of(file: Path, month: str) -> str:
     return f"SELECT * FROM {read_parquet([file])} WHERE invoice.month = {literal(month.replace('-', ''))}"
 
 
-def _land(root: Path, export: _Export, fetched_at: datetime) -> Landed:
+def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
     place = {"vendor": _VENDOR, "account": export.account, "month": export.month, "version": export.version}
     known = find_delivery(root, **place)
     if known is not None:
@@ -167,6 +168,6 @@ def _land(root: Path, export: _Export, fetched_at: datetime) -> Landed:
         return publish(root, folder, delivery)
 
 
-def _was_landed(root: Path, folder: Path, month: str) -> bool:
+def _was_landed(root: Location, folder: Path, month: str) -> bool:
     found = deliveries(root, vendor=_VENDOR, account=folder.name, month=month)
     return any(Path(one.source).parent == folder for one in found)

@@ -22,6 +22,7 @@ from octo_pipeline.sources.gcp_billing_columns import (
     expressions,
     schema_problem,
 )
+from octo_pipeline.storage.store import Location, store_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +60,7 @@ def write_batches(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
         writer.write_table(pa.Table.from_batches(held).cast(schema))
 
 
-def file_schema(path: Path, place: str) -> Schema:
+def file_schema(path: Location, place: str) -> Schema:
     """The columns of a Parquet file, nested ones by their path.
 
     Raises:
@@ -69,12 +70,13 @@ def file_schema(path: Path, place: str) -> Schema:
     from pyarrow.parquet import read_schema
 
     try:
-        return {name: kind for field in read_schema(path) for name, kind in _kinds(field.name, field.type)}
+        with store_of(path).footer(path) as end:
+            return {name: kind for field in read_schema(end) for name, kind in _kinds(field.name, field.type)}
     except (pa.ArrowException, OSError) as error:
         raise OctoError(f"{place} cannot be read as Parquet ({str(error).splitlines()[0]}). Fetch it again.") from error
 
 
-def inspect_file(con: duckdb.DuckDBPyConnection, path: Path, place: str, month: str) -> FileFacts:
+def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, month: str) -> FileFacts:
     """Read a file to its end.
 
     Raises:
@@ -105,7 +107,7 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Path, place: str, month: 
     return FileFacts(rows, net)
 
 
-def relation(files: Sequence[tuple[Path, str]]) -> str:
+def relation(files: Sequence[tuple[Location, str]]) -> str:
     """The SELECT of the columns of `COLUMNS` over all rows of the files; of no rows if there are none.
 
     Args:
@@ -114,7 +116,7 @@ def relation(files: Sequence[tuple[Path, str]]) -> str:
     Raises:
         OctoError: a file is damaged or no billing export.
     """
-    schemas: dict[tuple[tuple[str, Kind], ...], list[Path]] = {}
+    schemas: dict[tuple[tuple[str, Kind], ...], list[Location]] = {}
     for path, place in files:
         schema = file_schema(path, place)
         if problem := schema_problem(schema):
@@ -124,7 +126,7 @@ def relation(files: Sequence[tuple[Path, str]]) -> str:
     return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
 
 
-def read_parquet(paths: Sequence[Path]) -> str:
+def read_parquet(paths: Sequence[Location]) -> str:
     """SQL of the files as they are."""
     names = ", ".join(literal(str(path)) for path in paths)
     # Hive partitioning would take the folder month=… of the landing for a column.
@@ -141,7 +143,7 @@ def readable(place: str) -> Iterator[None]:
         raise OctoError(f"{place} cannot be read ({reason}). Fetch it again; nothing was landed.") from error
 
 
-def _branch(paths: Sequence[Path], schema: Schema) -> str:
+def _branch(paths: Sequence[Location], schema: Schema) -> str:
     selected = ",\n    ".join(f"{value} AS {identifier(name)}" for name, value in expressions(schema).items())
     return f"SELECT\n    {selected}\nFROM {read_parquet(paths)}"
 

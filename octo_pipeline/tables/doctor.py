@@ -75,7 +75,7 @@ def _lake(workspace: Workspace, now: datetime) -> _Told:
     lake = workspace.lake
     lake.check_writable()
     yield "ok", f"The lake {lake.root} can be written."
-    for place in {Path(lake.root), workspace.settings.temp or Path(lake.root)}:
+    for place in {lake.scratch, workspace.settings.temp or lake.scratch}:
         if place.exists() and (free := shutil.disk_usage(place).free) < _LEAST_BYTES:
             yield "warning", f"Only {free / 1024**3:.1f} GiB are free at {place}. Free some space."
 
