@@ -109,6 +109,11 @@ class Lake:
             except duckdb.HTTPException as error:
                 reason = str(error).partition("\n")[0]
                 raise OctoError(f"A file of the lake {self.root} cannot be read ({reason}). Run this again.") from error
+            except UnicodeDecodeError as error:
+                # What DuckDB says of an object that was replaced between two of its reads may hold the object's bytes.
+                raise OctoError(
+                    f"A file of the lake {self.root} was replaced while it was read. Run this again."
+                ) from error
 
     def open_store(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let a connection read the lake's files for as long as the credentials of this moment hold.

@@ -1,6 +1,7 @@
 """Reports in S3, against moto's server: layouts, versions, what AWS refuses."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def test_of_old_refreshes_beside_the_current_one_only_that_is_landed(aws, tmp_pa
     (landed,) = source().land(tmp_path / "lake", MONTH, NOW)
     assert landed.delivery.version.startswith("new-")
     aws.delete_object(Bucket="company-cur", Key=f"cur/octo/{period(MONTH)}/octo-Manifest.json")
+    # S3 tells times to the second.
+    time.sleep(1.1)
     upload(aws, root / "old", prefix=f"cur/octo/{period(MONTH)}/old/")
     assert [one.version.split("-")[0] for one in source().available(MONTH)] == ["old"]
 

@@ -169,7 +169,9 @@ def test_an_empty_answer_where_there_were_rows_is_refused(export):
     before = export.land()[0].delivery
     export.write(row(1, month="2024-02"))
 
-    with refused("no rows of 2024-01 any more", ACCOUNT, export.dataset, "expire", str(before.path.parent)):
+    with refused(
+        "no rows of 2024-01 any more", ACCOUNT, export.dataset, "expire", f"octo deliveries remove {before.version}"
+    ):
         export.land(at=LATER)
     assert export.newest() == before
 
