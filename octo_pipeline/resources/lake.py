@@ -24,8 +24,6 @@ from octo_pipeline.storage.store import Location, store_of
 
 _METADATA_KEY = "octo"
 _FILE = "data.parquet"
-# How DuckDB says that an object is not the one that it began to read.
-_REPLACED = "ETag on reading file"
 
 
 class InputChangedError(OctoError):
@@ -94,26 +92,44 @@ class Lake:
         self._memory_limit = memory_limit
         self._temp = temp
         self._read: dict[Location, tuple[Hashable, PartitionMetadata]] = {}
+        self._scanned: dict[str, dict[str, Hashable]] = {}
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """An in-memory DuckDB of one's own; nothing is shared with other processes but finished files.
 
+        DuckDB opens a file once for its footer and again, by name, to read its rows. Of a partition that is replaced in
+        between it would show a mixture, so those that were scanned are looked at again in the end.
+
         Raises:
+            InputChangedError: a partition was replaced while it was read; what was read of it counts for nothing.
             OctoError: the store does not let DuckDB read a file.
         """
-        with duckdb.connect(config=self.duckdb_config()) as connection:
-            self.open_store(connection)
-            try:
+        outer, self._scanned = self._scanned, {}
+        try:
+            with duckdb.connect(config=self.duckdb_config()) as connection:
+                self.open_store(connection)
                 yield connection
-            except duckdb.HTTPException as error:
-                reason = str(error).partition("\n")[0]
-                raise OctoError(f"A file of the lake {self.root} cannot be read ({reason}). Run this again.") from error
-            except UnicodeDecodeError as error:
-                # What DuckDB says of an object that was replaced between two of its reads may hold the object's bytes.
-                raise OctoError(
-                    f"A file of the lake {self.root} was replaced while it was read. Run this again."
-                ) from error
+                self._require_unchanged()
+        except InputChangedError:
+            raise
+        except Exception as error:
+            # A mixture can fail in any way, the decoding of a text included.
+            self._require_unchanged(error)
+            if not isinstance(error, duckdb.HTTPException):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise OctoError(f"A file of the lake {self.root} cannot be read ({reason}). Run this again.") from error
+        finally:
+            self._scanned = outer
+
+    def _require_unchanged(self, cause: Exception | None = None) -> None:
+        for table, seen in self._scanned.items():
+            now = self._identities(table)
+            if changed := sorted(month for month, identity in seen.items() if now.get(month) != identity):
+                raise InputChangedError(
+                    f"{table} {', '.join(changed)} was replaced while it was read. Run this again."
+                ) from cause
 
     def open_store(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let a connection read the lake's files for as long as the credentials of this moment hold.
@@ -227,8 +243,11 @@ class Lake:
             columns: the table's columns and types, for the relation of no rows that an absent table is.
             month_as: add the partition's month under this name.
         """
-        present = self.months(table)
-        paths = [self.path(table, m) for m in (present if months is None else months) if m in present]
+        present = self._identities(table)
+        read = [m for m in (sorted(present) if months is None else months) if m in present]
+        # What was seen first stays: a later scan of the same partition must not hide its replacement.
+        self._scanned[table] = {m: present[m] for m in read} | self._scanned.get(table, {})
+        paths = [self.path(table, m) for m in read]
         if not paths:
             absent = dict(columns) | ({month_as: "VARCHAR"} if month_as else {})
             empty = ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in absent.items())
@@ -242,22 +261,12 @@ class Lake:
 
     @contextmanager
     def stage(self, table: str, month: str) -> Iterator[Staged]:
-        """A place to write a partition before it is proved and published.
-
-        Raises:
-            InputChangedError: an input was replaced while it was read.
-        """
+        """A place to write a partition before it is proved and published."""
         try:
             with staging.staging_folder(self._store.scratch) as folder:
                 yield Staged(table, month, folder)
         except OSError as error:
             raise self.write_error(error) from error
-        except (OctoError, duckdb.Error) as error:
-            if _REPLACED not in str(error):
-                raise
-            raise InputChangedError(
-                f"{table} {month} was not published: a file was replaced while it was read. Run it again."
-            ) from error
 
     def write_error(self, error: OSError) -> OctoError:
         """The sentence for a file system that refuses."""

@@ -164,7 +164,11 @@ def test_many_processes_on_the_same_and_on_other_months(lake):
     processes = [writer(lake, month, value, 300_000) for value in range(4) for month in ("2024-01", "2024-02")]
     seen = set()
     while any(p.poll() is None for p in processes):
-        for _, count, low, high in read(lake):
+        try:
+            found = read(lake)
+        except InputChangedError:
+            continue  # Regression: DuckDB opens a file twice, so that a reader could see half of each
+        for _, count, low, high in found:
             assert (count, low) == (300_000, high), "a reader saw a mixture"
             seen.add(low)
     assert [(p.returncode, p.stderr.read()) for p in processes] == [(0, "")] * len(processes)
