@@ -14,6 +14,7 @@ import duckdb
 
 from octo_pipeline.allocation.sql import identifier, literal
 from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.aws_cur_files import path_literals
 from octo_pipeline.sources.gcp_billing_columns import (
     COLUMNS,
     REQUIRED_VALUES,
@@ -128,9 +129,8 @@ def relation(files: Sequence[tuple[Location, str]]) -> str:
 
 def read_parquet(paths: Sequence[Location]) -> str:
     """SQL of the files as they are."""
-    names = ", ".join(literal(str(path)) for path in paths)
     # Hive partitioning would take the folder month=… of the landing for a column.
-    return f"read_parquet([{names}], hive_partitioning = false, binary_as_string = true)"
+    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true)"
 
 
 @contextmanager

@@ -52,6 +52,15 @@ def test_the_rows_of_a_month_are_picked_from_all_files(exports, lake):
     assert explain_failure(duckdb.connect(), [delivery]) is None
 
 
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(exports, lake):
+    write_export(exports / ACCOUNT / STANDARD / "a.parquet", [row(1, cost=1.0)])
+    (exports / ACCOUNT / STANDARD / "a.parquet").rename(exports / ACCOUNT / STANDARD / "[ab].parquet")
+    write_export(exports / ACCOUNT / STANDARD / "b.parquet", [row(1, cost=2.0)])
+    GcpFolderSource(exports).land(lake, MONTH, NOW)
+
+    assert costs(lake) == [1, 2]
+
+
 def test_a_month_is_landed_again_only_when_a_file_of_it_changed(exports, lake):
     file = exports / ACCOUNT / STANDARD / "0.parquet"
     write_export(file, [row(1, cost=1.0)])
