@@ -1,7 +1,8 @@
 """Where half-made files live: ``<root>/.staging/<uuid>/``, never where a reader looks.
 
-A staging folder belongs to the process that holds the lock on its ``.lock`` file. The kernel drops that lock
-with the process, however it ends, so a folder whose lock can be taken has no owner and is swept.
+A staging folder belongs to the process that holds the lock on the file beside it, ``<uuid>.lock``. The kernel
+drops that lock with the process, however it ends, so a folder whose lock can be taken has no owner and is swept.
+The lock is held before the folder is made: a lock inside it could be taken between its making and its locking.
 """
 
 import fcntl
@@ -27,27 +28,33 @@ def staging_folder(root: Path) -> Iterator[Path]:
     staging.mkdir(parents=True, exist_ok=True)
     sweep(root)
     folder = staging / uuid.uuid4().hex
-    folder.mkdir()
-    lock = (folder / ".lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.close()
+    lock_path = _lock_of(folder)
+    with lock_path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def sweep(root: Path) -> int:
     """Remove the staging folders whose process has ended; returns how many."""
     swept = 0
     for folder in (root / ".staging").glob("*/"):
-        # A folder without its lock file is being made or being removed by its owner right now.
-        with suppress(FileNotFoundError), (folder / ".lock").open("r+") as lock:
+        # A folder without its lock file is being removed by its owner, or by another sweeper, right now.
+        with suppress(FileNotFoundError), _lock_of(folder).open("r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
             shutil.rmtree(folder, ignore_errors=True)
+            _lock_of(folder).unlink(missing_ok=True)
             swept += 1
     return swept
 
