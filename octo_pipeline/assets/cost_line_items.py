@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
 
 from octo_pipeline.assets.months import materialise_months
 from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS, table_metadata
@@ -13,7 +13,14 @@ from octo_pipeline.resources.dbt import manifest_path
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.workspace import Workspace
 
-_SOURCES = {"aws_cur": "raw_cur", "azure_usage": "azure_usage", "gcp_billing": "bigquery_export"}
+_SOURCES = {
+    "aws_cur": "raw_cur",
+    "azure_csp_usage": "azure_usage",
+    "azure_csp_reconciliation": "azure_usage",
+    "azure_cost_details": "azure_usage",
+    "azure_focus": "azure_usage",
+    "gcp_billing": "bigquery_export",
+}
 
 
 class _Translator(DagsterDbtTranslator):
@@ -42,7 +49,8 @@ class _Translator(DagsterDbtTranslator):
     name="normalisation",
     partitions_def=monthly,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    dagster_dbt_translator=_Translator(),
+    # A raw asset may be read as several relations.
+    dagster_dbt_translator=_Translator(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True)),
 )
 def normalisation(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]

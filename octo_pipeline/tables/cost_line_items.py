@@ -10,7 +10,7 @@ from octo_pipeline.allocation.proof import prove_cost_line_items
 from octo_pipeline.errors import OctoError
 from octo_pipeline.resources.dbt import DbtModelError, Session
 from octo_pipeline.resources.lake import PartitionMetadata, Staged, copy_options
-from octo_pipeline.sources import aws_cur, gcp_billing
+from octo_pipeline.sources import aws_cur, azure_usage, gcp_billing
 from octo_pipeline.sources.landing import Delivery, newest_deliveries
 from octo_pipeline.tables.table import code_version
 from octo_pipeline.tables.workspace import Workspace
@@ -75,7 +75,7 @@ class _VendorFiles(Protocol):
     def explain_failure(self, con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None: ...
 
 
-_VENDORS: dict[str, _VendorFiles] = {"aws": aws_cur, "gcp": gcp_billing}
+_VENDORS: dict[str, _VendorFiles] = {"aws": aws_cur, "azure": azure_usage, "gcp": gcp_billing}
 
 
 def _landed(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> tuple[dict[str, str], str]:

@@ -4,6 +4,8 @@ charges as (
 
     select * from {{ ref('int_aws__charges') }}
     union all by name
+    select * from {{ ref('int_azure__charges') }}
+    union all by name
     select * from {{ ref('int_gcp__charges') }}
 
 ),
