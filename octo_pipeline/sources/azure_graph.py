@@ -1,0 +1,258 @@
+"""The partner billing API of Microsoft Graph, and the list of invoices of Partner Center.
+
+Here belongs what is asked of the two services and what their answers mean. Tokens and repeated requests are the
+caller's; what becomes of an export is `azure_csp`'s.
+
+An export runs on Microsoft's side: it is asked for, its operation is polled until it has ended, and its manifest
+tells where the blobs are. A manifest that is read again has a fresh SAS.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.azure_http import LONGEST_WAIT, Response, refusal, retry_after
+
+GRAPH_URL = "https://graph.microsoft.com"
+PARTNER_CENTER_URL = "https://api.partnercenter.microsoft.com"
+PATIENCE = 3600.0
+
+_BILLING = "/v1.0/reports/partners/billing"
+_POLL_EVERY = 10.0
+_PAGE = 500
+
+
+class Call(Protocol):
+    """Sends a request with the token for the service that the address belongs to."""
+
+    def __call__(self, method: str, url: str, *, json: Mapping[str, str] | None = None) -> Response:
+        """The answer, whatever its status.
+
+        Raises:
+            OctoError: there is no answer or no token.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Where the blobs of an export are.
+
+    Attributes:
+        address: where it can be read again, None if it cannot.
+        blobs: their names below `directory`.
+    """
+
+    address: str | None
+    etag: str
+    directory: str
+    sas: str
+    blobs: tuple[str, ...]
+
+    def blob_url(self, name: str) -> str:
+        """The address of a blob with the SAS."""
+        return f"{self.directory.rstrip('/')}/{quote(name)}?{self.sas.lstrip('?')}"
+
+
+def parse_manifest(document: Any, source: str, address: str | None = None) -> Manifest:
+    """A manifest from its JSON.
+
+    Raises:
+        OctoError: it lacks what is needed, or announces another number of blobs than it lists.
+    """
+    try:
+        blobs = tuple(str(blob["name"]) for blob in document["blobs"] or ())
+        announced = int(document.get("blobCount", len(blobs)))
+        manifest = Manifest(
+            address,
+            str(document["eTag"]),
+            str(document.get("rootDirectory", "")),
+            document.get("sasToken") or "",
+            blobs,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OctoError(
+            f"{source} has a manifest that cannot be understood ({type(error).__name__}: {error}). Nothing was landed; "
+            "export it again."
+        ) from error
+    if announced != len(blobs):
+        raise OctoError(
+            f"{source} has a manifest that announces {announced} blobs and lists {len(blobs)}, so the export is not "
+            "whole. Nothing was landed; export it again."
+        )
+    return manifest
+
+
+class PartnerBilling:
+    """The exports and invoices of one partner tenant.
+
+    Args:
+        call: sends requests with a token.
+        tenant_id: the partner tenant, for sentences.
+        graph_url: Microsoft Graph, or a fake of it.
+        partner_center_url: Partner Center, or a fake of it.
+        pause: waits some seconds.
+        patience: how many seconds of waiting an operation may take.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        tenant_id: str,
+        *,
+        graph_url: str = GRAPH_URL,
+        partner_center_url: str = PARTNER_CENTER_URL,
+        pause: Callable[[float], None] = time.sleep,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._call, self.tenant_id, self._pause, self._patience = call, tenant_id, pause, patience
+        self._billing = graph_url.rstrip("/") + _BILLING
+        self._invoices = partner_center_url.rstrip("/") + "/v1/invoices"
+
+    def invoices(self, month: str) -> list[str]:
+        """The ids of the new-commerce invoices of a billing month, sorted.
+
+        Raises:
+            OctoError: Partner Center refuses or cannot be understood.
+        """
+        found: list[str] = []
+        offset = 0
+        while True:
+            answer = self._call("GET", f"{self._invoices}?size={_PAGE}&offset={offset}")
+            self._require(answer, 200, "list the invoices")
+            items = self._json(answer, "list the invoices").get("items", [])
+            found += [str(item["id"]) for item in items if _is_of(item, month)]
+            offset += len(items)
+            if len(items) < _PAGE:
+                return sorted(set(found))
+
+    def unbilled_usage(self, *, currency: str, period: str) -> Manifest:
+        """Export the daily usage that no invoice has yet; the period is current or last.
+
+        Raises:
+            OctoError: the export is refused, fails or does not end.
+        """
+        asked = {"currencyCode": currency, "billingPeriod": period, "attributeSet": "full"}
+        return self._export("/usage/unbilled/export", asked, f"unbilled usage of the {period} period in {currency}")
+
+    def billed_usage(self, invoice: str) -> Manifest:
+        """Export the daily usage of an invoice.
+
+        Raises:
+            OctoError: the export is refused, fails or does not end.
+        """
+        asked = {"invoiceId": invoice, "attributeSet": "full"}
+        return self._export("/usage/billed/export", asked, f"billed usage of invoice {invoice}")
+
+    def reconciliation(self, invoice: str) -> Manifest:
+        """Export the line items of an invoice.
+
+        Raises:
+            OctoError: the export is refused, fails or does not end.
+        """
+        asked = {"invoiceId": invoice, "attributeSet": "full"}
+        return self._export("/reconciliation/billed/export", asked, f"reconciliation of invoice {invoice}")
+
+    def renewed(self, manifest: Manifest) -> Manifest:
+        """The same manifest with a fresh SAS.
+
+        Raises:
+            OctoError: it cannot be read again, or is of another version by now.
+        """
+        if manifest.address is None:
+            raise OctoError(self._sentence("ask for a fresh SAS", "the manifest has no id"))
+        fresh = self._manifest(manifest.address, "ask for a fresh SAS")
+        if fresh.etag != manifest.etag:
+            raise OctoError(self._sentence("ask for a fresh SAS", "the export changed while it was read"))
+        return fresh
+
+    def check(self, *, currency: str) -> None:
+        """Ask for something small that needs all the permissions the exports need.
+
+        Raises:
+            OctoError: it is refused.
+        """
+        self.invoices("")
+        asked = {"currencyCode": currency, "billingPeriod": "current", "attributeSet": "basic"}
+        answer = self._call("POST", f"{self._billing}/usage/unbilled/export", json=asked)
+        self._require(answer, 202, "export unbilled usage")
+
+    def _export(self, path: str, asked: Mapping[str, str], what: str) -> Manifest:
+        doing = f"export the {what}"
+        answer = self._call("POST", self._billing + path, json=asked)
+        self._require(answer, 202, doing)
+        operation = answer.headers.get("Location")
+        if not operation:
+            raise OctoError(self._sentence(doing, "the answer names no operation"))
+        ended = self._ended(operation, answer, doing)
+        found = ended.get("resourceLocation")
+        if isinstance(found, str):
+            return self._manifest(found, doing)
+        address = f"{self._billing}/manifests/{found['id']}" if isinstance(found, dict) and found.get("id") else None
+        return parse_manifest(found, f"Azure partner tenant {self.tenant_id}, {what},", address)
+
+    def _ended(self, operation: str, answer: Response, doing: str) -> dict[str, Any]:
+        """The operation once it has succeeded."""
+        waited = 0.0
+        while True:
+            asked = retry_after(answer.headers)
+            wait = min(_POLL_EVERY if asked is None else asked, LONGEST_WAIT)
+            if waited + wait > self._patience:
+                raise OctoError(self._sentence(doing, f"the operation did not end within {self._patience:.0f} s"))
+            self._pause(wait)
+            # A service that asks to come back at once must not be asked without end either.
+            waited += max(wait, 1.0)
+            answer = self._call("GET", operation)
+            if answer.status_code == 202:
+                continue
+            self._require(answer, 200, doing)
+            document = self._json(answer, doing)
+            match str(document.get("status", "")).lower():
+                case "succeeded":
+                    return document
+                case "failed":
+                    error = document.get("error") or {}
+                    said = " ".join(str(error[key]) for key in ("code", "message") if error.get(key))
+                    raise OctoError(
+                        self._sentence(doing, f"the operation ended in failed ({said or 'no reason given'})")
+                    )
+                case "notstarted" | "running":
+                    continue
+                case status:
+                    raise OctoError(self._sentence(doing, f"the operation has the unknown status {status!r}"))
+
+    def _manifest(self, address: str, doing: str) -> Manifest:
+        answer = self._call("GET", address)
+        self._require(answer, 200, doing)
+        return parse_manifest(self._json(answer, doing), f"Azure partner tenant {self.tenant_id}", address)
+
+    def _json(self, answer: Response, doing: str) -> dict[str, Any]:
+        try:
+            document = answer.json()
+        except ValueError as error:
+            raise OctoError(self._sentence(doing, "the answer is no JSON")) from error
+        return document if isinstance(document, dict) else {}
+
+    def _require(self, answer: Response, status: int, doing: str) -> None:
+        if answer.status_code == status:
+            return
+        why = {
+            401: "the sign-in was not accepted; sign in again",
+            403: "the application lacks PartnerBilling.Read.All, an admin's consent to it, or a billing role; grant it",
+            404: "there is no such thing; check the tenant and whether it is a direct partner's",
+        }.get(answer.status_code, "the request was refused")
+        raise OctoError(self._sentence(doing, f"{why} ({refusal(answer)})"))
+
+    def _sentence(self, doing: str, why: str) -> str:
+        return (
+            f"Azure partner tenant {self.tenant_id}: could not {doing}: {why}. Nothing was landed; what was landed "
+            "before stays."
+        )
+
+
+def _is_of(invoice: Mapping[str, Any], month: str) -> bool:
+    """Whether an invoice is a new-commerce one (their numbers begin with G) whose billing period begins in the month."""
+    return str(invoice["id"]).startswith("G") and str(invoice.get("billingPeriodStartDate", ""))[:7] == month
