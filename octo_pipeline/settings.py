@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         default=None,
         description="Folder laid out as the S3 bucket of the CUR; raw_cur lands what is new in it.",
     )
+    azure_exports: Path | None = Field(
+        default=None,
+        description="Folder of an Azure partner's or of Cost Management exports; azure_usage lands what is new in it.",
+    )
     gcp_exports: Path | None = Field(
         default=None,
         description="Folder of exported Google Cloud billing tables; bigquery_export lands what is new in it.",

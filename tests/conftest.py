@@ -9,7 +9,7 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
-pytest_plugins = ["tests.emulators.aws", "tests.emulators.bigquery"]
+pytest_plugins = ["tests.emulators.aws", "tests.emulators.azure", "tests.emulators.bigquery"]
 
 
 def pytest_addoption(parser):

@@ -300,7 +300,8 @@ def _tags(name: str, _kind: str, source: SourceColumn, _place: str) -> Expressio
         return Expression(name, _sorted_object(f"to_json({source.sql})"))
     text = _clean(source)
     whole = f"CASE WHEN starts_with({text}, '{{') THEN {text} ELSE '{{' || {text} || '}}' END"
-    is_bad = f"{text} IS NOT NULL AND (NOT json_valid({whole}) OR json_type({whole}) <> 'OBJECT')"
+    # Asking malformed JSON for its type is an error.
+    is_bad = f"{text} IS NOT NULL AND CASE WHEN json_valid({whole}) THEN json_type({whole}) <> 'OBJECT' ELSE true END"
     check = Check(source.name, text, is_bad, "which is no JSON object")
     return Expression(name, _sorted_object(f"CAST({whole} AS JSON)"), (check,))
 

@@ -39,7 +39,8 @@ from octo_pipeline.sources.azure_columns import CSP_RECONCILIATION, CSP_USAGE
 from octo_pipeline.sources.azure_delivery import VENDOR, Month, Part, land_found, version_of
 from octo_pipeline.sources.azure_graph import Manifest, PartnerBilling, parse_manifest
 from octo_pipeline.sources.azure_http import Http
-from octo_pipeline.sources.landing import Landed, SourceFile
+from octo_pipeline.sources.downloads import SourceFile
+from octo_pipeline.sources.landing import Landed
 from octo_pipeline.sources.source import Available
 
 REPORT = "partner billing"
@@ -106,7 +107,7 @@ class AzureCspSource:
     @property
     def name(self) -> str:
         """What sentences and sensors call it."""
-        return f"azure_csp_{self.account}"
+        return f"azure partner {self.account}"
 
     def available(self, month: str) -> list[Available]:
         """The month's current version; each of its exports is made for that, but no blob is read.
@@ -174,7 +175,7 @@ class AzureCspFolderSource:
     @property
     def name(self) -> str:
         """What sentences and sensors call it."""
-        return f"azure_csp_folder_{self.path}"
+        return f"azure at {self.path}"
 
     def available(self, month: str) -> list[Available]:
         """The version of each tenant's month.
@@ -229,6 +230,11 @@ class AzureCspFolderSource:
                 raise OctoError(f"{source} lists {blob}, which is not beside it. Download the whole export again.")
             files.append(SourceFile(_flat(blob), found.open, found.size))
         return Export(name, manifest.etag, tuple(files))
+
+
+def has_csp_exports(path: Path) -> bool:
+    """Whether a folder has exports in the layout that `AzureCspFolderSource` reads."""
+    return path.is_dir() and any(_EXPORT.fullmatch(manifest.parent.name) for manifest in path.rglob("manifest.json"))
 
 
 def _superseded(exports: Sequence[Export]) -> list[Export]:

@@ -30,13 +30,11 @@ from octo_pipeline.sources.azure_rows import (
     open_file,
     relation,
 )
+from octo_pipeline.sources.downloads import SourceFile, fetch, file_place
 from octo_pipeline.sources.landing import (
     Delivery,
     Landed,
-    SourceFile,
     delivery_path,
-    fetch,
-    file_place,
     find_delivery,
     newest_deliveries,
     publish,

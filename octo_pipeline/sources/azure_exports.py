@@ -35,7 +35,8 @@ from octo_pipeline.sources.azure_blobs import Entry, FolderListing, Listing
 from octo_pipeline.sources.azure_columns import COST_DETAILS, FOCUS, is_focus
 from octo_pipeline.sources.azure_delivery import VENDOR, Month, Part, accounts_of, land_found, version_of
 from octo_pipeline.sources.azure_rows import column_names, file_format, open_file, relation
-from octo_pipeline.sources.landing import Landed, SourceFile, describe, file_place
+from octo_pipeline.sources.downloads import SourceFile, file_place
+from octo_pipeline.sources.landing import Landed, describe
 from octo_pipeline.sources.source import Available
 
 REPORT = "Cost Management"
@@ -104,7 +105,7 @@ class AzureExportSource:
     @property
     def name(self) -> str:
         """What sentences and sensors call it."""
-        return f"azure_exports_{self.listing.place}"
+        return f"azure at {self.listing.place}"
 
     def available(self, month: str) -> list[Available]:
         """The version of each payer's month; of exports with manifests no data is read for it.

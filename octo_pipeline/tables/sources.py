@@ -7,15 +7,19 @@ A document is ``<config>/sources/<any name>.json``, such as
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.resources import aws, gcp
+from octo_pipeline.resources import aws, azure, gcp
 from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.sources.aws_cur_bucket import CurDocument
+from octo_pipeline.sources.azure_blobs import FolderListing
+from octo_pipeline.sources.azure_csp import AzureCspDocument, AzureCspFolderSource, has_csp_exports
+from octo_pipeline.sources.azure_exports import AzureExportDocument, AzureExportSource
 from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
 from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
 from octo_pipeline.sources.source import Source
@@ -31,7 +35,9 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
         OctoError: a document is wrong; the sentence names file and field. No source is used then, since what
             is left out would be missing from the bill.
     """
-    folder = {"aws": workspace.settings.aws_exports, "gcp": workspace.settings.gcp_exports}.get(vendor)
+    settings = workspace.settings
+    folders = {"aws": settings.aws_exports, "azure": settings.azure_exports, "gcp": settings.gcp_exports}
+    folder = folders.get(vendor)
     found = [folder_source(vendor, folder)] if folder else []
     documents = workspace.settings.config / "sources"
     if documents.is_dir():
@@ -51,18 +57,33 @@ def folder_source(vendor: str, path: Path) -> Source:
     return _FOLDERS[vendor](path)
 
 
-_FOLDERS: dict[str, Callable[[Path], Source]] = {"aws": CurFolderSource, "gcp": GcpFolderSource}
+def _azure_folder(path: Path) -> Source:
+    """Exports of a partner where their layout is found in the folder, else of Cost Management."""
+    return AzureCspFolderSource(path) if has_csp_exports(path) else AzureExportSource(FolderListing(path))
+
+
+_FOLDERS: dict[str, Callable[[Path], Source]] = {
+    "aws": CurFolderSource,
+    "azure": _azure_folder,
+    "gcp": GcpFolderSource,
+}
 
 
 def _cur_source(given: object) -> Source:
     return aws.cur_source(CurDocument.model_validate(given))
 
 
+def _azure_source(given: object) -> Source:
+    if isinstance(given, dict) and given.get("kind") == "cost_management":
+        return azure.export_source(AzureExportDocument.model_validate(given), os.environ)
+    return azure.csp_source(AzureCspDocument.model_validate(given), os.environ)
+
+
 def _gcp_source(given: object) -> Source:
     return gcp.source(GcpSourceDocument.model_validate(given))
 
 
-_DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source, "gcp": _gcp_source}
+_DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source, "azure": _azure_source, "gcp": _gcp_source}
 
 
 def _read(path: Path) -> Source:
