@@ -7,7 +7,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 	OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
-.PHONY: demo test test-fast ui check bench manifest clean
+.PHONY: demo test test-fast ui check bench manifest emulators clean
 
 demo: manifest $(STATE)/dagster/dagster.yaml
 	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
@@ -18,10 +18,10 @@ demo: manifest $(STATE)/dagster/dagster.yaml
 ui: manifest $(STATE)/dagster/dagster.yaml
 	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
-test: manifest .emulators/bigquery/installed
+test: manifest emulators
 	$(BIN)/pytest
 
-test-fast: manifest .emulators/bigquery/installed
+test-fast: manifest emulators
 	$(BIN)/pytest -m "not slow"
 
 # Ratios to the least work that could give the same result; about fifteen minutes.
@@ -34,6 +34,13 @@ check: manifest
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint dbt_project/models
+
+# What the tests start on loopback, each in a folder of its own.
+emulators: .emulators/bigquery/installed .emulators/azurite/installed
+
+.emulators/azurite/installed:
+	npm install --silent --no-audit --no-fund --prefix .emulators/azurite azurite@3.37.0
+	@touch $@
 
 manifest: dbt_project/target/octo_manifest.digest
 
