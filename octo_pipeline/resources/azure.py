@@ -10,6 +10,7 @@ within 90 days. So whoever gives one in gives a function with it that keeps the 
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -148,12 +149,15 @@ def authorization_url(document: AzureCspDocument, secret: str, *, redirect_uri: 
         OctoError: the tenant is not known or cannot be reached.
     """
     application = _application(document, secret, http_client)
-    flow = _guarded(
-        document,
-        lambda: application.initiate_auth_code_flow(
-            [f"{GRAPH_URL}/{_PERMISSIONS[GRAPH_URL]}"], redirect_uri=redirect_uri
-        ),
-    )
+    with warnings.catch_warnings():
+        # msal would rather post the code as a form. It comes back in the address, as PKCE and the state make safe.
+        warnings.filterwarnings("ignore", "response_mode")
+        flow = _guarded(
+            document,
+            lambda: application.initiate_auth_code_flow(
+                [f"{GRAPH_URL}/{_PERMISSIONS[GRAPH_URL]}"], redirect_uri=redirect_uri
+            ),
+        )
     return SignIn(flow["auth_uri"], flow)
 
 

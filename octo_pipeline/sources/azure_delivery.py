@@ -19,7 +19,7 @@ import duckdb
 
 from octo_pipeline.allocation.sql import literal
 from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.azure_columns import Shape
+from octo_pipeline.sources.azure_columns import CSP_RECONCILIATION, Shape
 from octo_pipeline.sources.azure_rows import (
     AzureFile,
     check_values,
@@ -30,6 +30,7 @@ from octo_pipeline.sources.azure_rows import (
     open_file,
     relation,
 )
+from octo_pipeline.sources.azure_usage import REPEATS_USAGE
 from octo_pipeline.sources.downloads import SourceFile, fetch, file_place
 from octo_pipeline.sources.landing import (
     Delivery,
@@ -109,6 +110,7 @@ def land_found(root: Path, found: Month, *, fetched_at: datetime) -> Landed | No
         rows = _rows_by_dataset(contents)
         last = _last(root, account, found.month)
         _refuse_emptiness(last, rows, account, found)
+        _refuse_missing_usage(con, opened, rows, found)
         if last is None and not sum(rows.values()):
             return None
         delivery = Delivery(
@@ -206,3 +208,21 @@ def _refuse_emptiness(last: Delivery | None, rows: dict[str, int], account: str,
                 f"{last.fetched_at:%Y-%m-%d}. That delivery ({last.version}) stays. If the month is really empty, "
                 f"remove it with `octo deliveries remove {last.version}` and land the month again."
             )
+
+
+def _refuse_missing_usage(
+    con: duckdb.DuckDBPyConnection, files: Sequence[AzureFile], rows: dict[str, int], found: Month
+) -> None:
+    """What the reconciliation repeats does not count, so the daily usage must be there."""
+    if rows.get("usage") or "reconciliation" not in rows:
+        return
+    repeated = sum(
+        con.execute(f"SELECT count(*) FILTER ({REPEATS_USAGE}) FROM ({relation([file])})").fetchall()[0][0]
+        for file in files
+        if file.shape is CSP_RECONCILIATION
+    )
+    if repeated:
+        raise OctoError(
+            f"{found.source}: the invoices of {found.month} have {repeated} lines of usage, but their daily usage has no "
+            "rows. Nothing was landed, and what was landed before stays; export it again."
+        )

@@ -35,7 +35,7 @@ from octo_pipeline.sources.azure_rows import AzureFile, check_values, count_rows
 from octo_pipeline.sources.landing import Delivery, damage, verify
 
 _NOT_A_CREDIT = "credit_reason_code IS NULL AND NOT regexp_matches(lower(coalesce(charge_type, '')), 'credit|refund')"
-_REPEATS_USAGE = (
+REPEATS_USAGE = (
     f"coalesce(reservation_order_id IS NULL AND {_NOT_A_CREDIT} AND (meter_description IS NOT NULL "
     "OR (term_and_billing_cycle IS NULL "
     "AND 'azure plan' IN (lower(coalesce(subscription_description, '')), lower(coalesce(product_name, ''))))), false)"
@@ -48,7 +48,7 @@ _REPEATS_ACTUAL = (
 _SAID = {shape.name: {"billing_month": "VARCHAR"} for shape in SHAPES.values()}
 _SAID[COST_DETAILS.name] |= {"dataset": "VARCHAR", "is_combined": "BOOLEAN"}
 _MADE = {
-    CSP_RECONCILIATION.name: f"{_REPEATS_USAGE} AS repeats_usage",
+    CSP_RECONCILIATION.name: f"{REPEATS_USAGE} AS repeats_usage",
     COST_DETAILS.name: f"{_REPEATS_ACTUAL} AS repeats_actual",
 }
 
@@ -141,7 +141,9 @@ def _relation(con: duckdb.DuckDBPyConnection, shape: Shape, deliveries: Sequence
 def _files(con: duckdb.DuckDBPyConnection, shape: Shape, delivery: Delivery) -> list[tuple[str, AzureFile]]:
     """The files of a shape with rows, each with the select list of what is said of all of it."""
     contents = delivery.details["contents"]
-    datasets = {content["dataset"] for content in contents.values()}
+    datasets = {
+        content["dataset"] for content in contents.values() if content["rows"] or content["dataset"] == "actual"
+    }
     files = []
     for path in delivery.file_paths:
         content = contents[path.name]

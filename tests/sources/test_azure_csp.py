@@ -270,6 +270,18 @@ def test_an_empty_answer_where_there_were_rows(fake_azure, landed, workspace, em
     assert rows(workspace, "billed_cost") == [(Decimal("1.5"),)]
 
 
+def test_an_invoice_with_usage_whose_daily_usage_is_empty(fake_azure, make, workspace):
+    fake_azure.invoices = [INVOICE]
+    fake_azure.usage("billed/G001")
+    fake_azure.usage("reconciliation/G001", PURCHASE, REPEATED)
+    assert f"the invoices of {MONTH} have 1 lines of usage, but their daily usage has no rows" in refused(
+        make(), workspace
+    )
+    fake_azure.usage("reconciliation/G001", PURCHASE)
+    land(make(), workspace)
+    assert rows(workspace, "charge_category, billed_cost") == [("Purchase", Decimal(100))]
+
+
 def test_a_month_that_was_always_empty(fake_azure, make, workspace):
     fake_azure.usage(CURRENT)
     assert make().land(workspace.lake.root, MONTH, NOW) == []
