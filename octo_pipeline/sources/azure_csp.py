@@ -42,6 +42,7 @@ from octo_pipeline.sources.azure_http import Http
 from octo_pipeline.sources.downloads import SourceFile
 from octo_pipeline.sources.landing import Landed
 from octo_pipeline.sources.source import Available
+from octo_pipeline.storage.store import Location
 
 REPORT = "partner billing"
 
@@ -118,7 +119,7 @@ class AzureCspSource:
         exports = self._exports(parse_month(month))
         return [Available(VENDOR, self.account, month, REPORT, _version(exports))] if exports else []
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land the month's current version, unless it is landed already.
 
         Raises:
@@ -188,7 +189,7 @@ class AzureCspFolderSource:
             for one in self._months(parse_month(month))
         ]
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land each tenant's month.
 
         Raises:

@@ -41,6 +41,7 @@ from octo_pipeline.sources.landing import (
     publish,
     staging,
 )
+from octo_pipeline.storage.store import Location
 
 VENDOR = "azure"
 
@@ -87,7 +88,7 @@ def version_of(facts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(facts)).encode()).hexdigest()[:32]
 
 
-def land_found(root: Path, found: Month, *, fetched_at: datetime) -> Landed | None:
+def land_found(root: Location, found: Month, *, fetched_at: datetime) -> Landed | None:
     """Fetch a month, look through all of it, and make it a delivery; None if it is empty and always was.
 
     Raises:
@@ -192,7 +193,7 @@ def _rows_by_dataset(contents: dict[str, dict[str, Any]]) -> dict[str, int]:
     return rows
 
 
-def _last(root: Path, account: str, month: str) -> Delivery | None:
+def _last(root: Location, account: str, month: str) -> Delivery | None:
     return next((one for one in newest_deliveries(root, month, VENDOR) if one.account == account), None)
 
 

@@ -38,6 +38,7 @@ from octo_pipeline.sources.azure_rows import column_names, file_format, open_fil
 from octo_pipeline.sources.downloads import SourceFile, file_place
 from octo_pipeline.sources.landing import Landed, describe
 from octo_pipeline.sources.source import Available
+from octo_pipeline.storage.store import Location
 
 REPORT = "Cost Management"
 
@@ -118,7 +119,7 @@ class AzureExportSource:
             for one in self._months(parse_month(month))
         ]
 
-    def land(self, root: Path, month: str, fetched_at: datetime) -> list[Landed]:
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land each payer's month.
 
         Raises:

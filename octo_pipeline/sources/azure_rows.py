@@ -8,7 +8,6 @@ import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 
@@ -35,6 +34,7 @@ from octo_pipeline.sources.azure_columns import (
     digits_sql,
     expressions,
 )
+from octo_pipeline.storage.store import Location
 
 _SHOWN = 60
 _LINES = ".json.gz"
@@ -44,7 +44,7 @@ _LINES = ".json.gz"
 class AzureFile:
     """A data file with the columns that matter; `place` is what sentences call it."""
 
-    path: Path
+    path: Location
     place: str
     shape: Shape
     columns: tuple[SourceColumn, ...]
@@ -65,7 +65,7 @@ def file_format(name: str) -> str:
     return "jsonl" if name.lower().endswith(_LINES) else data_format(name) or ""
 
 
-def count_rows(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> int:
+def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
     """The rows of a file; CSV and JSON lines are read to their end for it.
 
     Raises:
@@ -76,13 +76,13 @@ def count_rows(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> int:
             return count_parquet_rows(con, path, place)
         case "jsonl":
             # DuckDB reads a gzip file that was cut off as far as it goes, without an error.
-            with readable(place), gzip.open(path) as stream:
+            with readable(place), path.open("rb") as packed, gzip.open(packed) as stream:
                 return sum(1 for line in stream if line.strip())
         case _:
             return count_csv_rows(path, place)
 
 
-def column_names(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> list[str]:
+def column_names(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[str]:
     """The names of a file's columns; of JSON lines, every key that a line has.
 
     Raises:
@@ -104,7 +104,7 @@ def column_names(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> list
 
 
 def open_file(
-    con: duckdb.DuckDBPyConnection, path: Path, place: str, shape: Shape, names: Sequence[str] | None = None
+    con: duckdb.DuckDBPyConnection, path: Location, place: str, shape: Shape, names: Sequence[str] | None = None
 ) -> AzureFile:
     """A file as one of this shape.
 
@@ -212,14 +212,14 @@ def _row_place(file: AzureFile, row: int) -> str:
             return f"{file.place}, row {row + 1}"
 
 
-def _line_number(path: Path, row: int) -> int:
-    with gzip.open(path) as stream:
+def _line_number(path: Location, row: int) -> int:
+    with path.open("rb") as packed, gzip.open(packed) as stream:
         filled = (number for number, line in enumerate(stream, 1) if line.strip())
         return next(number for count, number in enumerate(filled) if count == row)
 
 
-def _bad_line(path: Path, place: str) -> OctoError | None:
-    with gzip.open(path) as stream:
+def _bad_line(path: Location, place: str) -> OctoError | None:
+    with path.open("rb") as packed, gzip.open(packed) as stream:
         for number, line in enumerate(stream, 1):
             try:
                 whole = not line.strip() or isinstance(json.loads(line), dict)
@@ -230,13 +230,13 @@ def _bad_line(path: Path, place: str) -> OctoError | None:
     return None
 
 
-def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> list[SourceColumn]:
+def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
     with readable(place):
         described = con.execute(f"DESCRIBE SELECT * FROM {_read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 
 
-def _scan(file: AzureFile, paths: Sequence[Path], *, in_order: bool = False) -> str:
+def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False) -> str:
     match file.format:
         case "parquet":
             return _read_parquet(paths)
@@ -265,12 +265,12 @@ def _numbered(file: AzureFile) -> str:
     return f"(SELECT row_number() OVER () - 1 AS octo_row, * FROM {scan})"
 
 
-def _read_parquet(paths: Sequence[Path]) -> str:
+def _read_parquet(paths: Sequence[Location]) -> str:
     # Hive partitioning would take the folder month=… of the landing for a column.
     return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true)"
 
 
-def _read_lines(paths: Sequence[Path]) -> str:
+def _read_lines(paths: Sequence[Location]) -> str:
     return (
         f"read_json_objects({path_literals(paths)}, format = 'newline_delimited', compression = 'gzip', "
         "hive_partitioning = false)"
