@@ -19,6 +19,7 @@ from octo_pipeline.allocation.columns import (
     TAGS,
 )
 from octo_pipeline.allocation.sql import literal, rows_sql
+from octo_pipeline.registry.accounts import NewAccount
 from octo_pipeline.registry.registry import Decision
 from octo_pipeline.resources.lake import Lake, PartitionMetadata
 from octo_pipeline.settings import Settings
@@ -81,7 +82,7 @@ def prepare(case: Case, folder: Path) -> Workspace:
     )
     load_line_items(workspace.lake, case.folder / "line_items.csv")
     for payer, account in sorted({(row["payer"], row["account"]) for row in case.rows("registered_accounts.csv")}):
-        workspace.registry.register_account("aws", account, payer, None, actor="case")
+        workspace.registry.accounts.add([NewAccount("aws", account, payer_id=payer)], "case")
     return workspace
 
 

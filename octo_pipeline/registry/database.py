@@ -9,7 +9,7 @@ Importing this module imports SQLAlchemy; Alembic is imported only to migrate or
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,15 +123,22 @@ def writing(engine: Engine, path: Path | None) -> Iterator[Connection]:
         yield connection
 
 
-def upgrade(engine: Engine, path: Path | None) -> bool:
+def upgrade(engine: Engine, path: Path | None, permit: Callable[[Connection], None]) -> bool:
     """Bring the database to the code's version, from nothing if need be; tells whether it was not there yet.
 
+    Args:
+        engine: the database.
+        path: its file if it is SQLite, else None.
+        permit: raises OctoError if this may not be done; it sees the database as it is before.
+
     Raises:
-        OctoError: as in `writing`, but for a database that is behind.
+        OctoError: as in `writing`, but for a database that is behind; or it is not permitted.
     """
     where = _place(engine, path)
     with _write_transaction(engine, path) as connection:
         version = _version(connection, where)
+        if version is not None:
+            permit(connection)
         if version == HEAD:
             return False
         if version is not None and not _is_behind(version):

@@ -1,7 +1,7 @@
-"""The registry's SQL: each function is one step inside a transaction that `database.py` opened.
+"""The SQL of decisions and the audit trail: each function is a step in a transaction that `database.py` opened.
 
-What a decision or an account must be by itself is in `records.py`; what the rows that are there demand of it
-is checked here, under the write lock.
+What a decision must be by itself is in `records.py`; what the rows that are there demand of it is checked
+here, under the write lock. Accounts, users and secrets have modules of their own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, exists, func, or_, select
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.registry.records import AuditEvent, Decision, RestoredItem, shown
-from octo_pipeline.registry.schema import AUDIT_EVENTS, DECISIONS, REGISTERED_ACCOUNTS
+from octo_pipeline.registry.records import AuditEvent, Decision, RestoredItem
+from octo_pipeline.registry.schema import AUDIT_EVENTS, DECISIONS
 
 # SQLAlchemy copies a statement's rows: a million at once took 860 MB, in batches 26 MB and the same time.
 _BATCH_ROWS = 10_000
@@ -28,7 +28,7 @@ def append_decisions(connection: Connection, decisions: Sequence[Decision]) -> N
     rows = ({name: getattr(decision, name) for name in Decision.__slots__} for decision in decisions)
     first_id = _append(connection, DECISIONS, rows)
     _refuse_contradictions(connection, first_id)
-    _append_event(connection, *_decisions_event(decisions, first_id))
+    append_event(connection, *_decisions_event(decisions, first_id))
 
 
 def restored_items(connection: Connection, origin_months: Sequence[str] | None) -> tuple[RestoredItem, ...]:
@@ -44,7 +44,7 @@ def restored_items(connection: Connection, origin_months: Sequence[str] | None) 
 
 def decisions(connection: Connection, item_id: str | None, origin_month: str | None) -> list[Decision]:
     """The history of decisions, oldest first."""
-    query = _columns(DECISIONS, Decision.__slots__).order_by(DECISIONS.c.id)
+    query = columns(DECISIONS, Decision.__slots__).order_by(DECISIONS.c.id)
     if item_id is not None:
         query = query.where(DECISIONS.c.item_id == item_id)
     if origin_month is not None:
@@ -54,35 +54,12 @@ def decisions(connection: Connection, item_id: str | None, origin_month: str | N
 
 def audit(connection: Connection, limit: int) -> list[AuditEvent]:
     """The newest events, newest first."""
-    query = _columns(AUDIT_EVENTS, AuditEvent.__slots__).order_by(AUDIT_EVENTS.c.id.desc()).limit(limit)
+    query = columns(AUDIT_EVENTS, AuditEvent.__slots__).order_by(AUDIT_EVENTS.c.id.desc()).limit(limit)
     return [AuditEvent(*row._tuple()) for row in connection.execute(query).all()]
 
 
-def register_account(
-    connection: Connection, vendor: str, account_id: str, payer_id: str | None, name: str | None, actor: str
-) -> None:
-    """Add an account and its audit event.
-
-    Raises:
-        OctoError: the vendor's account is registered.
-    """
-    _refuse_registered(connection, vendor, account_id)
-    details = {"vendor": vendor, "payer_id": payer_id, "name": name}
-    account = details | {"account_id": account_id, "registered_at": datetime.now(UTC)}
-    connection.execute(REGISTERED_ACCOUNTS.insert(), account)
-    _append_event(connection, actor, "register_account", account_id, details)
-
-
-def payer_members(connection: Connection, payers: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(payer, account) of the accounts registered to these payers, sorted and distinct."""
-    query = select(REGISTERED_ACCOUNTS.c.payer_id, REGISTERED_ACCOUNTS.c.account_id)
-    # Filtered here: accounts are few, and a statement takes only so many parameters.
-    wanted = set(payers)
-    members: set[tuple[str, str]] = {row._tuple() for row in connection.execute(query) if row.payer_id in wanted}
-    return tuple(sorted(members))
-
-
-def _columns(table: Table, names: Sequence[str]) -> Select[tuple[Any, ...]]:
+def columns(table: Table, names: Sequence[str]) -> Select[tuple[Any, ...]]:
+    """The query for these columns of a table, in this order."""
     return select(*(table.c[name] for name in names))
 
 
@@ -95,7 +72,8 @@ def _append(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]
     return first
 
 
-def _append_event(connection: Connection, actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
+def append_event(connection: Connection, actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
+    """Append an audit event; every change does so in its own transaction."""
     event = {
         "at": datetime.now(UTC),
         "actor": actor,
@@ -167,16 +145,3 @@ def _contradiction(
     else:
         problem = "it is not restored; leave it out"
     return f"Cannot {action} item {item_id} of {month}: {problem}. Nothing was recorded."
-
-
-def _refuse_registered(connection: Connection, vendor: str, account_id: str) -> None:
-    query = select(REGISTERED_ACCOUNTS.c.name, REGISTERED_ACCOUNTS.c.registered_at).where(
-        REGISTERED_ACCOUNTS.c.vendor == vendor, REGISTERED_ACCOUNTS.c.account_id == account_id
-    )
-    known = connection.execute(query).one_or_none()
-    if known is not None:
-        name = "" if known.name is None else f" as {shown(known.name)}"
-        raise OctoError(
-            f"The {vendor} account {shown(account_id)} is registered{name} since "
-            f"{known.registered_at:%Y-%m-%d %H:%M} UTC; nothing was changed."
-        )

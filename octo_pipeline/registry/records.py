@@ -1,6 +1,6 @@
-"""What the registry takes and gives back: plain values and the rules a decision or an account must meet.
+"""Decisions and audit events as plain values, and the rules a decision must meet.
 
-Nothing here knows a database; rules that need the history (restored twice) are in `registry.py`.
+Nothing here knows a database; rules that need the history (restored twice) are in `queries.py`.
 """
 
 import re
@@ -17,7 +17,6 @@ REASON_LENGTH = 2_000
 # Long enough for an ARN or an e-mail address.
 NAME_LENGTH = 256
 ACTIONS = ("restore", "reapply")
-VENDORS = ("aws", "azure", "gcp")
 
 # Lower case only: the same id in capitals is another text, and would match no item.
 _ITEM_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -110,30 +109,17 @@ def _problem(decision: Decision) -> str | None:
         return f"the category {shown(decision.category)} is unknown; it is one of {', '.join(ITEM_GRAINS)}"
     if decision.decided_at.utcoffset() is None:
         return "its time has no time zone; give it in UTC"
-    return _text_problem("actor", decision.actor, NAME_LENGTH) or _text_problem(
-        "reason", decision.reason, REASON_LENGTH
-    )
+    return text_problem("actor", decision.actor, NAME_LENGTH) or text_problem("reason", decision.reason, REASON_LENGTH)
 
 
-def check_account(vendor: str, account_id: str, payer_id: str | None, name: str | None, actor: str) -> None:
-    """Check an account's registration by itself.
+def text_problem(what: str, text: str, length: int) -> str | None:
+    """What is wrong with a text that is to be stored, or None.
 
-    Raises:
-        OctoError: a value breaks a rule; the sentence says which and why.
+    Args:
+        what: what the text is, for the sentence.
+        text: the text.
+        length: how many characters it may have.
     """
-    problem = None
-    if vendor not in VENDORS:
-        problem = f"the vendor {shown(vendor)} is unknown; it is one of {', '.join(VENDORS)}"
-    texts = {"account id": account_id, "payer id": payer_id, "name": name, "actor": actor}
-    for what, text in texts.items():
-        if problem is None and text is not None:
-            problem = _text_problem(what, text, NAME_LENGTH)
-    if problem is not None:
-        raise OctoError(f"The account {shown(account_id)} cannot be registered: {problem}.")
-
-
-def _text_problem(what: str, text: str, length: int) -> str | None:
-    """What is wrong with a text that is to be stored, or None."""
     if not text.strip():
         return f"the {what} is empty"
     if len(text) > length:

@@ -1,29 +1,27 @@
-"""The registry: restore decisions, the audit trail and registered accounts; the one door to its database.
+"""The registry: restore decisions, the audit trail, accounts, users; the one door to its database.
 
 Every change is one transaction that also appends its audit event. Nothing here knows Dagster or the command
-line, and who acts is the caller's to say. SQLAlchemy (0.3 s) is imported when a database is opened, never
-with this module: most commands meet no registry.
+line, and who acts is the caller's to say.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from octo_pipeline.allocation.months import parse_month
 from octo_pipeline.errors import OctoError
-from octo_pipeline.registry.location import is_there, sqlite_path
+from octo_pipeline.registry.accounts import Accounts
+from octo_pipeline.registry.connections import Connections
 from octo_pipeline.registry.records import (
     AuditEvent,
     Decision,
     RestoredItem,
-    check_account,
     check_decisions,
     check_item_id,
 )
+from octo_pipeline.registry.users import Users
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
 
 class Registry:
@@ -32,24 +30,40 @@ class Registry:
     Nothing is opened before it is needed. Reading a registry that is not there finds nothing and makes
     nothing; the first write makes it. Every method raises `OctoError` if the database cannot be reached, is
     not a registry, or is of another version than the code.
+
+    Attributes:
+        connections: the transactions on its database.
+        accounts: the registered accounts.
+        users: who may change what, and their tokens.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._path = sqlite_path(url)
+        self.connections = Connections(url)
+        self.accounts = Accounts(self.connections)
+        self.users = Users(self.connections)
 
     def exists(self) -> bool:
         """Tell whether there is a registry to read; for SQLite that is known without opening it."""
-        if self._path is not None:
-            return is_there(self._path)
-        with self._reading() as connection:
-            return connection is not None
+        return self.connections.exists()
 
-    def upgrade(self) -> bool:
-        """Migrate the database to the version of the code; tells whether there was something to do."""
-        from octo_pipeline.registry import database
+    def upgrade(self, token: str | None, os_user: str) -> bool:
+        """Migrate the database to the version of the code; tells whether there was something to do.
 
-        return database.upgrade(self._engine, self._path)
+        Args:
+            token: the token of who asks for it, if there is one.
+            os_user: who asks for it, if there is no token.
+
+        Raises:
+            OctoError: the registry has users, and this is no administrator of them.
+        """
+
+        def permit(connection: "Connection") -> None:
+            from octo_pipeline.registry import user_queries
+
+            if user_queries.are_known(connection):
+                user_queries.require_admin(connection, token, os_user)
+
+        return self.connections.upgrade(permit)
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
         """Append one person's decisions, all or none, with one audit event.
@@ -66,7 +80,7 @@ class Registry:
         """
         check_decisions(decisions)
         if decisions:
-            with self._writing() as connection:
+            with self.connections.writing() as connection:
                 from octo_pipeline.registry import queries
 
                 queries.append_decisions(connection, decisions)
@@ -82,7 +96,7 @@ class Registry:
             The items, sorted by id.
         """
         months = None if origin_months is None else sorted({parse_month(month) for month in origin_months})
-        with self._reading() as connection:
+        with self.connections.reading() as connection:
             if connection is None:
                 return ()
             from octo_pipeline.registry import queries
@@ -99,7 +113,7 @@ class Registry:
         if item_id is not None:
             check_item_id(item_id)
         month = None if origin_month is None else parse_month(origin_month)
-        with self._reading() as connection:
+        with self.connections.reading() as connection:
             if connection is None:
                 return []
             from octo_pipeline.registry import queries
@@ -114,62 +128,32 @@ class Registry:
         """
         if limit < 1:
             raise OctoError(f"The audit trail cannot be cut to {limit:,} events; ask for 1 or more.")
-        with self._reading() as connection:
+        with self.connections.reading() as connection:
             if connection is None:
                 return []
             from octo_pipeline.registry import queries
 
             return queries.audit(connection, limit)
 
-    def register_account(
-        self, vendor: str, account_id: str, payer_id: str | None, name: str | None, actor: str
-    ) -> None:
-        """Register an account, with its audit event.
+    def note(self, actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
+        """Append an event of a change that is kept elsewhere, such as an allocator's file.
 
         Args:
-            vendor: ``aws``, ``azure`` or ``gcp``.
-            account_id: the vendor's id of the account (AWS account, Azure subscription, GCP project).
-            payer_id: the payer it is billed under; None makes it no payer's member.
-            name: what people call it.
-            actor: who registers it.
-
-        Raises:
-            OctoError: a value breaks a rule, or the account is registered.
+            actor: who did it.
+            action: what was done.
+            subject: what it was done to.
+            details: the rest, as JSON values; never a secret.
         """
-        check_account(vendor, account_id, payer_id, name, actor)
-        with self._writing() as connection:
+        with self.connections.writing() as connection:
             from octo_pipeline.registry import queries
 
-            queries.register_account(connection, vendor, account_id, payer_id, name, actor)
+            queries.append_event(connection, actor, action, subject, details)
 
     def payer_members(self, payers: Sequence[str]) -> tuple[tuple[str, str], ...]:
         """The accounts registered to these payers, as (payer, account), sorted and distinct."""
-        with self._reading() as connection:
+        with self.connections.reading() as connection:
             if connection is None:
                 return ()
-            from octo_pipeline.registry import queries
+            from octo_pipeline.registry import account_queries
 
-            return queries.payer_members(connection, payers)
-
-    @cached_property
-    def _engine(self) -> "Engine":
-        from octo_pipeline.registry import database
-
-        return database.open_engine(self._url, self._path)
-
-    @contextmanager
-    def _reading(self) -> Iterator["Connection | None"]:
-        if self._path is not None and not is_there(self._path):
-            yield None
-            return
-        from octo_pipeline.registry import database
-
-        with database.reading(self._engine, self._path) as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator["Connection"]:
-        from octo_pipeline.registry import database
-
-        with database.writing(self._engine, self._path) as connection:
-            yield connection
+            return account_queries.payer_members(connection, payers)

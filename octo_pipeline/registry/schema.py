@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration this code works with. Reading it from the migrations would import Alembic for every read.
-HEAD = "0001"
+HEAD = "0002"
 # Not Alembic's usual name: a database that another Alembic user owns must be told from one of ours.
 VERSION_TABLE = "octo_registry_version"
 
@@ -86,6 +86,49 @@ REGISTERED_ACCOUNTS = Table(
     Column("payer_id", Text),
     Column("name", Text),
     Column("registered_at", UtcDateTime, nullable=False),
+    Column("kind", Text),
+    Column("external_id", Text),
+    Column("settings", JSON, nullable=False, server_default="{}"),
+    Column("api_confirmed_at", UtcDateTime),
+    Column("payer_confirmed_at", UtcDateTime),
+    Column("cur_confirmed_at", UtcDateTime),
+    Column("problem", Text),
+    # Counts the changes, so that nobody writes over what they have not seen.
+    Column("version", Integer, nullable=False, server_default="1"),
     UniqueConstraint("vendor", "account_id", name="uq_registered_accounts_account"),
     Index("ix_registered_accounts_payer_id", "payer_id"),
+    Index("ix_registered_accounts_name", "vendor", "name", unique=True),
+)
+
+USERS = Table(
+    "users",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("added_at", UtcDateTime, nullable=False),
+    CheckConstraint("role IN ('admin', 'viewer')", name="ck_users_role"),
+)
+
+# A token outlives its user as a revoked one: an id in the audit trail can always be looked up.
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("user_name", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+    Index("ix_tokens_user_name", "user_name"),
+)
+
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("vendor", Text, primary_key=True),
+    Column("account_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("key_id", Text, nullable=False),
+    Column("ciphertext", Text, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
 )

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from octo_pipeline.errors import OctoError
+from octo_pipeline.registry.accounts import NewAccount
 from octo_pipeline.registry.records import Decision
 from octo_pipeline.registry.registry import Registry
 
@@ -80,7 +81,7 @@ def test_decisions_without_their_event_are_not_kept(registry: Registry, decide: 
     with pytest.raises(OctoError, match=r"cannot be used: .*full"):
         registry.record_decisions([decide(B)])
     with pytest.raises(OctoError, match=r"cannot be used: .*full"):
-        registry.register_account("aws", "111111111111", None, None, "finance")
+        registry.accounts.add([NewAccount("aws", "111111111111")], "finance")
 
     assert [decision.item_id for decision in registry.decisions()] == [A]
     assert sql("SELECT count(*) FROM registered_accounts") == [(0,)]

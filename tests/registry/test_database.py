@@ -29,8 +29,8 @@ Sql = Callable[[str], Sequence[Any]]
 _SECOND_MIGRATION = """
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -55,9 +55,9 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     def switch() -> None:
         scripts = tmp_path / "migrations"
         shutil.copytree(Path(migrations.__file__).parent, scripts)
-        (scripts / "versions" / "v0002_second.py").write_text(_SECOND_MIGRATION)
+        (scripts / "versions" / "v0003_second.py").write_text(_SECOND_MIGRATION)
         monkeypatch.setattr(database, "SCRIPTS", str(scripts))
-        monkeypatch.setattr(database, "HEAD", "0002")
+        monkeypatch.setattr(database, "HEAD", "0003")
 
     return switch
 
@@ -121,7 +121,7 @@ def test_a_path_relative_and_full_of_signs(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_migrations_make_what_the_code_expects(url: str) -> None:
-    Registry(url).upgrade()
+    Registry(url).upgrade(None, "root")
 
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
     with engine.connect() as connection:
@@ -132,9 +132,9 @@ def test_migrations_make_what_the_code_expects(url: str) -> None:
 
 
 def test_upgrade_from_nothing_and_again(registry: Registry) -> None:
-    assert registry.upgrade() is True
+    assert registry.upgrade(None, "root") is True
     assert registry.exists()
-    assert registry.upgrade() is False
+    assert registry.upgrade(None, "root") is False
     assert everything_read(registry) == [(), (), [], [], ()]
 
 
@@ -149,12 +149,12 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
         registry.exists,
         lambda: registry.record_decisions([decide("b" * 32)]),
     ):
-        if use == registry.exists and registry._path is not None:
+        if use == registry.exists and registry.connections.path is not None:
             continue
-        with pytest.raises(OctoError, match=r"is at version 0001 and .* needs 0002: back it up, then run `octo"):
+        with pytest.raises(OctoError, match=r"is at version 0002 and .* needs 0003: back it up, then run `octo"):
             use()
 
-    assert registry.upgrade() is True
+    assert registry.upgrade(None, "root") is True
     registry.record_decisions([decide("b" * 32)])
     assert [item.item_id for item in registry.restored_items()] == ["a" * 32, "b" * 32]
 
@@ -163,8 +163,12 @@ def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(registry: Registry
     registry.record_decisions([decide()])
     sql(f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
 
-    for use in (registry.decisions, registry.upgrade, lambda: registry.record_decisions([decide()])):
-        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0001: a newer one wrote it"):
+    for use in (
+        registry.decisions,
+        lambda: registry.upgrade(None, "root"),
+        lambda: registry.record_decisions([decide()]),
+    ):
+        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0002: a newer one wrote it"):
             use()
 
     assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0999",)]
@@ -178,9 +182,9 @@ def test_a_failed_migration_changes_nothing(
     sql("CREATE TABLE second (id INTEGER)")
 
     with pytest.raises(OctoError, match=r"cannot be used: .*second.* already exists"):
-        registry.upgrade()
+        registry.upgrade(None, "root")
 
-    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0001",)]
+    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0002",)]
 
 
 def test_a_database_of_something_else_is_left_alone(registry: Registry, decide: Decide, sql: Sql, url: str) -> None:
@@ -188,7 +192,7 @@ def test_a_database_of_something_else_is_left_alone(registry: Registry, decide: 
         Path(url.removeprefix("sqlite:///")).parent.mkdir()
     sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
 
-    for use in (registry.audit, registry.upgrade, lambda: registry.record_decisions([decide()])):
+    for use in (registry.audit, lambda: registry.upgrade(None, "root"), lambda: registry.record_decisions([decide()])):
         with pytest.raises(OctoError, match="is not a registry of octo-pipeline: it holds other tables"):
             use()
 
@@ -240,10 +244,10 @@ def test_a_writer_that_never_ends_is_waited_for_and_named(
 ) -> None:
     registry.record_decisions([decide()])
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.5)
-    engine = database.open_engine(url, registry._path)
+    engine = database.open_engine(url, registry.connections.path)
 
     with (
-        database.writing(engine, registry._path),
+        database.writing(engine, registry.connections.path),
         pytest.raises(OctoError, match=r"cannot be used: .*(database is locked|lock timeout)"),
     ):
         Registry(url).record_decisions([decide("b" * 32)])

@@ -10,6 +10,7 @@ import pytest
 
 from octo_pipeline.allocation.allocator import Allocator, parse_allocator
 from octo_pipeline.errors import OctoError
+from octo_pipeline.registry.accounts import NewAccount
 from octo_pipeline.registry.registry import Decision
 from octo_pipeline.tables.allocation import explained_allocations
 from octo_pipeline.tables.rows import Rows
@@ -246,7 +247,7 @@ def test_entries_that_resolve_to_nobody(tmp_path):
 
 def test_registered_accounts_are_members_of_their_payer(tmp_path):
     workspace = workspace_in(tmp_path, [*USAGE, FEE], [])
-    workspace.registry.register_account("aws", "7", "5", "Seven", actor="test")
+    workspace.registry.accounts.add([NewAccount("aws", "7", "Seven", payer_id="5")], "test")
     document = allocator() | {"allocator": [{"type": "payer", "value": "5", "formula": "cost"}]}
     found = simulate(workspace, candidate(document), MONTH)
     assert picked(found.bookings, "target_account", "cost") == [("7", Decimal(100))]

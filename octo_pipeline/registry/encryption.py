@@ -1,0 +1,192 @@
+"""The keys that secrets are encrypted with, and AES-256-GCM with them.
+
+A key is 32 random bytes, written in URL-safe base64. Keys come from OCTO_SECRET_KEY, or from a file that the
+first secret makes; several are separated by commas or line ends, the first encrypts, all decrypt. What is
+encrypted is bound to its place in the registry, so that nobody can swap two secrets' rows. The database is
+`secrets.py`'s matter.
+"""
+
+import base64
+import hashlib
+import os
+import secrets
+import stat
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from octo_pipeline.errors import OctoError
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+_NEW_KEY = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+
+
+@dataclass(frozen=True, repr=False)
+class Key:
+    """One key; nothing prints it."""
+
+    material: bytes
+
+    @property
+    def id(self) -> str:
+        """What tells which key a secret was encrypted with; it tells nothing of the key."""
+        return hashlib.sha256(b"octo-pipeline key\0" + self.material).hexdigest()[:16]
+
+    def encrypt(self, plaintext: str, place: str) -> str:
+        """Encrypt a text for a place."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = AESGCM(self.material).encrypt(nonce, plaintext.encode(), place.encode())
+        return base64.b64encode(nonce + sealed).decode()
+
+    def decrypt(self, ciphertext: str, place: str) -> str:
+        """The text that was encrypted for the place.
+
+        Raises:
+            OctoError: it was changed, or is of another place.
+        """
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        try:
+            sealed = base64.b64decode(ciphertext, validate=True)
+            return AESGCM(self.material).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place.encode()).decode()
+        except (InvalidTag, ValueError):
+            raise OctoError(
+                f"The stored secret {place} was changed outside of octo-pipeline and is not used. Enter it again "
+                "with `octo accounts edit`, and look at who can write to the registry."
+            ) from None
+
+
+class Keys(Protocol):
+    """Where keys come from."""
+
+    def load(self) -> Sequence[Key]:
+        """The keys, the one that encrypts first; none if there are none yet."""
+        ...
+
+    def load_or_make(self) -> Sequence[Key]:
+        """The same; where there are none and one can be made, it is made."""
+        ...
+
+    def renew(self) -> Sequence[Key]:
+        """Put a new key first, so that all secrets can be encrypted with it; the others stay for now."""
+        ...
+
+    def drop_old(self) -> None:
+        """Keep the first key only: nothing is encrypted with the others any more."""
+        ...
+
+
+class KeySetting:
+    """The keys of OCTO_SECRET_KEY; whoever sets it puts a new one first and drops the old ones."""
+
+    def __init__(self, text: str) -> None:
+        self._keys = _parse(text, "OCTO_SECRET_KEY")
+
+    def load(self) -> Sequence[Key]:
+        """The keys of the setting."""
+        return self._keys
+
+    load_or_make = load
+    renew = load
+
+    def drop_old(self) -> None:
+        """Nothing: the setting is not ours to change."""
+
+
+class KeyFile:
+    """The keys in a file that only its owner may read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> Sequence[Key]:
+        """The keys of the file; none if there is no file.
+
+        Raises:
+            OctoError: the file cannot be read, holds something else, or others may read it.
+        """
+        try:
+            with self.path.open() as stream:
+                mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+                text = stream.read()
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            raise OctoError(
+                f"The key file {self.path} cannot be read ({getattr(error, 'strerror', None) or 'it is no text'}). "
+                "Without it the stored secrets cannot be used: give this user the right to read it."
+            ) from None
+        if mode & 0o077:
+            raise OctoError(f"The key file {self.path} can be read by others. Run `chmod 600 {self.path}`.")
+        return _parse(text, f"the key file {self.path}")
+
+    def load_or_make(self) -> Sequence[Key]:
+        """The keys of the file, which is made if there is none; of two processes that make it, one wins."""
+        found = self.load()
+        if found:
+            return found
+        with suppress(FileExistsError):
+            self._write([_new_key()], replaces=False)
+        return self.load()
+
+    def renew(self) -> Sequence[Key]:
+        """Put a new key before those of the file."""
+        self._write([_new_key(), *self.load()], replaces=True)
+        return self.load()
+
+    def drop_old(self) -> None:
+        """Keep the first key of the file only."""
+        self._write(list(self.load()[:1]), replaces=True)
+
+    def _write(self, keys: Sequence[Key], *, replaces: bool) -> None:
+        text = "".join(f"{base64.urlsafe_b64encode(key.material).decode()}\n" for key in keys)
+        unfinished = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(descriptor)
+            if replaces:
+                os.replace(unfinished, self.path)
+            else:
+                self.path.hardlink_to(unfinished)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise OctoError(
+                f"The key file {self.path} cannot be written: {error.strerror}. Give this user the right to write "
+                "there, or set OCTO_SECRET_KEY."
+            ) from None
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _new_key() -> Key:
+    return Key(secrets.token_bytes(_KEY_BYTES))
+
+
+def _parse(text: str, where: str) -> tuple[Key, ...]:
+    keys = []
+    for part in text.replace(",", "\n").split():
+        try:
+            material = base64.b64decode(part, altchars=b"-_", validate=True)
+        except ValueError:
+            material = b""
+        if len(material) != _KEY_BYTES:
+            raise OctoError(
+                f"{where[0].upper()}{where[1:]} holds something that is no key. A key is 32 random bytes in URL-safe "
+                f"base64; this makes one: {_NEW_KEY}"
+            )
+        keys.append(Key(material))
+    if not keys:
+        raise OctoError(f"{where[0].upper()}{where[1:]} is empty. This makes a key: {_NEW_KEY}")
+    return tuple(keys)
