@@ -49,6 +49,16 @@ class Settings(BaseSettings):
         default=None,
         description="Folder of exported Google Cloud billing tables; bigquery_export lands what is new in it.",
     )
+    token: SecretStr | None = Field(default=None, description="Token of who acts; the user of this machine if unset.")
+    secret_key: SecretStr | None = Field(
+        default=None, description="Keys of stored secrets, the first encrypts; a file beside the registry if unset."
+    )
+    aws_principal: str | None = Field(
+        default=None, description="ARN that assumes the roles of registered AWS accounts; named in their trust policy."
+    )
+    aws_template_url: str | None = Field(
+        default=None, description="HTTPS folder in S3 where this installation's CloudFormation templates are."
+    )
 
     @field_validator("lake", mode="before")
     @classmethod

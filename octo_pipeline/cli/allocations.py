@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.errors import OctoError
 
@@ -151,8 +152,6 @@ def _decide(
     reason: str,
     yes: bool,
 ) -> None:
-    from getpass import getuser
-
     from octo_pipeline.allocation.months import parse_month
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.decisions import decide, find_items
@@ -163,13 +162,14 @@ def _decide(
     if allocator is not None and month is None:
         raise OctoError("--allocator needs --month, the month its items were billed in.")
     workspace = Workspace(load_settings())
+    actor = admin(workspace)
     items = find_items(
         workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
     )
     months = sorted({m for i in items for m in i.months})
     if not yes:
         typer.confirm(f"{action.capitalize()} {len(items)} items, booked in {', '.join(months)}?", abort=True)
-    made = decide(workspace, action, items, reason=reason, actor=getuser())
+    made = decide(workspace, action, items, reason=reason, actor=actor)
     typer.echo(f"{len(items)} items: {action} recorded.")
     for one in made:
         typer.echo(f"{one.table} {one.month}: {one.outcome}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, exact, print_rows
 from octo_pipeline.errors import OctoError
 from octo_pipeline.report.amounts import amount
@@ -153,6 +154,7 @@ def add(
     from octo_pipeline.tables.workspace import Workspace
 
     workspace = Workspace(load_settings())
+    actor = admin(workspace)
     now = datetime.now(UTC)
     document, allocator = allocator_files.stamped(
         workspace, allocator_files.read(file), str(file), now, start=f"{now:%Y-%m}"
@@ -167,6 +169,7 @@ def add(
     if not yes:
         typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
     allocator_files.write(target, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
     typer.echo("Saved. `octo stale` lists the months that are to be run again.")
 
 
@@ -178,14 +181,18 @@ def remove(
     """Remove an allocator; months that were run with it stay as they are until they are run again."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables import allocator_files
+    from octo_pipeline.tables.workspace import Workspace
 
-    path = allocator_files.path_of(allocator_files.folder_of(load_settings().config), allocator_id)
+    workspace = Workspace(load_settings())
+    actor = admin(workspace)
+    path = allocator_files.path_of(allocator_files.folder_of(workspace.settings.config), allocator_id)
     if not yes:
         typer.confirm(f"Remove {path}?", abort=True)
     try:
         path.unlink()
     except OSError as error:
         raise OctoError(f"Cannot remove {path} ({error.strerror}).") from error
+    workspace.registry.note(actor, "remove_allocator", allocator_id, {"file": str(path)})
     typer.echo("Removed. `octo stale` lists the months that were run with it.")
 
 

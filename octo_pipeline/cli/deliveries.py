@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.errors import OctoError
 
@@ -64,11 +65,16 @@ def remove(
 ) -> None:
     """Remove a delivery; the next newest one counts from the next run on."""
     from octo_pipeline.sources.landing import remove as remove_delivery
+    from octo_pipeline.tables.workspace import Workspace
 
+    workspace = Workspace(load_settings())
+    actor = admin(workspace)
     delivery = _find(version)
+    title = f"{delivery.vendor} {delivery.account} {delivery.month} {delivery.version}"
     if not yes:
-        typer.confirm(f"Remove {delivery.vendor} {delivery.account} {delivery.month} {delivery.version}?", abort=True)
-    remove_delivery(_root(), delivery)
+        typer.confirm(f"Remove {title}?", abort=True)
+    remove_delivery(workspace.lake.root, delivery)
+    workspace.registry.note(actor, "remove_delivery", title, {"report": delivery.report, "source": delivery.source})
     typer.echo(f"Removed. `octo run --month {delivery.month}` brings the month up to date.")
 
 

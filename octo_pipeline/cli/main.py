@@ -15,7 +15,9 @@ from octo_pipeline.cli import (
     pipeline,
     registry,
     report,
+    secrets,
     sql,
+    users,
 )
 from octo_pipeline.errors import OctoError
 
@@ -33,6 +35,7 @@ app.command("sample")(pipeline.sample)
 app.command("report")(report.report)
 app.command("sql")(sql.sql)
 app.command("catalog")(sql.catalog)
+app.command("audit")(users.audit)
 app.command("manifest", hidden=True)(pipeline.manifest)
 app.add_typer(allocations.app, name="allocations")
 app.add_typer(allocators.app, name="allocators")
@@ -40,6 +43,8 @@ app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(cost_groups.app, name="cost-groups")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(registry.app, name="registry")
+app.add_typer(secrets.app, name="secrets")
+app.add_typer(users.app, name="users")
 
 _debug = False
 

@@ -9,7 +9,9 @@ from octo_pipeline.allocation.allocator import Allocator, load_allocators
 from octo_pipeline.allocation.cost_group import CostGroup, load_cost_groups
 from octo_pipeline.allocation.documents import Problem
 from octo_pipeline.allocation.rates import Rate, load_rates
+from octo_pipeline.registry.encryption import KeyFile, Keys, KeySetting
 from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.secrets import Secrets
 from octo_pipeline.resources.dbt import DbtProject
 from octo_pipeline.resources.lake import Lake
 from octo_pipeline.resources.storage import lake_root
@@ -51,6 +53,22 @@ class Workspace:
             OctoError: the settings do not say where it is.
         """
         return Registry(self.settings.registry_url)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The secrets of the registry's accounts.
+
+        Raises:
+            OctoError: OCTO_SECRET_KEY holds no key.
+        """
+        connections = self.registry.connections
+        keys: Keys
+        if self.settings.secret_key is not None:
+            keys = KeySetting(self.settings.secret_key.get_secret_value())
+        else:
+            beside = connections.path.parent if connections.path else self.settings.lake.absolute()
+            keys = KeyFile(beside / "registry.key")
+        return Secrets(connections, keys)
 
     @cached_property
     def dbt(self) -> DbtProject:

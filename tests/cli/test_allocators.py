@@ -169,7 +169,8 @@ def test_add_works_before_there_is_a_lake(octo, tmp_path, folder, monkeypatch):
     result = octo("add", written(tmp_path, TEMPLATE), "--yes")
     assert "nothing to simulate on" in result.stdout
     assert names(folder) == ["a0.json", "new.json"]
-    assert not (tmp_path / "none").exists()
+    # Who may save is known to the registry; of the lake itself nothing is made.
+    assert names(tmp_path / "none") == ["registry.sqlite"]
 
 
 def test_list(octo, folder):

@@ -1,0 +1,25 @@
+"""How commands that change something ask who acts."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from octo_pipeline.tables.workspace import Workspace
+
+
+def admin(workspace: "Workspace") -> str:
+    """The name of the administrator who acts; says so if this first use made them one.
+
+    Raises:
+        OctoError: this is no administrator.
+    """
+    from octo_pipeline.tables.acting import require_admin
+
+    acting = require_admin(workspace)
+    if acting.is_new:
+        typer.echo(
+            f"The registry had no users: {acting.name}, the user of this machine, is its administrator from now on.",
+            err=True,
+        )
+    return acting.name

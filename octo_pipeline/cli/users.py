@@ -1,0 +1,129 @@
+"""`octo users` and `octo audit`: who may change what, their tokens, and what was changed by whom."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from octo_pipeline.cli.acting import admin
+from octo_pipeline.cli.output import Output, OutputOption, print_rows
+
+app = typer.Typer(
+    help="Who may change what: administrators may, viewers only look. A person is a user of this machine whose "
+    "name is listed, or whoever holds a token in OCTO_TOKEN.",
+    no_args_is_help=True,
+)
+
+NameArgument = Annotated[str, typer.Argument(help="The user's name: on this machine, or any for a token's user.")]
+RoleArgument = Annotated[str, typer.Argument(help="admin or viewer.")]
+
+
+@app.command("list")
+def list_(output: OutputOption = Output.table) -> None:
+    """List the users, their roles and how many live tokens they have."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    users = Workspace(load_settings()).registry.users
+    live = [token.user_name for token in users.tokens() if token.revoked_at is None]
+    rows = [(u.name, u.role, live.count(u.name), f"{u.added_at:%Y-%m-%d %H:%M}") for u in users.all()]
+    print_rows("Users", ("name", "role", "tokens", "added_at"), rows, output)
+
+
+@app.command()
+def add(
+    name: NameArgument,
+    role: Annotated[str, typer.Option(help="admin or viewer.")] = "viewer",
+) -> None:
+    """Add a user."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    workspace.registry.users.add(name, role, admin(workspace))
+    typer.echo(f"{name} is a user with the role {role}.")
+
+
+@app.command()
+def role(name: NameArgument, role: RoleArgument) -> None:
+    """Give a user another role."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    workspace.registry.users.set_role(name, role, admin(workspace))
+    typer.echo(f"{name} has the role {role} now.")
+
+
+@app.command()
+def remove(name: NameArgument) -> None:
+    """Remove a user and revoke their tokens."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    workspace.registry.users.remove(name, admin(workspace))
+    typer.echo(f"{name} is no user any more, and their tokens are revoked.")
+
+
+@app.command()
+def token(
+    name: NameArgument,
+    label: Annotated[str, typer.Option(help="What it is for, such as 'nightly job'.")],
+) -> None:
+    """Make a token and print it, once: only its SHA-256 is kept."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    text = workspace.registry.users.make_token(name, label, admin(workspace))
+    typer.echo(text)
+    typer.echo(f"Whoever sets OCTO_TOKEN to it acts as {name}. It is shown this once.", err=True)
+
+
+@app.command()
+def tokens(output: OutputOption = Output.table) -> None:
+    """List the tokens, also those that are revoked."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    rows = [
+        (t.id, t.user_name, t.label, f"{t.made_at:%Y-%m-%d %H:%M}", t.revoked_at and f"{t.revoked_at:%Y-%m-%d %H:%M}")
+        for t in Workspace(load_settings()).registry.users.tokens()
+    ]
+    print_rows("Tokens", ("id", "user", "label", "made_at", "revoked_at"), rows, output)
+
+
+@app.command()
+def revoke(token_id: Annotated[str, typer.Argument(help="The token's id.")]) -> None:
+    """Revoke a token; it opens nothing from now on."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    workspace.registry.users.revoke(token_id, admin(workspace))
+    typer.echo(f"The token {token_id} is revoked.")
+
+
+def audit(
+    limit: Annotated[int, typer.Option(help="How many events at most.")] = 50,
+    output: OutputOption = Output.table,
+) -> None:
+    """List the newest changes, newest first: when, who, what."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    events = Workspace(load_settings()).registry.audit(limit)
+    # A table and CSV have one line of text for what JSON keeps as values.
+    is_json = output is Output.json
+    rows = [
+        (
+            e.at.isoformat() if is_json else f"{e.at:%Y-%m-%d %H:%M}",
+            e.actor,
+            e.action,
+            e.subject,
+            e.details if is_json else json.dumps(e.details, ensure_ascii=False),
+        )
+        for e in events
+    ]
+    print_rows("Audit trail", ("at", "actor", "action", "subject", "details"), rows, output)
