@@ -9,9 +9,11 @@ to assume it, and the role's own are renewed while the client lives, so a long d
 """
 
 import io
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO
 
 from octo_pipeline.errors import OctoError
@@ -26,6 +28,10 @@ _TRIES = 4
 # A pool as large as the downloads that run side by side (sources/downloads.py), or they wait for each other.
 _CONNECTIONS = 16
 _SESSION_NAME = "octo-pipeline"
+
+
+class NotAskedError(OctoError):
+    """AWS could not be asked (network, our own credentials, patience), so nothing is known of the account."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +76,40 @@ def client(service: str, access: AwsAccess) -> Any:
         return session.client(service, config=config)
 
 
-def _session(access: AwsAccess, config: Any) -> Any:
-    """A botocore session whose credentials are the role's, renewed as they run out."""
+def _bare_session() -> Any:
     import botocore.session
-    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
     session = botocore.session.Session()
+    session.register_component("data_loader", _descriptions())
+    return session
+
+
+@cache
+def _descriptions() -> Any:
+    """What botocore reads of the services: once, where every client would take a tenth of a second for it."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _session(access: AwsAccess, config: Any) -> Any:
+    """A botocore session whose credentials are the role's, renewed as they run out."""
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+    session = _bare_session()
     if access.role_arn is None:
         return session
-    source = botocore.session.Session()
+    source = _bare_session()
     with refusals(access, "find the credentials that assume it"):
         own = source.get_credentials()
     if own is None:
-        raise OctoError(
+        raise NotAskedError(
             f"AWS account {access.account}: there are no AWS credentials on this machine to assume "
             f"{access.role_arn} with. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where an instance role is."
         )
+
+    # botocore logs a refusal with its traceback, which without a log would be printed beside our sentence.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
     def create_client(service: str, **given: Any) -> Any:
         return source.create_client(service, region_name=access.region, config=config, **given)
@@ -94,7 +118,7 @@ def _session(access: AwsAccess, config: Any) -> Any:
     fetcher = AssumeRoleCredentialFetcher(create_client, own, access.role_arn, extra_args=extra)
 
     def refresh() -> dict[str, Any]:
-        with refusals(access, "assume it"):
+        with refusals(access, "assume its role"):
             found: dict[str, Any] = fetcher.fetch_credentials()
             return found
 
@@ -159,7 +183,10 @@ def refusal(access: AwsAccess, what: str, place: str, error: Any) -> OctoError:
         advice = f"AWS asks for patience after {_TRIES} tries ({code}). Run this again later"
     else:
         advice = f"AWS answered {code or 'an error'}: {message}"
-    return OctoError(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    says_nothing = code in _EXPIRED | _UNKNOWN_KEY | _TOO_FAST or status >= 500
+    kind = NotAskedError if says_nothing else OctoError
+    return kind(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
 
 
 def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> OctoError:
@@ -174,7 +201,7 @@ def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> Oc
         advice = f"{str(error).rstrip('.')}. Mend the AWS configuration of this machine"
     else:
         advice = f"AWS cannot be reached ({str(error).rstrip('.')}) after {_TRIES} tries. Run this again later"
-    return OctoError(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
+    return NotAskedError(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
 
 
 def _at(place: str) -> str:
