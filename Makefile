@@ -34,6 +34,7 @@ check: manifest
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint dbt_project/models
+	$(BIN)/cfn-lint --regions us-east-1 -- octo_pipeline/registration/templates/*.yaml
 
 # What the tests start on loopback, each in a folder of its own.
 emulators: .emulators/bigquery/installed .emulators/azurite/installed

@@ -1,4 +1,4 @@
-"""Which sources an installation has: folders from the settings, documents of the configuration folder.
+"""Which sources an installation has: folders from the settings, documents of the configuration, registered accounts.
 
 Here belongs what is fetched from where; how, is the matter of each vendor's source.
 
@@ -32,8 +32,8 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     """The vendor's sources, in the order of their names.
 
     Raises:
-        OctoError: a document is wrong; the sentence names file and field. No source is used then, since what
-            is left out would be missing from the bill.
+        OctoError: a document is wrong; the sentence names file and field. Or the registry cannot be read. No
+            source is used then, since what is left out would be missing from the bill.
     """
     settings = workspace.settings
     folders = {"aws": settings.aws_exports, "azure": settings.azure_exports, "gcp": settings.gcp_exports}
@@ -42,8 +42,22 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     documents = workspace.settings.config / "sources"
     if documents.is_dir():
         found += [_read(path) for path in sorted(documents.glob("*.json")) if not path.name.startswith((".", "_"))]
+    found += registered_sources(workspace, vendor)
     named = {one.name: one for one in found if one.vendor == vendor}
     return [named[name] for name in sorted(named)]
+
+
+def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
+    """The sources of the vendor's registered accounts that are completed and have one.
+
+    Raises:
+        OctoError: the registry cannot be read, or holds settings that this version does not understand.
+    """
+    return [
+        _source(one.settings["source"], f"The registration of the {vendor} account {one.account_id}")
+        for one in workspace.registry.accounts.all()
+        if one.vendor == vendor and one.is_completed and one.kind != "linked" and "source" in one.settings
+    ]
 
 
 def folder_source(vendor: str, path: Path) -> Source:
@@ -91,13 +105,17 @@ def _read(path: Path) -> Source:
         given = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise OctoError(f"{path} is no JSON document of a source ({error}).") from error
+    return _source(given, str(path))
+
+
+def _source(given: object, place: str) -> Source:
     vendor = given.get("vendor") if isinstance(given, dict) else None
     if vendor not in _DOCUMENTS:
-        raise OctoError(f"{path}: vendor must be one of {', '.join(_DOCUMENTS)}, not {vendor!r}.")
+        raise OctoError(f"{place}: vendor must be one of {', '.join(_DOCUMENTS)}, not {vendor!r}.")
     try:
         return _DOCUMENTS[vendor](given)
     except ValidationError as error:
-        raise OctoError(f"{path}: {_flaw(error)}.") from None
+        raise OctoError(f"{place}: {_flaw(error)}.") from None
 
 
 def _flaw(error: ValidationError) -> str:
