@@ -3,7 +3,7 @@
 import dagster as dg
 
 from octo_pipeline.assets import allocation, checks, cost_line_items, marts, raw
-from octo_pipeline.automation import alerts, jobs, operations, schedules, sensors
+from octo_pipeline.automation import accounts, alerts, jobs, operations, schedules, sensors
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.workspace import Workspace
 
@@ -17,7 +17,7 @@ def workspace(context: dg.InitResourceContext) -> Workspace:
 defs = dg.Definitions(
     assets=dg.with_source_code_references(dg.load_assets_from_modules([raw, cost_line_items, allocation, marts])),
     asset_checks=checks.asset_checks,
-    jobs=[jobs.monthly_allocation, jobs.restatement, *operations.operations],
+    jobs=[jobs.monthly_allocation, jobs.restatement, *operations.operations, *accounts.jobs],
     schedules=[schedules.daily],
     sensors=[
         sensors.aws_deliveries,

@@ -1,13 +1,20 @@
-"""`octo accounts`: what each account pays."""
+"""`octo accounts`: the registered accounts, and what each account pays."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octo_pipeline.cli import register
+from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.errors import OctoError
 
-app = typer.Typer(help="Accounts and what they pay.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from octo_pipeline.registry.accounts import Account
+    from octo_pipeline.tables.workspace import Workspace
+
+app = typer.Typer(help="Accounts: registered ones, and what each pays.", no_args_is_help=True)
+app.add_typer(register.app, name="register")
 
 # A table for people has 100 columns: fewer of ours, under shorter names; json and csv have all.
 _SHOWN = {
@@ -19,11 +26,203 @@ _SHOWN = {
     "final_cost": "final_cost",
     "amortised_final_cost": "amortised",
 }
+_LISTED = ("vendor", "id", "name", "kind", "payer", "API", "PAYER", "CUR", "status", "last_delivery", "problem")
+# The payer and the problem are left to `show`.
+_LISTED_TO_PEOPLE = tuple(column for column in _LISTED if column not in ("payer", "problem"))
+
+AccountArgument = Annotated[str, typer.Argument(help="The account's id or name.")]
+VendorOption = Annotated[str | None, typer.Option(help="aws, azure or gcp, if several have the account.")]
 
 
 @app.callback()
 def _noun() -> None:
-    """Accounts and what they pay."""
+    """Accounts: registered ones, and what each pays."""
+
+
+@app.command("list")
+def list_(output: OutputOption = Output.table) -> None:
+    """List the registered accounts, how far their registration is, and when they last delivered."""
+    from octo_pipeline.registration.accounts import listed
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    columns = _LISTED_TO_PEOPLE if output is Output.table else _LISTED
+    rows = []
+    for one in listed(Workspace(load_settings())):
+        row = _listed_row(one.account) | {"last_delivery": one.last_delivery and f"{one.last_delivery:%Y-%m-%d}"}
+        rows.append([row[column] for column in columns])
+    print_rows("Registered accounts", columns, rows, output)
+
+
+def _listed_row(account: "Account") -> dict[str, Any]:
+    steps = {step: "Completed" if at else "open" for step, at in account.steps.items()}
+    return {
+        "vendor": account.vendor,
+        "id": account.account_id,
+        "name": account.name,
+        "kind": account.kind,
+        # A payer is its own (the seed says it sets itself).
+        "payer": account.account_id if account.kind == "payer" else account.payer_id,
+        "API": steps.get("API", ""),
+        "PAYER": steps.get("PAYER", ""),
+        "CUR": steps.get("CUR", ""),
+        "status": "Completed" if account.is_completed else "open",
+        "problem": account.problem,
+    }
+
+
+@app.command()
+def show(account: AccountArgument, vendor: VendorOption = None) -> None:
+    """Show what is known of an account, and what is to be done next. Secrets are never shown."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    found = workspace.registry.accounts.find(account, vendor)
+    register.print_account(found)
+    typer.echo(f"Registered {found.registered_at:%Y-%m-%d %H:%M} UTC.")
+    if found.payer_id:
+        typer.echo(f"Its payer is {found.payer_id}.")
+    for step, at in found.steps.items():
+        if at:
+            typer.echo(f"{step} was confirmed {at:%Y-%m-%d %H:%M} UTC.")
+    for group, values in found.settings.items():
+        if isinstance(values, dict) and group != "source":
+            typer.echo(f"{group}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    register.print_next_step(workspace, found, open_link=False)
+
+
+@app.command()
+def confirm(
+    account: AccountArgument,
+    vendor: VendorOption = None,
+    linked: Annotated[bool, typer.Option("--linked", help="Confirm the payer's linked accounts instead.")] = False,
+) -> None:
+    """Verify an account's steps for real; fails with the reason if one is not right."""
+    from octo_pipeline.registration import vendors
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    actor = admin(workspace)
+    found = workspace.registry.accounts.find(account, vendor)
+    chosen = _linked_of(workspace, found) if linked else [found]
+    problems = []
+    for one in chosen:
+        confirmed = vendors.of(one).confirm(workspace, actor, one)
+        if confirmed.problem:
+            problems.append(confirmed.problem)
+        else:
+            register.print_account(confirmed)
+            if not linked:
+                register.print_next_step(workspace, confirmed, open_link=False)
+    if problems:
+        raise OctoError("\n".join(problems))
+
+
+def _linked_of(workspace: "Workspace", payer: "Account") -> "list[Account]":
+    found = [
+        one
+        for one in workspace.registry.accounts.all()
+        if one.vendor == payer.vendor and one.payer_id == payer.account_id
+    ]
+    if not found:
+        raise OctoError(
+            f"No linked account of {payer.account_id} is registered. `octo accounts register aws --linked-of "
+            f"{payer.account_id}` registers them all."
+        )
+    return found
+
+
+@app.command()
+def edit(
+    account: AccountArgument,
+    vendor: VendorOption = None,
+    name: register.NameOption = None,
+    payer: register.PayerOption = None,
+    report: register.ReportOption = None,
+    kind: register.KindOption = None,
+    bucket: register.BucketOption = None,
+    prefix: register.PrefixOption = None,
+    region: register.RegionOption = None,
+    new_report: register.MakeReportOption = None,
+    new_bucket: register.MakeBucketOption = None,
+    api: Annotated[
+        bool, typer.Option("--api", help="AWS: set API access up anew, with a new ExternalId and launch link.")
+    ] = False,
+    open_link: register.OpenOption = False,
+) -> None:
+    """Change an account's name or settings; without flags, everything is asked."""
+    from octo_pipeline.registration import aws as steps
+    from octo_pipeline.registration.accounts import rename
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    actor = admin(workspace)
+    found = workspace.registry.accounts.find(account, vendor)
+    given = register.cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
+    if (payer is not None or given or api) and found.vendor != "aws":
+        raise OctoError(f"{found.account_id} is an account of {found.vendor}; these settings are of AWS accounts.")
+    if name is None and payer is None and not given and not api:
+        found = _edit_by_prompts(workspace, actor, found)
+    if name is not None:
+        found = rename(workspace, actor, found, name.strip() or None)
+    if api:
+        found = steps.set_up_api_access(workspace, actor, found)
+    if payer is not None:
+        found = steps.set_payer(workspace, actor, found, payer)
+    if given:
+        found = register.set_up_cur(workspace, actor, found, given)
+    register.print_account(found)
+    register.print_next_step(workspace, found, open_link)
+
+
+def _edit_by_prompts(workspace: "Workspace", actor: str, found: "Account") -> "Account":
+    from octo_pipeline.registration import aws as steps
+    from octo_pipeline.registration.accounts import rename
+
+    name = typer.prompt("Name (optional)", default=found.name or "").strip() or None
+    if name != found.name:
+        found = rename(workspace, actor, found, name)
+    if found.kind == "linked":
+        payer = typer.prompt("Payer's account id", default=found.payer_id or "").strip()
+        if payer != (found.payer_id or ""):
+            found = steps.set_payer(workspace, actor, found, payer)
+    if found.kind == "payer" and typer.confirm("Set up report and bucket anew", default=False):
+        setup = register.ask_setup(steps.setup_of(found))
+        found = steps.set_up_cur(workspace, actor, found, setup)
+    return found
+
+
+@app.command()
+def delete(
+    account: AccountArgument,
+    vendor: VendorOption = None,
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="Leave deliveries, costs and decisions.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove an account, and its deliveries, costs and restores with it."""
+    from octo_pipeline.registration.accounts import delete as delete_account
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    actor = admin(workspace)
+    found = workspace.registry.accounts.find(account, vendor)
+    if not yes:
+        typer.confirm(f"Remove {found.title}{'' if keep_data else ' with all its data'}?", abort=True)
+    removed = delete_account(workspace, actor, found, keeps_data=keep_data)
+    typer.echo(f"Removed {found.title}.")
+    if found.kind == "linked" and not keep_data:
+        typer.echo(f"Its costs are part of the bill of {found.payer_id} and stay.")
+    if removed.deliveries or removed.months:
+        months = ", ".join(removed.months) or "no month"
+        typer.echo(f"{removed.deliveries} deliveries are gone, and the line items of {months} were made without them.")
+    if removed.reapplied:
+        typer.echo(f"{removed.reapplied} restored items were re-applied.")
+    if removed.months or removed.reapplied:
+        typer.echo("`octo stale` lists what is to be run again.")
 
 
 @app.command()

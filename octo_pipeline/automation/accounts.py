@@ -1,0 +1,165 @@
+"""Jobs that register, confirm and remove accounts, for people who live in the Dagster UI.
+
+They call what the commands call. A run's configuration is kept by Dagster for everybody to see, so secrets go in
+by reference only: as the name of an environment variable of the code location. Who acts is the user that the
+code location runs as, or whom its OCTO_TOKEN is of; that must be an administrator.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import Enum
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.registration import aws, vendors
+from octo_pipeline.registration.accounts import delete
+from octo_pipeline.registry.accounts import Account
+from octo_pipeline.tables.acting import require_admin
+from octo_pipeline.tables.workspace import Workspace
+
+
+class ReportKind(Enum):
+    """What AWS calls a report; Dagster's configuration knows enumerations, not literals."""
+
+    cur = "cur"
+    data_export = "data_export"
+
+
+class CurConfig(dg.Config):
+    """A payer's report, as in `octo accounts register aws`; what is left out is what is proposed there."""
+
+    report: str = "octo-cur"
+    kind: ReportKind = ReportKind.cur
+    bucket: str | None = Field(default=None, description="octo-cur-<account id> if left out")
+    prefix: str = "octo"
+    region: str = "us-east-1"
+    makes_report: bool = Field(default=True, description="false for a report that is there already")
+    makes_bucket: bool = Field(default=True, description="false for a bucket that is there already")
+
+
+class RegisterAwsConfig(dg.Config):
+    """The account that is to be registered."""
+
+    account_id: str = Field(description="12 digits")
+    name: str | None = None
+    payer_id: str | None = Field(default=None, description="of a linked account; found by itself if left out")
+    cur: CurConfig | None = Field(default=None, description="a payer's report, if it is to be set up at once")
+
+
+class AccountConfig(dg.Config):
+    """A registered account."""
+
+    account: str = Field(description="the account's id or name")
+    vendor: str | None = Field(default=None, description="aws, azure or gcp, if several have the account")
+
+
+class DeleteConfig(AccountConfig):
+    """A registered account that is to be removed."""
+
+    keep_data: bool = Field(default=False, description="leave its deliveries, costs and decisions")
+
+
+@dg.op
+def register_aws(
+    context: dg.OpExecutionContext, config: RegisterAwsConfig, workspace: dg.ResourceParam[Workspace]
+) -> None:
+    """Register an AWS account and say what is to be done next, with the launch link."""
+    with _failures():
+        setup = _setup(config.account_id, config.cur) if config.cur else None
+        if setup:
+            aws.check_setup(setup)
+        actor = _admin(context, workspace)
+        account = aws.register(workspace, actor, config.account_id, config.name, config.payer_id)
+        if setup:
+            account = aws.set_up_cur(workspace, actor, account, setup)
+        _say(context, workspace, account)
+
+
+@dg.op
+def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg.ResourceParam[Workspace]) -> None:
+    """Verify an account's steps for real; fails with the reason if one is not right."""
+    with _failures():
+        actor = _admin(context, workspace)
+        found = workspace.registry.accounts.find(config.account, config.vendor)
+        account = vendors.of(found).confirm(workspace, actor, found)
+        if account.problem:
+            raise OctoError(account.problem)
+        _say(context, workspace, account)
+
+
+@dg.op
+def remove(context: dg.OpExecutionContext, config: DeleteConfig, workspace: dg.ResourceParam[Workspace]) -> None:
+    """Remove an account and, unless it is kept, its deliveries, costs and restores."""
+    with _failures():
+        actor = _admin(context, workspace)
+        found = workspace.registry.accounts.find(config.account, config.vendor)
+        removed = delete(workspace, actor, found, keeps_data=config.keep_data)
+        context.log.info(f"Removed {found.title}.")
+        context.add_output_metadata(
+            {
+                "deliveries": removed.deliveries,
+                "months": ", ".join(removed.months) or "none",
+                "re-applied items": removed.reapplied,
+            }
+        )
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Register an AWS account; its result has the launch link.")
+def register_aws_account() -> None:
+    """Register an AWS account."""
+    register_aws()
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Verify a registered account for real.")
+def confirm_account() -> None:
+    """Verify a registered account."""
+    confirm()
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Remove a registered account with its data.")
+def delete_account() -> None:
+    """Remove a registered account."""
+    remove()
+
+
+jobs = [register_aws_account, confirm_account, delete_account]
+
+
+def _setup(account_id: str, config: CurConfig) -> aws.CurSetup:
+    given: dict[str, Any] = {name: value for name, value in vars(config).items() if value is not None}
+    return replace(aws.proposed_setup(account_id), **{**given, "kind": config.kind.value})
+
+
+def _admin(context: dg.OpExecutionContext, workspace: Workspace) -> str:
+    acting = require_admin(workspace)
+    if acting.is_new:
+        context.log.info(f"The registry had no users: {acting.name} is its administrator from now on.")
+    return acting.name
+
+
+def _say(context: dg.OpExecutionContext, workspace: Workspace, account: Account) -> None:
+    sentences = vendors.of(account).next_step(workspace.settings, account)
+    links = [one for one in sentences if one.startswith("https://")]
+    context.log.info("\n".join([f"{account.title}: {'Completed' if account.is_completed else 'open'}", *sentences]))
+    metadata: dict[str, Any] = {
+        "account": account.account_id,
+        "kind": account.kind or "not known yet",
+        "status": "Completed" if account.is_completed else "open",
+    }
+    metadata |= {step: f"{at:%Y-%m-%d %H:%M} UTC" if at else "open" for step, at in account.steps.items()}
+    if links:
+        metadata["launch link"] = dg.MetadataValue.url(links[0])
+    context.add_output_metadata(metadata)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Show our sentence as the failure's description; trying again by itself would not help."""
+    try:
+        yield
+    except OctoError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None

@@ -1,0 +1,207 @@
+"""`octo accounts register`: the steps of each vendor, by prompts or by flags."""
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octo_pipeline.cli.acting import admin
+from octo_pipeline.errors import OctoError
+
+if TYPE_CHECKING:
+    from octo_pipeline.registration.aws import CurSetup
+    from octo_pipeline.registry.accounts import Account
+    from octo_pipeline.tables.workspace import Workspace
+
+app = typer.Typer(help="Register an account of a vendor.", no_args_is_help=True)
+
+
+@app.callback()
+def _noun() -> None:
+    """Register an account of a vendor."""
+
+
+class ReportKind(StrEnum):
+    """What AWS calls it."""
+
+    cur = "cur"
+    data_export = "data_export"
+
+
+NameOption = Annotated[str | None, typer.Option(help="What you call it; no two accounts of a vendor share a name.")]
+PayerOption = Annotated[str | None, typer.Option(help="The payer of a linked account; found by itself if not given.")]
+OpenOption = Annotated[bool, typer.Option("--open", help="Open the launch link in the browser.")]
+ReportOption = Annotated[str | None, typer.Option("--cur-report", help="Payer: name of the report or export.")]
+KindOption = Annotated[ReportKind | None, typer.Option("--cur-kind", help="Payer: legacy report or Data Export.")]
+BucketOption = Annotated[str | None, typer.Option("--cur-bucket", help="Payer: the report's bucket.")]
+PrefixOption = Annotated[str | None, typer.Option("--cur-prefix", help="Payer: the report's folder in the bucket.")]
+RegionOption = Annotated[str | None, typer.Option("--cur-region", help="Payer: region of an existing bucket.")]
+MakeReportOption = Annotated[
+    bool | None, typer.Option("--new-report/--existing-report", help="Payer: whether the stack makes the report.")
+]
+MakeBucketOption = Annotated[
+    bool | None, typer.Option("--new-bucket/--existing-bucket", help="Payer: whether the stack makes the bucket.")
+]
+
+
+@app.command()
+def aws(
+    account_id: Annotated[
+        str | None, typer.Option("--id", help="The 12-digit account id; without it, every step is asked.")
+    ] = None,
+    name: NameOption = None,
+    payer: PayerOption = None,
+    report: ReportOption = None,
+    kind: KindOption = None,
+    bucket: BucketOption = None,
+    prefix: PrefixOption = None,
+    region: RegionOption = None,
+    new_report: MakeReportOption = None,
+    new_bucket: MakeBucketOption = None,
+    linked_of: Annotated[
+        str | None, typer.Option(help="Instead of one account: all linked accounts of this confirmed payer.")
+    ] = None,
+    open_link: OpenOption = False,
+) -> None:
+    """Register an AWS account: access to its API, and a payer's report."""
+    from octo_pipeline.registration import aws as steps
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    given = cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
+    if linked_of is not None:
+        if account_id is not None or name is not None or payer is not None or given:
+            raise OctoError("--linked-of registers all linked accounts of a payer and goes with --open only.")
+        _register_linked(workspace, linked_of, open_link)
+    elif account_id is None:
+        if name is not None or payer is not None or given:
+            raise OctoError("Say which account the flags are about: --id and its 12 digits.")
+        _by_prompts(workspace, open_link)
+    else:
+        if given:
+            steps.check_setup(replace(steps.proposed_setup(account_id), **given))
+        actor = admin(workspace)
+        account = steps.register(workspace, actor, account_id, name, payer)
+        if given:
+            account = set_up_cur(workspace, actor, account, given)
+        typer.echo(f"Registered {account.title}.")
+        print_next_step(workspace, account, open_link)
+
+
+def cur_values(
+    report: str | None,
+    kind: ReportKind | None,
+    bucket: str | None,
+    prefix: str | None,
+    region: str | None,
+    new_report: bool | None,
+    new_bucket: bool | None,
+) -> dict[str, Any]:
+    """The fields of `CurSetup` that flags give."""
+    values = {
+        "report": report,
+        "kind": kind.value if kind else None,
+        "bucket": bucket,
+        "prefix": prefix,
+        "region": region,
+        "makes_report": new_report,
+        "makes_bucket": new_bucket,
+    }
+    return {field: value for field, value in values.items() if value is not None}
+
+
+def set_up_cur(workspace: "Workspace", actor: str, account: "Account", given: dict[str, Any]) -> "Account":
+    """Change these fields of a payer's report; what is not given stays, or is what is proposed."""
+    from octo_pipeline.registration import aws as steps
+
+    return steps.set_up_cur(workspace, actor, account, replace(steps.setup_of(account), **given))
+
+
+def print_next_step(workspace: "Workspace", account: "Account", open_link: bool) -> None:
+    """Print what is to be done next and, if wanted, open its link."""
+    from octo_pipeline.registration import vendors
+
+    sentences = vendors.of(account).next_step(workspace.settings, account)
+    for sentence in sentences:
+        typer.echo(sentence)
+    for link in sentences:
+        if open_link and link.startswith("https://"):
+            typer.launch(link)
+
+
+def print_account(account: "Account") -> None:
+    """Print what is known of an account in a sentence, and its problem."""
+    steps = ", ".join(f"{step} {'Completed' if at else 'open'}" for step, at in account.steps.items())
+    kind = f"a {account.kind} account" if account.kind else "of a kind that is not known yet"
+    status = "Completed" if account.is_completed else "not Completed"
+    title = account.title
+    typer.echo(f"{title[0].upper()}{title[1:]} is {kind} and {status}: {steps}.")
+    if account.problem:
+        typer.echo(f"Problem: {account.problem}")
+
+
+def ask_setup(setup: "CurSetup") -> "CurSetup":
+    """Ask for a payer's report and bucket, proposing what is given."""
+    from octo_pipeline.registration.aws import CurSetup
+
+    makes_report = typer.confirm("Is a new report to be made", default=setup.makes_report)
+    kind = typer.prompt("Kind, cur or data_export", default=setup.kind)
+    if kind not in list(ReportKind):
+        raise OctoError(f"{kind!r} is no kind of report; it is one of {', '.join(ReportKind)}.")
+    report = typer.prompt("Name of the report", default=setup.report)
+    makes_bucket = typer.confirm("Is a new bucket to be made", default=setup.makes_bucket)
+    bucket = typer.prompt("Name of the bucket", default=setup.bucket)
+    prefix = typer.prompt("Prefix in the bucket", default=setup.prefix)
+    region = setup.region if makes_bucket else typer.prompt("Region of the bucket", default=setup.region)
+    return CurSetup(bucket, report, prefix, region, kind, makes_report, makes_bucket)
+
+
+def _by_prompts(workspace: "Workspace", open_link: bool) -> None:
+    """Register an account step by step; what is done is kept, so that the rest can be done another day."""
+    from octo_pipeline.registration import aws as steps
+
+    actor = admin(workspace)
+    account_id = typer.prompt("AWS account id (12 digits)").strip()
+    name = typer.prompt("Name (optional)", default="", show_default=False).strip() or None
+    account = steps.register(workspace, actor, account_id, name)
+    print_next_step(workspace, account, open_link)
+    account = _confirm_until(workspace, actor, account, "API")
+    if account.kind == "payer" and account.api_confirmed_at and "cur" not in account.settings:
+        setup = ask_setup(steps.setup_of(account))
+        account = steps.set_up_cur(workspace, actor, account, setup)
+        print_next_step(workspace, account, open_link)
+        account = _confirm_until(workspace, actor, account, "CUR")
+    if not account.is_completed:
+        typer.echo(f"What is done is kept; go on with `octo accounts confirm {account.account_id}`.")
+
+
+def _confirm_until(workspace: "Workspace", actor: str, account: "Account", step: str) -> "Account":
+    """Confirm as often as the person says that the stack is there."""
+    from octo_pipeline.registration import aws as steps
+
+    while not account.steps.get(step) and typer.confirm("Is the stack created? Confirm it now", default=True):  # type: ignore[call-overload]
+        account = steps.confirm(workspace, actor, account)
+        print_account(account)
+        if step == "API" and account.api_confirmed_at:
+            break
+    return account
+
+
+def _register_linked(workspace: "Workspace", payer: str, open_link: bool) -> None:
+    from octo_pipeline.registration import aws as steps
+
+    actor = admin(workspace)
+    found = workspace.registry.accounts.find(payer, "aws")
+    added, link = steps.register_linked(workspace, actor, found)
+    for account in added:
+        typer.echo(f"Registered {account.title}.")
+    typer.echo(
+        f"{len(added)} linked accounts of {found.account_id} are new. Open this link signed in to {found.account_id}, "
+        "leave the parameters as they are and create the stack; it makes the role in all linked accounts:"
+    )
+    typer.echo(link)
+    typer.echo(f"Then run `octo accounts confirm {found.account_id} --linked`.")
+    if open_link:
+        typer.launch(link)
