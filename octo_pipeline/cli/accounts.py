@@ -214,7 +214,7 @@ def delete(
         typer.confirm(f"Remove {found.title}{'' if keep_data else ' with all its data'}?", abort=True)
     removed = delete_account(workspace, actor, found, keeps_data=keep_data)
     typer.echo(f"Removed {found.title}.")
-    if found.kind == "linked" and not keep_data:
+    if found.payer_id and not keep_data:
         typer.echo(f"Its costs are part of the bill of {found.payer_id} and stay.")
     if removed.deliveries or removed.months:
         months = ", ".join(removed.months) or "no month"

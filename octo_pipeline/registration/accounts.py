@@ -92,26 +92,26 @@ def delete(workspace: Workspace, actor: str, account: Account, *, keeps_data: bo
         problem="It is being removed; repeat `octo accounts delete` if that was stopped.",
     )
     reapplied = _reapplied(workspace, actor, account)
+    removed, months = (0, ()) if account.payer_id else _remove_costs(workspace, account)
+    workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
+    return Removed(removed, months, len(reapplied))
+
+
+def _remove_costs(workspace: Workspace, account: Account) -> tuple[int, tuple[str, ...]]:
+    """Remove the account's deliveries and make the line items anew of the months that were made from one."""
     landed = deliveries(workspace.lake.root, vendor=account.vendor, account=account.account_id)
     for delivery in landed:
         remove(workspace.lake.root, delivery)
-    months = _made_anew(workspace, account)
-    workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
-    return Removed(len(landed), months, len(reapplied))
-
-
-def _made_anew(workspace: Workspace, account: Account) -> tuple[str, ...]:
-    """Make the line items anew of the months that were made from a delivery of the account."""
     lake, table = workspace.lake, CostLineItems()
     source = f"landing/{account.vendor}/{account.account_id}"
-    months = [
+    months = tuple(
         month
         for month in lake.months(table.name)
         if (metadata := lake.metadata(table.name, month)) is not None and source in metadata.inputs
-    ]
+    )
     for month in months:
         materialise(workspace, table, month)
-    return tuple(months)
+    return len(landed), months
 
 
 def _reapplied(workspace: Workspace, actor: str, account: Account) -> list[Decision]:
@@ -119,7 +119,8 @@ def _reapplied(workspace: Workspace, actor: str, account: Account) -> list[Decis
     restored = {item.item_id for item in workspace.registry.restored_items()}
     if not restored:
         return []
-    owner = "sub_account_id" if account.kind == "linked" else "billing_account_id"
+    # What has a payer is linked, whether its kind is confirmed or not.
+    owner = "sub_account_id" if account.payer_id else "billing_account_id"
     items = workspace.lake.scan(MatchedItems.name, None, MatchedItems.columns)
     with workspace.lake.connect() as connection:
         rows = connection.execute(

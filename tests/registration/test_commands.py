@@ -1,11 +1,15 @@
 """`octo accounts` as an administrator types it, on both databases, and the jobs that do the same."""
 
+import base64
 import json
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
@@ -208,6 +212,45 @@ def test_a_viewer_runs_no_job(workspace: Workspace, monkeypatch: pytest.MonkeyPa
     ):
         assert "'vic' is a viewer" in failure(run(job, op, **config))
     assert workspace.registry.accounts.all() == []
+
+
+def test_no_secret_is_in_a_log_an_event_a_file_or_a_sentence(
+    workspace: Workspace,
+    aws_accounts: AwsAccounts,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    workspace.registry.users.add("ana", "admin", "ana")
+    token = workspace.registry.users.make_token("ana", "launchpad", "ana")
+    key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+    monkeypatch.setenv("OCTO_TOKEN", token)
+    monkeypatch.setenv("OCTO_SECRET_KEY", key)
+    password, refresh = "hunter2-not-a-real-one", "0.AXoA-not-a-real-one"
+    installation = Workspace(Settings())
+    (tmp_path / "dagster").mkdir()
+    with caplog.at_level(logging.DEBUG):
+        values = {"api_secret": SecretStr(password), "refresh_token": SecretStr(refresh)}
+        installation.secrets.put("azure", "a-tenant", values, "ana")
+        installation.secrets.rotate("ana")
+        assert installation.secrets.get("azure", "a-tenant", "refresh_token").get_secret_value() == refresh
+        with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+            job = defs.resolve_job_def("register_aws_account")
+            config = {"ops": {"register_aws": {"config": {"account_id": PAYER}}}}
+            assert job.execute_in_process(run_config=config, instance=instance).success
+            config = {"ops": {"confirm": {"config": {"account": PAYER}}}}
+            job = defs.resolve_job_def("confirm_account")
+            assert not job.execute_in_process(run_config=config, instance=instance, raise_on_error=False).success
+        printed = "".join(octo(*words).output for words in (["list"], ["show", PAYER]))
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".db" for path in files)
+    assert any(path.name == "registry.sqlite" for path in files)
+    # The part of a token that is no secret is its id, which the audit trail names.
+    for secret in (token.split("_", 2)[2], key, password, refresh):
+        assert secret not in caplog.text + printed + repr(installation) + str(installation.registry.audit())
+        for path in files:
+            assert secret.encode() not in path.read_bytes(), path
 
 
 def test_the_next_run_lands_what_is_confirmed(workspace: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:

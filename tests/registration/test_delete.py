@@ -108,13 +108,15 @@ def test_a_removal_that_fails_can_be_repeated(
     assert rows(workspace) == [0, 0]
 
 
-def test_a_linked_accounts_costs_stay_in_its_payers_bill(workspace: Workspace, payer: Account) -> None:
-    with duckdb.connect() as connection:
-        lines = f"'{workspace.lake.path('cost_line_items', MONTHS[0])}'"
-        (linked,) = connection.execute(f"SELECT min(sub_account_id) FROM {lines}").fetchone() or ("",)
-    workspace.registry.accounts.add([NewAccount("aws", linked, None, "linked", PAYER)], "ana")
+def test_a_linked_accounts_costs_stay_in_its_payers_bill_and_its_restores_go(
+    workspace: Workspace, payer: Account
+) -> None:
+    # The restored items are on the payer's own account; here another payer is registered for it.
+    delete(workspace, "ana", payer, keeps_data=True)
+    workspace.registry.accounts.add([NewAccount("aws", PAYER, None, "linked", LINKED)], "ana")
     before = rows(workspace)
-    removed = delete(workspace, "ana", workspace.registry.accounts.find(linked), keeps_data=False)
-    assert (removed.deliveries, removed.months) == (0, ())
-    assert rows(workspace) == before
-    assert [one.account_id for one in workspace.registry.accounts.all()] == [PAYER]
+    removed = delete(workspace, "ana", workspace.registry.accounts.find(PAYER), keeps_data=False)
+    assert removed.reapplied == 2
+    assert [one.item_id for one in workspace.registry.restored_items()] == ["f" * 32]
+    assert workspace.registry.accounts.all() == []
+    assert (removed.deliveries, removed.months, rows(workspace)) == (0, (), before)
