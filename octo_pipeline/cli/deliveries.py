@@ -64,6 +64,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a delivery; the next newest one counts from the next run on."""
+    from octo_pipeline.settings import load_settings
     from octo_pipeline.sources.landing import remove as remove_delivery
     from octo_pipeline.tables.workspace import Workspace
 

@@ -22,7 +22,8 @@ from octo_pipeline.errors import OctoError
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-_NEW_KEY = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+# What makes a key, for sentences.
+NEW_KEY = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
 
 
 @dataclass(frozen=True, repr=False)
@@ -184,9 +185,9 @@ def _parse(text: str, where: str) -> tuple[Key, ...]:
         if len(material) != _KEY_BYTES:
             raise OctoError(
                 f"{where[0].upper()}{where[1:]} holds something that is no key. A key is 32 random bytes in URL-safe "
-                f"base64; this makes one: {_NEW_KEY}"
+                f"base64; this makes one: {NEW_KEY}"
             )
         keys.append(Key(material))
     if not keys:
-        raise OctoError(f"{where[0].upper()}{where[1:]} is empty. This makes a key: {_NEW_KEY}")
+        raise OctoError(f"{where[0].upper()}{where[1:]} is empty. This makes a key: {NEW_KEY}")
     return tuple(keys)

@@ -9,7 +9,8 @@ from octo_pipeline.allocation.allocator import Allocator, load_allocators
 from octo_pipeline.allocation.cost_group import CostGroup, load_cost_groups
 from octo_pipeline.allocation.documents import Problem
 from octo_pipeline.allocation.rates import Rate, load_rates
-from octo_pipeline.registry.encryption import KeyFile, Keys, KeySetting
+from octo_pipeline.errors import OctoError
+from octo_pipeline.registry.encryption import NEW_KEY, KeyFile, Keys, KeySetting
 from octo_pipeline.registry.registry import Registry
 from octo_pipeline.registry.secrets import Secrets
 from octo_pipeline.resources.dbt import DbtProject
@@ -59,15 +60,19 @@ class Workspace:
         """The secrets of the registry's accounts.
 
         Raises:
-            OctoError: OCTO_SECRET_KEY holds no key.
+            OctoError: OCTO_SECRET_KEY holds no key, or is not set for a registry that several machines use.
         """
         connections = self.registry.connections
         keys: Keys
         if self.settings.secret_key is not None:
             keys = KeySetting(self.settings.secret_key.get_secret_value())
+        elif connections.path is not None:
+            keys = KeyFile(connections.path.with_name("registry.key"))
         else:
-            beside = connections.path.parent if connections.path else self.settings.lake.absolute()
-            keys = KeyFile(beside / "registry.key")
+            raise OctoError(
+                "Secrets in a registry on a server need OCTO_SECRET_KEY: a key file of this machine would shut the other "
+                f"machines out. This makes a key: {NEW_KEY}"
+            )
         return Secrets(connections, keys)
 
     @cached_property
