@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     aws_template_url: str | None = Field(
         default=None, description="HTTPS folder in S3 where this installation's CloudFormation templates are."
     )
+    gcp_service_account: str | None = Field(
+        default=None, description="Service account that BigQuery is read as; named when an account is registered."
+    )
 
     @field_validator("lake", mode="before")
     @classmethod

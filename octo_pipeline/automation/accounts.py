@@ -15,7 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.registration import aws, vendors
+from octo_pipeline.registration import aws, gcp, vendors
 from octo_pipeline.registration.accounts import delete
 from octo_pipeline.registry.accounts import Account
 from octo_pipeline.tables.acting import require_admin
@@ -50,6 +50,16 @@ class RegisterAwsConfig(dg.Config):
     cur: CurConfig | None = Field(default=None, description="a payer's report, if it is to be set up at once")
 
 
+class RegisterGcpConfig(dg.Config):
+    """The billing account that is to be registered."""
+
+    billing_account_id: str = Field(description="such as 0D1DR5-ADE21G-RF09W1")
+    project: str = Field(description="id of the project that hosts the dataset")
+    dataset: str = Field(description="the dataset that Cloud Billing exports to")
+    region: str = Field(description="where the dataset is, such as EU")
+    name: str | None = None
+
+
 class AccountConfig(dg.Config):
     """A registered account."""
 
@@ -76,6 +86,18 @@ def register_aws(
         account = aws.register(workspace, actor, config.account_id, config.name, config.payer_id)
         if setup:
             account = aws.set_up_cur(workspace, actor, account, setup)
+        _say(context, workspace, account)
+
+
+@dg.op
+def register_gcp(
+    context: dg.OpExecutionContext, config: RegisterGcpConfig, workspace: dg.ResourceParam[Workspace]
+) -> None:
+    """Register a Google Cloud billing account and say what is to be granted to whom."""
+    with _failures():
+        actor = _admin(context, workspace)
+        place = (config.project, config.dataset, config.region)
+        account = gcp.register(workspace, actor, config.billing_account_id, *place, config.name)
         _say(context, workspace, account)
 
 
@@ -114,6 +136,12 @@ def register_aws_account() -> None:
     register_aws()
 
 
+@dg.job(executor_def=dg.in_process_executor, description="Register a Google Cloud billing account; says what to grant.")
+def register_gcp_account() -> None:
+    """Register a Google Cloud billing account."""
+    register_gcp()
+
+
 @dg.job(executor_def=dg.in_process_executor, description="Verify a registered account for real.")
 def confirm_account() -> None:
     """Verify a registered account."""
@@ -126,7 +154,7 @@ def delete_account() -> None:
     remove()
 
 
-jobs = [register_aws_account, confirm_account, delete_account]
+jobs = [register_aws_account, register_gcp_account, confirm_account, delete_account]
 
 
 def _setup(account_id: str, config: CurConfig) -> aws.CurSetup:
@@ -151,6 +179,8 @@ def _say(context: dg.OpExecutionContext, workspace: Workspace, account: Account)
         "status": "Completed" if account.is_completed else "open",
     }
     metadata |= {step: f"{at:%Y-%m-%d %H:%M} UTC" if at else "open" for step, at in account.steps.items()}
+    if sentences:
+        metadata["next"] = dg.MetadataValue.md("\n\n".join(sentences))
     if links:
         metadata["launch link"] = dg.MetadataValue.url(links[0])
     context.add_output_metadata(metadata)

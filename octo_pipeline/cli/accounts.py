@@ -180,6 +180,7 @@ def edit(
 
 def _edit_by_prompts(workspace: "Workspace", actor: str, found: "Account") -> "Account":
     from octo_pipeline.registration import aws as steps
+    from octo_pipeline.registration import gcp
     from octo_pipeline.registration.accounts import rename
 
     name = typer.prompt("Name (optional)", default=found.name or "").strip() or None
@@ -192,6 +193,9 @@ def _edit_by_prompts(workspace: "Workspace", actor: str, found: "Account") -> "A
     if found.kind == "payer" and typer.confirm("Set up report and bucket anew", default=False):
         setup = register.ask_setup(steps.setup_of(found))
         found = steps.set_up_cur(workspace, actor, found, setup)
+    if found.vendor == "gcp" and typer.confirm("Set up the export anew", default=False):
+        place = register.ask_export(found.settings["export"])
+        found = gcp.set_up_export(workspace, actor, found, *place)
     return found
 
 

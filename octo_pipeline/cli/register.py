@@ -90,6 +90,47 @@ def aws(
         print_next_step(workspace, account, open_link)
 
 
+@app.command()
+def gcp(
+    account_id: Annotated[
+        str | None, typer.Option("--id", help="The billing account id; without it, every step is asked.")
+    ] = None,
+    name: NameOption = None,
+    project: Annotated[str | None, typer.Option(help="Id of the project that hosts the dataset.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset that Cloud Billing exports to.")] = None,
+    region: Annotated[str | None, typer.Option(help="Where the dataset is, such as EU.")] = None,
+) -> None:
+    """Register a Google Cloud billing account: where its export is, and what is to be granted."""
+    from octo_pipeline.registration import gcp as steps
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    if account_id is None:
+        if name is not None or project is not None or dataset is not None or region is not None:
+            raise OctoError("Say which account the flags are about: --id and its billing account id.")
+        actor = admin(workspace)
+        account_id = typer.prompt("Billing account id").strip()
+        name = typer.prompt("Name (optional)", default="", show_default=False).strip() or None
+        project, dataset, region = ask_export({})
+    elif project is None or dataset is None or region is None:
+        raise OctoError("--id needs --project, --dataset and --region: where the account's billing export is.")
+    else:
+        actor = admin(workspace)
+    account = steps.register(workspace, actor, account_id, project, dataset, region, name)
+    typer.echo(f"Registered {account.title}.")
+    print_next_step(workspace, account, open_link=False)
+
+
+def ask_export(known: dict[str, Any]) -> tuple[str, str, str]:
+    """Ask where a billing account's export is, proposing what is known: project, dataset and region."""
+    project, dataset, region = (
+        typer.prompt(what, default=known.get(name)).strip()
+        for what, name in (("Project id", "project"), ("Dataset name", "dataset"), ("Dataset region", "region"))
+    )
+    return project, dataset, region
+
+
 def cur_values(
     report: str | None,
     kind: ReportKind | None,

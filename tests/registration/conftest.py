@@ -8,9 +8,10 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables import acting
 from octo_pipeline.tables.workspace import Workspace
 from tests.emulators.aws_accounts import PRINCIPAL, TEMPLATE_URL, aws_accounts
+from tests.emulators.bigquery import bigquery_server
 from tests.registry.conftest import postgresql
 
-__all__ = ["aws_accounts", "postgresql"]
+__all__ = ["aws_accounts", "bigquery_server", "postgresql"]
 
 
 @pytest.fixture
@@ -21,5 +22,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setenv("OCTO_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("OCTO_AWS_PRINCIPAL", PRINCIPAL)
     monkeypatch.setenv("OCTO_AWS_TEMPLATE_URL", TEMPLATE_URL)
+    monkeypatch.setenv("OCTO_GCP_SERVICE_ACCOUNT", "octo@company.iam.gserviceaccount.com")
     monkeypatch.setattr(acting, "os_user", lambda: "ana")
     return Workspace(Settings())
