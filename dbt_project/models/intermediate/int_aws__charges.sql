@@ -7,13 +7,14 @@ cur as (
 ),
 
 -- The offering class is filled on covered usage and often blank on the fee of the same reservation.
+-- Read apart from cur: a CTE that is named twice is kept whole in memory, every column of every row cast.
 reservations as (
 
     select
         reservation_arn,
         max(offer_class) as offer_class
 
-    from cur
+    from {{ ref('stg_aws__cur') }}
     where reservation_arn is not null
     group by reservation_arn
 
