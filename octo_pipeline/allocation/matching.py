@@ -1,19 +1,25 @@
 """Which allocator takes which item, in one pass over the data whatever the number of allocators.
 
-Assumptions: the columns that criteria look at have far fewer distinct values than there are rows.
+Assumptions: the columns that criteria look at have far fewer distinct values than there are rows, and maps look
+at few different sets of columns.
 
 Stages:
-1. The maps (OR-ed alternatives) of all allocators are numbered in the order of allocation.md §5.
+1. The maps (OR-ed alternatives) of all allocators are put into groups that look at the same columns; a map that
+   looks at fewer columns joins a group that looks at more.
 2. For each column that any map names, every distinct condition is evaluated once on every distinct value. The
-   outcome is one bit string a value: bit *m* is 1 if map *m* does not look at the column or holds on the value.
-   Values on which no map can hold are left out.
-3. Items are joined to these value tables; the AND of an item's bit strings says which maps match.
-4. The distinct outcomes, which are few, are resolved to the taking allocator (the first bit) and the others,
-   which are conflicts.
+   outcome for a group is one bit string a value: bit *m* is 1 if the group's map *m* does not look at the column
+   or holds on the value. Values with the same bit string are one class, a number; where no bit is 1 it is null.
+3. The classes of a group's columns are combined pair by pair, with the AND of their bit strings, into classes of
+   the whole group. Everything so far is about distinct values and classes; rows are not touched.
+4. Items are joined to the values' classes and those to their combinations, all by small numbers. An item whose
+   classes are null in every group is taken by nobody.
+5. The distinct outcomes, which are few, are resolved to the taking allocator (the first of all maps that hold)
+   and the others, which are conflicts.
 
-Edge cases: null and '' are one value; an item that lacks a value in any value table matches nothing.
-Drawback: a value table is as large as its column has distinct values, so a criterion on a column of unique
-values costs a join of the size of the data.
+Edge cases: null and '' are alike to every condition.
+Drawbacks: a table of values is as large as its column has distinct values, so a criterion on a column of unique
+values costs a join of the size of the data. Where two columns have so many classes that most pairs can hardly
+occur, the pairs that do occur are collected first, which is another pass over the group's columns.
 """
 
 from collections.abc import Sequence
@@ -88,13 +94,25 @@ class _Map:
     conditions: dict[str, Condition]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Maps that look at no other columns than these; `name` is the beginning of its tables' names."""
+
+    name: str
+    columns: tuple[str, ...]
+    maps: list[_Map]
+
+
+# Up to here making all pairs of classes takes well under a second, which reading the rows for them does not.
+_MOST_PAIRS = 1_000_000
+
+
 def _match_category(
     connection: duckdb.DuckDBPyConnection,
     line_items: str,
     category: str,
     rules: Sequence[tuple[int, Allocator]],
 ) -> str:
-    maps = [_Map(number, dict(criteria)) for number, allocator in rules for criteria in allocator.criteria]
     items = f"({items_sql(category, line_items)})"
     if category != "account":
         # Aggregated items are few and read more than once; account-usage items are the lines themselves.
@@ -102,77 +120,178 @@ def _match_category(
         items = f"matching_{category}_items"
     selected = uniform_item(category)
     taken_columns = [name for name in MATCHED_ITEM_COLUMNS if name not in ITEM_COLUMNS]
-    if not maps:
+    groups = _groups(category, [_Map(i, dict(criteria)) for i, allocator in rules for criteria in allocator.criteria])
+    if not groups:
         untaken = ", ".join(f"NULL::{MATCHED_ITEM_COLUMNS[name]} AS {name}" for name in taken_columns)
         return f"SELECT {selected}, {untaken} FROM {items}{' WHERE false' if category == 'account' else ''}"
+    # Lines of fee items have no values that would harm here, and telling them apart means to read more columns.
+    _create_classes(connection, line_items if category == "account" else items, category, groups)
+    for group in groups:
+        _combine_classes(connection, items, category, group)
+    outcomes = [f"outcome_{number}" for number in range(len(groups))]
+    found = ", ".join(
+        f"{_group_class(category, g, len(g.columns))} AS {o}" for g, o in zip(groups, outcomes, strict=True)
+    )
     # Fee and savings items are listed whether taken or not; of the account-usage items only the taken ones.
-    join, condition = ("JOIN", " WHERE bit_count(mask) > 0") if category == "account" else ("LEFT JOIN", "")
-    columns = sorted({column for m in maps for column in m.conditions})
-    for column in columns:
-        _create_value_table(connection, items, category, column, maps)
-    values = {column: _value_table(category, column) for column in columns}
-    joins = "".join(
-        f" {join} {table} ON coalesce({identifier(column)}, '') = {table}.value" for column, table in values.items()
-    )
-    mask = " & ".join(f"{table}.mask" for table in values.values())
-    masked = f"matching_{category}_masked"
+    is_taken = " OR ".join(f"{outcome} IS NOT NULL" for outcome in outcomes)
+    join, condition = ("JOIN", f" WHERE {is_taken}") if category == "account" else ("LEFT JOIN", "")
+    matched = f"matching_{category}_matched"
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {masked} AS SELECT * FROM "
-        f"(SELECT items.*, {mask} AS mask FROM {items} AS items{joins}){condition}"
+        f"CREATE OR REPLACE TEMP TABLE {matched} AS SELECT items.*, {found} "
+        f"FROM {items} AS items{_class_joins(category, groups)}{condition}"
     )
-    _create_takers(connection, masked, maps)
+    _create_takers(connection, matched, groups, outcomes)
+    same = " AND ".join(f"{matched}.{outcome} IS NOT DISTINCT FROM takers.{outcome}" for outcome in outcomes)
     return (
-        f"SELECT {selected}, {', '.join(taken_columns)} FROM {masked} {join} {masked}_takers USING (mask) "
+        f"SELECT {selected}, {', '.join(taken_columns)} FROM {matched} {join} {matched}_takers AS takers ON {same} "
         f"{join} matching_allocators USING (allocator)"
     )
+
+
+def _groups(category: str, maps: Sequence[_Map]) -> list[_Group]:
+    groups: list[_Group] = []
+    for m in sorted(maps, key=lambda m: (-len(m.conditions), sorted(m.conditions))):
+        columns = tuple(sorted(m.conditions))
+        group = next((g for g in groups if set(columns) <= set(g.columns)), None)
+        if group is None:
+            group = _Group(f"matching_{category}_{len(groups)}", columns, [])
+            groups.append(group)
+        group.maps.append(m)
+    return groups
 
 
 def _value_table(category: str, column: str) -> str:
     return f"matching_{category}_{column}"
 
 
-def _create_value_table(
-    connection: duckdb.DuckDBPyConnection, items: str, category: str, column: str, maps: Sequence[_Map]
+def _group_class(category: str, group: _Group, count: int) -> str:
+    """SQL of the class of a row by the group's first columns."""
+    if count == 1:
+        return f"{_value_table(category, group.columns[0])}.{group.name}"
+    return f"{group.name}_{count}.class"
+
+
+def _class_joins(category: str, groups: Sequence[_Group], count: int | None = None) -> str:
+    """The joins that find a row's classes by the groups' columns, or by the first `count` of them."""
+    columns = sorted({column for group in groups for column in group.columns[:count]})
+    joins = [
+        f" LEFT JOIN {table} ON items.{identifier(column)} IS NOT DISTINCT FROM {table}.value"
+        for column in columns
+        for table in [_value_table(category, column)]
+    ]
+    for group in groups:
+        for i, column in enumerate(group.columns[1:count], start=2):
+            pairs = f"{group.name}_{i}"
+            joins.append(
+                f" LEFT JOIN {pairs} ON {_group_class(category, group, i - 1)} = {pairs}.first_class "
+                f"AND {_value_table(category, column)}.{group.name} = {pairs}.second_class"
+            )
+    return "".join(joins)
+
+
+def _create_classes(connection: duckdb.DuckDBPyConnection, items: str, category: str, groups: Sequence[_Group]) -> None:
+    """Evaluate every distinct condition once per distinct value of its column, and number the outcomes by group.
+
+    Makes a table ``<value table>`` (value, a class for each group) for each column, and a table
+    ``<group>_<column>`` (class, mask) for each of its groups.
+    """
+    for column in sorted({column for group in groups for column in group.columns}):
+        table = _value_table(category, column)
+        looking = [group for group in groups if column in group.columns]
+        conditions: dict[Condition, str] = {}
+        masks = []
+        for group in looking:
+            found = [m.conditions.get(column) for m in group.maps]
+            bits = ["'1'" if c is None else conditions.setdefault(c, f"c{len(conditions)}") for c in found]
+            masks.append(f"concat({', '.join(bits)})::BIT AS {group.name}")
+        evaluated = ", ".join(
+            f"CASE WHEN {condition.sql('value')} THEN '1' ELSE '0' END AS {name}"
+            for condition, name in conditions.items()
+        )
+        # Distinct values first, in a table of their own: in one query the optimiser filters on the conditions
+        # before it makes the values distinct, and evaluates every pattern on every row.
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {table}_distinct AS SELECT DISTINCT {identifier(column)} AS value FROM {items}"
+        )
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {table}_masks AS SELECT value, {', '.join(masks)} "
+            f"FROM (SELECT value, {evaluated} FROM {table}_distinct)"
+        )
+        for group in looking:
+            connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE {group.name}_{column} AS SELECT row_number() OVER ()::INTEGER AS class, "
+                f"mask FROM (SELECT DISTINCT {group.name} AS mask FROM {table}_masks WHERE bit_count({group.name}) > 0)"
+            )
+        classes = ", ".join(f"{group.name}_{column}.class AS {group.name}" for group in looking)
+        joins = "".join(
+            f" LEFT JOIN {group.name}_{column} ON {table}_masks.{group.name} = {group.name}_{column}.mask"
+            for group in looking
+        )
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT value, {classes} FROM {table}_masks{joins}")
+
+
+def _combine_classes(connection: duckdb.DuckDBPyConnection, items: str, category: str, group: _Group) -> None:
+    """Make a table ``<group>_<n>`` (first_class, second_class, class, mask) for each column but the first.
+
+    It says to which class the class by the columns so far and that of the *n*-th column combine, and
+    ``<group>_outcomes`` (class, mask) which maps hold in the class of all columns.
+    """
+    combined = f"{group.name}_{group.columns[0]}"
+    for i, column in enumerate(group.columns[1:], start=2):
+        second = f"{group.name}_{column}"
+        pairs = f"{combined} AS a, {second} AS b"
+        counted = f"SELECT (SELECT count(*) FROM {combined}) * (SELECT count(*) FROM {second})"
+        if connection.execute(counted).fetchall()[0][0] > _MOST_PAIRS:
+            first_class = _group_class(category, group, i - 1)
+            second_class = f"{_value_table(category, column)}.{group.name}"
+            joins = _class_joins(category, [group], i - 1)
+            value = _value_table(category, column)
+            pairs = (
+                f"(SELECT DISTINCT {first_class} AS first_class, {second_class} AS second_class FROM {items} AS items"
+                f"{joins} LEFT JOIN {value} ON items.{identifier(column)} IS NOT DISTINCT FROM {value}.value) "
+                f"JOIN {combined} AS a ON a.class = first_class JOIN {second} AS b ON b.class = second_class"
+            )
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {group.name}_{i} AS "
+            "SELECT first_class, second_class, dense_rank() OVER (ORDER BY mask)::INTEGER AS class, mask "
+            f"FROM (SELECT a.class AS first_class, b.class AS second_class, a.mask & b.mask AS mask FROM {pairs}) "
+            "WHERE bit_count(mask) > 0"
+        )
+        combined = f"{group.name}_{i}_classes"
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {combined} AS SELECT DISTINCT class, mask FROM {group.name}_{i}"
+        )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {group.name}_outcomes AS FROM {combined}")
+
+
+def _create_takers(
+    connection: duckdb.DuckDBPyConnection, matched: str, groups: Sequence[_Group], outcomes: Sequence[str]
 ) -> None:
-    """Evaluate every distinct condition on the column once per distinct value."""
-    conditions: dict[Condition, str] = {}
-    bits = []
-    for m in maps:
-        condition = m.conditions.get(column)
-        bits.append("'1'" if condition is None else conditions.setdefault(condition, f"c{len(conditions)}"))
-    evaluated = ", ".join(
-        f"CASE WHEN {condition.sql('value')} THEN '1' ELSE '0' END AS {name}" for condition, name in conditions.items()
-    )
-    table = _value_table(category, column)
-    # Distinct values first, in a table of their own: in one query the optimiser filters on the conditions before
-    # it makes the values distinct, and evaluates every pattern on every row.
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {table}_distinct AS "
-        f"SELECT DISTINCT coalesce({identifier(column)}, '') AS value FROM {items}"
-    )
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT value, concat({', '.join(bits)})::BIT AS mask "
-        f"FROM (SELECT value, {evaluated} FROM {table}_distinct)"
-    )
-    connection.execute(f"DELETE FROM {table} WHERE bit_count(mask) = 0")
-
-
-def _create_takers(connection: duckdb.DuckDBPyConnection, masked: str, maps: Sequence[_Map]) -> None:
     """Resolve each distinct outcome to the allocator that takes the item and those in conflict with it."""
-    rows = [(i, m.allocator) for i, m in enumerate(maps)]
-    columns = {"map": "INTEGER", "allocator": "INTEGER"}
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {masked}_maps AS {rows_sql(columns, rows)}")
+    selected = ", ".join(outcomes)
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {masked}_takers AS "
-        f"WITH hits AS (SELECT DISTINCT mask, allocator FROM (SELECT DISTINCT mask FROM {masked}), {masked}_maps "
-        "WHERE get_bit(mask, map) = 1), "
-        "takers AS (SELECT mask, min(allocator) AS allocator FROM hits GROUP BY mask) "
-        "SELECT takers.mask, takers.allocator, "
+        f"CREATE OR REPLACE TEMP TABLE {matched}_outcomes AS SELECT row_number() OVER () AS number, {selected} "
+        f"FROM (SELECT DISTINCT {selected} FROM {matched})"
+    )
+    hits = []
+    for group, outcome in zip(groups, outcomes, strict=True):
+        maps = rows_sql(
+            {"map": "INTEGER", "allocator": "INTEGER"}, [(i, m.allocator) for i, m in enumerate(group.maps)]
+        )
+        hits.append(
+            f"SELECT number, allocator FROM {matched}_outcomes JOIN {group.name}_outcomes ON {outcome} = class "
+            f"JOIN ({maps}) AS maps ON get_bit(mask, map) = 1"
+        )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {matched}_takers AS "
+        f"WITH hits AS MATERIALIZED ({' UNION '.join(hits)}), "
+        "takers AS (SELECT number, min(allocator) AS allocator FROM hits GROUP BY number) "
+        f"SELECT {selected}, takers.allocator, "
         "coalesce(list(losers.allocator_id ORDER BY losers.allocator) FILTER (losers.allocator IS NOT NULL), []) "
-        "AS conflicting_allocator_ids FROM takers "
-        "JOIN hits ON hits.mask = takers.mask "
+        f"AS conflicting_allocator_ids FROM takers JOIN {matched}_outcomes USING (number) "
+        "JOIN hits ON hits.number = takers.number "
         "LEFT JOIN matching_allocators AS losers ON losers.allocator = hits.allocator "
-        "AND hits.allocator <> takers.allocator GROUP BY takers.mask, takers.allocator"
+        f"AND hits.allocator <> takers.allocator GROUP BY {selected}, takers.allocator"
     )
 
 

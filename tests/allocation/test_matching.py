@@ -1,0 +1,87 @@
+"""Who takes which item, held against the criteria read row by row."""
+
+import json
+from random import Random
+
+import duckdb
+import pytest
+
+from octo_pipeline.allocation import matching
+from octo_pipeline.allocation.allocator import Allocator, parse_allocator
+from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
+
+MONTH = "2024-01"
+VALUES = {
+    "sub_account_id": ["111111111111", "222222222222", "333333333333", "444444444444"],
+    "service_code": ["AmazonEC2", "AmazonS3", "AWSLambda", "", None],
+    "region_id": ["us-east-1", "eu-west-1", "eu-central-1", None],
+    "usage_type": [f"Type{i}" for i in range(8)],
+    "operation": ["Run", "Get", None],
+}
+CONDITIONS = {
+    "account": ["111111111111", "222222222222", "re:^[13]", "!re:4"],
+    "productCode": ["AmazonEC2", "eq:AmazonS3", "re:^Amazon", "!re:^Amazon", ""],
+    "region": ["re:^eu-", "!re:^eu-", "us-east-1", ""],
+    "usageType": ["Type1", "re:[2-5]$", "!re:7", "nowhere"],
+    "operation": ["Run", "!re:t", ""],
+}
+
+
+def allocators(random: Random) -> list[Allocator]:
+    documents = []
+    for _ in range(12):
+        keys = [random.sample(sorted(CONDITIONS), random.randint(1, 4)) for _ in range(random.randint(1, 3))]
+        criteria = [{"and": {key: random.choice(CONDITIONS[key]) for key in chosen}} for chosen in keys]
+        document = {"category": "account", "startMonth": MONTH, "criteria": criteria}
+        documents.append(document | {"allocator": [{"type": "account", "value": "1", "formula": "cost"}]})
+    return [parse_allocator(json.dumps(d), file=f"a{i:02d}.json") for i, d in enumerate(documents)]
+
+
+def create_lines(connection: duckdb.DuckDBPyConnection, rows: list[dict]) -> None:
+    typed = ", ".join(f"{name} {kind}" for name, kind in LINE_ITEM_COLUMNS.items())
+    connection.execute(f"CREATE TABLE lines ({typed})")
+    fixed = {"billing_month": MONTH, "vendor": "aws", "charge_category": "Usage", "billing_currency": "USD"}
+    for number, row in enumerate(rows):
+        row = fixed | row | {"charge_description": str(number), "billed_cost": "1", "tags": {}, "project_labels": {}}
+        names = ", ".join(row)
+        connection.execute(f"INSERT INTO lines ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+
+
+def takers(rows: list[dict], candidates: list[Allocator]) -> dict[str, tuple[str, list[str]]]:
+    found = {}
+    for number, row in enumerate(rows):
+        ids = [a.id for a in candidates if any(all(c.holds(row[name]) for name, c in m.items()) for m in a.criteria)]
+        if ids:
+            found[str(number)] = (ids[0], ids[1:])
+    return found
+
+
+@pytest.mark.parametrize("most_pairs", [1_000_000, 0], ids=["all pairs of classes", "pairs that occur"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_allocator_takes_and_the_others_conflict(seed, most_pairs, monkeypatch):
+    monkeypatch.setattr(matching, "_MOST_PAIRS", most_pairs)
+    random = Random(seed)
+    rows = [{name: random.choice(values) for name, values in VALUES.items()} for _ in range(120)]
+    candidates = allocators(random)
+    with duckdb.connect() as connection:
+        create_lines(connection, rows)
+        query = matching.match_items(connection, "lines", MONTH, candidates)
+        found = connection.execute(
+            f"SELECT charge_description, allocator_id, conflicting_allocator_ids FROM ({query})"
+        ).fetchall()
+    assert len(found) == len({line for line, *_ in found})
+    assert {line: (taker, others) for line, taker, others in found} == takers(rows, candidates)
+
+
+def test_lines_of_fee_items_are_no_usage():
+    support = {"sub_account_id": "111111111111", "service_code": "AWSSupportBusiness"}
+    usage = {"sub_account_id": "111111111111", "service_code": "AmazonEC2"}
+    rule = {"category": "account", "startMonth": MONTH, "criteria": [{"and": {"account": "111111111111"}}]}
+    allocator = parse_allocator(
+        json.dumps(rule | {"allocator": [{"type": "account", "value": "1", "formula": "cost"}]}), file="a.json"
+    )
+    with duckdb.connect() as connection:
+        create_lines(connection, [support, usage])
+        query = matching.match_items(connection, "lines", MONTH, [allocator])
+        found = connection.execute(f"SELECT category, service_code, allocator_id FROM ({query}) ORDER BY 1").fetchall()
+    assert found == [("account", "AmazonEC2", "a"), ("fee", "AWSSupportBusiness", None)]
