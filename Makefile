@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STATE := $(CURDIR)/.demo
 DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO_AWS_EXPORTS=$(STATE)/exports/aws \
-	OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
+	OCTO_AZURE_EXPORTS=$(STATE)/exports/azure OCTO_GCP_EXPORTS=$(STATE)/exports/gcp OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
 .PHONY: demo test test-fast ui check bench manifest emulators clean

@@ -28,6 +28,8 @@ from octo_pipeline.tables.workspace import Workspace
 
 # Exports are refreshed a few times a day; a look costs a few requests.
 _LOOK_SECONDS = 600
+# Microsoft Graph makes an export to tell its version, and throttles who asks often.
+_GRAPH_SECONDS = 4 * 3600
 _RESTATE_SECONDS = 60
 # Sources wait for the network, not for the processor; Dagster ends a look that takes minutes.
 _SIDE_BY_SIDE = 8
@@ -88,11 +90,11 @@ def look_for_deliveries(
     return found, sentences, json.dumps({name: asdict(wait) for name, wait in still.items()})
 
 
-def _deliveries_sensor(vendor: str, name: str, what: str) -> dg.SensorDefinition:
+def _deliveries_sensor(vendor: str, name: str, what: str, seconds: int = _LOOK_SECONDS) -> dg.SensorDefinition:
     @dg.sensor(
         name=name,
         job=monthly_allocation,
-        minimum_interval_seconds=_LOOK_SECONDS,
+        minimum_interval_seconds=seconds,
         description=f"New versions of {what} in the watched months. Asks for a run of the month, once for each account, "
         "month and version; a source that is down is logged and left alone for a while.",
     )
@@ -119,7 +121,7 @@ def _request(found: Available) -> dg.RunRequest:
 
 
 aws_deliveries = _deliveries_sensor("aws", "aws_deliveries", "Cost and Usage Reports")
-azure_deliveries = _deliveries_sensor("azure", "azure_deliveries", "Azure exports")
+azure_deliveries = _deliveries_sensor("azure", "azure_deliveries", "Azure exports", _GRAPH_SECONDS)
 gcp_deliveries = _deliveries_sensor("gcp", "gcp_deliveries", "BigQuery billing exports")
 
 

@@ -9,6 +9,9 @@ import typer
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.errors import OctoError
 
+# The smallest sample that has every kind of line.
+_LEAST_LINES = 200
+
 
 def run(
     month: Annotated[str | None, typer.Option(help="The month, YYYY-MM.")] = None,
@@ -87,10 +90,18 @@ def sample(
 ) -> None:
     """Write sample months in the vendors' own formats."""
     from octo_pipeline.sample.aws import write_cur
+    from octo_pipeline.sample.azure import write_csp
+    from octo_pipeline.sample.gcp import write_billing_export
 
     months = _months(first, last)
-    manifests = write_cur(folder, months=months, accounts=accounts, lines=lines, seed=seed)
-    typer.echo(f"{len(months)} months of AWS Cost and Usage Report in {folder} ({len(manifests)} manifests).")
+    write_cur(folder, months=months, accounts=accounts, lines=lines, seed=seed)
+    # A company that has most of its bill at AWS.
+    write_csp(folder, months=months, lines=max(lines // 5, _LEAST_LINES), seed=seed)
+    write_billing_export(folder, months=months, lines=max(lines * 3 // 10, _LEAST_LINES), seed=seed)
+    typer.echo(
+        f"{len(months)} months of an AWS Cost and Usage Report (USD), an Azure partner's usage (GBP) and a Google Cloud "
+        f"billing export (EUR) in {folder}: aws, azure, gcp."
+    )
 
 
 def manifest() -> None:

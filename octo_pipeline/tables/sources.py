@@ -61,13 +61,7 @@ def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
 
 
 def folder_source(vendor: str, path: Path) -> Source:
-    """A folder with a vendor's exports as the vendor lays them out, or one data file.
-
-    Raises:
-        OctoError: exports of this vendor cannot be read from a folder.
-    """
-    if vendor not in _FOLDERS:
-        raise OctoError(f"Exports of {vendor} are not read from a folder yet; {path} was not looked at.")
+    """A folder with a vendor's exports as the vendor lays them out, or one data file."""
     return _FOLDERS[vendor](path)
 
 
