@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -33,8 +34,8 @@ def two_payers(aws, workspace):
     for payer, bucket in ((PAYER, "company-cur"), (OTHER_PAYER, "other-cur")):
         document = {"vendor": "aws", "account": payer, "bucket": bucket, "prefix": "cur"}
         write_json(workspace.settings.config / "sources" / f"{payer}.json", document)
-    legacy_report(workspace.settings.lake.parent / "reports", ["1.5"])
-    upload(aws, workspace.settings.lake.parent / "reports")
+    legacy_report(Path(workspace.settings.lake).parent / "reports", ["1.5"])
+    upload(aws, Path(workspace.settings.lake).parent / "reports")
     return workspace
 
 
