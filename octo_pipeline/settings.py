@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     aws_template_url: str | None = Field(
         default=None, description="HTTPS folder in S3 where this installation's CloudFormation templates are."
     )
+    azure_redirect_uri: str = Field(
+        default="http://localhost:8400",
+        description="Where the browser comes back to after a partner's sign-in; registered with its application.",
+    )
     gcp_service_account: str | None = Field(
         default=None, description="Service account that BigQuery is read as; named when an account is registered."
     )

@@ -120,6 +120,22 @@ def confirm(
         raise OctoError("\n".join(problems))
 
 
+@app.command("sign-in")
+def sign_in(
+    account: AccountArgument,
+    paste: Annotated[bool, typer.Option("--paste", help="Paste the address the browser came back to.")] = False,
+    open_link: register.OpenOption = False,
+) -> None:
+    """Azure: sign in to the partner API in a browser, then confirm."""
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    actor = admin(workspace)
+    found = workspace.registry.accounts.find(account, "azure")
+    register.sign_in(workspace, actor, found, open_link=open_link, paste=paste)
+
+
 def _linked_of(workspace: "Workspace", payer: "Account") -> "list[Account]":
     found = [
         one
@@ -180,7 +196,7 @@ def edit(
 
 def _edit_by_prompts(workspace: "Workspace", actor: str, found: "Account") -> "Account":
     from octo_pipeline.registration import aws as steps
-    from octo_pipeline.registration import gcp
+    from octo_pipeline.registration import azure, gcp
     from octo_pipeline.registration.accounts import rename
 
     name = typer.prompt("Name (optional)", default=found.name or "").strip() or None
@@ -193,6 +209,9 @@ def _edit_by_prompts(workspace: "Workspace", actor: str, found: "Account") -> "A
     if found.kind == "payer" and typer.confirm("Set up report and bucket anew", default=False):
         setup = register.ask_setup(steps.setup_of(found))
         found = steps.set_up_cur(workspace, actor, found, setup)
+    if found.vendor == "azure" and typer.confirm("Enter the secret keys anew", default=False):
+        center, api = register.ask_secret("Partner Center"), register.ask_secret("Partner API")
+        found = azure.set_secrets(workspace, actor, found, center, api)
     if found.vendor == "gcp" and typer.confirm("Set up the export anew", default=False):
         place = register.ask_export(found.settings["export"])
         found = gcp.set_up_export(workspace, actor, found, *place)

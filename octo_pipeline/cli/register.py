@@ -91,6 +91,100 @@ def aws(
 
 
 @app.command()
+def azure(
+    partner_id: Annotated[
+        str | None, typer.Option(help="The Microsoft Partner ID; without it, every step is asked.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="The partner's tenant id.")] = None,
+    name: NameOption = None,
+    center_application: Annotated[str | None, typer.Option(help="Partner Center: application (client) id.")] = None,
+    center_secret: Annotated[
+        str | None, typer.Option("--center-secret-variable", help="Name of the variable with its secret key.")
+    ] = None,
+    api_application: Annotated[str | None, typer.Option(help="Partner API: application (client) id.")] = None,
+    api_secret: Annotated[
+        str | None, typer.Option("--api-secret-variable", help="Name of the variable with its secret key.")
+    ] = None,
+    currency: Annotated[str, typer.Option(help="In which the partner is billed; several with commas.")] = "USD",
+) -> None:
+    """Register an Azure partner (CSP): its applications; then somebody signs in with `octo accounts sign-in`."""
+    from octo_pipeline.registration import azure as steps
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
+
+    given = [tenant, center_application, center_secret, api_application, api_secret]
+    asks = partner_id is None
+    if asks and any(one is not None for one in given):
+        raise OctoError("Say which partner the flags are about: --partner-id.")
+    if not asks and any(one is None for one in given):
+        raise OctoError(
+            "--partner-id needs --tenant, --center-application, --center-secret-variable, --api-application and "
+            "--api-secret-variable."
+        )
+    workspace = Workspace(load_settings())
+    actor = admin(workspace)
+    partner_id = partner_id or typer.prompt("Microsoft Partner ID").strip()
+    tenant = tenant or typer.prompt("Tenant id").strip()
+    center = _application(steps, "Partner Center", center_application, center_secret)
+    api = _application(steps, "Partner API", api_application, api_secret)
+    currencies = tuple(one.strip() for one in currency.split(","))
+    account = steps.register(workspace, actor, partner_id, tenant, center, api, currencies, name)
+    typer.echo(f"Registered {account.title}.")
+    if asks:
+        sign_in(workspace, actor, account, open_link=False, paste=False)
+    else:
+        print_next_step(workspace, account, open_link=False)
+
+
+def _application(steps: Any, what: str, application: str | None, variable: str | None) -> Any:
+    """An application by flags, its secret key from the environment; or by prompts, where it is not echoed."""
+    import os
+
+    from pydantic import SecretStr
+
+    if application is None or variable is None:
+        application = typer.prompt(f"{what}: application (client) id").strip()
+        return steps.Application(application, ask_secret(what))
+    if not os.environ.get(variable):
+        raise OctoError(f"The environment variable {variable} with the secret key for the {what} is not set.")
+    return steps.Application(application, SecretStr(os.environ[variable]))
+
+
+def ask_secret(what: str) -> Any:
+    """Ask for an application's secret key; it is not echoed."""
+    from pydantic import SecretStr
+
+    return SecretStr(typer.prompt(f"{what}: secret key", hide_input=True))
+
+
+def sign_in(workspace: "Workspace", actor: str, account: "Account", *, open_link: bool, paste: bool) -> None:
+    """Sign in to the partner API in a browser, on this machine or by pasting the address it came back to."""
+    from octo_pipeline.registration import azure as steps
+    from octo_pipeline.registration.azure_redirect import listening
+
+    redirect_uri = workspace.settings.azure_redirect_uri
+
+    def begun() -> Any:
+        flow = steps.begin_sign_in(workspace, account, redirect_uri)
+        typer.echo("Open this link and sign in to the partner's tenant:")
+        typer.echo(flow.url)
+        if open_link:
+            typer.launch(flow.url)
+        return flow
+
+    if paste:
+        flow = begun()
+        response = steps.response_of(typer.prompt("Address that the browser came back to", hide_input=True))
+    else:
+        with listening(redirect_uri) as redirect:
+            flow = begun()
+            response = dict(redirect.wait())
+    steps.finish_sign_in(workspace, actor, account, flow, response)
+    account = steps.confirm(workspace, actor, account)
+    print_account(account)
+
+
+@app.command()
 def gcp(
     account_id: Annotated[
         str | None, typer.Option("--id", help="The billing account id; without it, every step is asked.")

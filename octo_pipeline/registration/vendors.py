@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.registration import aws, gcp
+from octo_pipeline.registration import aws, azure, gcp
 from octo_pipeline.registry.accounts import Account
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.workspace import Workspace
@@ -25,7 +25,7 @@ class Registration(Protocol):
         ...
 
 
-_VENDORS: dict[str, Registration] = {"aws": aws, "gcp": gcp}
+_VENDORS: dict[str, Registration] = {"aws": aws, "azure": azure, "gcp": gcp}
 
 
 def of(account: Account) -> Registration:

@@ -100,7 +100,7 @@ class Accounts:
             OctoError: a value breaks a rule, an account is registered, or a name is taken.
         """
         for account in accounts:
-            _check(account, actor)
+            check_account(account, actor)
         with self._connections.writing() as connection:
             from octo_pipeline.registry import account_queries
 
@@ -152,7 +152,7 @@ class Accounts:
         if not values:
             return account
         changed = Account(**(vars(account) | values | {"version": account.version + 1}))
-        _check(changed, actor)
+        check_account(changed, actor)
         with self._connections.writing() as connection:
             from octo_pipeline.registry import account_queries
 
@@ -182,7 +182,12 @@ class Accounts:
             account_queries.remove(connection, account, actor, reapplied, keeps_data=keeps_data)
 
 
-def _check(account: NewAccount, actor: str) -> None:
+def check_account(account: NewAccount, actor: str) -> None:
+    """Check what can be checked of an account by itself.
+
+    Raises:
+        OctoError: a value breaks a rule; the sentence says which and why.
+    """
     problem = None
     if account.vendor not in VENDORS:
         problem = f"the vendor {shown(account.vendor)} is unknown; it is one of {', '.join(VENDORS)}"

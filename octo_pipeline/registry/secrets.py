@@ -7,6 +7,7 @@ How it is encrypted is `encryption.py`'s matter.
 from pydantic import SecretStr
 
 from octo_pipeline.errors import OctoError
+from octo_pipeline.registry.accounts import NewAccount, check_account
 from octo_pipeline.registry.connections import Connections
 from octo_pipeline.registry.encryption import Key, Keys
 
@@ -21,15 +22,33 @@ class Secrets:
         self._connections = connections
         self._keys = keys
 
-    def put(self, vendor: str, account_id: str, values: dict[str, SecretStr], actor: str) -> None:
+    def put(
+        self,
+        vendor: str,
+        account_id: str,
+        values: dict[str, SecretStr],
+        actor: str,
+        registers: NewAccount | None = None,
+    ) -> None:
         """Store secrets of an account under their names, all or none, in place of those there are.
 
-        Raises:
-            OctoError: the key cannot be had.
-        """
-        with self._connections.writing() as connection:
-            from octo_pipeline.registry import secret_queries
+        Args:
+            vendor: the account's vendor.
+            account_id: its id.
+            values: the secrets by their names.
+            actor: who stores them.
+            registers: the account, if it is to be registered in the same transaction.
 
+        Raises:
+            OctoError: the key cannot be had, or the account cannot be registered.
+        """
+        if registers is not None:
+            check_account(registers, actor)
+        with self._connections.writing() as connection:
+            from octo_pipeline.registry import account_queries, secret_queries
+
+            if registers is not None:
+                account_queries.add(connection, registers, actor)
             key = self._keys.load_or_make()[0]
             for name, value in values.items():
                 sealed = key.encrypt(value.get_secret_value(), _place(vendor, account_id, name))
@@ -59,7 +78,7 @@ class Secrets:
                     return SecretStr(key.decrypt(sealed, place))
         else:
             raise _no_key(place, key_id)
-        raise OctoError(f"There is no secret {place}. Enter it with `octo accounts edit {account_id}`.")
+        raise OctoError(f"There is no secret {place}. `octo accounts show {account_id}` says how it is entered.")
 
     def rotate(self, actor: str) -> int:
         """Encrypt all secrets with a new key, or with the first key of OCTO_SECRET_KEY; returns how many.

@@ -23,6 +23,7 @@ from octo_pipeline.sources.azure_exports import AzureExportDocument, AzureExport
 from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
 from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
 from octo_pipeline.sources.source import Source
+from octo_pipeline.tables.registered_azure import registered_azure
 from octo_pipeline.tables.workspace import Workspace
 
 VENDORS = ("aws", "azure", "gcp")
@@ -54,7 +55,10 @@ def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
         OctoError: the registry cannot be read, or holds settings that this version does not understand.
     """
     return [
-        _source(one.settings["source"], f"The registration of the {vendor} account {one.account_id}")
+        # An Azure partner's secrets are in the registry, other vendors' documents say all.
+        registered_azure(workspace, one)
+        if vendor == "azure"
+        else _source(one.settings["source"], f"The registration of the {vendor} account {one.account_id}")
         for one in workspace.registry.accounts.all()
         if one.vendor == vendor and one.is_completed and one.kind != "linked" and "source" in one.settings
     ]

@@ -8,10 +8,9 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables import acting
 from octo_pipeline.tables.workspace import Workspace
 from tests.emulators.aws_accounts import PRINCIPAL, TEMPLATE_URL, aws_accounts
-from tests.emulators.bigquery import bigquery_server
 from tests.registry.conftest import postgresql
 
-__all__ = ["aws_accounts", "bigquery_server", "postgresql"]
+__all__ = ["aws_accounts", "postgresql"]
 
 
 @pytest.fixture
