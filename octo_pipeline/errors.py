@@ -7,3 +7,7 @@ Dagster shows it as the failure's description. It holds no logic.
 
 class OctoError(Exception):
     """A sentence that says what is wrong, where, and what to do."""
+
+
+class NotAskedError(OctoError):
+    """A vendor could not be asked (network, our own credentials, patience), so nothing is known of the account."""

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.errors import NotAskedError, OctoError
 from octo_pipeline.registration import aws_access, aws_links
 from octo_pipeline.registry.accounts import Account, NewAccount
 from octo_pipeline.registry.records import shown
-from octo_pipeline.resources.aws import AwsAccess, NotAskedError
+from octo_pipeline.resources.aws import AwsAccess
 from octo_pipeline.settings import Settings
 from octo_pipeline.sources.aws_cur_bucket import CurDocument
 from octo_pipeline.tables.workspace import Workspace

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr, ValidationError
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.errors import NotAskedError, OctoError
 from octo_pipeline.registry.accounts import Account, NewAccount
 from octo_pipeline.registry.records import shown
 from octo_pipeline.resources import azure as resource
@@ -139,6 +139,7 @@ def confirm(workspace: Workspace, actor: str, account: Account) -> Account:
         The account; what was refused is its `problem`.
 
     Raises:
+        NotAskedError: Microsoft could not be asked, so nothing is known and nothing was changed.
         OctoError: the registry or its key cannot be used.
     """
     values: dict[str, Any] = {"api_confirmed_at": None, "problem": None}
@@ -152,6 +153,8 @@ def confirm(workspace: Workspace, actor: str, account: Account) -> Account:
         resource.csp_source(center, environment).billing.invoices("")
         resource.verify(registered_azure(workspace, account))
         values["api_confirmed_at"] = datetime.now(UTC)
+    except NotAskedError:
+        raise
     except OctoError as error:
         values["problem"] = str(error)
     return workspace.registry.accounts.change(account, actor, "confirm_account", **values)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.errors import NotAskedError, OctoError
 from octo_pipeline.sources.aws_cur_bucket import CurBucketSource, CurDocument
 from octo_pipeline.sources.bucket import StoredObject
 
@@ -28,10 +28,6 @@ _TRIES = 4
 # A pool as large as the downloads that run side by side (sources/downloads.py), or they wait for each other.
 _CONNECTIONS = 16
 _SESSION_NAME = "octo-pipeline"
-
-
-class NotAskedError(OctoError):
-    """AWS could not be asked (network, our own credentials, patience), so nothing is known of the account."""
 
 
 @dataclass(frozen=True)

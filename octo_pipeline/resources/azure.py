@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.errors import NotAskedError, OctoError
 from octo_pipeline.sources.azure_blobs import ContainerListing, FolderListing
 from octo_pipeline.sources.azure_csp import AzureCspDocument, AzureCspSource
 from octo_pipeline.sources.azure_exports import AzureExportDocument, AzureExportSource
@@ -329,9 +329,8 @@ def _guarded(document: AzureCspDocument, ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except requests.RequestException as error:
-        raise _not_signed_in(
-            document, f"{LOGIN_URL} cannot be reached ({type(error).__name__}); try again later"
-        ) from None
+        said = str(_not_signed_in(document, f"{LOGIN_URL} cannot be reached ({type(error).__name__}); try again later"))
+        raise NotAskedError(said) from None
     except ValueError as error:
         code = _CODE.search(str(error))
         reason = _REASONS.get(code[1]) if code else None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.errors import NotAskedError
 
 ATTEMPTS = 5
 LONGEST_WAIT = 120.0
@@ -64,7 +64,7 @@ class Http:
         """Send a request until it is answered with anything but throttling or a fault of the server.
 
         Raises:
-            OctoError: it was not, within `ATTEMPTS`; the sentence names the address.
+            NotAskedError: it was not, within `ATTEMPTS`; the sentence names the address.
         """
         failure, asked = "", None
         waited = 0.0
@@ -74,7 +74,7 @@ class Http:
             answer, failure, asked = self._once(method, url, headers=headers, json=json, stream=stream)
             if answer is not None:
                 return answer
-        raise OctoError(
+        raise NotAskedError(
             f"{place(url)} {failure}, {ATTEMPTS} times within {waited:.0f} s of waiting. Nothing was landed, and what "
             "was landed before stays; try again later."
         )

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from octo_pipeline.allocation.months import add_months
-from octo_pipeline.errors import OctoError
+from octo_pipeline.errors import NotAskedError, OctoError
 from octo_pipeline.registration import aws, aws_links
 from octo_pipeline.registry.accounts import Account
-from octo_pipeline.resources.aws import NotAskedError
 from octo_pipeline.sample.aws import write_cur
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.sources import sources

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
-from octo_pipeline.errors import OctoError
+from octo_pipeline.errors import NotAskedError, OctoError
 from octo_pipeline.registration import azure
 from octo_pipeline.registration.azure_redirect import listening
 from octo_pipeline.registry.accounts import Account
@@ -38,7 +38,11 @@ def microsoft(fake_azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> FakeAzu
         ("redeem", {}),
         (
             "csp_source",
-            {"graph_url": f"{fake_azure.url}/graph", "partner_center_url": f"{fake_azure.url}/partner"},
+            {
+                "graph_url": f"{fake_azure.url}/graph",
+                "partner_center_url": f"{fake_azure.url}/partner",
+                "pause": lambda seconds: None,
+            },
         ),
     ):
         given = {"http_client": session, **more}
@@ -129,7 +133,12 @@ def test_what_is_refused_takes_the_confirmation_away(
     begun = azure.begin_sign_in(workspace, partner, "http://localhost:8400")
     azure.finish_sign_in(workspace, "ana", partner, begun, come_back(begun.url))
     partner = azure.confirm(workspace, "ana", partner)
-    microsoft.forbidden = True
+    # Who cannot be asked says nothing.
+    microsoft.throttled = 99
+    with pytest.raises(NotAskedError, match="try again later"):
+        azure.confirm(workspace, "ana", partner)
+    assert workspace.registry.accounts.find(TENANT) == partner
+    microsoft.throttled, microsoft.forbidden = 0, True
     partner = azure.confirm(workspace, "ana", partner)
     assert not partner.is_completed
     assert TENANT in str(partner.problem)
