@@ -5,6 +5,7 @@ by reference only: as the name of an environment variable of the code location. 
 code location runs as, or whom its OCTO_TOKEN is of; that must be an administrator.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.registration import aws, gcp, vendors
+from octo_pipeline.registration import aws, azure, gcp, vendors
 from octo_pipeline.registration.accounts import delete
 from octo_pipeline.registry.accounts import Account
 from octo_pipeline.tables.acting import require_admin
@@ -48,6 +49,19 @@ class RegisterAwsConfig(dg.Config):
     name: str | None = None
     payer_id: str | None = Field(default=None, description="of a linked account; found by itself if left out")
     cur: CurConfig | None = Field(default=None, description="a payer's report, if it is to be set up at once")
+
+
+class RegisterAzureConfig(dg.Config):
+    """The partner (CSP) that is to be registered; secret keys by the names of variables of the code location."""
+
+    partner_id: str = Field(description="the Microsoft Partner ID")
+    tenant_id: str = Field(description="the partner's tenant")
+    center_application: str = Field(description="application (client) id for Partner Center")
+    center_secret_variable: str = Field(description="name of the environment variable with its secret key")
+    api_application: str = Field(description="application (client) id for the partner API")
+    api_secret_variable: str = Field(description="name of the environment variable with its secret key")
+    currencies: list[str] = Field(default=["USD"], description="in which the partner is billed")
+    name: str | None = None
 
 
 class RegisterGcpConfig(dg.Config):
@@ -86,6 +100,23 @@ def register_aws(
         account = aws.register(workspace, actor, config.account_id, config.name, config.payer_id)
         if setup:
             account = aws.set_up_cur(workspace, actor, account, setup)
+        _say(context, workspace, account)
+
+
+@dg.op
+def register_azure(
+    context: dg.OpExecutionContext, config: RegisterAzureConfig, workspace: dg.ResourceParam[Workspace]
+) -> None:
+    """Register an Azure partner; somebody signs in afterwards with `octo accounts sign-in`."""
+    with _failures():
+        actor = _admin(context, workspace)
+        center = azure.application_from(
+            os.environ, "Partner Center", config.center_application, config.center_secret_variable
+        )
+        api = azure.application_from(os.environ, "partner API", config.api_application, config.api_secret_variable)
+        account = azure.register(
+            workspace, actor, config.partner_id, config.tenant_id, center, api, tuple(config.currencies), config.name
+        )
         _say(context, workspace, account)
 
 
@@ -136,6 +167,12 @@ def register_aws_account() -> None:
     register_aws()
 
 
+@dg.job(executor_def=dg.in_process_executor, description="Register an Azure partner; somebody signs in afterwards.")
+def register_azure_account() -> None:
+    """Register an Azure partner."""
+    register_azure()
+
+
 @dg.job(executor_def=dg.in_process_executor, description="Register a Google Cloud billing account; says what to grant.")
 def register_gcp_account() -> None:
     """Register a Google Cloud billing account."""
@@ -154,7 +191,7 @@ def delete_account() -> None:
     remove()
 
 
-jobs = [register_aws_account, register_gcp_account, confirm_account, delete_account]
+jobs = [register_aws_account, register_azure_account, register_gcp_account, confirm_account, delete_account]
 
 
 def _setup(account_id: str, config: CurConfig) -> aws.CurSetup:

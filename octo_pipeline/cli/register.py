@@ -140,14 +140,10 @@ def _application(steps: Any, what: str, application: str | None, variable: str |
     """An application by flags, its secret key from the environment; or by prompts, where it is not echoed."""
     import os
 
-    from pydantic import SecretStr
-
     if application is None or variable is None:
         application = typer.prompt(f"{what}: application (client) id").strip()
         return steps.Application(application, ask_secret(what))
-    if not os.environ.get(variable):
-        raise OctoError(f"The environment variable {variable} with the secret key for the {what} is not set.")
-    return steps.Application(application, SecretStr(os.environ[variable]))
+    return steps.application_from(os.environ, what, application, variable)
 
 
 def ask_secret(what: str) -> Any:

@@ -42,6 +42,18 @@ class Application:
     secret: SecretStr
 
 
+def application_from(environment: Mapping[str, str], what: str, application_id: str, variable: str) -> Application:
+    """An application whose secret key is in an environment variable.
+
+    Raises:
+        OctoError: the variable is not set.
+    """
+    secret = environment.get(variable, "").strip()
+    if not secret:
+        raise OctoError(f"The environment variable {variable} with the secret key for the {what} is not set.")
+    return Application(application_id, SecretStr(secret))
+
+
 def register(
     workspace: Workspace,
     actor: str,

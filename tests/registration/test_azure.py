@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import dagster as dg
 import pytest
 from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
+from octo_pipeline.definitions import defs
 from octo_pipeline.errors import NotAskedError, OctoError
 from octo_pipeline.registration import azure
 from octo_pipeline.registration.azure_redirect import listening
@@ -181,3 +183,22 @@ def test_no_secret_is_printed_or_at_rest_in_plain(
     assert not any(one in printed + repr(Workspace(Settings())) for one in secrets)
     for path in (one for one in tmp_path.rglob("*") if one.is_file()):
         assert not any(one.encode() in path.read_bytes() for one in secrets), path
+
+
+def test_the_job_takes_secrets_by_the_names_of_variables(
+    workspace: Workspace, microsoft: FakeAzure, tmp_path: Path
+) -> None:
+    config = {
+        "partner_id": "1234567", "tenant_id": TENANT, "center_application": CLIENT, "api_application": CLIENT,
+        "center_secret_variable": "CENTER_KEY", "api_secret_variable": "API_KEY", "currencies": ["GBP"],
+    }  # fmt: skip
+    (tmp_path / "dagster").mkdir()
+    job = defs.resolve_job_def("register_azure_account")
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        run = {"ops": {"register_azure": {"config": config}}}
+        assert job.execute_in_process(run_config=run, instance=instance).success
+        run["ops"]["register_azure"]["config"]["api_secret_variable"] = "NOT_SET"
+        assert not job.execute_in_process(run_config=run, instance=instance, raise_on_error=False).success
+    assert workspace.secrets.get("azure", TENANT, "partner_api_secret").get_secret_value() == SECRET
+    for path in (one for one in tmp_path.rglob("*") if one.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path
