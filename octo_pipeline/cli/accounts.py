@@ -27,8 +27,9 @@ _SHOWN = {
     "amortised_final_cost": "amortised",
 }
 _LISTED = ("vendor", "id", "name", "kind", "payer", "API", "PAYER", "CUR", "status", "last_delivery", "problem")
-# The payer and the problem are left to `show`.
-_LISTED_TO_PEOPLE = tuple(column for column in _LISTED if column not in ("payer", "problem"))
+# An id is never cut, and one of Azure has 36 characters: the steps become one word, a long name ends in dots.
+_LISTED_TO_PEOPLE = ("vendor", "id", "name", "kind", "status", "last")
+_NAME_WIDTH = 16
 
 AccountArgument = Annotated[str, typer.Argument(help="The account's id or name.")]
 VendorOption = Annotated[str | None, typer.Option(help="aws, azure or gcp, if several have the account.")]
@@ -46,12 +47,21 @@ def list_(output: OutputOption = Output.table) -> None:
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.workspace import Workspace
 
-    columns = _LISTED_TO_PEOPLE if output is Output.table else _LISTED
     rows = []
     for one in listed(Workspace(load_settings())):
-        row = _listed_row(one.account) | {"last_delivery": one.last_delivery and f"{one.last_delivery:%Y-%m-%d}"}
-        rows.append([row[column] for column in columns])
-    print_rows("Registered accounts", columns, rows, output)
+        last = f"{one.last_delivery:%Y-%m-%d}" if one.last_delivery else None
+        row = _listed_row(one.account) | {"last_delivery": last}
+        rows.append(_listed_to_people(one.account, last) if output is Output.table else [row[c] for c in _LISTED])
+    print_rows("Registered accounts", _LISTED_TO_PEOPLE if output is Output.table else _LISTED, rows, output)
+
+
+def _listed_to_people(account: "Account", last: str | None) -> list[Any]:
+    name = account.name or ""
+    short = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+    kind = "billing" if account.kind == "billing_account" else account.kind
+    open_step = next((step for step, at in account.steps.items() if not at), None)
+    status = "Completed" if account.is_completed else f"{open_step or 'kind'} open"
+    return [account.vendor, account.account_id, short, kind, status, last]
 
 
 def _listed_row(account: "Account") -> dict[str, Any]:

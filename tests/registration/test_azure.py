@@ -178,6 +178,8 @@ def test_no_secret_is_printed_or_at_rest_in_plain(
 ) -> None:
     begun = azure.begin_sign_in(workspace, partner, "http://localhost:8400")
     azure.finish_sign_in(workspace, "ana", partner, begun, come_back(begun.url))
+    # An id is never cut, however long it is.
+    assert TENANT in octo("list").stdout
     printed = "".join(octo(*words).output for words in (["list"], ["show", TENANT], ["confirm", TENANT]))
     secrets = (SECRET, *microsoft.refresh_tokens, "the-code-of-the-sign-in")
     assert not any(one in printed + repr(Workspace(Settings())) for one in secrets)
