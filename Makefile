@@ -7,7 +7,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 	OCTO_AZURE_EXPORTS=$(STATE)/exports/azure OCTO_GCP_EXPORTS=$(STATE)/exports/gcp OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
-.PHONY: demo test test-fast ui check bench manifest emulators clean
+.PHONY: demo test test-fast ui check pictures bench manifest emulators clean
 
 demo: manifest $(STATE)/dagster/dagster.yaml
 	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
@@ -27,6 +27,15 @@ test-fast: manifest emulators
 # Ratios to the least work that could give the same result; about fifteen minutes.
 bench: manifest
 	$(BIN)/python benchmarks/bench.py
+
+# The pictures in docs/images/, of the demo's data in the Dagster UI. Needs Debian's chromium; no part of CI.
+pictures: demo $(STATE)/pictures/installed
+	$(DEMO_ENV) $(STATE)/pictures/bin/python docs/pictures.py $(BIN)/dagster
+
+$(STATE)/pictures/installed:
+	$(PYTHON) -m venv $(STATE)/pictures
+	$(STATE)/pictures/bin/pip install --quiet --disable-pip-version-check playwright==1.65.2
+	@touch $@
 
 check: manifest
 	$(BIN)/ruff check .
