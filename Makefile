@@ -7,7 +7,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 	OCTO_AZURE_EXPORTS=$(STATE)/exports/azure OCTO_GCP_EXPORTS=$(STATE)/exports/gcp OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
-.PHONY: demo test test-fast ui check pictures bench manifest emulators clean
+.PHONY: demo test test-fast ui check docs pictures bench manifest emulators clean
 
 demo: manifest $(STATE)/dagster/dagster.yaml
 	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
@@ -28,6 +28,10 @@ test-fast: manifest emulators
 bench: manifest
 	$(BIN)/python benchmarks/bench.py
 
+# The documentation site, in site/; open site/index.html.
+docs: manifest
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # The pictures in docs/images/, of the demo's data in the Dagster UI. Needs Debian's chromium; no part of CI.
 pictures: demo $(STATE)/pictures/installed
 	$(DEMO_ENV) $(STATE)/pictures/bin/python docs/pictures.py $(BIN)/dagster
@@ -37,7 +41,7 @@ $(STATE)/pictures/installed:
 	$(STATE)/pictures/bin/pip install --quiet --disable-pip-version-check playwright==1.65.2
 	@touch $@
 
-check: manifest
+check: manifest docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,0 +1,183 @@
+"""The documentation site: it builds without a warning, leaves nothing out, and what its pages show is valid."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+
+from docs import reference
+from octo_pipeline.allocation.allocator import parse_allocator
+from octo_pipeline.allocation.cost_group import parse_cost_group
+from octo_pipeline.allocation.formula import FormulaError, evaluate, parse_formula
+from octo_pipeline.cli.main import app
+from octo_pipeline.definitions import defs
+from octo_pipeline.settings import Settings
+from octo_pipeline.sources.aws_cur_bucket import CurDocument
+from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.checks import CHECKS
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+MOST_BYTES = 160_000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True))
+    return folder
+
+
+def commands() -> set[str]:
+    """Every command, from how the program is put together."""
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    named = {command.name for command in app.registered_commands if not command.hidden}
+    for name, group in groups.items():
+        named |= {f"{name} {one.name or one.callback.__name__}" for one in group.registered_commands if not one.hidden}
+    return {f"octo {name}" for name in named}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_every_command_has_a_section_with_its_options() -> None:
+    page = reference.commands_page()
+
+    assert set(re.findall(r"^## (.*)$", page, re.MULTILINE)) == commands()
+    simulate = page.partition("## octo allocators simulate\n")[2].partition("\n## ")[0]
+    assert "| `FILE` | required | The allocator's JSON file. |" in simulate
+    assert "`--month TEXT`" in simulate
+    output = "table for people; json or csv for machines. One of `table`, `json`, `csv`."
+    assert f"| `--output, -o TEXT` | `table` | {output} |" in simulate
+
+
+def test_every_setting_stands_in_the_reference() -> None:
+    page = reference.settings_page()
+
+    for name, field in Settings.model_fields.items():
+        assert f"| `OCTO_{name.upper()}` |" in page
+        assert field.description in page
+    assert "| `OCTO_WATCHED_MONTHS` | `2` |" in page
+
+
+def test_every_table_and_column_stands_in_the_reference() -> None:
+    sections = {part.partition("\n")[0]: part for part in reference.tables_page().split("\n## ")[1:]}
+
+    for table in TABLES:
+        for column, kind in table.columns.items():
+            assert f"| `{column}` | `{kind.lower()}` | " in sections[table.name]
+    assert (
+        "| `source_account` | `varchar` | The account that the item was billed on. |"
+        in sections["The view allocations"]
+    )
+    assert not re.search(r"\|  \|$", "".join(sections.values()), re.MULTILINE)
+
+
+def test_every_check_stands_in_the_reference_and_has_advice() -> None:
+    page, advice = reference.checks_page(), (ROOT / "docs" / "operation.md").read_text()
+
+    assert all(f"| `{one.name}` | `{one.table}` | {one.severity} | {one.description} |" in page for one in CHECKS)
+    for key in defs.resolve_asset_graph().asset_check_keys:
+        assert f"| `{key.name}` |" in page
+        assert f"| `{key.name}` |" in advice
+
+
+def test_every_asset_job_schedule_and_sensor_stands_in_the_reference() -> None:
+    page, repository = reference.assets_page(), defs.get_repository_def()
+
+    names = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    names |= {one.name for one in (*repository.schedule_defs, *repository.sensor_defs)}
+    names |= {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
+    assert {name for name in names if f"| `{name}` |" not in page} == set()
+
+
+def test_the_site_has_every_page_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES] + list(reference.PAGES)
+
+    assert [page for page in pages if not (site / page.replace(".md", ".html")).is_file()] == []
+    for page in site.rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|img|link|iframe)\b[^>]*(?:src|href)=\"?((?:https?:)?//[^\" >]+)", page.read_text()
+        )
+        assert loaded == [], page
+    assert not list(site.rglob("*.py"))
+
+
+def test_the_pictures_are_small() -> None:
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
+
+    assert {name for name, size in pictures.items() if size > MOST_BYTES} == set()
+    assert set(re.findall(r"images/([\w-]+\.png)", "".join(page.read_text() for page in PAGES))) == set(pictures)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_name_commands_that_there_are(page: Path) -> None:
+    known = {tuple(command.split()[1:]) for command in commands()}
+    groups = {first for first, *rest in known if rest}
+
+    for text in written_as_code(page):
+        for first, second in re.findall(r"\bocto ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", text):
+            named = (first, second) if first in groups and second else (first,)
+            assert named in known or (first in groups and not second), f"octo {first} {second}"
+
+
+def written_as_code(page: Path) -> Iterator[str]:
+    text = page.read_text()
+    yield from blocks(page, "sh")
+    yield from re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["allocators", "first-allocator", "how-costs-are-allocated"])
+def test_the_allocators_of_the_pages_are_valid(name: str) -> None:
+    found = blocks(ROOT / "docs" / f"{name}.md", "json")
+
+    assert (
+        [parse_allocator(text, file="x.json").id for text in found] == [json.loads(text)["id"] for text in found] != []
+    )
+
+
+def test_the_cost_group_of_its_page_is_valid() -> None:
+    [text] = blocks(ROOT / "docs" / "cost-groups.md", "json")
+
+    assert set(parse_cost_group(text, file="x.json").combinations.by_vendor()) == {"aws", "azure", "gcp"}
+
+
+def test_the_example_in_numbers_is_the_tested_case() -> None:
+    [text] = blocks(ROOT / "docs" / "how-costs-are-allocated.md", "json")
+    case = ROOT / "tests" / "cases" / "02-seed-example" / "allocators" / "example.json"
+
+    assert parse_allocator(text, file="x.json").document == parse_allocator(case.read_bytes(), file="x.json").document
+
+
+def test_the_source_of_the_aws_page_is_valid() -> None:
+    source, trust, rights = (json.loads(text) for text in blocks(ROOT / "docs" / "sources" / "aws.md", "json"))
+
+    assert CurDocument.model_validate(source).account == "999988887777"
+    assert trust["Statement"][0]["Condition"] == {"StringEquals": {"sts:ExternalId": source["external_id"]}}
+    assert [one["Resource"] for one in rights["Statement"]] == [
+        f"arn:aws:s3:::{source['bucket']}",
+        f"arn:aws:s3:::{source['bucket']}/{source['prefix']}/*",
+    ]
+
+
+def test_the_formulas_of_their_page_mean_what_it_says() -> None:
+    text = (ROOT / "docs" / "formulas.md").read_text()
+    examples = re.findall(r"^\| `([^`]+)` \| (\d+) \|", text, re.MULTILINE)
+    refused = re.findall(r"^\| `([^`]+)` \| (Column .*?) \|$", text, re.MULTILINE)
+
+    given = {"cost": 900.0, "usage": 0.3, "accounts": 2.0, "group_usage": 0.4}
+    assert len(examples) == 7
+    assert {f: evaluate(parse_formula(f), **given) for f, _ in examples} == pytest.approx(
+        {f: float(result) for f, result in examples}
+    )
+    assert len(refused) == 3
+    for formula, sentence in refused:
+        with pytest.raises(FormulaError) as raised:
+            parse_formula(formula)
+        assert str(raised.value) == sentence
