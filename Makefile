@@ -30,7 +30,7 @@ bench: manifest
 
 # The documentation site, in site/; open site/index.html.
 docs: manifest
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The pictures in docs/images/, of the demo's data in the Dagster UI. Needs Debian's chromium; no part of CI.
 pictures: demo $(STATE)/pictures/installed
