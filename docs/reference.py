@@ -76,7 +76,7 @@ def _given(param: Any) -> str:
     if param.param_type_name == "argument":
         return f"`{param.name.upper()}`"
     value = "" if param.is_flag else f" {_VALUES.get(param.type_descriptor.annotation, 'TEXT')}"
-    return f"`{', '.join(param.opts)}{value}`"
+    return f"`{', '.join([*param.opts, *param.secondary_opts])}{value}`"
 
 
 _VALUES = {int: "NUMBER", Path: "PATH"}

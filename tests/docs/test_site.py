@@ -4,10 +4,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
+from pydantic import BaseModel
 
 from docs import reference
 from octo_pipeline.allocation.allocator import parse_allocator
@@ -17,6 +20,9 @@ from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
 from octo_pipeline.settings import Settings
 from octo_pipeline.sources.aws_cur_bucket import CurDocument
+from octo_pipeline.sources.azure_csp import AzureCspDocument
+from octo_pipeline.sources.azure_exports import AzureExportDocument
+from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
 from octo_pipeline.tables import TABLES
 from octo_pipeline.tables.checks import CHECKS
 
@@ -33,17 +39,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def commands() -> set[str]:
+def commands(group: typer.Typer = app, path: str = "octo") -> set[str]:
     """Every command, from how the program is put together."""
-    groups = {group.name: group.typer_instance for group in app.registered_groups}
-    named = {command.name for command in app.registered_commands if not command.hidden}
-    for name, group in groups.items():
-        named |= {f"{name} {one.name or one.callback.__name__}" for one in group.registered_commands if not one.hidden}
-    return {f"octo {name}" for name in named}
+    own = {
+        f"{path} {one.name or one.callback.__name__}"
+        for one in group.registered_commands
+        if one.callback and not one.hidden
+    }
+    return own.union(*(commands(one.typer_instance, f"{path} {one.name}") for one in group.registered_groups))
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def documents(page: str) -> list[Any]:
+    return [json.loads(text) for text in blocks(ROOT / "docs" / f"{page}.md", "json")]
 
 
 def test_every_command_has_a_section_with_its_options() -> None:
@@ -118,13 +129,11 @@ def test_the_pictures_are_small() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_name_commands_that_there_are(page: Path) -> None:
-    known = {tuple(command.split()[1:]) for command in commands()}
-    groups = {first for first, *rest in known if rest}
-
     for text in written_as_code(page):
-        for first, second in re.findall(r"\bocto ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", text):
-            named = (first, second) if first in groups and second else (first,)
-            assert named in known or (first in groups and not second), f"octo {first} {second}"
+        for named in re.findall(r"\bocto(?: [a-z][a-z-]*)+", text):
+            assert any(f"{named} ".startswith(f"{one} ") or f"{one} ".startswith(f"{named} ") for one in commands()), (
+                named
+            )
 
 
 def written_as_code(page: Path) -> Iterator[str]:
@@ -155,15 +164,43 @@ def test_the_example_in_numbers_is_the_tested_case() -> None:
     assert parse_allocator(text, file="x.json").document == parse_allocator(case.read_bytes(), file="x.json").document
 
 
-def test_the_source_of_the_aws_page_is_valid() -> None:
-    source, trust, rights = (json.loads(text) for text in blocks(ROOT / "docs" / "sources" / "aws.md", "json"))
+def test_the_sources_of_the_pages_are_valid() -> None:
+    aws, trust, rights = documents("sources/aws")
+    csp, exports = documents("sources/azure")
+    [gcp] = documents("sources/gcp")
 
-    assert CurDocument.model_validate(source).account == "999988887777"
-    assert trust["Statement"][0]["Condition"] == {"StringEquals": {"sts:ExternalId": source["external_id"]}}
+    assert CurDocument.model_validate(aws).account == "999988887777"
+    assert AzureCspDocument.model_validate(csp).currencies == ("EUR",)
+    assert AzureExportDocument.model_validate(exports).sas_variable == "AZURE_EXPORTS_SAS"
+    assert GcpSourceDocument.model_validate(gcp).dataset == "billing_export"
+    assert trust["Statement"][0]["Condition"] == {"StringEquals": {"sts:ExternalId": aws["external_id"]}}
     assert [one["Resource"] for one in rights["Statement"]] == [
-        f"arn:aws:s3:::{source['bucket']}",
-        f"arn:aws:s3:::{source['bucket']}/{source['prefix']}/*",
+        f"arn:aws:s3:::{aws['bucket']}",
+        f"arn:aws:s3:::{aws['bucket']}/{aws['prefix']}/*",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("aws", CurDocument),
+        ("azure", AzureCspDocument),
+        ("azure", AzureExportDocument),
+        ("gcp", GcpSourceDocument),
+    ],
+)
+def test_every_field_of_a_source_is_explained(name: str, model: type[BaseModel]) -> None:
+    text = (ROOT / "docs" / "sources" / f"{name}.md").read_text()
+
+    for field in model.model_fields.keys() - {"vendor", "kind"}:
+        assert f"| `{field}` |" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_name_settings_that_there_are(page: Path) -> None:
+    known = {f"OCTO_{name.upper()}" for name in Settings.model_fields}
+
+    assert set(re.findall(r"\bOCTO_[A-Z_]+\b", page.read_text())) - known == set()
 
 
 def test_the_formulas_of_their_page_mean_what_it_says() -> None:
