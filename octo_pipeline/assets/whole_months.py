@@ -21,7 +21,7 @@ from octo_pipeline.tables.figures import figures
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.sources import sources
-from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.table import Materialised, materialise
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -65,9 +65,14 @@ def _make_month(context: dg.OpExecutionContext, workspace: Workspace, month: str
     for table in TABLES:
         found = materialise(workspace, table, month)
         outcomes[found.outcome] += 1
-        told = outcome_metadata(found) | figures_metadata(figures(workspace, table.name, month))
-        _record(context, table.name, month, told)
+        record_materialised(context, workspace, found)
     return outcomes
+
+
+def record_materialised(context: dg.OpExecutionContext, workspace: Workspace, made: Materialised) -> None:
+    """Record a partition that an op made, with its figures and its fingerprint as the data version."""
+    told = outcome_metadata(made) | figures_metadata(figures(workspace, made.table, made.month))
+    _record(context, made.table, made.month, told)
 
 
 def _record(context: dg.OpExecutionContext, asset: str, month: str, told: dict[str, Any]) -> None:

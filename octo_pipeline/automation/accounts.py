@@ -6,8 +6,6 @@ code location runs as, or whom its OCTO_TOKEN is of; that must be an administrat
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -15,11 +13,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from octo_pipeline.automation.launchpad import acting_admin, sentences
 from octo_pipeline.errors import OctoError
 from octo_pipeline.registration import aws, azure, gcp, vendors
 from octo_pipeline.registration.accounts import delete
 from octo_pipeline.registry.accounts import Account
-from octo_pipeline.tables.acting import require_admin
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -92,11 +90,11 @@ def register_aws(
     context: dg.OpExecutionContext, config: RegisterAwsConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
     """Register an AWS account and say what is to be done next, with the launch link."""
-    with _failures():
+    with sentences():
         setup = _setup(config.account_id, config.cur) if config.cur else None
         if setup:
             aws.check_setup(setup)
-        actor = _admin(context, workspace)
+        actor = acting_admin(context, workspace)
         account = aws.register(workspace, actor, config.account_id, config.name, config.payer_id)
         if setup:
             account = aws.set_up_cur(workspace, actor, account, setup)
@@ -108,8 +106,8 @@ def register_azure(
     context: dg.OpExecutionContext, config: RegisterAzureConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
     """Register an Azure partner; somebody signs in afterwards with `octo accounts sign-in`."""
-    with _failures():
-        actor = _admin(context, workspace)
+    with sentences():
+        actor = acting_admin(context, workspace)
         center = azure.application_from(
             os.environ, "Partner Center", config.center_application, config.center_secret_variable
         )
@@ -125,8 +123,8 @@ def register_gcp(
     context: dg.OpExecutionContext, config: RegisterGcpConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
     """Register a Google Cloud billing account and say what is to be granted to whom."""
-    with _failures():
-        actor = _admin(context, workspace)
+    with sentences():
+        actor = acting_admin(context, workspace)
         place = (config.project, config.dataset, config.region)
         account = gcp.register(workspace, actor, config.billing_account_id, *place, config.name)
         _say(context, workspace, account)
@@ -135,8 +133,8 @@ def register_gcp(
 @dg.op
 def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg.ResourceParam[Workspace]) -> None:
     """Verify an account's steps for real; fails with the reason if one is not right."""
-    with _failures():
-        actor = _admin(context, workspace)
+    with sentences():
+        actor = acting_admin(context, workspace)
         found = workspace.registry.accounts.find(config.account, config.vendor)
         account = vendors.of(found).confirm(workspace, actor, found)
         if account.problem:
@@ -147,8 +145,8 @@ def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg
 @dg.op
 def remove(context: dg.OpExecutionContext, config: DeleteConfig, workspace: dg.ResourceParam[Workspace]) -> None:
     """Remove an account and, unless it is kept, its deliveries, costs and restores."""
-    with _failures():
-        actor = _admin(context, workspace)
+    with sentences():
+        actor = acting_admin(context, workspace)
         found = workspace.registry.accounts.find(config.account, config.vendor)
         removed = delete(workspace, actor, found, keeps_data=config.keep_data)
         context.log.info(f"Removed {found.title}.")
@@ -199,34 +197,18 @@ def _setup(account_id: str, config: CurConfig) -> aws.CurSetup:
     return replace(aws.proposed_setup(account_id), **{**given, "kind": config.kind.value})
 
 
-def _admin(context: dg.OpExecutionContext, workspace: Workspace) -> str:
-    acting = require_admin(workspace)
-    if acting.is_new:
-        context.log.info(f"The registry had no users: {acting.name} is its administrator from now on.")
-    return acting.name
-
-
 def _say(context: dg.OpExecutionContext, workspace: Workspace, account: Account) -> None:
-    sentences = vendors.of(account).next_step(workspace.settings, account)
-    links = [one for one in sentences if one.startswith("https://")]
-    context.log.info("\n".join([f"{account.title}: {'Completed' if account.is_completed else 'open'}", *sentences]))
+    told = vendors.of(account).next_step(workspace.settings, account)
+    links = [one for one in told if one.startswith("https://")]
+    context.log.info("\n".join([f"{account.title}: {'Completed' if account.is_completed else 'open'}", *told]))
     metadata: dict[str, Any] = {
         "account": account.account_id,
         "kind": account.kind or "not known yet",
         "status": "Completed" if account.is_completed else "open",
     }
     metadata |= {step: f"{at:%Y-%m-%d %H:%M} UTC" if at else "open" for step, at in account.steps.items()}
-    if sentences:
-        metadata["next"] = dg.MetadataValue.md("\n\n".join(sentences))
+    if told:
+        metadata["next"] = dg.MetadataValue.md("\n\n".join(told))
     if links:
         metadata["launch link"] = dg.MetadataValue.url(links[0])
     context.add_output_metadata(metadata)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Show our sentence as the failure's description; trying again by itself would not help."""
-    try:
-        yield
-    except OctoError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None

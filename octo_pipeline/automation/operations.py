@@ -4,8 +4,6 @@ Each is one op that calls the same function as the command; its result is Markdo
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,15 @@ from pydantic import Field
 
 from octo_pipeline.allocation.months import month_range, parse_month
 from octo_pipeline.assets.metadata import markdown_table
-from octo_pipeline.assets.whole_months import make_months
+from octo_pipeline.assets.whole_months import make_months, record_materialised
+from octo_pipeline.automation.launchpad import acting_admin, sentences
 from octo_pipeline.errors import OctoError
 from octo_pipeline.tables.allocator_files import read, simulate_document
+from octo_pipeline.tables.decisions import Action, decide, find_items
+from octo_pipeline.tables.landing import delivery_of, reland
 from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.simulation import Simulation
+from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.workspace import Workspace
 
 _SECTIONS = {
@@ -36,15 +38,6 @@ _SECTIONS = {
     "matched_items": "Matched items",
     "bookings": "Splits and remainders",
 }
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    """Turn an OctoError into a failure whose description is its sentence."""
-    try:
-        yield
-    except OctoError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
 class SimulateConfig(dg.Config):
@@ -66,7 +59,7 @@ def simulate(
     context: dg.OpExecutionContext, config: SimulateConfig, workspace: dg.ResourceParam[Workspace]
 ) -> dg.Output[None]:
     """Simulate the configured allocator; the tables are the output's metadata."""
-    with _sentences():
+    with sentences():
         if (config.allocator is None) == (config.file is None):
             raise OctoError("Give either the allocator's document or its file.")
         content = json.dumps(config.allocator).encode() if config.allocator is not None else _content(config.file)
@@ -113,12 +106,81 @@ def make_the_months(
     context: dg.OpExecutionContext, config: BackfillConfig, workspace: dg.ResourceParam[Workspace]
 ) -> dg.Output[None]:
     """Bring a range of months up to date; each partition is recorded as it is made."""
-    with _sentences():
+    with sentences():
         months = month_range(parse_month(config.first), parse_month(config.last))
         if not months:
             raise OctoError(f"The first month {config.first} is after the last {config.last}.")
         made = make_months(context, workspace, months)
     return dg.Output(None, metadata={"months": dg.MetadataValue.md(markdown_table(made))})
+
+
+class DecideConfig(dg.Config):
+    """Which items: one by its id, or all that an allocator took in a month."""
+
+    reason: str = Field(description="Why; it stays on the record.")
+    item: str | None = Field(default=None, description="The item's id, or its beginning.")
+    allocator: str | None = Field(default=None, description="Or: all items that this allocator took …")
+    month: str | None = Field(default=None, description="… of this month, YYYY-MM …")
+    account: str | None = Field(default=None, description="… and, if given, of this source account.")
+
+
+def _decide(
+    context: dg.OpExecutionContext, config: DecideConfig, workspace: Workspace, action: Action
+) -> dg.Output[None]:
+    with sentences():
+        if (config.item is None) == (config.allocator is None):
+            raise OctoError("Give either an item's id, or an allocator and the month its items were billed in.")
+        if config.allocator is not None and config.month is None:
+            raise OctoError("An allocator needs the month its items were billed in.")
+        actor = acting_admin(context, workspace)
+        items = find_items(
+            workspace,
+            item=config.item,
+            allocator=config.allocator,
+            month=parse_month(config.month) if config.month else None,
+            account=config.account,
+        )
+        made = decide(workspace, action, items, reason=config.reason, actor=actor)
+    for one in made:
+        record_materialised(context, workspace, one)
+    rows = Rows(("table", "month", "outcome"), tuple((one.table, one.month, one.outcome) for one in made))
+    return dg.Output(
+        None, metadata={"items": len(items), "actor": actor, "partitions": dg.MetadataValue.md(markdown_table(rows))}
+    )
+
+
+@dg.op(description="Undoes the distribution of items in every month, and keeps it undone until they are re-applied.")
+def restore(
+    context: dg.OpExecutionContext, config: DecideConfig, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[None]:
+    """Record the restore and make the partitions concerned again."""
+    return _decide(context, config, workspace, "restore")
+
+
+@dg.op(description="Takes a restore back.")
+def reapply(
+    context: dg.OpExecutionContext, config: DecideConfig, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[None]:
+    """Record that the items are re-applied and make the partitions concerned again."""
+    return _decide(context, config, workspace, "reapply")
+
+
+class RelandConfig(dg.Config):
+    """Which delivery."""
+
+    version: str = Field(description="The delivery's version, or its beginning; `octo deliveries list` shows all.")
+
+
+@dg.op(description="Fetches a delivery again from its source, such as after its files were damaged.")
+def fetch_again(
+    context: dg.OpExecutionContext, config: RelandConfig, workspace: dg.ResourceParam[Workspace]
+) -> dg.Output[None]:
+    """Land the configured delivery again."""
+    with sentences():
+        actor = acting_admin(context, workspace)
+        delivery = delivery_of(workspace, config.version)
+        reland(workspace, delivery, sources(workspace, delivery.vendor), actor)
+    return dg.Output(None, metadata={"delivery": delivery.title, "source": delivery.source})
 
 
 # What the launchpad shows first, to be changed by whoever opens it.
@@ -154,4 +216,25 @@ def backfill() -> None:
     make_the_months()
 
 
-operations = [simulate_allocator, backfill]
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="Undo the distribution of items, as `octo allocations restore`. On the record, and reversible.",
+)
+def restore_items() -> None:
+    """One op: `restore`."""
+    restore()
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Take a restore back, as `octo allocations reapply`.")
+def reapply_items() -> None:
+    """One op: `reapply`."""
+    reapply()
+
+
+@dg.job(executor_def=dg.in_process_executor, description="Fetch a delivery again, as `octo deliveries reland`.")
+def reland_delivery() -> None:
+    """One op: `fetch_again`."""
+    fetch_again()
+
+
+operations = [simulate_allocator, backfill, restore_items, reapply_items, reland_delivery]

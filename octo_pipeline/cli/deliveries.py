@@ -6,11 +6,12 @@ import typer
 
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.errors import OctoError
 
 if TYPE_CHECKING:
-    from octo_pipeline.sources.landing import Delivery
-    from octo_pipeline.storage.store import Location
+    from octo_pipeline.tables.workspace import Workspace
+
+VersionArgument = Annotated[str, typer.Argument(help="The version, or its beginning.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 app = typer.Typer(help="Landed deliveries of the vendors' exports.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def list_(
     from octo_pipeline.allocation.months import parse_month
     from octo_pipeline.sources.landing import deliveries
 
-    found = deliveries(_root(), month=parse_month(month) if month else None)
+    found = deliveries(_workspace().lake.root, month=parse_month(month) if month else None)
     rows = [
         (
             d.vendor,
@@ -46,11 +47,12 @@ def list_(
 
 
 @app.command()
-def show(version: Annotated[str, typer.Argument(help="The version, or its beginning.")]) -> None:
+def show(version: VersionArgument) -> None:
     """Show one delivery with its files, and verify their sizes and checksums."""
     from octo_pipeline.sources.landing import verify
+    from octo_pipeline.tables.landing import delivery_of
 
-    delivery = _find(version)
+    delivery = delivery_of(_workspace(), version)
     verify(delivery)
     typer.echo(f"{delivery.vendor} {delivery.account} {delivery.month}, version {delivery.version}")
     typer.echo(f"from {delivery.source}, landed {delivery.fetched_at:%Y-%m-%d %H:%M} UTC in {delivery.path}")
@@ -59,40 +61,37 @@ def show(version: Annotated[str, typer.Argument(help="The version, or its beginn
 
 
 @app.command()
-def remove(
-    version: Annotated[str, typer.Argument(help="The version, or its beginning.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
+def remove(version: VersionArgument, yes: YesOption = False) -> None:
     """Remove a delivery; the next newest one counts from the next run on."""
-    from octo_pipeline.settings import load_settings
-    from octo_pipeline.sources.landing import remove as remove_delivery
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.tables.landing import delivery_of, remove_delivery
 
-    workspace = Workspace(load_settings())
+    workspace = _workspace()
     actor = admin(workspace)
-    delivery = _find(version)
-    title = f"{delivery.vendor} {delivery.account} {delivery.month} {delivery.version}"
+    delivery = delivery_of(workspace, version)
     if not yes:
-        typer.confirm(f"Remove {title}?", abort=True)
-    remove_delivery(workspace.lake.root, delivery)
-    workspace.registry.note(actor, "remove_delivery", title, {"report": delivery.report, "source": delivery.source})
+        typer.confirm(f"Remove {delivery.title}?", abort=True)
+    remove_delivery(workspace, delivery, actor)
     typer.echo(f"Removed. `octo run --month {delivery.month}` brings the month up to date.")
 
 
-def _root() -> "Location":
-    from octo_pipeline.resources.storage import lake_root
+@app.command()
+def reland(version: VersionArgument, yes: YesOption = False) -> None:
+    """Fetch a delivery again from its source, such as after its files were damaged."""
+    from octo_pipeline.tables.landing import delivery_of
+    from octo_pipeline.tables.landing import reland as fetch_again
+    from octo_pipeline.tables.sources import sources
+
+    workspace = _workspace()
+    actor = admin(workspace)
+    delivery = delivery_of(workspace, version)
+    if not yes:
+        typer.confirm(f"Fetch {delivery.title} again?", abort=True)
+    fetch_again(workspace, delivery, sources(workspace, delivery.vendor), actor)
+    typer.echo(f"Landed again. `octo run --month {delivery.month}` brings the month up to date.")
+
+
+def _workspace() -> "Workspace":
     from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.workspace import Workspace
 
-    settings = load_settings()
-    return lake_root(settings.lake, settings.temp)
-
-
-def _find(version: str) -> "Delivery":
-    from octo_pipeline.sources.landing import deliveries
-
-    found = [d for d in deliveries(_root()) if d.version.startswith(version)]
-    if len(found) != 1:
-        raise OctoError(
-            f"{len(found) or 'No'} deliveries have a version that begins with {version!r}; `octo deliveries list` shows all."
-        )
-    return found[0]
+    return Workspace(load_settings())

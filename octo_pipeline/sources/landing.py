@@ -68,6 +68,11 @@ class Delivery:
         return [self.path / file.name for file in self.files]
 
     @property
+    def title(self) -> str:
+        """What sentences call it."""
+        return f"{self.vendor} {self.account} {self.month} {self.version}"
+
+    @property
     def order(self) -> tuple[datetime, str, str]:
         """What deliveries of one account and month sort by; the greatest is the newest.
 

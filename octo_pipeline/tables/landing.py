@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.landing import Delivery, find_delivery, newest_deliveries
+from octo_pipeline.sources.landing import Delivery, deliveries, find_delivery, newest_deliveries, remove
 from octo_pipeline.sources.source import Available, Source
 from octo_pipeline.tables.workspace import Workspace
 
@@ -53,10 +53,10 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
             new += sum(one.is_new for one in source.land(root, month, datetime.now(UTC)))
         except OctoError as error:
             failures.append((source, str(error)))
-    deliveries = tuple(newest_deliveries(root, month, vendor))
-    accounts = {one.account for one in deliveries}
+    newest = tuple(newest_deliveries(root, month, vendor))
+    accounts = {one.account for one in newest}
     return LandedMonth(
-        deliveries,
+        newest,
         new,
         tuple(sentence for _, sentence in failures),
         is_complete=all(_has_delivered(source.account, accounts) for source, _ in failures),
@@ -80,3 +80,55 @@ def new_versions(workspace: Workspace, source: Source, months: Sequence[str]) ->
         if find_delivery(workspace.lake.root, vendor=one.vendor, month=month, version=one.version, account=one.account)
         is None
     ]
+
+
+def delivery_of(workspace: Workspace, version: str) -> Delivery:
+    """The delivery whose version begins so.
+
+    Raises:
+        OctoError: there is none, or several.
+    """
+    found = [one for one in deliveries(workspace.lake.root) if one.version.startswith(version)]
+    if len(found) != 1:
+        raise OctoError(
+            f"{len(found) or 'No'} deliveries have a version that begins with {version!r}; `octo deliveries list` shows all."
+        )
+    return found[0]
+
+
+def remove_delivery(workspace: Workspace, delivery: Delivery, actor: str) -> None:
+    """Remove a delivery, on the record; the next newest one counts from the next run on."""
+    remove(workspace.lake.root, delivery)
+    _note(workspace, delivery, actor, "remove_delivery")
+
+
+def reland(workspace: Workspace, delivery: Delivery, sources: Iterable[Source], actor: str) -> LandedMonth:
+    """Fetch a delivery again from the source that offers its version.
+
+    Raises:
+        OctoError: no source offers that version any more, so what is landed stays; or it cannot be fetched.
+    """
+    offering = [one for one in sources if _offers(one, delivery)]
+    if not offering:
+        raise OctoError(
+            f"No source offers {delivery.title} any more, so it stays as it is. `octo deliveries show` verifies its files."
+        )
+    remove(workspace.lake.root, delivery)
+    landed = land_month(workspace, delivery.vendor, offering, delivery.month)
+    _note(workspace, delivery, actor, "reland_delivery")
+    if landed.failures:
+        raise OctoError(
+            f"{delivery.title} was removed, but could not be fetched again: {' '.join(landed.failures)} The next run tries it."
+        )
+    return landed
+
+
+def _offers(source: Source, delivery: Delivery) -> bool:
+    if source.account not in (None, delivery.account):
+        return False
+    return any(one.version == delivery.version for one in source.available(delivery.month))
+
+
+def _note(workspace: Workspace, delivery: Delivery, actor: str, action: str) -> None:
+    details = {"report": delivery.report, "source": delivery.source}
+    workspace.registry.note(actor, action, delivery.title, details)

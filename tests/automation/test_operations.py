@@ -3,9 +3,17 @@
 import dagster as dg
 import pytest
 
-from octo_pipeline.automation.operations import backfill, simulate_allocator
+from octo_pipeline.automation.operations import (
+    backfill,
+    reapply_items,
+    reland_delivery,
+    restore_items,
+    simulate_allocator,
+)
 from octo_pipeline.sample.aws import write_cur
 from octo_pipeline.settings import Settings
+from octo_pipeline.tables.landing import land_month
+from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.workspace import Workspace
 from tests.allocation.test_whole_months import workspace_in
 from tests.case import run
@@ -105,3 +113,82 @@ def test_a_backfill_makes_what_it_can_names_the_rest_and_records_each_partition(
 def test_a_backfill_the_wrong_way_round_is_a_sentence(month):
     result = launched(backfill, month, "make_the_months", {"first": "2024-02", "last": "2024-01"})
     assert reason(result) == "The first month 2024-02 is after the last 2024-01."
+
+
+@pytest.fixture
+def split_month(tmp_path):
+    workspace = run(workspace_in(tmp_path, [*USAGE, FEE], [allocator() | {"id": "half"}]), [MONTH])
+    return Workspace(workspace.settings)
+
+
+def statuses(workspace: Workspace) -> set[str]:
+    with workspace.lake.connect() as connection:
+        found = connection.execute(f"SELECT DISTINCT status FROM '{workspace.lake.path('allocations', MONTH)}'")
+        return {status for (status,) in found.fetchall()}
+
+
+def test_items_are_restored_and_re_applied_on_the_record_and_recorded_in_dagster(split_month):
+    chosen = {"allocator": "half", "month": MONTH, "reason": "the vendor refunded it"}
+    with dg.instance_for_test() as instance:
+        result = launched(restore_items, split_month, "restore", chosen, instance)
+        assert result.success
+        assert metadata(result, "restore")["items"] == 1
+        assert "| allocations | 2024-01 | published |" in metadata(result, "restore")["partitions"]
+        assert instance.get_materialized_partitions(dg.AssetKey("allocations")) == {MONTH}
+        assert statuses(split_month) == {"unchecked_allocated"}
+        again = launched(restore_items, split_month, "restore", chosen, instance)
+        assert reason(again).endswith("leave it out. Nothing was recorded.")
+        assert launched(reapply_items, split_month, "reapply", chosen, instance).success
+    assert statuses(split_month) == {"checked_allocated", "checked_splitted"}
+    history = split_month.registry.decisions()
+    assert [(one.action, one.reason) for one in history] == [
+        ("restore", "the vendor refunded it"),
+        ("reapply", "the vendor refunded it"),
+    ]
+
+
+def test_a_viewer_restores_nothing(split_month, monkeypatch):
+    from octo_pipeline.tables import acting
+
+    users = split_month.registry.users
+    admin = users.require_admin(None, "ana").name
+    users.add("ben", "viewer", admin)
+    monkeypatch.setattr(acting, "os_user", lambda: "ben")
+    result = launched(restore_items, split_month, "restore", {"allocator": "half", "month": MONTH, "reason": "x"})
+    assert "ben" in reason(result)
+    assert split_month.registry.decisions() == []
+    assert "checked_splitted" in statuses(split_month)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"reason": "x"}, "Give either an item's id, or an allocator"),
+        ({"reason": "x", "allocator": "half"}, "needs the month"),
+        ({"reason": "x", "item": "ffff"}, "ffff"),
+    ],
+)
+def test_a_wrong_restore_is_a_sentence(split_month, config, said):
+    assert said in reason(launched(restore_items, split_month, "restore", config))
+
+
+def test_a_delivery_is_fetched_again_if_its_source_still_has_it(tmp_path):
+    for name in ("allocators", "cost_groups"):
+        (tmp_path / "config" / name).mkdir(parents=True)
+    write_cur(tmp_path / "exports", months=[MONTH], accounts=3, lines=100)
+    exports = tmp_path / "exports" / "aws"
+    workspace = Workspace(Settings(lake=str(tmp_path / "lake"), config=tmp_path / "config", aws_exports=exports))
+    (delivery,) = land_month(workspace, "aws", sources(workspace, "aws"), MONTH).deliveries
+    file = delivery.file_paths[0]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    result = launched(reland_delivery, workspace, "fetch_again", {"version": delivery.version[:8]})
+    assert result.success
+    assert metadata(result, "fetch_again")["delivery"] == delivery.title
+    assert file.read_bytes() == whole
+    assert workspace.registry.audit()[0].action == "reland_delivery"
+
+    write_cur(tmp_path / "exports", months=[MONTH], accounts=3, lines=100, seed=8)
+    result = launched(reland_delivery, workspace, "fetch_again", {"version": delivery.version[:8]})
+    assert "No source offers" in reason(result)
+    assert file.read_bytes() == whole

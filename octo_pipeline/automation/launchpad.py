@@ -1,0 +1,31 @@
+"""What the launchpad's ops share: who acts, and failures that are sentences."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.tables.acting import require_admin
+from octo_pipeline.tables.workspace import Workspace
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Show our sentence as the failure's description; trying again by itself would not help."""
+    try:
+        yield
+    except OctoError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+
+
+def acting_admin(context: dg.OpExecutionContext, workspace: Workspace) -> str:
+    """The name of the administrator whom the code location runs as; says so if this first use made them one.
+
+    Raises:
+        OctoError: this is no administrator.
+    """
+    acting = require_admin(workspace)
+    if acting.is_new:
+        context.log.info(f"The registry had no users: {acting.name} is its administrator from now on.")
+    return acting.name
