@@ -77,4 +77,4 @@ $(STATE)/dagster/dagster.yaml: dagster.yaml
 	@cp dagster.yaml $@
 
 clean:
-	rm -rf $(STATE) $(VENV) .emulators dbt_project/target
+	rm -rf $(STATE) $(VENV) .emulators dbt_project/target site
