@@ -7,7 +7,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 	OCTO_AZURE_EXPORTS=$(STATE)/exports/azure OCTO_GCP_EXPORTS=$(STATE)/exports/gcp OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
-.PHONY: demo test test-fast ui check docs pictures bench manifest emulators clean
+.PHONY: demo test test-fast ui browser check docs pictures bench manifest emulators clean
 
 demo: manifest $(STATE)/dagster/dagster.yaml
 	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
@@ -19,10 +19,10 @@ ui: manifest $(STATE)/dagster/dagster.yaml
 	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 test: manifest emulators
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 test-fast: manifest emulators
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow and not browser"
 
 # Ratios to the least work that could give the same result; about fifteen minutes.
 bench: manifest
@@ -33,13 +33,12 @@ docs: manifest
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The pictures in docs/images/, of the demo's data in the Dagster UI. Needs Debian's chromium; no part of CI.
-pictures: demo $(STATE)/pictures/installed
-	$(DEMO_ENV) $(STATE)/pictures/bin/python docs/pictures.py $(BIN)/dagster
+pictures: demo
+	$(DEMO_ENV) $(BIN)/python docs/pictures.py $(BIN)/dagster
 
-$(STATE)/pictures/installed:
-	$(PYTHON) -m venv $(STATE)/pictures
-	$(STATE)/pictures/bin/pip install --quiet --disable-pip-version-check playwright==1.65.2
-	@touch $@
+# The UI on the demo's data in a browser. Needs Debian's chromium; no part of CI.
+browser: demo
+	$(DEMO_ENV) $(BIN)/pytest -m browser tests/browser
 
 check: manifest docs
 	$(BIN)/ruff check .

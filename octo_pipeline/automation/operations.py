@@ -190,7 +190,7 @@ _EXAMPLE = {
         "category": "fee",
         "startMonth": "2024-01",
         "criteria": [{"and": {"productCode": "re:^AWSSupport"}}],
-        "allocator": [{"type": "costgroup", "value": "teams", "formula": "cost*usage"}],
+        "allocator": [{"type": "costgroup", "value": "all-workloads", "formula": "cost*usage"}],
     }
 }
 
