@@ -1,0 +1,177 @@
+"""A million account-usage items over fifty accounts: the table ``allocations``, and reading it through the view."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from benchmarks.matching import MONTH, synthetic_line_items
+from benchmarks.measure import Row, command, compared, measured
+from octo_pipeline.allocation.formula import evaluate, parse_formula
+from octo_pipeline.allocation.formula_sql import select_sql
+from octo_pipeline.allocation.matching import MATCHED_ITEM_COLUMNS
+from octo_pipeline.allocation.shares import USAGE_SHARE_COLUMNS
+from octo_pipeline.cli.sql import views
+from octo_pipeline.resources.lake import PartitionMetadata
+from octo_pipeline.settings import Settings
+from octo_pipeline.tables.allocation import ALLOCATION_TABLES, Allocations
+from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.workspace import Workspace
+
+# A share that differs from account to account, with a choice in it, as people write them.
+FORMULA = "usage > 0.5 ? cost*usage*0.8 : cost*usage"
+LIBRARY = Path(__file__).parent.parent / ".bench" / "library" / "bin" / "python"
+
+
+def prepared(folder: Path, items: int, accounts: int, allocators: int = 1) -> Workspace:
+    """A lake whose month has so many items, taken by allocators that each list so many accounts."""
+    config = folder / "config"
+    (config / "allocators").mkdir(parents=True)
+    (config / "cost_groups").mkdir()
+    for i in range(allocators):
+        document = {
+            "category": "account",
+            "startMonth": MONTH,
+            "criteria": [{"and": {"account": f"re:{'.' if allocators == 1 else i}$"}}],
+            "allocator": [
+                {"type": "account", "value": f"{100000000000 + a}", "formula": "cost*usage"} for a in range(accounts)
+            ],
+        }
+        (config / "allocators" / f"a{i}.json").write_text(json.dumps(document))
+    workspace = Workspace(Settings(lake=folder / "lake", config=config))
+    with workspace.lake.connect() as connection, workspace.lake.stage("cost_line_items", MONTH) as staged:
+        metadata = PartitionMetadata({"made": f"{items} lines"}, "benchmark")
+        workspace.lake.copy(connection, synthetic_line_items(items), staged, metadata)
+        workspace.lake.publish(staged, still_current=lambda: metadata.inputs)
+    for table in ALLOCATION_TABLES:
+        if table.name != Allocations.name:
+            materialise(workspace, table, MONTH)
+    return workspace
+
+
+def split(workspace: Workspace) -> None:
+    """Make the month's allocations again."""
+    workspace.lake.remove(Allocations.name, MONTH)
+    materialise(workspace, Allocations(), MONTH)
+
+
+def by_hand(workspace: Workspace, target: Path) -> str:
+    """The same rows by one query that knows there is one allocator without instalments, and who gets the most."""
+    items = workspace.lake.scan("matched_items", [MONTH], MATCHED_ITEM_COLUMNS)
+    shares = workspace.lake.scan("usage_shares", [MONTH], USAGE_SHARE_COLUMNS)
+    split = "(cost::DOUBLE * usage_share)::DECIMAL(38,10)"
+    return f"""
+    COPY (
+      WITH shares AS MATERIALIZED (
+        SELECT account_id, entry_index, usage_share,
+          row_number() OVER (ORDER BY usage_share DESC, account_id) = 1 AS is_largest FROM {shares}),
+      rests AS (
+        SELECT item_id, cost - sum({split}) AS rest FROM {items}, shares
+        WHERE allocator_id IS NOT NULL GROUP BY item_id, cost)
+      SELECT * FROM (
+      SELECT item_id, origin_month, 'checked_splitted' AS status, 'split' AS kind, NULL::VARCHAR AS reason,
+        account_id AS target_account_id, entry_index, 0 AS tranche_index,
+        {split} + CASE WHEN is_largest THEN rest ELSE 0 END AS cost
+      FROM {items} JOIN rests USING (item_id), shares) WHERE cost <> 0
+      UNION ALL
+      SELECT item_id, origin_month,
+        CASE WHEN allocator_id IS NULL THEN 'unchecked_allocated' ELSE 'checked_allocated' END, 'item',
+        CASE WHEN allocator_id IS NULL THEN 'no_allocator' END, NULL, NULL, NULL, cost FROM {items}
+    ) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"""
+
+
+def splitting(folder: Path, items: int, accounts: int, runs: int) -> Iterator[Row]:
+    workspace = prepared(folder / "splitting", items, accounts)
+    target = folder / "splits_by_hand.parquet"
+
+    def theirs() -> None:
+        with workspace.lake.connect() as connection:
+            connection.execute(by_hand(workspace, target))
+
+    split(workspace)
+    theirs()
+    _check_same(workspace, target)
+    yield compared(f"splitting, {items:,} items × {accounts}", lambda: split(workspace), theirs, runs, "≤ 1.5")
+    target.unlink()
+    ours = measured(lambda: split(workspace))
+    splits = workspace.lake.rows(Allocations.name, MONTH) - items
+    yield _library(ours.wall, ours.cpu, splits, accounts)
+    yield _evaluation(5_000_000, 20_000)
+    yield from _reading(workspace)
+    shutil.rmtree(workspace.lake.root)
+
+
+def _check_same(workspace: Workspace, target: Path) -> None:
+    query = "SELECT kind, count(*), sum(cost), bit_xor(hash(item_id, target_account_id, cost)) FROM '{}' GROUP BY kind ORDER BY 1"
+    with duckdb.connect() as connection:
+        ours = connection.execute(query.format(workspace.lake.path(Allocations.name, MONTH))).fetchall()
+        theirs = connection.execute(query.format(target)).fetchall()
+    if ours != theirs:
+        raise SystemExit(f"the two sides differ: {ours} and {theirs}")
+
+
+def _library(wall: float, cpu: float, splits: int, accounts: int) -> Row:
+    items = 2_000
+    if not LIBRARY.exists():
+        raise SystemExit(f"There is no {LIBRARY}; `make bench` makes it.")
+    script = str(Path(__file__).parent / "library_splits.py")
+    seconds, processor = map(float, command([str(LIBRARY), script, str(items), str(accounts)]).split())
+    theirs = items * accounts
+    return Row(
+        f"splits a second, written and proved, to cloud-cost-allocation's in memory ({theirs:,})",
+        f"{splits / wall:,.0f} /s",
+        f"{theirs / seconds:,.0f} /s",
+        (splits / wall) / (theirs / seconds),
+        (splits / cpu) / (theirs / processor),
+        "≥ 25",
+    )
+
+
+def _evaluation(rows: int, rows_by_simpleeval: int) -> Row:
+    formula = parse_formula(FORMULA)
+    inputs = "(SELECT (i % 100000)::DOUBLE AS cost, (i % 97 / 97)::DOUBLE AS usage, 50::DOUBLE AS accounts, "
+    inputs += f"0.5::DOUBLE AS group_usage FROM range({rows}) AS r(i))"
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE inputs AS FROM {inputs}")
+        ours = measured(
+            lambda: connection.execute(f"SELECT sum(result) FROM ({select_sql(formula, 'inputs')})").fetchall()
+        )
+
+    def by_row() -> None:
+        for i in range(rows_by_simpleeval):
+            evaluate(formula, cost=i, usage=i % 97 / 97, accounts=50, group_usage=0.5)
+
+    theirs = measured(by_row)
+    return Row(
+        "formulas a second, to simpleeval row by row",
+        f"{rows / ours.wall:,.0f} /s",
+        f"{rows_by_simpleeval / theirs.wall:,.0f} /s",
+        (rows / ours.wall) / (rows_by_simpleeval / theirs.wall),
+        (rows / ours.cpu) / (rows_by_simpleeval / theirs.cpu),
+        "≥ 30",
+    )
+
+
+def _reading(workspace: Workspace) -> Iterator[Row]:
+    with workspace.lake.connect() as connection:
+        for name, view in views(workspace.lake).items():
+            connection.execute(f"CREATE VIEW {name} AS {view}")
+        found = connection.execute(
+            "SELECT item_id, allocator_id FROM matched_items WHERE item_id > '8' LIMIT 1"
+        ).fetchall()
+        month = f"booking_month = '{MONTH}'"
+        item = f"SELECT * FROM allocations WHERE {month} AND item_id = '{found[0][0]}'"
+        account = (
+            "SELECT category, source_account, service_code, currency, sum(cost) FROM allocations "
+            f"WHERE {month} AND target_account = '100000000007' GROUP BY ALL"
+        )
+        group = (
+            f"SELECT target_account, kind, currency, sum(cost) FROM allocations WHERE {month} "
+            "AND kind <> 'item' AND service_code = 'Service03' GROUP BY ALL"
+        )
+        for what, query in {"one item": item, "one account": account, "one cost group": group}.items():
+            connection.execute(query).fetchall()
+            took = measured(lambda query=query: connection.execute(query).fetchall())
+            yield Row(f"reading {what} through the view", f"{took.wall:.2f} s", "", took.wall, took.cpu, "< 1 s")
