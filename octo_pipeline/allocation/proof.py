@@ -141,10 +141,11 @@ def prove_allocations(
         f"WHERE allocator_version IS NOT NULL AND item_id NOT IN (SELECT item_id FROM {restored_items}) "
         f"AND {k} BETWEEN 0 AND tranche_count - 1"
     )
-    tranche = "sign(c) * (abs(c) * (k + 1) // n - abs(c) * k // n)"
+    tranche = "CASE WHEN n = 1 THEN c ELSE sign(c) * (abs(c) * (k + 1) // n - abs(c) * k // n) END"
     failed = f"SELECT item_id FROM {staged} WHERE kind = 'item' AND reason = 'formula_failed'"
+    # Summed as DECIMAL, which is as exact, and made units once an item: for every row that took as long as making it.
     booked = (
-        "SELECT item_id, sum((cost * 10000000000::DECIMAL(11,0))::HUGEINT) AS c, count(*) AS n "
+        f"SELECT item_id, (sum(cost)::{MONEY} * 10000000000::DECIMAL(11,0))::HUGEINT AS c "
         f"FROM {staged} WHERE kind <> 'item' GROUP BY item_id"
     )
     table = "allocations"
@@ -183,6 +184,7 @@ def prove_allocations(
         table,
         month,
         "an item that is not distributed has no splits",
-        f"SELECT item_id AS detail FROM {staged} WHERE kind = 'item' AND status = 'unchecked_allocated' "
-        f"AND item_id IN (SELECT item_id FROM {staged} WHERE kind <> 'item')",
+        # This way round the set that is kept is of items, not of their splits.
+        f"SELECT item_id AS detail FROM {staged} WHERE kind <> 'item' AND item_id IN "
+        f"(SELECT item_id FROM {staged} WHERE kind = 'item' AND status = 'unchecked_allocated')",
     )

@@ -188,21 +188,26 @@ def _results_sql(formulas: Sequence[str]) -> str:
 
 def _create_totals(connection: duckdb.DuckDBPyConnection, results: str) -> None:
     # The largest absolute split, ties to the lowest rank (account id, then entry), as the maximum of one number.
-    key = f"{units('abs(split)')} * {_RANKS} + ({_RANKS} - rank)"
+    # It stays a DECIMAL: making a HUGEINT of one costs a division of 128 bits, ten times all the rest of this.
+    size = f"abs(split) * {_RANKS}::DECIMAL(7,0)"
+    key = f"{size} + ({_RANKS} - rank) * {_UNIT}"
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE splits_totals AS WITH sums AS ("
         f"SELECT item, coalesce(sum(split), 0)::{MONEY} AS splitted, count(*) AS results, "
         "count(*) - count(split) AS failures, "
-        f"max(CASE WHEN split <> 0 THEN {key} END) AS largest FROM ({results}) GROUP BY item), "
+        f"max({key}) FILTER (split <> 0) AS largest, max({size}) AS size FROM ({results}) GROUP BY item), "
         "due AS (SELECT splits_due.*, coalesce(results, 0) AS results, coalesce(failures, 0) > 0 AS is_failed, "
-        f"largest, (tranche - coalesce(splitted, 0::{MONEY}))::{MONEY} AS rest "
+        f"largest, size, (tranche - coalesce(splitted, 0::{MONEY}))::{MONEY} AS rest "
         "FROM splits_due LEFT JOIN sums USING (item)), "
-        # |r| ≤ (m+1)·10⁻¹⁰ + |D|·10⁻¹², the right side cut to whole units of 10⁻¹⁰, as r is.
-        "judged AS (SELECT *, largest IS NOT NULL AND "
-        f"abs(rest) <= {money('results + 1 + ' + units('abs(tranche)') + ' // 1000000000000')} AS is_rounding FROM due) "
+        # |r| ≤ (m+1)·10⁻¹⁰ + |D|·10⁻¹², the right side cut to whole units of 10⁻¹⁰, as r is. The first part alone is
+        # enough for nearly every item and needs no division.
+        f"judged AS (SELECT *, largest IS NOT NULL AND CASE WHEN abs(rest) <= (results + 1) * {_UNIT} THEN true "
+        f"ELSE abs(rest) <= {money('results + 1 + ' + units('abs(tranche)') + ' // 1000000000000')} END AS is_rounding "
+        "FROM due) "
         f"SELECT item, item_id, origin_month, version, own_account, default_account, tranche_count, tranche_index, "
         "tranche, is_failed, "
-        f"CASE WHEN is_rounding THEN {_RANKS} - (largest % {_RANKS})::INTEGER END AS rounding_rank, "
+        # What the key adds to the size has seven digits at most, so the detour by DOUBLE is exact.
+        f"CASE WHEN is_rounding THEN {_RANKS} - round((largest - size)::DOUBLE * 1e10)::INTEGER END AS rounding_rank, "
         f"CASE WHEN is_rounding THEN rest ELSE 0::{MONEY} END AS rounding, "
         f"CASE WHEN is_rounding THEN 0::{MONEY} ELSE rest END AS remainder FROM judged"
     )
