@@ -104,15 +104,24 @@ def allocate(
     """
     _create_due(connection, matched_items, restored_items, month, allocators)
     formulas = _create_targets(connection, usage_shares)
-    results = _results_sql(formulas)
-    _create_totals(connection, results)
+    _create_totals(connection, _results_sql(formulas, "splits_due", ("item", "rank")))
+    # Evaluated again from the totals, which know the item: joining results with them costs more than the formulas.
+    written = (
+        "item_id",
+        "origin_month",
+        "account_id",
+        "entry_index",
+        "tranche_index",
+        "rank",
+        "rounding_rank",
+        "rounding",
+    )
+    results = _results_sql(formulas, "(SELECT *, item_cost AS cost FROM splits_totals WHERE NOT is_failed)", written)
     splits = (
         "SELECT item_id, origin_month, 'checked_splitted' AS status, 'split' AS kind, NULL::VARCHAR AS reason, "
         "account_id AS target_account_id, entry_index, tranche_index, "
-        f"split + CASE WHEN results.rank = totals.rounding_rank THEN rounding ELSE 0::{MONEY} END AS cost "
-        f"FROM ({results}) AS results JOIN splits_totals AS totals USING (item) "
-        "JOIN splits_targets AS targets ON targets.version = totals.version AND targets.rank = results.rank "
-        "WHERE NOT is_failed AND cost <> 0"
+        f"split + CASE WHEN rank = rounding_rank THEN rounding ELSE 0::{MONEY} END AS cost "
+        f"FROM ({results}) WHERE cost <> 0"
     )
     remainders = (
         "SELECT item_id, origin_month, 'checked_splitted', 'remainder', "
@@ -166,24 +175,28 @@ def _create_targets(connection: duckdb.DuckDBPyConnection, usage_shares: str) ->
     return formulas
 
 
-def _results_sql(formulas: Sequence[str]) -> str:
-    """SQL of (item, rank, split), one row a formula result; split is null where the formula failed."""
+def _results_sql(formulas: Sequence[str], items: str, columns: Sequence[str]) -> str:
+    """SQL of the formula results, one row each: the columns, and split, which is null where the formula failed.
+
+    Args:
+        formulas: their texts in the order of their numbers.
+        items: relation with version, cost and tranche_index.
+        columns: what to keep of `items` and of the targets.
+    """
+    kept = ", ".join(columns)
+    targets = f"{items} AS items JOIN splits_targets USING (version)"
     branches = []
     for number, text in enumerate(formulas):
         inputs = (
-            "(SELECT item, rank, cost::DOUBLE / entry_months AS cost, usage, accounts, group_usage "
-            "FROM splits_due JOIN splits_targets USING (version) "
+            f"(SELECT {kept}, items.cost::DOUBLE / entry_months AS cost, usage, accounts, group_usage FROM {targets} "
             f"WHERE formula_number = {number} AND tranche_index < entry_months)"
         )
         evaluated = select_sql(parse_formula(text), inputs)
         branches.append(
-            f"SELECT item, rank, CASE WHEN abs(result) < {_LARGEST_SPLIT} THEN result::{MONEY} END AS split "
+            f"SELECT {kept}, CASE WHEN abs(result) < {_LARGEST_SPLIT} THEN result::{MONEY} END AS split "
             f"FROM ({evaluated})"
         )
-    return (
-        " UNION ALL ".join(branches)
-        or f"SELECT NULL::INTEGER AS item, NULL::INTEGER AS rank, NULL::{MONEY} AS split WHERE false"
-    )
+    return " UNION ALL ".join(branches) or f"SELECT {kept}, NULL::{MONEY} AS split FROM {targets} WHERE false"
 
 
 def _create_totals(connection: duckdb.DuckDBPyConnection, results: str) -> None:
@@ -204,7 +217,7 @@ def _create_totals(connection: duckdb.DuckDBPyConnection, results: str) -> None:
         f"judged AS (SELECT *, largest IS NOT NULL AND CASE WHEN abs(rest) <= (results + 1) * {_UNIT} THEN true "
         f"ELSE abs(rest) <= {money('results + 1 + ' + units('abs(tranche)') + ' // 1000000000000')} END AS is_rounding "
         "FROM due) "
-        f"SELECT item, item_id, origin_month, version, own_account, default_account, tranche_count, tranche_index, "
+        f"SELECT item_id, origin_month, version, own_account, default_account, cost AS item_cost, tranche_count, tranche_index, "
         "tranche, is_failed, "
         # What the key adds to the size has seven digits at most, so the detour by DOUBLE is exact.
         f"CASE WHEN is_rounding THEN {_RANKS} - round((largest - size)::DOUBLE * 1e10)::INTEGER END AS rounding_rank, "
