@@ -54,7 +54,11 @@ def applying(allocators: Sequence[Allocator], month: str) -> list[Allocator]:
 
 
 def match_items(
-    connection: duckdb.DuckDBPyConnection, line_items: str, month: str, allocators: Sequence[Allocator]
+    connection: duckdb.DuckDBPyConnection,
+    line_items: str,
+    month: str,
+    allocators: Sequence[Allocator],
+    categories: Sequence[str] = CATEGORIES,
 ) -> str:
     """Match the month's items.
 
@@ -63,6 +67,7 @@ def match_items(
         line_items: relation with the columns of ``cost_line_items``, of one month.
         month: the origin month.
         allocators: all valid allocators, in order.
+        categories: those whose items are wanted.
 
     Returns:
         SQL of `MATCHED_ITEM_COLUMNS`: every fee and savings item, allocator columns null where nobody takes
@@ -71,7 +76,7 @@ def match_items(
     live = applying(allocators, month)
     _create_allocator_table(connection, live, month)
     queries = []
-    for category in CATEGORIES:
+    for category in categories:
         rules = [(i, a) for i, a in enumerate(live) if a.category == category]
         queries.append(_match_category(connection, line_items, category, rules))
     return " UNION ALL ".join(queries)

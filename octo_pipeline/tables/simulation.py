@@ -167,15 +167,17 @@ class _Simulator:
 
     def _match_all(self) -> None:
         # Items are of one category, so allocators of other categories than these keep what they have.
-        categories = {a.category for a in (self._candidate, self._replaced) if a}
+        categories = sorted({a.category for a in (self._candidate, self._replaced) if a})
         live = [a for a in self._live if a.category in categories]
         merged = [a for a in live if a is not self._replaced] + [self._candidate]
-        self._match("alone", [self._candidate])
-        self._match("live", live)
-        self._match("merged", sorted(merged, key=lambda a: a.precedence))
+        self._match("alone", [self._candidate], categories)
+        self._match("live", live, categories)
+        self._match("merged", sorted(merged, key=lambda a: a.precedence), categories)
 
-    def _match(self, name: str, allocators: Sequence[Allocator]) -> None:
-        query = matching.match_items(self._connection, self._line_items([self._month]), self._month, allocators)
+    def _match(self, name: str, allocators: Sequence[Allocator], categories: Sequence[str]) -> None:
+        query = matching.match_items(
+            self._connection, self._line_items([self._month]), self._month, allocators, categories
+        )
         self._connection.execute(
             f"CREATE TEMP TABLE {name}_items AS SELECT * FROM ({query}) WHERE allocator_version IS NOT NULL"
         )
@@ -210,13 +212,16 @@ class _Simulator:
         booked = {month for month in due if month in self._months_with_data}
         for month in sorted(booked):
             self._book_month(name, month, due[month])
-        if self._month not in booked:
+        if self._month not in booked and (name == "alone" or self._has_items(name)):
             # The items themselves stand in their origin month; the entries are resolved somewhere in any case.
             self._book_month(name, self._month, [] if booked or name != "alone" else [self._candidate])
         self._connection.execute(
             f"CREATE TEMP TABLE {name}_bookings AS " + explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares")
         )
         return booked
+
+    def _has_items(self, name: str) -> bool:
+        return bool(self._connection.execute(f"SELECT 1 FROM {name}_items LIMIT 1").fetchall())
 
     def _book_month(self, name: str, month: str, allocators: Sequence[Allocator]) -> None:
         line_items = self._line_items([month])
