@@ -18,7 +18,10 @@ class Plugin(BasePlugin):
         """Set the session's variables and relations on a new cursor."""
         session = current_session()
         for name, value in session.settings.items():
-            cursor.execute(f"SET {identifier(name)} = {literal(value)}")
+            # Once DuckDB has spilled it refuses a temporary folder, even the one it has.
+            current = cursor.execute(f"SELECT current_setting({literal(name)})").fetchall()[0][0]
+            if current != value:
+                cursor.execute(f"SET {identifier(name)} = {literal(value)}")
         for statement in session.setup:
             cursor.execute(statement)
         for name, value in session.variables.items():

@@ -1,0 +1,13 @@
+"""What memory a month takes that is larger than what DuckDB was told to use: it spills, and Python holds no table."""
+
+import pytest
+
+from benchmarks.growing import peak_memory
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_month_of_millions_of_lines_stays_near_the_memory_limit(tmp_path):
+    # Regression: a second model after one that had spilled failed on setting the folder it spills to.
+    # Interpreter, dbt and the engine's code are 0.3 GiB of it; the lines in Python would be more than 2 GiB.
+    assert peak_memory(tmp_path, lines=3_000_000, limit="400MB") < 0.9
