@@ -8,11 +8,13 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from octo_pipeline.allocation.sql import identifier, literal
-from octo_pipeline.resources.dbt import current_session
+from octo_pipeline.resources.dbt import Session, current_session
 
 
 class Plugin(BasePlugin):
     """Configures the cursors of dbt-duckdb."""
+
+    _set_up: Session | None = None
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Set the session's variables and relations on a new cursor."""
@@ -22,8 +24,11 @@ class Plugin(BasePlugin):
             current = cursor.execute(f"SELECT current_setting({literal(name)})").fetchall()[0][0]
             if current != value:
                 cursor.execute(f"SET {identifier(name)} = {literal(value)}")
-        for statement in session.setup:
-            cursor.execute(statement)
+        # What is set up belongs to the whole engine, not to a cursor; the session's first cursor does it.
+        if self._set_up is not session:
+            for statement in session.setup:
+                cursor.execute(statement)
+            self._set_up = session
         for name, value in session.variables.items():
             cursor.execute(f"SET VARIABLE {identifier(name)} = {literal(value)}")
         for name, query in session.relations.items():
