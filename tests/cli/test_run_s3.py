@@ -15,6 +15,7 @@ from octo_pipeline.resources.lake import Lake
 from octo_pipeline.resources.storage import lake_root
 from octo_pipeline.sample.aws import write_cur
 from octo_pipeline.settings import Settings
+from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.tables import TABLES as MADE
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.table import materialise
@@ -125,15 +126,17 @@ from pathlib import Path
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables import TABLES
 from octo_pipeline.tables.landing import land_month
+from octo_pipeline.sources.aws_cur import CurFolderSource
+from octo_pipeline.tables.acting import os_user
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.tables.workspace import Workspace
 url, config, temp, registry, cur = sys.argv[1:]
 settings = Settings(lake=url, config=Path(config), temp=Path(temp), database_url=f"sqlite:///{registry}")
 workspace = Workspace(settings)
-workspace.registry.upgrade()
+workspace.registry.upgrade(None, os_user())
 print("ready", flush=True)
 sys.stdin.readline()
-land_month(workspace, "aws", Path(cur), "2024-01")
+land_month(workspace, "aws", [CurFolderSource(Path(cur))], "2024-01")
 for table in TABLES:
     print(table.name, materialise(workspace, table, "2024-01").outcome, flush=True)
 """
@@ -167,7 +170,7 @@ def test_two_processes_run_the_same_month_and_one_of_them_publishes_each_partiti
         assert sorted(one[name] for one in outcomes) == ["published", "unchanged"], (name, outcomes)
     lake = Lake(lake_root(bucket, tmp_path / "temp"))
     one = Workspace(Settings(lake=tmp_path / "lake", config=tmp_path / "config"))
-    land_month(one, "aws", cur, MONTH)
+    land_month(one, "aws", [CurFolderSource(cur)], MONTH)
     for made in MADE:
         materialise(one, made, MONTH)
         assert rows(lake, made.name) == rows(one.lake, made.name)
