@@ -1,14 +1,32 @@
 with
 
+-- Summed up first: a CTE that is named twice is kept whole, and there can be millions of rows.
 line_items as (
 
-    select * from {{ source('lake', 'cost_line_items') }}
+    select
+        sub_account_id,
+        billing_currency,
+        sum(billed_cost) as billed_cost,
+        sum(effective_cost) as effective_cost
+
+    from {{ source('lake', 'cost_line_items') }}
+    group by sub_account_id, billing_currency
 
 ),
 
 allocations as (
 
-    select * from {{ source('lake', 'explained_allocations') }}
+    select
+        source_account,
+        target_account,
+        currency,
+        category,
+        kind,
+        status,
+        sum(cost) as cost
+
+    from {{ source('lake', 'explained_allocations') }}
+    group by all
 
 ),
 
