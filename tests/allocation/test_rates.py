@@ -33,7 +33,11 @@ def test_a_missing_file_has_no_rates(tmp_path):
 
 
 def test_the_shipped_file_is_valid():
-    assert load_rates(Path(__file__).parents[2] / "allocator_configs" / "exchange_rates.csv") == ()
+    # What the sample's three months are billed in besides the base currency.
+    rates = load_rates(Path(__file__).parents[2] / "allocator_configs" / "exchange_rates.csv")
+    assert {(rate.month, rate.currency) for rate in rates} == {
+        (month, currency) for month in ("2024-01", "2024-02", "2024-03") for currency in ("EUR", "GBP")
+    }
 
 
 def test_every_bad_line_is_reported_at_once(tmp_path):
