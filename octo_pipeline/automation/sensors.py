@@ -107,7 +107,7 @@ def _deliveries_sensor(vendor: str, name: str, what: str, seconds: int = _LOOK_S
         context.update_cursor(cursor)
         if not found:
             return dg.SkipReason("\n".join(down) or "Every version is landed.")
-        return dg.SensorResult(run_requests=[_request(one) for one in found], cursor=cursor)
+        return dg.SensorResult(run_requests=[_request(one) for one in found])
 
     return deliveries
 

@@ -12,7 +12,9 @@ from octo_pipeline.automation import sensors, watched
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.automation.sensors import aws_deliveries, look_for_deliveries, restated_months
 from octo_pipeline.automation.watched import watched_months
+from octo_pipeline.definitions import defs
 from octo_pipeline.settings import Settings
+from octo_pipeline.sources.source import Available
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.sources import sources
@@ -111,6 +113,23 @@ def test_the_sensor_asks_for_a_run_of_the_month_with_the_version_as_its_key(two_
         skipped = aws_deliveries(context)
     assert isinstance(skipped, dg.SkipReason)
     assert OTHER_PAYER in (skipped.skip_message or "")
+
+
+@pytest.mark.parametrize("name", ["aws_deliveries", "azure_deliveries", "gcp_deliveries"])
+def test_the_daemon_takes_what_the_sensor_returns(workspace, monkeypatch, name):
+    """Regression: Dagster refuses a result with a cursor if the sensor has set one; called directly it is not seen."""
+    vendor = name.removesuffix("_deliveries")
+    found = Available(vendor, PAYER, "2024-01", "octo", "v1")
+    monkeypatch.setattr(sensors, "look_for_deliveries", lambda *_: ([found], ["other: it is down."], '{"other": 1}'))
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(
+            instance=instance, repository_def=defs.get_repository_def(), resources={"workspace": workspace}
+        ) as context,
+    ):
+        tick = defs.resolve_sensor_def(name).evaluate_tick(context)
+    assert [one.run_key for one in tick.run_requests or []] == [f"{vendor}/{PAYER}/2024-01/octo/v1"]
+    assert tick.cursor == '{"other": 1}'
 
 
 @pytest.mark.parametrize(
