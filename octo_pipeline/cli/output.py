@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,6 +21,9 @@ class Output(StrEnum):
     json = "json"
     csv = "csv"
 
+
+# A moment that is cut says nothing, as a number does.
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)?")
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people; json or csv for machines.")]
 
@@ -51,9 +55,10 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
     headers = [name.replace("_", " ") for name in columns]
     numeric = [bool(rows) and all(isinstance(r[i], Decimal | int | None) for r in rows) for i in range(len(columns))]
     cells = [[_shown(value) for value in row] for row in rows]
+    whole = [numeric[i] or all(_MOMENT.fullmatch(row[i]) for row in cells) for i in range(len(columns))]
     prose = [any(" " in row[i] for row in cells) for i in range(len(columns))]
     natural = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    widths = _fit(natural, numeric, prose, console.width)
+    widths = _fit(natural, whole, prose, console.width)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for header, is_number, width in zip(headers, numeric, widths, strict=True):
         table.add_column(_cut(header, width), justify="right" if is_number else "left", no_wrap=True)
@@ -62,11 +67,11 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
     console.print(table)
 
 
-def _fit(widths: list[int], numeric: list[bool], prose: list[bool], available: int) -> list[int]:
+def _fit(widths: list[int], whole: list[bool], prose: list[bool], available: int) -> list[int]:
     """Narrow texts until all columns fit: prose first, then ids. A number that is cut is a wrong number."""
     fitted = list(widths)
-    for may_cut in (prose, [not is_number for is_number in numeric]):
-        texts = [i for i, is_number in enumerate(numeric) if not is_number and may_cut[i]]
+    for may_cut in (prose, [not is_whole for is_whole in whole]):
+        texts = [i for i, is_whole in enumerate(whole) if not is_whole and may_cut[i]]
         while texts and sum(fitted) + 3 * len(fitted) > available:
             widest = max(texts, key=lambda i: fitted[i])
             if fitted[widest] <= 8:

@@ -108,6 +108,15 @@ def test_the_audit_trail_is_printed_newest_first(workspace: Workspace) -> None:
     assert len(octo("audit", "--limit", "2", "-o", "csv").stdout.splitlines()) == 3
 
 
+def test_a_moment_is_never_cut_however_long_the_rest_is(workspace: Workspace) -> None:
+    """Regression: a moment has a space, so it was narrowed before all else, to '2024-03…'."""
+    octo("users", "add", "v" * 60)
+    moment = f"{workspace.registry.audit()[0].at:%Y-%m-%d %H:%M}"
+    table = octo("audit").stdout
+    assert moment in table
+    assert max(map(len, table.splitlines())) <= 100
+
+
 def test_secrets_are_rotated(workspace: Workspace, tmp_path: Path) -> None:
     workspace.secrets.put("azure", "1", {"key": SecretStr("hunter2")}, "ana")
     key = (tmp_path / "lake" / "registry.key").read_text()
