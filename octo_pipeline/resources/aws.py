@@ -136,12 +136,13 @@ def refusals(access: AwsAccess, what: str, place: str = "") -> Iterator[None]:
         OctoError: it names the account, what was tried and what to do.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         raise refusal(access, what, place, error) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise _unreached(access, what, place, error) from error
 
 
@@ -187,6 +188,7 @@ def refusal(access: AwsAccess, what: str, place: str, error: Any) -> OctoError:
 
 def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> OctoError:
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError, ProfileNotFound
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, NoCredentialsError):
         advice = (
@@ -195,6 +197,11 @@ def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> Oc
         )
     elif isinstance(error, (PartialCredentialsError, ProfileNotFound)):
         advice = f"{str(error).rstrip('.')}. Mend the AWS configuration of this machine"
+    elif isinstance(error, ResponseParserError):
+        advice = (
+            "what answered does not speak as AWS does, such as a proxy with a page of its own. Check the proxy of this "
+            "machine and AWS_ENDPOINT_URL, and run this again"
+        )
     else:
         advice = f"AWS cannot be reached ({str(error).rstrip('.')}) after {_TRIES} tries. Run this again later"
     return NotAskedError(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")

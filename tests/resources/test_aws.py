@@ -74,6 +74,8 @@ def answering(monkeypatch):
                 self.end_headers()
                 self.wfile.write(body)
 
+            do_POST = do_GET
+
             def log_message(self, *args: object) -> None:
                 pass
 
@@ -106,6 +108,13 @@ def test_what_may_not_be_tried_again_is_asked_once(answering):
     with refused("AWS account 111122223333", "may not do that. Allow s3:GetObject"):
         Bucket("bucket", AwsAccess("111122223333")).read("key")
     assert asked == [403]
+
+
+def test_an_answer_that_is_not_of_aws_is_a_sentence(answering):
+    """Regression: botocore's error for it is none of its usual ones, and ended the look at all other payers too."""
+    answering(407)
+    with refused("AWS account 111122223333: could not assume its role", "Check the proxy of this machine"):
+        Bucket("bucket", ACCESS).folder("")
 
 
 def test_a_server_that_does_not_answer_is_left_after_a_while(monkeypatch):
