@@ -33,8 +33,9 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     """The vendor's sources, in the order of their names.
 
     Raises:
-        OctoError: a document is wrong; the sentence names file and field. Or the registry cannot be read. No
-            source is used then, since what is left out would be missing from the bill.
+        OctoError: a document of the vendor is wrong; the sentence names file and field. Or a document does not say
+            of which vendor it is, or the registry cannot be read. No source of the vendor is used then, since what is
+            left out would be missing from the bill.
     """
     settings = workspace.settings
     folders = {"aws": settings.aws_exports, "azure": settings.azure_exports, "gcp": settings.gcp_exports}
@@ -42,9 +43,12 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     found = [folder_source(vendor, folder)] if folder else []
     documents = workspace.settings.config / "sources"
     if documents.is_dir():
-        found += [_read(path) for path in sorted(documents.glob("*.json")) if not path.name.startswith((".", "_"))]
+        paths = [path for path in sorted(documents.glob("*.json")) if not path.name.startswith((".", "_"))]
+        given = {path: _read(path) for path in paths}
+        # What another vendor's document lacks, such as a variable that is not set, is that vendor's matter.
+        found += [_source(one, str(path)) for path, one in given.items() if _vendor(one, str(path)) == vendor]
     found += registered_sources(workspace, vendor)
-    named = {one.name: one for one in found if one.vendor == vendor}
+    named = {one.name: one for one in found}
     return [named[name] for name in sorted(named)]
 
 
@@ -98,20 +102,23 @@ def _gcp_source(given: object) -> Source:
 _DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source, "azure": _azure_source, "gcp": _gcp_source}
 
 
-def _read(path: Path) -> Source:
+def _read(path: Path) -> object:
     try:
-        given = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise OctoError(f"{path} is no JSON document of a source ({error}).") from error
-    return _source(given, str(path))
+
+
+def _vendor(given: object, place: str) -> str:
+    vendor = given.get("vendor") if isinstance(given, dict) else None
+    if not isinstance(vendor, str) or vendor not in _DOCUMENTS:
+        raise OctoError(f"{place}: vendor must be one of {', '.join(_DOCUMENTS)}, not {vendor!r}.")
+    return vendor
 
 
 def _source(given: object, place: str) -> Source:
-    vendor = given.get("vendor") if isinstance(given, dict) else None
-    if vendor not in _DOCUMENTS:
-        raise OctoError(f"{place}: vendor must be one of {', '.join(_DOCUMENTS)}, not {vendor!r}.")
     try:
-        return _DOCUMENTS[vendor](given)
+        return _DOCUMENTS[_vendor(given, place)](given)
     except ValidationError as error:
         raise OctoError(f"{place}: {_flaw(error)}.") from None
 

@@ -42,6 +42,16 @@ def test_every_kind_of_source(tmp_path, monkeypatch):
     ]
 
 
+def test_what_another_vendors_document_lacks_stops_no_other_vendor(tmp_path, monkeypatch):
+    """Regression: a variable that was not set for Azure left AWS without sources too."""
+    monkeypatch.delenv("CSP_SECRET", raising=False)
+    aws = {"vendor": "aws", "account": "999988887777", "bucket": "company-cur"}
+    with pytest.raises(OctoError, match="CSP_SECRET"):
+        configured(tmp_path, CSP, aws)
+    (source,) = sources(Workspace(Settings(lake=tmp_path / "lake", config=tmp_path / "config")), "aws")
+    assert source.account == "999988887777"
+
+
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
