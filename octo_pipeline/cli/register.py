@@ -177,6 +177,8 @@ def sign_in(workspace: "Workspace", actor: str, account: "Account", *, open_link
             response = dict(redirect.wait())
     steps.finish_sign_in(workspace, actor, account, flow, response)
     account = steps.confirm(workspace, actor, account)
+    if account.problem:
+        raise OctoError(f"The sign-in is kept, but the account could not be confirmed. {account.problem}")
     print_account(account)
 
 

@@ -5,10 +5,12 @@ import threading
 import urllib.request
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
@@ -110,6 +112,22 @@ def test_the_browser_comes_back_to_loopback(workspace: Workspace, partner: Accou
         redirect.wait(0.1)
     with pytest.raises(OctoError, match="must be an address of this machine"), listening("https://company.com/"):
         pass
+
+
+def test_a_sign_in_that_does_not_complete_the_partner_fails(workspace: Workspace, partner: Account) -> None:
+    secrets = {"partner_center_secret": SecretStr("not this one")}
+    workspace.secrets.put("azure", TENANT, secrets, "ana")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("octo_pipeline.registration.azure.begin_sign_in", partial(_begun, azure.begin_sign_in))
+        result = octo("sign-in", "Reseller", "--paste", code=1, answer="http://localhost:8400/?code=c&state=known\n")
+    assert "the client secret is wrong" in str(result.exception)
+    assert workspace.secrets.get("azure", TENANT, REFRESH_TOKEN).get_secret_value()
+
+
+def _begun(begin: Any, *arguments: Any) -> resource.SignIn:
+    """A sign-in whose state the test knows before it is printed."""
+    flow = begin(*arguments)
+    return resource.SignIn(flow.url, flow.flow | {"state": "known"})
 
 
 def test_another_sign_ins_answer_a_refusal_and_a_used_code(
