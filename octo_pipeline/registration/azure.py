@@ -196,7 +196,9 @@ def _document(tenant_id: str, application_id: str, currencies: tuple[str, ...]) 
         )
     except ValidationError as error:
         field = error.errors(include_input=False)[0]["loc"][0]
-        what = {"tenant_id": "tenant id", "client_id": "application id"}.get(str(field), str(field))
+        what = {"tenant_id": "tenant id", "client_id": "application id", "currencies": "currency"}.get(
+            str(field), str(field)
+        )
         raise OctoError(
             f"The {what} is not right: ids are written as 00000000-0000-0000-0000-000000000000, and currencies as USD. "
             "Nothing was registered."

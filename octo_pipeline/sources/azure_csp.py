@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -67,7 +67,7 @@ class AzureCspDocument(BaseModel):
     tenant_id: str = Field(pattern=f"^{_GUID}$")
     client_id: str = Field(pattern=f"^{_GUID}$")
     client_secret_variable: str = Field(pattern=_VARIABLE)
-    currencies: tuple[str, ...] = Field(min_length=1)
+    currencies: tuple[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], ...] = Field(min_length=1)
     sign_in: Literal["app", "user"] = "app"
 
 

@@ -171,6 +171,8 @@ def test_what_is_refused_takes_the_confirmation_away(
         (("--tenant", "company.com"), "The tenant id is not right: ids are written as 0000"),
         (("--api-application", "app"), "The application id is not right"),
         (("--center-application", "app"), "The application id is not right"),
+        (("--currency", "gbp"), "The currency is not right"),
+        (("--currency", "GBP,"), "The currency is not right"),
         (("--api-secret-variable", "NOT_SET"), "The environment variable NOT_SET with the secret key"),
     ],
 )
