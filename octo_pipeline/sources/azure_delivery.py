@@ -198,12 +198,14 @@ def _last(root: Location, account: str, month: str) -> Delivery | None:
 
 
 def _refuse_emptiness(last: Delivery | None, rows: dict[str, int], account: str, found: Month) -> None:
-    """An export that answers nothing must not wipe what it said before."""
+    """An export that answers nothing must not wipe what it said before, nor a list of invoices that lost one."""
     if last is None:
         return
     before = _rows_by_dataset(last.details["contents"])
     for dataset, count in before.items():
-        if count and not rows.get(dataset) and (dataset in rows or not sum(rows.values())):
+        # A month that was billed stays billed: what is unbilled of it lacks all purchases.
+        must_be_there = dataset in rows or dataset == "reconciliation" or not sum(rows.values())
+        if count and not rows.get(dataset) and must_be_there:
             raise OctoError(
                 f"Azure {account} has no {dataset} rows for {found.month} any more, though {count} were landed on "
                 f"{last.fetched_at:%Y-%m-%d}. That delivery ({last.version}) stays. If the month is really empty, "

@@ -270,6 +270,18 @@ def test_an_empty_answer_where_there_were_rows(fake_azure, landed, workspace, em
     assert rows(workspace, "billed_cost") == [(Decimal("1.5"),)]
 
 
+def test_a_list_of_invoices_that_lost_the_months(fake_azure, make, workspace):
+    """Regression: the month went back to what was unbilled, without its purchases."""
+    fake_azure.invoices = [INVOICE]
+    fake_azure.usage("billed/G001", LINE)
+    fake_azure.usage("reconciliation/G001", PURCHASE)
+    fake_azure.usage("unbilled/last/GBP", LINE)
+    source = make(today=date(2024, 6, 9))
+    land(source, workspace)
+    fake_azure.invoices = []
+    assert "has no reconciliation rows for 2024-05 any more" in refused(source, workspace)
+
+
 def test_an_invoice_with_usage_whose_daily_usage_is_empty(fake_azure, make, workspace):
     fake_azure.invoices = [INVOICE]
     fake_azure.usage("billed/G001")
