@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -27,11 +28,13 @@ from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.downloads import safe_name
 from octo_pipeline.storage.store import Location
 
-# Bounds of a zip archive. Reports pack 10:1 to 40:1 and come one file to an archive; deflate can do 1032:1.
+# Bounds of what is packed. Reports pack 10:1 to 40:1 and come one file to an archive; deflate can do 1032:1.
 MAX_RATIO = 200
 MAX_UNPACKED = 64 << 30
 ALWAYS_ALLOWED = 64 << 20
 MAX_ENTRIES = 100
+# A line is held in memory whole; a row with every tag a cloud allows has less than a tenth of this.
+MAX_LINE = 16 << 20
 
 _CHUNK = 1 << 20
 _DATA_NAME = re.compile(r"(.+?)(\.snappy)?\.(parquet|csv(\.gz|\.zip)?|zip)", re.IGNORECASE | re.DOTALL)
@@ -82,7 +85,8 @@ def first_csv_row(path: Location, place: str) -> dict[str, str]:
         OctoError: the beginning of the file cannot be read as CSV.
     """
     with readable(place), _open_csv(path) as stream:
-        rows = (row for row in csv.reader(stream) if row)
+        # Read only so far as a line can be long: nothing has looked through the file yet.
+        rows = (row for row in csv.reader(iter(partial(stream.readline, MAX_LINE), "")) if row)
         return dict(zip(next(rows, []), next(rows, []), strict=False))
 
 
@@ -90,9 +94,10 @@ def count_csv_rows(path: Location, place: str) -> int:
     """Read a ``.csv`` or ``.csv.gz`` file to its end and count its rows.
 
     Raises:
-        OctoError: it is damaged or cut off, or a row has not as many fields as the header, or a broken quote.
+        OctoError: it is damaged or cut off, or a row has not as many fields as the header, or a broken quote, or
+            it is one that `check_text` refuses.
     """
-    _check_gzip(path, place)
+    check_text(path, place)
     rows, width, line = -1, 0, 0
     with _open_csv(path) as stream:
         reader = csv.reader(stream, strict=True)
@@ -186,12 +191,30 @@ def readable(place: str) -> Iterator[None]:
         ) from error
 
 
-def _check_gzip(path: Location, place: str) -> None:
-    """Read to the end, where the checksum is: faults on the way there may only follow from damage."""
-    if path.suffix.lower() == ".gz":
-        with readable(place), path.open("rb") as packed, gzip.open(packed) as stream:
-            while stream.read(_CHUNK):
-                pass
+def check_text(path: Location, place: str) -> None:
+    """Read a plain or gzipped text file to the end, where gzip has its checksum, without holding a line of it.
+
+    Raises:
+        OctoError: it is damaged or cut off, unpacks out of all proportion, or has a line that does not fit memory.
+    """
+    is_packed = path.suffix.lower() == ".gz"
+    size = line = 0
+    with readable(place), path.open("rb") as file:
+        stream = cast(IO[bytes], gzip.open(file) if is_packed else file)
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+            line = line + len(chunk) if b"\n" not in chunk else len(chunk) - chunk.rindex(b"\n")
+            if is_packed and size > min(MAX_UNPACKED, max(MAX_RATIO * file.tell(), ALWAYS_ALLOWED)):
+                raise _out_of_proportion(place)
+            if line > MAX_LINE:
+                raise OctoError(f"{place} has a line of more than {MAX_LINE >> 20} MiB, which no export has.")
+
+
+def _out_of_proportion(place: str) -> OctoError:
+    return OctoError(
+        f"{place} unpacks to more than {MAX_RATIO} times its size or to more than {MAX_UNPACKED >> 30} GiB, as files do "
+        "that are made to fill a disk."
+    )
 
 
 def _line_that_is_not_utf8(path: Location) -> int:
@@ -250,10 +273,7 @@ def _unzip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path,
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > limit:
-                raise OctoError(
-                    f"{place} unpacks to more than {MAX_RATIO} times its size or to more than "
-                    f"{MAX_UNPACKED >> 30} GiB, as archives do that are made to fill a disk."
-                )
+                raise _out_of_proportion(place)
             stream.write(chunk)
     return size
 

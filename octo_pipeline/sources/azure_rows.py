@@ -16,6 +16,7 @@ from octo_pipeline.allocation.sql import identifier, literal
 from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.aws_cur_columns import Expression, SourceColumn, folded
 from octo_pipeline.sources.aws_cur_files import (
+    check_text,
     count_csv_rows,
     count_parquet_rows,
     csv_header,
@@ -76,6 +77,7 @@ def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> in
             return count_parquet_rows(con, path, place)
         case "jsonl":
             # DuckDB reads a gzip file that was cut off as far as it goes, without an error.
+            check_text(path, place)
             with readable(place), path.open("rb") as packed, gzip.open(packed) as stream:
                 return sum(1 for line in stream if line.strip())
         case _:
@@ -223,7 +225,7 @@ def _bad_line(path: Location, place: str) -> OctoError | None:
         for number, line in enumerate(stream, 1):
             try:
                 whole = not line.strip() or isinstance(json.loads(line), dict)
-            except ValueError:
+            except (ValueError, RecursionError):
                 whole = False
             if not whole:
                 return OctoError(f"{place}, line {number}: the line is no JSON object. Fetch the file again.")

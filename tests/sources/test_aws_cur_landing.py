@@ -335,6 +335,22 @@ def test_files_of_no_bytes(lake, reports, suffix):
         land(lake, reports)
 
 
+@pytest.mark.parametrize("is_one_line", [True, False])
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(lake, reports, monkeypatch, is_one_line):
+    """Regression: only archives had bounds; a .csv.gz was unpacked to its end, and a line of it held whole."""
+    monkeypatch.setattr(aws_cur_files, "ALWAYS_ALLOWED", 1 << 20)
+    bomb = write_csv(reports / "octo-1.csv.gz", f"{HEADER}\n{LINE}\n" + ("0" if is_one_line else "\n") * (4 << 20))
+    with refused(f"{bomb} unpacks to more than 200 times its size"):
+        land(lake, bomb)
+    monkeypatch.setattr(aws_cur_files, "MAX_RATIO", 10**6)
+    monkeypatch.setattr(aws_cur_files, "MAX_LINE", 2 << 20)
+    if is_one_line:
+        with refused(f"{bomb} has a line of more than 2 MiB"):
+            land(lake, bomb)
+    else:
+        assert land(lake, bomb)[0].is_new
+
+
 def test_a_zip_bomb_is_refused_before_it_fills_the_disk(lake, reports, monkeypatch):
     monkeypatch.setattr(aws_cur_files, "ALWAYS_ALLOWED", 1 << 20)
     archive = write_csv(reports / "octo-1.csv.zip", f"{HEADER}\n{LINE}\n" + "\n" * (4 << 20))
