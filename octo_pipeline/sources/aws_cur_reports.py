@@ -27,7 +27,7 @@ from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.aws_cur_files import bare_name, data_format
 from octo_pipeline.sources.aws_cur_manifest import is_manifest, month_of_folder, parse_manifest
 from octo_pipeline.sources.aws_cur_rows import first_month
-from octo_pipeline.sources.downloads import SourceFile
+from octo_pipeline.sources.downloads import SourceFile, inside
 from octo_pipeline.sources.landing import describe
 
 
@@ -134,7 +134,7 @@ def _read_report(manifests: Sequence[Path], root: Path, month: str | None) -> Cu
     if month is not None and folder_month not in (None, month):
         return None
     at = _current(manifests)
-    text = _inside(at, root, str(at)).read_bytes().decode("utf-8-sig", "replace")
+    text = inside(at, root, str(at)).read_bytes().decode("utf-8-sig", "replace")
     manifest = parse_manifest(text, name=at.name, folder_month=folder_month, place=str(at))
     if month not in (None, manifest.month):
         return None
@@ -164,22 +164,16 @@ def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
             is_below_refresh = within is not None and (start > within or (start == within and folder != period))
             candidate = folder.joinpath(*key[start:])
             if candidate.is_file() and not (period and is_below_refresh):
-                return _inside(candidate, root, f"{candidate}, a data file of {manifest},")
+                return inside(candidate, root, f"{candidate}, a data file of {manifest},")
     raise OctoError(
         f"{'/'.join(key)} is listed in {manifest}, but is not below {root}. Copy the report's folder again, "
         "with the manifest and all data files of the period."
     )
 
 
-def _inside(path: Path, root: Path, place: str) -> Path:
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise OctoError(f"{place} is a link that leads out of {root}. Copy the file itself there.")
-    return path
-
-
 def _loose_files(folder: Path) -> list[Path]:
     found = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith((".", "_"))]
-    return sorted(_inside(entry, folder, str(entry)) for entry in found if data_format(entry.name))
+    return sorted(inside(entry, folder, str(entry)) for entry in found if data_format(entry.name))
 
 
 def _loose_reports(path: Path, files: Sequence[Path], month: str | None) -> list[CurReport]:

@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 
 from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.azure_http import ATTEMPTS, Http, Response, place, refusal
+from octo_pipeline.sources.downloads import inside
 
 _CHUNK = 1 << 20
 _NOT_ALLOWED = (401, 403)
@@ -283,7 +284,10 @@ class _BlobStream(io.RawIOBase):
 
 
 def _file_entry(path: Path, root: Path) -> Entry:
-    state = path.stat()
+    try:
+        state = inside(path, root, str(path)).stat()
+    except OSError as error:
+        raise OctoError(f"{path} cannot be read ({error.strerror}).") from error
     version = f"{state.st_size}-{state.st_mtime_ns}"
     return Entry(path.relative_to(root).as_posix(), state.st_size, version, lambda: cast(Any, path.open("rb")))
 

@@ -83,6 +83,22 @@ def safe_name(name: str, what: str) -> str:
     return name
 
 
+def inside(path: Path, root: Path, place: str) -> Path:
+    """Return the path if it is below the folder when links are followed.
+
+    Args:
+        path: a file or folder of a source, which need not exist.
+        root: the source's folder.
+        place: what to call the path in sentences.
+
+    Raises:
+        OctoError: a link leads out of the folder; who may write there must not choose what else is read.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise OctoError(f"{place} is a link that leads out of {root}. Copy the file itself there.")
+    return path
+
+
 def file_place(name: str, source: str) -> str:
     """What to call a file of a source in sentences."""
     return source if Path(source).name == name else f"{name} of {source}"

@@ -23,6 +23,7 @@ from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.gcp_billing_columns import schema_problem, table_names
 from octo_pipeline.sources.gcp_billing_document import BILLING_ACCOUNT_ID
 from octo_pipeline.sources.gcp_billing_rows import file_schema, inspect_file, read_parquet, readable
+from octo_pipeline.sources.downloads import inside
 from octo_pipeline.sources.landing import (
     Delivery,
     Landed,
@@ -126,7 +127,8 @@ class GcpFolderSource:
 def _find(folder: Path, month: str) -> _Export | None:
     """The month in the detailed table, or else in the standard one."""
     for name in table_names(folder.name).values():
-        files = tuple(file for file in sorted((folder / name).glob("*.parquet")) if _has_rows(file, month))
+        found = [inside(file, folder.parent, str(file)) for file in sorted((folder / name).glob("*.parquet"))]
+        files = tuple(file for file in found if _has_rows(file, month))
         if files:
             return _Export(folder.name, month, folder / name, files)
     return None

@@ -52,6 +52,15 @@ def test_the_rows_of_a_month_are_picked_from_all_files(exports, lake):
     assert explain_failure(duckdb.connect(), [delivery]) is None
 
 
+def test_a_link_that_leads_out_is_refused(exports, lake):
+    """Regression: whatever it led to was read."""
+    write_export(exports / ACCOUNT / STANDARD / "a.parquet", [row(1, cost=1.0)])
+    (exports / ACCOUNT / STANDARD / "a.parquet").rename(exports.parent / "elsewhere")
+    (exports / ACCOUNT / STANDARD / "a.parquet").symlink_to(exports.parent / "elsewhere")
+    with refused("is a link that leads out of"):
+        GcpFolderSource(exports).land(lake, MONTH, NOW)
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(exports, lake):
     write_export(exports / ACCOUNT / STANDARD / "a.parquet", [row(1, cost=1.0)])
     (exports / ACCOUNT / STANDARD / "a.parquet").rename(exports / ACCOUNT / STANDARD / "[ab].parquet")
