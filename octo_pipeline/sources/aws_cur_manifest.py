@@ -85,7 +85,7 @@ def parse_manifest(text: str, *, name: str, folder_month: str | None, place: str
 def _document(text: str, place: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OctoError(f"{place} is not JSON ({error}). Copy the report's folder again.") from error
     if not isinstance(document, dict):
         raise OctoError(f"{place} is not a manifest: it is no JSON object. Copy the report's folder again.")

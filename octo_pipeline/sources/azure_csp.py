@@ -221,7 +221,7 @@ class AzureCspFolderSource:
         source = f"{self.path}/{entry.name}"
         try:
             document = json.loads(entry.read())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise OctoError(f"{source} is no JSON ({error}). Download the export again.") from error
         manifest = parse_manifest(document, source)
         files = []

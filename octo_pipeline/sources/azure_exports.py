@@ -172,7 +172,7 @@ def _run(entry: Entry, entries: Sequence[Entry], place: str, month: str) -> _Run
         rows = sum(int(blob["dataRowCount"]) for blob in blobs) if all("dataRowCount" in b for b in blobs) else None
         submitted = str(run.get("submittedTime", ""))
         facts = [source, submitted, str(run.get("runId", "")), *(f"{file.name} {file.size}" for file in files)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise OctoError(
             f"{source} is no manifest of a Cost Management export that can be understood "
             f"({type(error).__name__}: {error}). Run the export again."

@@ -270,7 +270,7 @@ def _read_description(folder: Location) -> Delivery | None:
         files = tuple(DeliveredFile(**file) for file in document.pop("files"))
         fetched_at = datetime.fromisoformat(document.pop("fetched_at"))
         delivery = Delivery(**document, files=files, fetched_at=fetched_at, path=folder)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OctoError(
             f"{path} does not describe a delivery ({error}); remove the folder and land the report again."
         ) from error

@@ -105,7 +105,7 @@ _DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source, "azure"
 def _read(path: Path) -> object:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OctoError(f"{path} is no JSON document of a source ({error}).") from error
 
 

@@ -233,7 +233,7 @@ def test_a_manifest_that_is_wrong(tmp_path, changes, parts):
         find_reports(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "\x80"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x80", "[" * 100_000])
 def test_a_manifest_that_is_none(tmp_path, text):
     manifest = legacy_report(tmp_path)
     manifest.write_text(text, "latin-1")

@@ -494,6 +494,34 @@ def test_a_folder_that_is_not_whole(tmp_path, workspace, changes, sentence):
     assert sentence in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
 
 
+def test_a_manifest_that_is_nested_too_deep(tmp_path, workspace):
+    """Regression: it was a traceback."""
+    write_export(tmp_path / "csp", "usage-billed-G001", LINE)
+    next((tmp_path / "csp").rglob("manifest.json")).write_text("[" * 100_000)
+    assert "is no JSON" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
+
+
+def test_a_blob_that_is_one_endless_line(tmp_path, workspace):
+    """Regression: it was read into memory whole, a thousand times the size of the file."""
+    write_export(tmp_path / "csp", "usage-billed-G001", LINE)
+    with gzip.open(next((tmp_path / "csp").rglob("*.json.gz")), "wb") as stream:
+        stream.write(b"0" * (20 << 20))
+    assert "has a line of more than 16 MiB" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path, workspace):
+    """Regression: whatever it led to was read."""
+    write_export(tmp_path / "csp", "usage-billed-G001", LINE)
+    data = next((tmp_path / "csp").rglob("*.json.gz"))
+    data.rename(tmp_path / "elsewhere")
+    data.symlink_to(tmp_path / "elsewhere")
+    assert "is a link that leads out of" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
+    (tmp_path / "elsewhere").unlink()
+    data.unlink()
+    data.symlink_to(data.with_name("gone"))
+    assert f"{data} cannot be read" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
+
+
 def test_a_landed_file_that_was_changed_is_named(tmp_path, workspace):
     write_export(tmp_path / "csp", "usage-billed-G001", LINE)
     delivery = land(AzureCspFolderSource(tmp_path / "csp"), workspace).delivery

@@ -232,6 +232,13 @@ def test_a_manifest_that_is_not_right(tmp_path, workspace, changes, sentence):
     assert sentence in refused(write(tmp_path / "a", export(USAGE, **changes)), workspace)
 
 
+def test_a_manifest_that_is_nested_too_deep(tmp_path, workspace):
+    """Regression: it was a traceback."""
+    source = write(tmp_path / "a", export(USAGE))
+    next((tmp_path / "a").rglob("manifest.json")).write_text("[" * 100_000)
+    assert "no manifest of a Cost Management export that can be understood" in refused(source, workspace)
+
+
 @pytest.mark.parametrize(
     ("field", "wrong", "sentence"),
     [("byteCount", 5, "its size is"), ("dataRowCount", 9, "announced with 9 rows and has 1")],

@@ -59,6 +59,8 @@ def test_what_another_vendors_document_lacks_stops_no_other_vendor(tmp_path, mon
         (CSP | {"client_secret": "hunter2"}, "client_secret: Extra inputs are not permitted"),
         (CSP | {"kind": "ea"}, "kind: Input should be 'csp'"),
         ({"vendor": "azure", "kind": "cost_management"}, "give either folder or container"),
+        # Regression: a list as vendor was a traceback.
+        ({"vendor": ["azure"]}, "vendor must be one of aws, azure, gcp, not"),
     ],
 )
 def test_a_document_that_is_wrong_is_a_sentence_without_secrets(tmp_path, monkeypatch, document, sentence):
