@@ -29,7 +29,7 @@ Location = tuple[str | int, ...]
 
 # An id names a file, and a file may have any name a person gives it, but not one that leads elsewhere.
 _ID = re.compile(r"(?![.\s])[^\x00-\x1f\x7f/\\]{1,100}(?<!\s)")
-_PLAIN_KEY = re.compile(r"\w+")
+_PLAIN_KEY = re.compile(r"\w{1,80}")
 # Longer integers are beyond every field, and Python refuses to read those of more than 4300 digits.
 _MAX_DIGITS = 18
 

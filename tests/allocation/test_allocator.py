@@ -566,3 +566,10 @@ def test_any_json_is_an_allocator_or_a_document_error(value):
 def test_any_text_is_a_document_error(text):
     with pytest.raises(DocumentError):
         parse_allocator(text, file="x.json")
+
+
+def test_a_key_without_end_is_cut_in_the_sentence():
+    """Regression: a key of 64 KiB was a sentence of 64 KiB."""
+    with pytest.raises(DocumentError) as found:
+        parse_allocator(json.dumps({"x" * 65_536: 1}), file="a.json")
+    assert len(str(found.value)) < 2_000
