@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from octo_pipeline.errors import OctoError
 from octo_pipeline.sources.landing import Delivery, deliveries, find_delivery, newest_deliveries, remove
 from octo_pipeline.sources.source import Available, Source
+from octo_pipeline.storage.store import Location
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -50,7 +51,7 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
     failures: list[tuple[Source, str]] = []
     for source in sources:
         try:
-            new += sum(one.is_new for one in source.land(root, month, datetime.now(UTC)))
+            new += sum(one.is_new for one in source.land(root, month, _now(root, vendor, month)))
         except OctoError as error:
             failures.append((source, str(error)))
     newest = tuple(newest_deliveries(root, month, vendor))
@@ -61,6 +62,12 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
         tuple(sentence for _, sentence in failures),
         is_complete=all(_has_delivered(source.account, accounts) for source, _ in failures),
     )
+
+
+def _now(root: Location, vendor: str, month: str) -> datetime:
+    """The clock's time, but after all that is landed: of a clock that was set back the newest delivery would be old."""
+    now = datetime.now(UTC)
+    return max([now, *(one.fetched_at + timedelta(microseconds=1) for one in newest_deliveries(root, month, vendor))])
 
 
 def _has_delivered(account: str | None, accounts: set[str]) -> bool:
