@@ -13,6 +13,7 @@
     {{ exceptions.raise_compiler_error("The model " ~ model["name"] ~ " is made by octo or Dagster, which say for which month and where to; `dbt run` alone cannot know.") }}
   {%- endif -%}
   {%- set path, options = copy.split("\n", 1) -%}
+  {%- set path = path | replace("'", "''") -%}
 
   {% call statement("main") -%}
     copy ({{ sql }}) to '{{ path }}' ({{ options }})

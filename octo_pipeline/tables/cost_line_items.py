@@ -7,6 +7,7 @@ import duckdb
 
 from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.allocation.proof import prove_cost_line_items
+from octo_pipeline.allocation.sql import literal
 from octo_pipeline.errors import OctoError
 from octo_pipeline.resources.dbt import DbtModelError, Session
 from octo_pipeline.resources.lake import PartitionMetadata, Staged, copy_options
@@ -62,7 +63,7 @@ class CostLineItems:
                 workspace.dbt.run(["+cost_line_items"], session)
             except DbtModelError as error:
                 raise _explanation(connection, deliveries, error) from error
-            prove_cost_line_items(connection, f"({source_costs})", f"read_parquet('{staged.path}')", month)
+            prove_cost_line_items(connection, f"({source_costs})", f"read_parquet({literal(str(staged.path))})", month)
 
 
 class _VendorFiles(Protocol):
