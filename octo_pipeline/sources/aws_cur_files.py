@@ -16,7 +16,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
@@ -199,8 +199,7 @@ def check_text(path: Location, place: str) -> None:
     """
     is_packed = path.suffix.lower() == ".gz"
     size = line = 0
-    with readable(place), path.open("rb") as file:
-        stream = cast(IO[bytes], gzip.open(file) if is_packed else file)
+    with readable(place), path.open("rb") as file, gzip.open(file) if is_packed else nullcontext(file) as stream:
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
             line = line + len(chunk) if b"\n" not in chunk else len(chunk) - chunk.rindex(b"\n")

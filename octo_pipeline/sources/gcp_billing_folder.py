@@ -20,10 +20,10 @@ import duckdb
 
 from octo_pipeline.allocation.sql import literal
 from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.downloads import inside
 from octo_pipeline.sources.gcp_billing_columns import schema_problem, table_names
 from octo_pipeline.sources.gcp_billing_document import BILLING_ACCOUNT_ID
 from octo_pipeline.sources.gcp_billing_rows import file_schema, inspect_file, read_parquet, readable
-from octo_pipeline.sources.downloads import inside
 from octo_pipeline.sources.landing import (
     Delivery,
     Landed,
