@@ -143,13 +143,16 @@ def _warnings(result: "dg.ExecuteInProcessResult") -> list[str]:
 
 
 def require_partitions(months: Sequence[str]) -> None:
-    """Refuse months that are no partition.
+    """Refuse months that are no partition, before anything is loaded that needs the dbt manifest.
 
     Raises:
-        OctoError: it names the first such month and the setting.
+        OctoError: it names the first such month and the setting; or the manifest is not built.
     """
     from octo_pipeline.partitions import monthly
+    from octo_pipeline.resources.dbt import DbtProject
 
+    # Without it the definitions do not load, and would say so in Dagster's words.
+    DbtProject().check_manifest()
     keys = monthly.get_partition_keys()
     outside = [month for month in months if month not in keys]
     if outside:

@@ -67,3 +67,7 @@ def main() -> None:
             raise
         print(f"octo: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks to stderr
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

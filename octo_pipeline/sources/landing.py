@@ -282,10 +282,32 @@ def _read_description(folder: Location) -> Delivery | None:
     return delivery
 
 
+def renew(root: Location, delivery: Delivery, fetched_at: datetime) -> None:
+    """Make a delivery that is there already the newest: its source offers this version again.
+
+    Args:
+        root: the lake.
+        delivery: as it is there.
+        fetched_at: of the look at the source; later than that of every other delivery of the account and month.
+
+    Raises:
+        OctoError: the lake cannot be written.
+    """
+    with staging(root) as folder:
+        made = _staged_description(folder, replace(delivery, fetched_at=fetched_at))
+        store_of(root).replace(made, delivery.path / _DESCRIPTION, lambda: True)
+
+
 def _write_description(folder: Path, delivery: Delivery) -> None:
     """Make the files durable, then the description, each under its final name only when it is whole."""
     for file in delivery.files:
         sync(folder / file.name)
+    _staged_description(folder, delivery).replace(folder / _DESCRIPTION)
+    sync(folder)
+
+
+def _staged_description(folder: Path, delivery: Delivery) -> Path:
+    """The description as a durable file beside its final name."""
     document = {
         "vendor": delivery.vendor,
         "account": delivery.account,
@@ -301,8 +323,7 @@ def _write_description(folder: Path, delivery: Delivery) -> None:
     unfinished = folder / f"{_DESCRIPTION}.tmp"
     unfinished.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
     sync(unfinished)
-    unfinished.replace(folder / _DESCRIPTION)
-    sync(folder)
+    return unfinished
 
 
 def _remove_surplus(root: Location, landed: Delivery) -> None:

@@ -5,9 +5,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.landing import Delivery, deliveries, find_delivery, newest_deliveries, remove
+from octo_pipeline.sources.landing import (
+    Delivery,
+    Landed,
+    deliveries,
+    find_delivery,
+    newest_deliveries,
+    remove,
+    renew,
+)
 from octo_pipeline.sources.source import Available, Source
 from octo_pipeline.storage.store import Location
+from octo_pipeline.tables.sources import NotConfirmedError
 from octo_pipeline.tables.workspace import Workspace
 
 
@@ -47,21 +56,49 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
         month: the billing month.
     """
     root = workspace.lake.root
-    new = 0
-    failures: list[tuple[Source, str]] = []
+    offered: list[Landed] = []
+    failures: list[tuple[Source, OctoError]] = []
     for source in sources:
         try:
-            new += sum(one.is_new for one in source.land(root, month, _now(root, vendor, month)))
+            offered += source.land(root, month, _now(root, vendor, month))
         except OctoError as error:
-            failures.append((source, str(error)))
+            failures.append((source, error))
+    renewed = _renew(root, vendor, month, offered) if not failures else 0
     newest = tuple(newest_deliveries(root, month, vendor))
     accounts = {one.account for one in newest}
     return LandedMonth(
         newest,
-        new,
-        tuple(sentence for _, sentence in failures),
-        is_complete=all(_has_delivered(source.account, accounts) for source, _ in failures),
+        sum(one.is_new for one in offered) + renewed,
+        tuple(str(error) for _, error in failures),
+        is_complete=all(
+            _has_delivered(source.account, accounts) or not _is_expected(root, source, error)
+            for source, error in failures
+        ),
     )
+
+
+def _renew(root: Location, vendor: str, month: str, offered: Sequence[Landed]) -> int:
+    """Where the newest delivery of an account is none that is offered, make those the newest that are.
+
+    A source that takes a refresh back offers a version that was landed before the one it took back. Several
+    reports of one account are renewed together, so that they do not take turns.
+    """
+    renewed = 0
+    now = _now(root, vendor, month)
+    for newest in newest_deliveries(root, month, vendor):
+        of_account = [one.delivery for one in offered if one.delivery.account == newest.account]
+        if of_account and newest.version not in {one.version for one in of_account}:
+            for delivery in of_account:
+                renew(root, delivery, now)
+            renewed += 1
+    return renewed
+
+
+def _is_expected(root: Location, source: Source, error: OctoError) -> bool:
+    """Whether the month lacks something without the source: not if nobody ever confirmed and fetched it."""
+    if not isinstance(error, NotConfirmedError):
+        return True
+    return bool(deliveries(root, vendor=source.vendor, account=source.account))
 
 
 def _now(root: Location, vendor: str, month: str) -> datetime:
@@ -75,18 +112,22 @@ def _has_delivered(account: str | None, accounts: set[str]) -> bool:
 
 
 def new_versions(workspace: Workspace, source: Source, months: Sequence[str]) -> list[Available]:
-    """What a source offers for the months that is not landed yet.
+    """What a source offers for the months that is not landed yet, or was landed and taken back since.
 
     Raises:
         OctoError: the source cannot be reached or refuses.
     """
-    return [
-        one
-        for month in months
-        for one in source.available(month)
-        if find_delivery(workspace.lake.root, vendor=one.vendor, month=month, version=one.version, account=one.account)
-        is None
-    ]
+    root = workspace.lake.root
+    found = []
+    for month in months:
+        offered = source.available(month)
+        newest = {one.account: one.version for one in newest_deliveries(root, month, source.vendor)}
+        versions = {one.version for one in offered}
+        for one in offered:
+            landed = find_delivery(root, vendor=one.vendor, month=month, version=one.version, account=one.account)
+            if landed is None or newest.get(landed.account) not in versions:
+                found.append(one)
+    return found
 
 
 def delivery_of(workspace: Workspace, version: str) -> Delivery:

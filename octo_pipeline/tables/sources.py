@@ -9,11 +9,14 @@ A document is ``<config>/sources/<any name>.json``, such as
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from octo_pipeline.errors import OctoError
+from octo_pipeline.registry.accounts import Account
 from octo_pipeline.resources import aws, azure, gcp
 from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.sources.aws_cur_bucket import CurDocument
@@ -22,7 +25,9 @@ from octo_pipeline.sources.azure_csp import AzureCspDocument, AzureCspFolderSour
 from octo_pipeline.sources.azure_exports import AzureExportDocument, AzureExportSource
 from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
 from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
-from octo_pipeline.sources.source import Source
+from octo_pipeline.sources.landing import Landed
+from octo_pipeline.sources.source import Available, Source
+from octo_pipeline.storage.store import Location
 from octo_pipeline.tables.registered_azure import registered_azure
 from octo_pipeline.tables.workspace import Workspace
 
@@ -52,20 +57,66 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     return [named[name] for name in sorted(named)]
 
 
+class NotConfirmedError(OctoError):
+    """An account is registered, but what it delivers cannot be fetched before it is confirmed."""
+
+
 def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
-    """The sources of the vendor's registered accounts that are completed and have one.
+    """The sources of the vendor's registered accounts that have one.
+
+    An account that is not completed, or not any more, is among them as one that cannot be asked: its costs must
+    not be missing from a bill without a word.
 
     Raises:
         OctoError: the registry cannot be read, or holds settings that this version does not understand.
     """
     return [
-        # An Azure partner's secrets are in the registry, other vendors' documents say all.
-        registered_azure(workspace, one)
-        if vendor == "azure"
-        else _source(one.settings["source"], f"The registration of the {vendor} account {one.account_id}")
+        _registered(workspace, one)
         for one in workspace.registry.accounts.all()
-        if one.vendor == vendor and one.is_completed and one.kind != "linked" and "source" in one.settings
+        if one.vendor == vendor and one.kind != "linked" and "source" in one.settings
     ]
+
+
+def _registered(workspace: Workspace, account: Account) -> Source:
+    if not account.is_completed:
+        return _Unconfirmed(account)
+    if account.vendor == "azure":
+        # A partner's secrets are in the registry, other vendors' documents say all.
+        return registered_azure(workspace, account)
+    place = f"The registration of the {account.vendor} account {account.account_id}"
+    return _source(account.settings["source"], place)
+
+
+@dataclass(frozen=True)
+class _Unconfirmed:
+    """A registered account that waits to be confirmed."""
+
+    _registered: Account
+
+    @property
+    def vendor(self) -> str:
+        return self._registered.vendor
+
+    @property
+    def account(self) -> str:
+        return self._registered.account_id
+
+    @property
+    def name(self) -> str:
+        return f"{self.vendor} {self.account}, not confirmed"
+
+    def available(self, month: str) -> list[Available]:
+        raise self._refusal()
+
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
+        raise self._refusal()
+
+    def _refusal(self) -> NotConfirmedError:
+        reason = f" ({self._registered.problem})" if self._registered.problem else ""
+        return NotConfirmedError(
+            f"{self._registered.title} is registered, but not Completed{reason}, so nothing was fetched for it. "
+            f"`octo accounts confirm {self.account}` verifies it, `octo accounts delete {self.account}` removes it."
+        )
 
 
 def folder_source(vendor: str, path: Path) -> Source:

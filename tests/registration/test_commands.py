@@ -261,10 +261,18 @@ def test_the_next_run_lands_what_is_confirmed(workspace: Workspace, aws_accounts
     octo("confirm", PAYER)
     aws_accounts.open(link_in(octo("edit", PAYER, "--cur-report", "octo-sample", "--cur-prefix", "cur")), PAYER)
     deliver(aws_accounts, tmp_path / "exports")
-    assert land_month(workspace, "aws", sources(workspace, "aws"), MONTH).new == 0
+    waiting = land_month(workspace, "aws", sources(workspace, "aws"), MONTH)
+    # It is named, and stops nobody else's month before it was ever confirmed.
+    assert (waiting.new, waiting.is_complete) == (0, True)
+    assert "is registered, but not Completed" in waiting.failures[0]
     octo("confirm", PAYER)
     assert land_month(workspace, "aws", sources(workspace, "aws"), MONTH).new == 1
     (row,) = json.loads(octo("list", "-o", "json").stdout)
     assert row["last_delivery"] is not None
+    octo("edit", PAYER, "--api")
+    # Regression: a payer that lost its confirmation was left out, and its month published without it.
+    lost = land_month(workspace, "aws", sources(workspace, "aws"), "2024-02")
+    assert (lost.deliveries, lost.is_complete) == ((), False)
+    assert f"`octo accounts confirm {PAYER}`" in lost.failures[0]
     octo("delete", PAYER, "--yes")
     assert land_month(workspace, "aws", sources(workspace, "aws"), MONTH).deliveries == ()
