@@ -38,6 +38,8 @@ from octo_pipeline.storage.store import Location, store_of
 KEEP = 3
 
 _DESCRIPTION = "_delivery.json"
+# How much of what a damaged description holds is shown of it.
+_SHOWN = 200
 # Each attempt that is lost means that another process put or removed the same folder in between.
 _ATTEMPTS = 20
 
@@ -272,12 +274,12 @@ def _read_description(folder: Location) -> Delivery | None:
         delivery = Delivery(**document, files=files, fetched_at=fetched_at, path=folder)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OctoError(
-            f"{path} does not describe a delivery ({error}); remove the folder and land the report again."
+            f"{path} does not describe a delivery ({str(error)[:_SHOWN]}); remove the folder and land the report again."
         ) from error
     if folder.parts[-4:] != (delivery.vendor, delivery.account, f"month={delivery.month}", delivery.version):
+        described = f"{delivery.vendor} {delivery.account} {delivery.month} {delivery.version}"[:_SHOWN]
         raise OctoError(
-            f"{path} describes another delivery than its folder: {delivery.vendor} {delivery.account} "
-            f"{delivery.month} {delivery.version}. Remove the folder and land the report again."
+            f"{path} describes another delivery than its folder: {described}. Remove the folder and land the report again."
         )
     return delivery
 
