@@ -7,7 +7,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 	OCTO_AZURE_EXPORTS=$(STATE)/exports/azure OCTO_GCP_EXPORTS=$(STATE)/exports/gcp OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
-.PHONY: demo test test-fast ui browser check docs pictures bench manifest emulators clean
+.PHONY: demo test test-fast torture ui browser check docs pictures bench manifest emulators clean
 
 demo: manifest $(STATE)/dagster/dagster.yaml
 	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
@@ -23,6 +23,12 @@ test: manifest emulators
 
 test-fast: manifest emulators
 	$(BIN)/pytest -n 2 -m "not slow and not browser"
+
+# Breaks lakes on purpose, by a seed that it prints and that repeats it; under twenty minutes on two cores.
+torture: OCTO_TORTURE_SEED := $(or $(OCTO_TORTURE_SEED),$(shell od -An -N3 -tu4 /dev/urandom | tr -d ' '))
+torture: manifest
+	@echo "OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED)"
+	OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED) $(BIN)/pytest -n 2 tests/torture
 
 # Ratios to the least work that could give the same result; about an hour.
 bench: manifest .bench/library/installed

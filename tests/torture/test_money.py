@@ -1,0 +1,109 @@
+"""Random amounts of every size, sign and currency: what is handed out is what was billed, to the last place."""
+
+import duckdb
+
+from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS, TAGS
+from octo_pipeline.settings import Settings
+from octo_pipeline.tables.allocation import ALLOCATION_TABLES
+from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.workspace import Workspace
+from tests.case import publish
+from tests.sources.reports import write_json
+from tests.torture.chance import SEED, pick
+
+MONTHS = ["2024-01", "2024-02", "2024-03"]
+# From 10⁻¹⁰ to 10¹⁵, as whole numbers of 10⁻¹⁰.
+_SIZES = 26
+_UNITS = "(billed_cost * 10000000000::DECIMAL(11,0))::HUGEINT"
+_COST_UNITS = "(cost * 10000000000::DECIMAL(11,0))::HUGEINT"
+ENTRIES = [
+    {"type": "account", "value": "account-1", "formula": "cost*usage", "months": 3},
+    {"type": "account", "value": "account-2", "formula": "cost/7"},
+    {"type": "account", "value": "account-3", "formula": "usage > 0.2 ? cost*usage : -cost*2", "months": 2},
+    {"type": "payer", "value": "payer", "formula": "round(cost*usage, 2)", "months": 3},
+]
+
+
+def random_items(count: int) -> str:
+    """A query of so many line items: fees of distinct descriptions, and usage of ten accounts."""
+
+    def drawn(what: str) -> str:
+        return f"(hash(i, '{what}', {SEED}) % 1000000007)::BIGINT"
+
+    powers = f"[{', '.join(str(10**power) for power in range(_SIZES))}]::HUGEINT[]"
+    units = (
+        f"CASE WHEN {drawn('zero')} % 50 = 0 THEN 0::HUGEINT ELSE (1 - 2 * ({drawn('sign')} % 2)::INT)::HUGEINT * "
+        f"((1 + {drawn('digit')} % 9)::HUGEINT * ({powers})[1 + {drawn('size')} % {_SIZES - 1}] "
+        f"+ ({drawn('rest')} % 997)::HUGEINT) END"
+    )
+    values = dict.fromkeys(LINE_ITEM_COLUMNS, "NULL") | {
+        "billing_month": f"'{MONTHS[0]}'",
+        "vendor": "'aws'",
+        "billing_account_id": "'payer'",
+        "sub_account_id": f"'account-' || {drawn('account')} % 10",
+        "usage_date": f"DATE '{MONTHS[0]}-15'",
+        "line_type": "'Line'",
+        "charge_category": "CASE WHEN i % 10 = 0 THEN 'Usage' ELSE 'Purchase' END",
+        "charge_description": "'item ' || i",
+        "service_code": "'service'",
+        "billing_currency": f"CASE WHEN {drawn('currency')} % 2 = 0 THEN 'USD' ELSE 'JPY' END",
+        "tags": f"MAP {{}}::{TAGS}",
+        "project_labels": f"MAP {{}}::{TAGS}",
+        "consumed_quantity": "0",
+        "line_count": "1",
+        **dict.fromkeys(("billed_cost", "effective_cost", "list_cost"), "amount"),
+    }
+    selected = ", ".join(f"({values[name]})::{kind} AS {name}" for name, kind in LINE_ITEM_COLUMNS.items())
+    amount = f"(({units})::DECIMAL(28,0) * 0.0000000001::DECIMAL(10,10))"
+    return f"SELECT {selected} FROM (SELECT i, {amount} AS amount FROM range({count}) AS drawn(i))"
+
+
+def test_what_is_handed_out_is_what_was_billed(tmp_path):
+    count = pick(30_000, 1_000_000)
+    criteria = [{"and": {"description": "re:^item .*[0-8]$"}}]
+    (tmp_path / "config" / "cost_groups").mkdir(parents=True)
+    document = {"startMonth": MONTHS[0], "criteria": criteria, "allocator": ENTRIES, "defaultAccount": "rest"}
+    write_json(tmp_path / "config" / "allocators" / "all.json", document)
+    rates = "".join(f"{month},JPY,0.0067\n" for month in MONTHS)
+    (tmp_path / "config" / "exchange_rates.csv").write_text(f"month,currency,rate\n{rates}")
+    workspace = Workspace(Settings(lake=str(tmp_path / "lake"), config=tmp_path / "config", memory_limit="2GB"))
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE items AS {random_items(count)}")
+        # The digits that are drawn must be there, or the test would prove nothing.
+        extremes = connection.execute(
+            f"SELECT min(abs({_UNITS})) FILTER (billed_cost <> 0), max(abs({_UNITS})), count(*) FILTER (billed_cost = 0) "
+            "FROM items"
+        ).fetchone()
+        assert extremes is not None
+        assert extremes[0] < 2_000
+        assert extremes[1] >= 10**24
+        assert extremes[2] > 0
+        publish(workspace.lake, connection, "cost_line_items", MONTHS[0], "FROM items")
+    for month in MONTHS:
+        for table in ALLOCATION_TABLES:
+            materialise(workspace, table, month)
+    with duckdb.connect() as connection:
+        rows = f"read_parquet('{tmp_path}/lake/allocations/*/data.parquet')"
+        items = f"read_parquet('{tmp_path}/lake/cost_line_items/*/data.parquet')"
+        matched = f"read_parquet('{tmp_path}/lake/matched_items/*/data.parquet')"
+        billed = connection.execute(
+            f"SELECT billing_currency, sum({_UNITS}) FROM {items} WHERE charge_category <> 'Usage' GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        listed = connection.execute(
+            f"SELECT billing_currency, sum({_COST_UNITS}) FROM (SELECT item_id, cost FROM {rows} WHERE kind = 'item') "
+            f"JOIN (SELECT item_id, billing_currency FROM {matched} WHERE category = 'fee') USING (item_id) "
+            "GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        # Each item by itself: sums could hide one error in another.
+        wrong = connection.execute(
+            f"SELECT count(*) FROM (SELECT item_id, sum({_COST_UNITS}) FILTER (kind = 'item') AS billed, "
+            f"sum({_COST_UNITS}) FILTER (kind <> 'item') AS booked FROM {rows} GROUP BY item_id) WHERE booked <> billed"
+        ).fetchone()
+        booked = connection.execute(
+            f"SELECT count(DISTINCT item_id), count(DISTINCT item_id) FILTER (kind = 'item') FROM {rows} WHERE kind <> 'item'"
+        ).fetchone()
+    assert [currency for currency, _ in billed] == ["JPY", "USD"]
+    assert listed == billed
+    assert wrong == (0,)
+    assert booked is not None
+    assert booked[0] > count * 0.75
