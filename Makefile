@@ -7,7 +7,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 	OCTO_AZURE_EXPORTS=$(STATE)/exports/azure OCTO_GCP_EXPORTS=$(STATE)/exports/gcp OCTO_START_MONTH=2024-01 DAGSTER_HOME=$(STATE)/dagster
 DBT_FILES := $(shell find dbt_project -name '*.sql' -o -name '*.yml' | grep -v /target/)
 
-.PHONY: demo test test-fast torture ui browser check docs pictures bench manifest emulators clean
+.PHONY: demo test test-fast torture ui browser check docs pictures bench manifest emulators sbom clean
 
 demo: manifest $(STATE)/dagster/dagster.yaml
 	@test -d $(STATE)/exports || $(DEMO_ENV) $(BIN)/octo sample $(STATE)/exports --from 2024-01 --to 2024-03
@@ -57,8 +57,13 @@ check: manifest docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml octo_pipeline
 	$(BIN)/sqlfluff lint dbt_project/models
 	$(BIN)/cfn-lint --regions us-east-1 -- octo_pipeline/registration/templates/*.yaml
+
+# What is installed, as CycloneDX. Validating it takes minutes and would look at the tool, not at what is installed.
+sbom: $(VENV)/installed
+	$(BIN)/cyclonedx-py environment --short-PURLs --output-reproducible --no-validate --output-file - $(BIN)/python | $(BIN)/python .ci/sbom.py > sbom.json
 
 # What the tests start on loopback, each in a folder of its own.
 emulators: .emulators/bigquery/installed .emulators/azurite/installed
@@ -88,4 +93,4 @@ $(STATE)/dagster/dagster.yaml: dagster.yaml
 	@cp dagster.yaml $@
 
 clean:
-	rm -rf $(STATE) $(VENV) .emulators .bench dbt_project/target site
+	rm -rf $(STATE) $(VENV) .emulators .bench dbt_project/target site sbom.json

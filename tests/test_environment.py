@@ -1,0 +1,66 @@
+"""What is installed is what ``constraints.txt`` pins, and all of it is pinned."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+# A pin's whole line: nothing in it says where from.
+_PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)")
+
+
+def pins() -> dict[str, str]:
+    found = {}
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        match = _PIN.fullmatch(line)
+        assert match, f"{line!r} is no pin name==version"
+        name = canonicalize_name(match[1])
+        assert name not in found, f"{name} is pinned twice"
+        found[name] = match[2]
+    return found
+
+
+def reachable() -> dict[str, set[str]]:
+    """Every package that the project needs here, with the extras it is needed with."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    # The deployment's extra is installed in its image only.
+    lists = [project["dependencies"], project["optional-dependencies"]["dev"]]
+    found: dict[str, set[str]] = {}
+    waiting = [Requirement(text) for one in lists for text in one]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in found and requirement.extras <= found[name]:
+            continue
+        found.setdefault(name, set()).update(requirement.extras)
+        waiting += needed_by(name, found[name])
+    return found
+
+
+def needed_by(name: str, extras: set[str]) -> Iterator[Requirement]:
+    for text in requires(name) or []:
+        requirement = Requirement(text)
+        environments = [default_environment() | {"extra": extra} for extra in ("", *extras)]
+        if requirement.marker is None or any(requirement.marker.evaluate(one) for one in environments):
+            yield requirement
+
+
+def test_every_package_that_is_needed_is_pinned_and_installed_in_that_version():
+    pinned = pins()
+    needed = reachable()
+    assert len(needed) > 100, "the walk through what packages need found too little to be right"
+    wrong = []
+    for name in sorted(needed):
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            installed = "nothing"
+        if pinned.get(name) != installed:
+            wrong.append(f"{name}: pinned {pinned.get(name, 'nothing')}, installed {installed}")
+    assert wrong == []
