@@ -27,16 +27,20 @@ def staging_folder(root: Path) -> Iterator[Path]:
     staging = root / ".staging"
     staging.mkdir(parents=True, exist_ok=True)
     sweep(root)
-    folder = staging / uuid.uuid4().hex
-    lock_path = _lock_of(folder)
-    with lock_path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock_path.unlink(missing_ok=True)
+    while True:
+        folder = staging / uuid.uuid4().hex
+        lock_path = _lock_of(folder)
+        with lock_path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not lock_path.exists():
+                continue  # swept between its making and its locking
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock_path.unlink(missing_ok=True)
+            return
 
 
 def _lock_of(folder: Path) -> Path:
@@ -44,17 +48,17 @@ def _lock_of(folder: Path) -> Path:
 
 
 def sweep(root: Path) -> int:
-    """Remove the staging folders whose process has ended; returns how many."""
+    """Remove the staging folders whose process has ended, and locks whose folder was never made; returns how many."""
     swept = 0
-    for folder in (root / ".staging").glob("*/"):
-        # A folder without its lock file is being removed by its owner, or by another sweeper, right now.
-        with suppress(FileNotFoundError), _lock_of(folder).open("r+") as lock:
+    for lock_path in (root / ".staging").glob("*.lock"):
+        # A lock file that is gone by now was removed by its owner or by another sweeper.
+        with suppress(FileNotFoundError), lock_path.open("r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            shutil.rmtree(folder, ignore_errors=True)
-            _lock_of(folder).unlink(missing_ok=True)
+            shutil.rmtree(lock_path.with_suffix(""), ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
             swept += 1
     return swept
 

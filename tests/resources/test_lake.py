@@ -160,6 +160,15 @@ def test_kill_between_writing_and_publishing_leaves_the_last_good_partition(lake
     assert staging.sweep(lake.root) == 1
 
 
+def test_a_lock_whose_folder_was_never_made_is_swept(lake):
+    """Regression: a process killed between the two left the lock for ever."""
+    (lake.root / ".staging").mkdir(parents=True)
+    (lake.root / ".staging" / "0123.lock").touch()
+    with staging.staging_folder(lake.root) as folder:
+        assert list(folder.parent.glob("*.lock")) == [folder.with_name(f"{folder.name}.lock")]
+    assert list((lake.root / ".staging").iterdir()) == []
+
+
 def test_many_processes_on_the_same_and_on_other_months(lake):
     processes = [writer(lake, month, value, 300_000) for value in range(4) for month in ("2024-01", "2024-02")]
     seen = set()
