@@ -111,6 +111,7 @@ def land_found(root: Location, found: Month, *, fetched_at: datetime) -> Landed 
         rows = _rows_by_dataset(contents)
         last = _last(root, account, found.month)
         _refuse_emptiness(last, rows, account, found)
+        _refuse_lost_invoices(last, account, found)
         _refuse_missing_usage(con, opened, rows, found)
         if last is None and not sum(rows.values()):
             return None
@@ -143,7 +144,12 @@ def _inspect(
         name = _labelled(part, file).name
         path, place = folder / name, file_place(file.name, found.source)
         rows = count_rows(con, path, place)
-        content: dict[str, Any] = {"shape": part.shape.name, "dataset": part.dataset, "rows": rows}
+        content: dict[str, Any] = {
+            "shape": part.shape.name,
+            "dataset": part.dataset,
+            "label": part.label,
+            "rows": rows,
+        }
         if rows or file_format(name) != "jsonl":
             names = column_names(con, path, place)
             one = open_file(con, path, place, part.shape, names)
@@ -211,6 +217,18 @@ def _refuse_emptiness(last: Delivery | None, rows: dict[str, int], account: str,
                 f"{last.fetched_at:%Y-%m-%d}. That delivery ({last.version}) stays. If the month is really empty, "
                 f"remove it with `octo deliveries remove {last.version}` and land the month again."
             )
+
+
+def _refuse_lost_invoices(last: Delivery | None, account: str, found: Month) -> None:
+    """A month has at least the invoices it had: a list that names fewer would take a part of the bill away."""
+    contents = last.details["contents"].values() if last else []
+    billed = {one.get("label") for one in contents if one["dataset"] == "reconciliation" and one["rows"]} - {None}
+    if last and (lost := sorted(billed - {part.label for part in found.parts})):
+        raise OctoError(
+            f"Azure {account} no longer lists {', '.join(lost)} for {found.month}, which was landed on "
+            f"{last.fetched_at:%Y-%m-%d}. That delivery ({last.version}) stays. If the invoice was withdrawn, remove it "
+            f"with `octo deliveries remove {last.version}` and land the month again."
+        )
 
 
 def _refuse_missing_usage(

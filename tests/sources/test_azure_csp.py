@@ -282,6 +282,20 @@ def test_a_list_of_invoices_that_lost_the_months(fake_azure, make, workspace):
     assert "has no reconciliation rows for 2024-05 any more" in refused(source, workspace)
 
 
+def test_a_list_of_invoices_that_lost_one_of_two(fake_azure, make, workspace):
+    """Regression: the other invoice still had rows, so the smaller month was accepted."""
+    fake_azure.invoices = [INVOICE, INVOICE | {"id": "G002"}]
+    for number in ("G001", "G002"):
+        fake_azure.usage(f"billed/{number}", LINE)
+        fake_azure.usage(f"reconciliation/{number}", PURCHASE)
+    source = make(today=date(2024, 6, 9))
+    land(source, workspace)
+    fake_azure.invoices = [INVOICE]
+    sentence = refused(source, workspace)
+    assert "no longer lists reconciliation" in sentence
+    assert "G002 for 2024-05" in sentence
+
+
 def test_an_invoice_with_usage_whose_daily_usage_is_empty(fake_azure, make, workspace):
     fake_azure.invoices = [INVOICE]
     fake_azure.usage("billed/G001")
