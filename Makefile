@@ -24,7 +24,7 @@ test: manifest emulators
 test-fast: manifest emulators
 	$(BIN)/pytest -n 2 -m "not slow and not browser"
 
-# Breaks lakes on purpose, by a seed that it prints and that repeats it; under twenty minutes on two cores.
+# Breaks lakes on purpose, by a seed that it prints and that repeats it.
 torture: OCTO_TORTURE_SEED := $(or $(OCTO_TORTURE_SEED),$(shell od -An -N3 -tu4 /dev/urandom | tr -d ' '))
 torture: manifest
 	@echo "OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED)"
