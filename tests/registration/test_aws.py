@@ -17,6 +17,7 @@ from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.workspace import Workspace
 from tests.emulators.aws import upload
 from tests.emulators.aws_accounts import PRINCIPAL, TEMPLATE_URL, AwsAccounts
+from tests.registration.waiting import refusal
 
 # The sample's payer.
 PAYER = "999988887777"
@@ -73,7 +74,7 @@ def test_a_payer_from_the_first_step_to_the_daily_run(
     }
     account = aws.confirm(workspace, "ana", account)
     assert "there is no Cost and Usage Report below s3://octo-cur-999988887777/cur/" in str(account.problem)
-    assert sources(workspace, "aws") == []
+    assert "is registered, but not Completed" in refusal(workspace, "aws")
 
     deliver(aws_accounts, tmp_path / "exports")
     account = aws.confirm(workspace, "ana", account)
@@ -227,7 +228,7 @@ def test_setting_api_access_up_anew_takes_another_external_id(
     assert anew.external_id != account.external_id
     assert anew.settings["source"]["external_id"] == anew.external_id
     assert anew.steps == {"API": None, "CUR": None}
-    assert sources(workspace, "aws") == []
+    assert "is registered, but not Completed" in refusal(workspace, "aws")
     assert "the ExternalId must be the same" in str(aws.confirm(workspace, "ana", anew).problem)
 
 

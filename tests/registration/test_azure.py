@@ -25,6 +25,7 @@ from octo_pipeline.tables.registered_azure import REFRESH_TOKEN
 from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.workspace import Workspace
 from tests.emulators.azure import CLIENT, SECRET, TENANT, FakeAzure, login_session
+from tests.registration.waiting import refusal
 
 FLAGS = [
     "--partner-id", "1234567", "--tenant", TENANT, "--name", "Reseller", "--center-application", CLIENT,
@@ -81,7 +82,7 @@ def test_a_partner_from_registration_to_the_next_run(
 ) -> None:
     assert (partner.account_id, partner.kind, partner.is_completed) == (TENANT, "csp", False)
     assert "There is no secret azure/" in str(azure.confirm(workspace, "ana", partner).problem)
-    assert sources(workspace, "azure") == []
+    assert "is registered, but not Completed" in refusal(workspace, "azure")
 
     partner = workspace.registry.accounts.find(TENANT)
     begun = azure.begin_sign_in(workspace, partner, "http://localhost:8400")

@@ -19,6 +19,7 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.workspace import Workspace
 from tests.emulators.bigquery import BigQueryServer
+from tests.registration.waiting import refusal
 from tests.sources.billing_exports import ACCOUNT, DETAILED, SCHEMA, STANDARD, row, without
 
 _DATASETS = itertools.count()
@@ -58,7 +59,7 @@ def test_a_billing_account_from_the_command_to_the_next_run(
     assert f"add-iam-policy-binding demo --member=serviceAccount:{MEMBER} --role=roles/bigquery.jobUser" in said
     assert "--role=roles/bigquery.readSessionUser" in said
     assert f"Check that the dataset demo.{dataset} exists in the location EU" in refused("confirm", "Shop")
-    assert sources(workspace, "gcp") == []
+    assert "is registered, but not Completed" in refusal(workspace, "gcp")
 
     bigquery_server.create(f"demo.{dataset}.unrelated", SCHEMA)
     assert f"has no billing export of {ACCOUNT} yet. Switch the export" in refused("confirm", "Shop")
