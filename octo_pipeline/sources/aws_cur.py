@@ -16,6 +16,7 @@ landed.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -33,6 +34,7 @@ from octo_pipeline.sources.landing import (
     delivery_path,
     describe,
     find_delivery,
+    first_refusal,
     publish,
     staging,
     verify,
@@ -204,12 +206,7 @@ def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Deliver
         A sentence with the first bad file and its line or row; None if all files are in order.
     """
     with con.cursor() as cursor:
-        for delivery in deliveries:
-            try:
-                _check_again(cursor, delivery)
-            except OctoError as found:
-                return found
-    return None
+        return first_refusal(deliveries, partial(_check_again, cursor))
 
 
 def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:

@@ -25,7 +25,7 @@ from octo_pipeline.sources.aws_cur_manifest import Manifest, is_manifest, month_
 from octo_pipeline.sources.aws_cur_reports import CurReport
 from octo_pipeline.sources.bucket import Bucket, StoredObject
 from octo_pipeline.sources.downloads import SourceFile
-from octo_pipeline.sources.landing import Landed
+from octo_pipeline.sources.landing import Landed, land_each
 from octo_pipeline.sources.source import Available
 from octo_pipeline.storage.store import Location
 
@@ -94,15 +94,7 @@ class CurBucketSource:
         Raises:
             OctoError: a report cannot be read or is not right; the others are landed all the same.
         """
-        landed, failures = [], []
-        for found in self._found(month):
-            try:
-                landed.append(self._land(root, found, fetched_at))
-            except OctoError as error:
-                failures.append(str(error))
-        if failures:
-            raise OctoError("\n".join(failures))
-        return landed
+        return land_each(self._found(month), lambda found: self._land(root, found, fetched_at))
 
     def _land(self, root: Location, found: "_Found", fetched_at: datetime) -> Landed:
         if known := known_report(root, found.manifest.month, found.manifest.version, self.account):

@@ -27,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -40,7 +41,7 @@ from octo_pipeline.sources.azure_delivery import VENDOR, Month, Part, land_found
 from octo_pipeline.sources.azure_graph import Manifest, PartnerBilling, parse_manifest
 from octo_pipeline.sources.azure_http import Http
 from octo_pipeline.sources.downloads import SourceFile
-from octo_pipeline.sources.landing import Landed
+from octo_pipeline.sources.landing import Landed, land_each
 from octo_pipeline.sources.source import Available
 from octo_pipeline.storage.store import Location
 
@@ -195,18 +196,7 @@ class AzureCspFolderSource:
         Raises:
             OctoError: an export is not whole or not right; the other tenants' are landed all the same.
         """
-        landed: list[Landed] = []
-        failures: list[str] = []
-        for found in self._months(parse_month(month)):
-            try:
-                one = land_found(root, found, fetched_at=fetched_at)
-            except OctoError as error:
-                failures.append(str(error))
-            else:
-                landed += [one] if one else []
-        if failures:
-            raise OctoError("\n".join(failures))
-        return landed
+        return land_each(self._months(parse_month(month)), partial(land_found, root, fetched_at=fetched_at))
 
     def _months(self, month: str) -> list[Month]:
         entries = {entry.name: entry for entry in FolderListing(self.path).entries()}

@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ from octo_pipeline.sources.azure_columns import COST_DETAILS, FOCUS, is_focus
 from octo_pipeline.sources.azure_delivery import VENDOR, Month, Part, accounts_of, land_found, version_of
 from octo_pipeline.sources.azure_rows import column_names, file_format, open_file, relation
 from octo_pipeline.sources.downloads import SourceFile, file_place
-from octo_pipeline.sources.landing import Landed, describe
+from octo_pipeline.sources.landing import Landed, describe, land_each
 from octo_pipeline.sources.source import Available
 from octo_pipeline.storage.store import Location
 
@@ -125,18 +126,7 @@ class AzureExportSource:
         Raises:
             OctoError: an export is not whole or not right; the other payers' are landed all the same.
         """
-        landed: list[Landed] = []
-        failures: list[str] = []
-        for found in self._months(parse_month(month)):
-            try:
-                one = land_found(root, found, fetched_at=fetched_at)
-            except OctoError as error:
-                failures.append(str(error))
-            else:
-                landed += [one] if one else []
-        if failures:
-            raise OctoError("\n".join(failures))
-        return landed
+        return land_each(self._months(parse_month(month)), partial(land_found, root, fetched_at=fetched_at))
 
     def _months(self, month: str) -> list[Month]:
         entries = self.listing.entries()

@@ -17,6 +17,7 @@ Costs of partners are before tax: daily usage has no tax, so that of the reconci
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -32,7 +33,7 @@ from octo_pipeline.sources.azure_columns import (
     Shape,
 )
 from octo_pipeline.sources.azure_rows import AzureFile, check_values, count_rows, no_rows, open_file, relation
-from octo_pipeline.sources.landing import Delivery, damage, verify
+from octo_pipeline.sources.landing import Delivery, damage, first_refusal, verify
 
 _NOT_A_CREDIT = "credit_reason_code IS NULL AND NOT regexp_matches(lower(coalesce(charge_type, '')), 'credit|refund')"
 REPEATS_USAGE = (
@@ -99,12 +100,7 @@ def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Deliver
         A sentence with the first bad file and its line or row; None if all files are in order.
     """
     with con.cursor() as cursor:
-        for delivery in deliveries:
-            try:
-                _check_again(cursor, delivery)
-            except OctoError as found:
-                return found
-    return None
+        return first_refusal(deliveries, partial(_check_again, cursor))
 
 
 def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:

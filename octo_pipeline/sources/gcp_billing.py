@@ -32,6 +32,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ from octo_pipeline.sources.landing import (
     delivery_path,
     describe,
     find_delivery,
+    first_refusal,
     publish,
     staging,
     verify,
@@ -233,14 +235,13 @@ def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Deliver
         A sentence with the first bad file; None if all files are in order.
     """
     with con.cursor() as cursor:
-        for delivery in deliveries:
-            try:
-                verify(delivery)
-                for path in delivery.file_paths:
-                    inspect_file(cursor, path, str(path), delivery.month)
-            except OctoError as found:
-                return found
-    return None
+        return first_refusal(deliveries, partial(_check_again, cursor))
+
+
+def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    verify(delivery)
+    for path in delivery.file_paths:
+        inspect_file(con, path, str(path), delivery.month)
 
 
 def _version(export: ExportedMonth) -> str:

@@ -31,6 +31,7 @@ from octo_pipeline.sources.landing import (
     delivery_path,
     describe,
     find_delivery,
+    land_each,
     publish,
     staging,
 )
@@ -93,22 +94,19 @@ class GcpFolderSource:
             OctoError: a file is damaged or no billing export, or a month has no rows any more; the other
                 accounts are landed all the same.
         """
-        landed, failures = [], []
-        for folder in self._accounts():
-            try:
-                export = _find(folder, month)
-                if export is not None:
-                    landed.append(_land(root, export, fetched_at))
-                elif _was_landed(root, folder, month):
-                    raise OctoError(
-                        f"There are no rows of {month} any more in {folder}. Nothing was landed and the last "
-                        "delivery stays; put the files back, or remove that delivery."
-                    )
-            except OctoError as error:
-                failures.append(str(error))
-        if failures:
-            raise OctoError("\n".join(failures))
-        return landed
+
+        def land_account(folder: Path) -> Landed | None:
+            export = _find(folder, month)
+            if export is not None:
+                return _land(root, export, fetched_at)
+            if _was_landed(root, folder, month):
+                raise OctoError(
+                    f"There are no rows of {month} any more in {folder}. Nothing was landed and the last "
+                    "delivery stays; put the files back, or remove that delivery."
+                )
+            return None
+
+        return land_each(self._accounts(), land_account)
 
     def _accounts(self) -> list[Path]:
         try:

@@ -22,12 +22,12 @@ wins with a whole folder and the other finds it there. Staging is always a local
 import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from octo_pipeline.allocation.months import parse_month
 from octo_pipeline.errors import OctoError
@@ -36,6 +36,8 @@ from octo_pipeline.staging import staging_folder, sync
 from octo_pipeline.storage.store import Location, store_of
 
 KEEP = 3
+
+_Found = TypeVar("_Found")
 
 _DESCRIPTION = "_delivery.json"
 # How much of what a damaged description holds is shown of it.
@@ -211,6 +213,40 @@ def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
             return Landed(present, is_new=False)
         store.remove_folder(delivery.path, first=_DESCRIPTION)
     raise OctoError(f"{delivery.path} is being landed and removed by other processes; run this again later.")
+
+
+def land_each(found: Iterable[_Found], land_one: Callable[[_Found], Landed | None]) -> list[Landed]:
+    """Land what a source has, one after the other; what is not right stops no other.
+
+    Args:
+        found: reports, exports or accounts of a month.
+        land_one: lands one of them; None if it has nothing.
+
+    Raises:
+        OctoError: the sentences of all that could not be landed.
+    """
+    landed: list[Landed] = []
+    failures: list[str] = []
+    for one in found:
+        try:
+            delivery = land_one(one)
+        except OctoError as error:
+            failures.append(str(error))
+        else:
+            landed += [delivery] if delivery else []
+    if failures:
+        raise OctoError("\n".join(failures))
+    return landed
+
+
+def first_refusal(deliveries: Iterable[Delivery], check: Callable[[Delivery], None]) -> OctoError | None:
+    """What a check says of the first delivery that does not pass it; None if all do."""
+    for delivery in deliveries:
+        try:
+            check(delivery)
+        except OctoError as found:
+            return found
+    return None
 
 
 def remove(root: Location, delivery: Delivery) -> None:
