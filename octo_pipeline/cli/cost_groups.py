@@ -111,6 +111,7 @@ def _months(first: str, last: str) -> list[str]:
 
 
 def _costs(cost_group: str, months: list[str]) -> list[tuple[Any, ...]]:
+    from octo_pipeline.allocation.sql import literal
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.marts import CostGroupCosts
     from octo_pipeline.tables.workspace import Workspace
@@ -126,10 +127,9 @@ def _costs(cost_group: str, months: list[str]) -> list[tuple[Any, ...]]:
     with lake.connect() as connection:
         relation = lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
         rows = connection.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM {relation} WHERE cost_group_id = $1 "
+            f"SELECT {', '.join(_COLUMNS)} FROM {relation} WHERE cost_group_id = {literal(cost_group)} "
             "ORDER BY month, list_position(['direct', 'account', 'fee', 'savings'], section), currency, account, "
-            "service_code, vendor",
-            [cost_group],
+            "service_code, vendor"
         ).fetchall()
     # A group that is gone from the configuration still has the costs of its months.
     if not rows and cost_group not in workspace.configuration.cost_groups:

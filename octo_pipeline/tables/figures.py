@@ -11,6 +11,7 @@ from decimal import Decimal
 import duckdb
 
 from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS, MONEY
+from octo_pipeline.allocation.sql import literal
 from octo_pipeline.tables.allocation import (
     Allocations,
     MatchedItems,
@@ -190,9 +191,8 @@ def _account_costs(connection: duckdb.DuckDBPyConnection, workspace: Workspace, 
         f"SELECT currency FROM {costs} WHERE allocated_in <> 0 GROUP BY ALL ORDER BY ALL"
     ).fetchall():
         bars = connection.execute(
-            f"SELECT account, allocated_in FROM {costs} WHERE currency = ? AND allocated_in <> 0 "
-            f"ORDER BY abs(allocated_in) DESC, account LIMIT {_BARS}",
-            [currency],
+            f"SELECT account, allocated_in FROM {costs} WHERE currency = {literal(currency)} AND allocated_in <> 0 "
+            f"ORDER BY abs(allocated_in) DESC, account LIMIT {_BARS}"
         ).fetchall()
         charts[f"allocated per account {currency}"] = Bars(
             f"Allocated to accounts in {month}, {currency}", currency, tuple(bars)
