@@ -54,8 +54,9 @@ def _raw(name: str, vendor: str, kind: str, description: str) -> dg.AssetsDefini
 
         def land(month: str) -> LandedMonth:
             landed = land_month(workspace, vendor, found, month)
-            # Who names a folder wants that folder; and without any delivery of a payer the month is not whole.
-            if landed.failures and (config.path or not landed.is_complete):
+            # Without any delivery of a payer the month is not whole; and who names a folder wants that folder.
+            landed.require_complete()
+            if landed.failures and config.path:
                 raise OctoError("\n".join(landed.failures))
             if landed.failures:
                 failures[month] = landed.failures

@@ -56,8 +56,7 @@ def make_months(context: dg.OpExecutionContext, workspace: Workspace, months: Se
 def _make_month(context: dg.OpExecutionContext, workspace: Workspace, month: str) -> "Counter[str]":
     for vendor, asset in RAW_ASSETS.items():
         landed = land_month(workspace, vendor, sources(workspace, vendor), month)
-        if not landed.is_complete:
-            raise OctoError("\n".join(landed.failures))
+        landed.require_complete()
         for sentence in landed.failures:
             context.log.warning(sentence)
         _record(context, asset, month, landed_metadata(landed))

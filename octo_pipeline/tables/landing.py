@@ -36,6 +36,15 @@ class LandedMonth:
     failures: tuple[str, ...] = ()
     is_complete: bool = True
 
+    def require_complete(self) -> None:
+        """Refuse a month that would lack a source's costs.
+
+        Raises:
+            OctoError: with the sentences of the sources that failed.
+        """
+        if not self.is_complete:
+            raise OctoError("\n".join(self.failures))
+
     @property
     def sentence(self) -> str:
         """What happened, in a few words."""
