@@ -30,7 +30,7 @@ torture: manifest
 	@echo "OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED)"
 	OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED) $(BIN)/pytest -n 2 tests/torture
 
-# Ratios to the least work that could give the same result; about an hour.
+# Ratios to the least work that could give the same result; by default of a very large month, so it takes long.
 bench: manifest .bench/library/installed
 	$(BIN)/python -m benchmarks.bench
 
