@@ -79,18 +79,20 @@ def item_id_sql(category: str) -> str:
         column = identifier(name)
         kind = LINE_ITEM_GRAIN[name]
         if kind == TAGS:
-            entry = _counted("e.key") + " || " + _counted("e.value")
+            entry = f"{_counted('e.key')}, {_counted('e.value')}"
             parts.append(
-                f"len(map_keys({column}))::VARCHAR || '#' || "
-                f"array_to_string(list_transform(map_entries({column}), lambda e: {entry}), '')"
+                f"len(map_keys({column}))::VARCHAR, '#', "
+                f"array_to_string(list_transform(map_entries({column}), lambda e: concat({entry})), '')"
             )
         else:
             parts.append(_counted(column if kind == "VARCHAR" else f"{column}::VARCHAR"))
-    return f"sha256({' || '.join(parts)})[:32]"
+    # One concatenation of all parts: a chain of || copies the text again for every part.
+    return f"sha256(concat({', '.join(parts)}))[:32]"
 
 
 def _counted(value: str) -> str:
-    return f"coalesce(strlen({value})::VARCHAR || ':' || {value}, '~')"
+    """SQL of two texts to be concatenated; concat takes a null, which the second is then, for ''."""
+    return f"coalesce(strlen({value})::VARCHAR || ':', '~'), {value}"
 
 
 def uniform_item(category: str) -> str:

@@ -11,12 +11,15 @@ Stages:
    or holds on the value. Values with the same bit string are one class, a number; where no bit is 1 it is null.
 3. The classes of a group's columns are combined pair by pair, with the AND of their bit strings, into classes of
    the whole group. Everything so far is about distinct values and classes; rows are not touched.
-4. Items are joined to the values' classes and those to their combinations, all by small numbers. An item whose
+4. Account-usage items, which are the lines themselves, are first filtered by the values and combinations of values
+   that some map holds on; nearly all lines end here.
+5. Items are joined to the values' classes and those to their combinations, all by small numbers. An item whose
    classes are null in every group is taken by nobody.
-5. The distinct outcomes, which are few, are resolved to the taking allocator (the first of all maps that hold)
+6. The distinct outcomes, which are few, are resolved to the taking allocator (the first of all maps that hold)
    and the others, which are conflicts.
 
-Edge cases: null and '' are alike to every condition.
+Edge cases: null and '' are alike to every condition. The filter may let a line pass that nobody takes, never stop
+one that somebody does.
 Drawbacks: a table of values is as large as its column has distinct values, so a criterion on a column of unique
 values costs a join of the size of the data. Where two columns have so many classes that most pairs can hardly
 occur, the pairs that do occur are collected first, which is another pass over the group's columns.
@@ -110,6 +113,8 @@ class _Group:
 
 # Up to here making all pairs of classes takes well under a second, which reading the rows for them does not.
 _MOST_PAIRS = 1_000_000
+# A filter by more combinations of values than this costs more than it saves.
+_MOST_COMBINATIONS = 100_000
 
 
 def _match_category(
@@ -137,6 +142,12 @@ def _match_category(
     found = ", ".join(
         f"{_group_class(category, g, len(g.columns))} AS {o}" for g, o in zip(groups, outcomes, strict=True)
     )
+    if category == "account" and (condition := _filter(connection, category, groups)):
+        # In a table of their own: what a filter leaves of the lines comes in crumbs, which joins are slow with.
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE matching_candidates AS SELECT * FROM {items} AS items WHERE {condition}"
+        )
+        items = "matching_candidates"
     # Fee and savings items are listed whether taken or not; of the account-usage items only the taken ones.
     is_taken = " OR ".join(f"{outcome} IS NOT NULL" for outcome in outcomes)
     join, condition = ("JOIN", f" WHERE {is_taken}") if category == "account" else ("LEFT JOIN", "")
@@ -245,8 +256,7 @@ def _combine_classes(connection: duckdb.DuckDBPyConnection, items: str, category
     for i, column in enumerate(group.columns[1:], start=2):
         second = f"{group.name}_{column}"
         pairs = f"{combined} AS a, {second} AS b"
-        counted = f"SELECT (SELECT count(*) FROM {combined}) * (SELECT count(*) FROM {second})"
-        if connection.execute(counted).fetchall()[0][0] > _MOST_PAIRS:
+        if _count(connection, f"FROM {combined}") * _count(connection, f"FROM {second}") > _MOST_PAIRS:
             first_class = _group_class(category, group, i - 1)
             second_class = f"{_value_table(category, column)}.{group.name}"
             joins = _class_joins(category, [group], i - 1)
@@ -267,6 +277,49 @@ def _combine_classes(connection: duckdb.DuckDBPyConnection, items: str, category
             f"CREATE OR REPLACE TEMP TABLE {combined} AS SELECT DISTINCT class, mask FROM {group.name}_{i}"
         )
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {group.name}_outcomes AS FROM {combined}")
+
+
+def _filter(connection: duckdb.DuckDBPyConnection, category: str, groups: Sequence[_Group]) -> str:
+    """SQL of a condition that passes every row with a class in some group, and few others; '' if there is none such.
+
+    Joins multiply the cost of every column that a row carries through them, and a filter does not; and DuckDB looks
+    a text up once for each value of a Parquet dictionary here. So rows are filtered before they are joined.
+    """
+    conditions = [_group_filter(connection, category, group) for group in groups]
+    return " OR ".join(filter(None, conditions)) if all(conditions) else ""
+
+
+def _group_filter(connection: duckdb.DuckDBPyConnection, category: str, group: _Group) -> str | None:
+    """SQL of a condition that holds on every row with a class in the group; None if it would hold on most rows."""
+    tables = [_value_table(category, column) for column in group.columns]
+    # concat makes '' of null, which IN would not find, and nothing tells the two apart.
+    looked_up = [f"concat(items.{identifier(column)}, '')" for column in group.columns]
+    values = ", ".join(f"concat({table}.value, '') AS v{i}" for i, table in enumerate(tables))
+    joins = tables[0]
+    for i, table in enumerate(tables[1:], start=2):
+        pairs = f"{group.name}_{i}"
+        joins += (
+            f" JOIN {pairs} ON {_group_class(category, group, i - 1)} = {pairs}.first_class "
+            f"JOIN {table} ON {table}.{group.name} = {pairs}.second_class"
+        )
+    combinations = f"{group.name}_combinations"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {combinations} AS SELECT {values} FROM {joins} "
+        f"WHERE {tables[0]}.{group.name} IS NOT NULL LIMIT {_MOST_COMBINATIONS + 1}"
+    )
+    if _count(connection, f"FROM {combinations}") <= _MOST_COMBINATIONS:
+        return f"({', '.join(looked_up)}) IN (FROM {combinations})"
+    selective = [
+        f"{looked} IN (SELECT concat(value, '') FROM {table} WHERE {group.name} IS NOT NULL)"
+        for looked, table in zip(looked_up, tables, strict=True)
+        if 2 * _count(connection, f"FROM {table} WHERE {group.name} IS NOT NULL") < _count(connection, f"FROM {table}")
+    ]
+    return f"({' AND '.join(selective)})" if selective else None
+
+
+def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
+    found: int = connection.execute(f"SELECT count(*) {rows}").fetchall()[0][0]
+    return found
 
 
 def _create_takers(

@@ -27,9 +27,9 @@ CONDITIONS = {
 }
 
 
-def allocators(random: Random) -> list[Allocator]:
+def allocators(random: Random, count: int) -> list[Allocator]:
     documents = []
-    for _ in range(12):
+    for _ in range(count):
         keys = [random.sample(sorted(CONDITIONS), random.randint(1, 4)) for _ in range(random.randint(1, 3))]
         criteria = [{"and": {key: random.choice(CONDITIONS[key]) for key in chosen}} for chosen in keys]
         document = {"category": "account", "startMonth": MONTH, "criteria": criteria}
@@ -57,12 +57,15 @@ def takers(rows: list[dict], candidates: list[Allocator]) -> dict[str, tuple[str
 
 
 @pytest.mark.parametrize("most_pairs", [1_000_000, 0], ids=["all pairs of classes", "pairs that occur"])
+@pytest.mark.parametrize("most_combinations", [100_000, 0], ids=["combinations of values", "values"])
+@pytest.mark.parametrize("count", [1, 3, 12])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_first_allocator_takes_and_the_others_conflict(seed, most_pairs, monkeypatch):
+def test_the_first_allocator_takes_and_the_others_conflict(seed, count, most_combinations, most_pairs, monkeypatch):
     monkeypatch.setattr(matching, "_MOST_PAIRS", most_pairs)
+    monkeypatch.setattr(matching, "_MOST_COMBINATIONS", most_combinations)
     random = Random(seed)
     rows = [{name: random.choice(values) for name, values in VALUES.items()} for _ in range(120)]
-    candidates = allocators(random)
+    candidates = allocators(random, count)
     with duckdb.connect() as connection:
         create_lines(connection, rows)
         query = matching.match_items(connection, "lines", MONTH, candidates)
