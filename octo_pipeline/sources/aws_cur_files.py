@@ -53,6 +53,11 @@ def bare_name(name: str) -> str:
     return match[1] if match else name
 
 
+def packing(path: Location) -> str:
+    """How a CSV file is packed, as DuckDB wants to be told: by itself it takes a ``?`` for the end of the name."""
+    return "gzip" if path.suffix.lower() == ".gz" else "none"
+
+
 def line_of_row(path: Location, number: int) -> int:
     """The line of a CSV file on which a row begins; the first line is 1.
 
@@ -197,7 +202,7 @@ def check_text(path: Location, place: str) -> None:
     Raises:
         OctoError: it is damaged or cut off, unpacks out of all proportion, or has a line that does not fit memory.
     """
-    is_packed = path.suffix.lower() == ".gz"
+    is_packed = packing(path) == "gzip"
     size = line = 0
     with readable(place), path.open("rb") as file, gzip.open(file) if is_packed else nullcontext(file) as stream:
         while chunk := stream.read(_CHUNK):

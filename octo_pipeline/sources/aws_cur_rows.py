@@ -13,7 +13,7 @@ from octo_pipeline.allocation.sql import identifier
 from octo_pipeline.errors import OctoError
 from octo_pipeline.sources import aws_cur_files
 from octo_pipeline.sources.aws_cur_columns import COLUMNS, Expression, SourceColumn, expressions, folded
-from octo_pipeline.sources.aws_cur_files import path_literals, readable
+from octo_pipeline.sources.aws_cur_files import packing, path_literals, readable
 from octo_pipeline.storage.store import Location
 
 _PERIOD_START = "bill_billing_period_start_date"
@@ -49,15 +49,15 @@ def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> Cur
 def relation(files: Sequence[CurFile]) -> str:
     """The SELECT of the canonical columns over all rows of the files; of no rows if there are none.
 
-    Files of one schema are read together, so a report has one branch unless its files differ.
+    Files of one schema and packing are read together, so a report has one branch unless its files differ.
 
     Raises:
         OctoError: a file lacks a required column.
     """
-    schemas: dict[tuple[str, tuple[SourceColumn, ...]], list[CurFile]] = {}
+    alike: dict[tuple[str, str, tuple[SourceColumn, ...]], list[CurFile]] = {}
     for file in files:
-        schemas.setdefault((file.format, file.columns), []).append(file)
-    branches = [_branch(same) for same in schemas.values()]
+        alike.setdefault((file.format, packing(file.path), file.columns), []).append(file)
+    branches = [_branch(same) for same in alike.values()]
     return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
 
 
@@ -176,7 +176,7 @@ def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], option
     return (
         f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, "
         "delim = ',', quote = '\"', escape = '\"', strict_mode = true, null_padding = false, "
-        f"hive_partitioning = false{options})"
+        f"compression = '{packing(paths[0])}', hive_partitioning = false{options})"
     )
 
 

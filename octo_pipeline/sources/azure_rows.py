@@ -22,6 +22,7 @@ from octo_pipeline.sources.aws_cur_files import (
     csv_header,
     data_format,
     line_of_row,
+    packing,
     path_literals,
     readable,
 )
@@ -139,7 +140,7 @@ def open_file(
 
 
 def relation(files: Sequence[AzureFile], extra: str = "") -> str:
-    """The SELECT of the canonical columns over all rows of files of one shape and the same columns.
+    """The SELECT of the canonical columns over all rows of files of one shape, packing and the same columns.
 
     Args:
         files: at least one.
@@ -257,7 +258,7 @@ def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False)
             return (
                 f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, "
                 "delim = ',', quote = '\"', escape = '\"', strict_mode = true, null_padding = false, "
-                f"hive_partitioning = false{order})"
+                f"compression = '{packing(paths[0])}', hive_partitioning = false{order})"
             )
 
 

@@ -24,6 +24,7 @@ import duckdb
 
 from octo_pipeline.allocation.sql import literal
 from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.aws_cur_files import packing
 from octo_pipeline.sources.azure_columns import (
     COST_DETAILS,
     CSP_RECONCILIATION,
@@ -122,12 +123,12 @@ def _costs(found: Mapping[str, str], shape: Shape, account: str, currency: str, 
 
 
 def _relation(con: duckdb.DuckDBPyConnection, shape: Shape, deliveries: Sequence[Delivery]) -> str:
-    """Files of the same columns are read together, so an export has one branch unless its files differ."""
+    """Files of the same columns and packing are read together, so an export has one branch unless its files differ."""
     branches: dict[Any, list[AzureFile]] = {}
     for delivery in deliveries:
         for said, file in _files(con, shape, delivery):
-            branches.setdefault((said, file.format, file.columns), []).append(file)
-    queries = [relation(files, said) for (said, _, _), files in branches.items()]
+            branches.setdefault((said, file.format, packing(file.path), file.columns), []).append(file)
+    queries = [relation(files, said) for (said, *_), files in branches.items()]
     nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in _SAID[shape.name].items())
     rows = " UNION ALL BY NAME ".join(queries or [no_rows(shape, nothing)])
     made = _MADE.get(shape.name)

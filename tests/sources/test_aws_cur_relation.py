@@ -374,7 +374,7 @@ def test_of_parquet_only_what_is_needed_is_read(con, lake):
         assert other not in plan
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
 @pytest.mark.parametrize("folder", ["lake", "a [lake]* it's ?"])
 def test_paths_with_signs_that_duckdb_takes_for_patterns(con, tmp_path, folder, suffix):
     """Regression: as patterns, each of these names means another file of the same report too, or instead."""
@@ -383,6 +383,13 @@ def test_paths_with_signs_that_duckdb_takes_for_patterns(con, tmp_path, folder, 
         write_rows(reports / f"{name}.{suffix}", [amount])
     found = read(con, tmp_path / folder, reports, "line_item_unblended_cost")
     assert sorted(found) == [(1,), (2,), (4,), (8,)]
+
+
+def test_files_that_are_packed_and_files_that_are_not(con, lake, tmp_path):
+    for name, amount in {"a.csv": "1", "b?.csv.gz": "2", "c.csv.zip": "4"}.items():
+        write_rows(tmp_path / "reports" / name, [amount])
+    found = read(con, lake, tmp_path / "reports", "line_item_unblended_cost")
+    assert sorted(found) == [(1,), (2,), (4,)]
 
 
 def test_a_large_csv_with_line_breaks_in_its_values(con, lake):

@@ -181,13 +181,14 @@ def test_parquet_gzip_and_the_spelling_of_mca(tmp_path, workspace):
            "chargeType": "Usage", "costInBillingCurrency": "1.5", "billingCurrency": "EUR", "paygCostInBillingCurrency": "3",
            "tags": '{"team":"web"}'}  # fmt: skip
     packed = gzip.compress(csv_bytes(mca))
+    plain = csv_bytes(mca | {"date": "2024-05-05"})
     with duckdb.connect() as con:
         con.execute(
             f"COPY (SELECT '1234' AS billingAccountId, DATE '2024-05-04' AS date, 'Usage' AS chargeType, MAP {{'b': '2', 'a': '1'}} "
             f"AS tags, 2.5::DECIMAL(20,4) AS costInBillingCurrency, 'EUR' AS billingCurrency) TO '{tmp_path / 'x.parquet'}'"
         )
     parquet = (tmp_path / "x.parquet").read_bytes()
-    blobs = {f"{run}/part_0.csv.gz": packed, f"{run}/part_1.parquet": parquet}
+    blobs = {f"{run}/part ?0.csv.gz": packed, f"{run}/part_1.parquet": parquet, f"{run}/part_2.csv": plain}
     listed = [(name, content, 1) for name, content in blobs.items()]
     # Copied without the container's root folder, which the manifest's names begin with.
     named = json.loads(manifest(listed))
@@ -197,6 +198,7 @@ def test_parquet_gzip_and_the_spelling_of_mca(tmp_path, workspace):
     assert rows(workspace, "usage_date::VARCHAR, sub_account_id, tags, billed_cost, list_cost") == [
         ("2024-05-03", "aaaa-1", {"team": "web"}, Decimal("1.5"), Decimal(3)),
         ("2024-05-04", "1234", {"a": "1", "b": "2"}, Decimal("2.5"), Decimal("2.5")),
+        ("2024-05-05", "aaaa-1", {"team": "web"}, Decimal("1.5"), Decimal(3)),
     ]
 
 

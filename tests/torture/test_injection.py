@@ -60,7 +60,7 @@ def installation(folder: Path, hostile: list[str]) -> Workspace:
         for number, text in enumerate(hostile)
         for kind in ("Usage", "Tax")
     ]  # fmt: skip
-    name = "octo-'; DROP TABLE x; --[*]{a,b}\u202e.csv.gz"
+    name = "octo-'; DROP TABLE x; --[*]?{a,b}\u202e.csv.gz"
     key = f"cur/octo/{period(MONTH)}/{name}"
     write_csv(folder / "exports" / key, csv_text(rows))
     write_json((folder / "exports" / key).with_name("octo-Manifest.json"), legacy_manifest([key]))
