@@ -20,7 +20,7 @@ from octo_pipeline.sources.azure_blobs import ContainerListing, FolderListing
 from octo_pipeline.sources.azure_csp import AzureCspDocument, AzureCspSource
 from octo_pipeline.sources.azure_exports import AzureExportDocument, AzureExportSource
 from octo_pipeline.sources.azure_graph import GRAPH_URL, PARTNER_CENTER_URL, Call, PartnerBilling
-from octo_pipeline.sources.azure_http import Http, Response
+from octo_pipeline.sources.azure_http import Http, Response, place
 
 LOGIN_URL = "https://login.microsoftonline.com"
 
@@ -286,7 +286,7 @@ def _caller(http: Http, tokens: Tokens, services: Mapping[str, str]) -> Call:
         service = next((name for base, name in services.items() if url.startswith(f"{base.rstrip('/')}/")), None)
         if service is None:
             # A token is never sent to an address that some answer names.
-            raise OctoError(f"An answer of Azure leads to {url.split('?')[0]}, which is none of its services.")
+            raise OctoError(f"An answer of Azure leads to {place(url)}, which is none of its services.")
         return http.request(method, url, headers={"Authorization": f"Bearer {tokens.token(service)}"}, json=json)
 
     return call

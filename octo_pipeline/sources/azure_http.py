@@ -1,10 +1,11 @@
 """HTTP as Azure's services want it: patient with throttling, bounded in time, and never showing a secret.
 
 Here belongs how a request is repeated and what a refusal is called. Who asks (tokens) and what is asked do not.
-Sentences name the address without its query, which may hold a SAS.
+Sentences name the address without its query, which may hold a SAS, and what a service says without tokens.
 """
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ TIMEOUT = (10, 120)  # seconds to connect, and between two bytes
 
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 _SHOWN = 200
+# A service may repeat what it was sent: a token, or the signature of a SAS.
+_SECRETS = re.compile(r"\beyJ[\w.-]+|(?<=\bsig=)[^&\s]+")
 
 
 class Response(Protocol):
@@ -88,8 +91,8 @@ class Http:
             answer: Response = self._session.request(
                 method, url, headers=headers, json=json, stream=stream, timeout=TIMEOUT
             )
-        except requests.RequestException as error:
-            # Its text may hold the whole address.
+        except (requests.RequestException, ValueError) as error:
+            # Its text may hold the whole address. A redirect to what is no address is a plain ValueError.
             return None, f"cannot be reached ({type(error).__name__})", None
         if answer.status_code not in _TRY_AGAIN:
             return answer, "", None
@@ -115,21 +118,41 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
 def place(url: str) -> str:
-    """The address as sentences may show it: without its query."""
-    return url.split("?")[0]
+    """The address as sentences may show it: without its query, and not longer than an address is."""
+    return url.split("?")[0][:_SHOWN]
+
+
+def parsed(answer: Response) -> Any:
+    """The body of an answer as JSON.
+
+    Raises:
+        ValueError: it is none, is nested too deep, or did not arrive whole.
+    """
+    import requests
+
+    try:
+        return answer.json()
+    except (RecursionError, requests.RequestException) as error:
+        raise ValueError(f"the body is no JSON ({type(error).__name__})") from error
 
 
 def refusal(answer: Response) -> str:
     """What a service says about a request it refused, short and on one line."""
     try:
-        error = answer.json().get("error", {})
-        said = " ".join(str(part) for part in (error.get("code"), error.get("message")) if part)
-    except (ValueError, AttributeError):
-        said = ""
-    said = " ".join(said.split())[:_SHOWN]
+        document = parsed(answer)
+    except ValueError:
+        document = None
+    said = reason(document.get("error") if isinstance(document, dict) else None)
     return f"HTTP {answer.status_code}" + (f": {said}" if said else "")
+
+
+def reason(error: object) -> str:
+    """Code and message of an error as these services describe it, short, on one line and without secrets."""
+    parts = (error.get("code"), error.get("message")) if isinstance(error, dict) else ()
+    said = " ".join(" ".join(str(part) for part in parts if part).split())
+    return _SECRETS.sub("…", said)[:_SHOWN]
