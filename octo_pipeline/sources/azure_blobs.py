@@ -24,6 +24,8 @@ from octo_pipeline.sources.downloads import inside
 
 _CHUNK = 1 << 20
 _NOT_ALLOWED = (401, 403)
+# Of 5,000 blobs each; a list that does not end after these never does.
+_MOST_PAGES = 1_000
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,19 @@ class ContainerListing:
         """
         found: list[Entry] = []
         marker = ""
-        while True:
-            page = self._page(marker)
-            found += [self._entry(blob) for blob in page.iter("Blob")]
+        for _ in range(_MOST_PAGES):
+            try:
+                page = self._page(marker)
+                found += [self._entry(blob) for blob in page.iter("Blob")]
+            except (ElementTree.ParseError, ValueError, LookupError) as error:
+                raise OctoError(
+                    f"{self.place} answers with a list of blobs that cannot be understood ({type(error).__name__}). Check "
+                    "the container's address."
+                ) from error
             marker = page.findtext("NextMarker") or ""
             if not marker:
                 return sorted(found, key=lambda entry: entry.name)
+        raise OctoError(f"The list of the blobs of {self.place} does not end. Check the container's address.")
 
     def _page(self, marker: str) -> ElementTree.Element:
         asked = {"restype": "container", "comp": "list", "prefix": self._prefix, "marker": marker}
@@ -250,11 +259,21 @@ class _BlobStream(io.RawIOBase):
             return self._request()
         self._refuse(answer)
         if self._position == 0:
-            self._size = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
-            said = answer.headers.get("Content-MD5")
-            self._md5 = b64decode(said) if said else None
-            self._etag = answer.headers.get("ETag")
+            self._hear(answer)
         return answer
+
+    def _hear(self, answer: Response) -> None:
+        """Take what the storage announces about the blob."""
+        size, md5 = answer.headers.get("Content-Length"), answer.headers.get("Content-MD5")
+        try:
+            self._size = int(size) if size is not None else None
+            self._md5 = b64decode(md5) if md5 else None
+        except ValueError as error:
+            raise OctoError(
+                f"{place(self._url)} was announced with a length or checksum that is none. Nothing was landed; run this "
+                "again."
+            ) from error
+        self._etag = answer.headers.get("ETag")
 
     def _refuse(self, answer: Response) -> None:
         expected = 206 if self._position else 200

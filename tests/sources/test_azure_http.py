@@ -1,8 +1,13 @@
 """What is read out of an answer of Azure's services before anybody asks what it means."""
 
-import pytest
+import io
 
-from octo_pipeline.sources.azure_http import reason, refusal, retry_after
+import pytest
+import urllib3
+
+from octo_pipeline.errors import OctoError
+from octo_pipeline.sources.azure_blobs import ContainerListing, open_blob
+from octo_pipeline.sources.azure_http import Http, reason, refusal, retry_after
 
 TOKEN = "eyJ0eXAiOiJKV1QifQ.eyJhdWQiOiJncmFwaCJ9.c2lnbmF0dXJl"
 
@@ -42,3 +47,41 @@ def test_a_reason_is_short_and_without_secrets():
         "Forbidden Bearer … is no token, nor is https://x/y?se=1&sig=…&sp=r"
     )
     assert len(reason({"code": "x" * 70_000})) == 200
+
+
+class Storage:
+    """Answers all requests alike."""
+
+    status_code = 200
+
+    def __init__(self, content=b"", headers=None):
+        self.content, self.headers = content, headers or {}
+        self.raw = urllib3.HTTPResponse(io.BytesIO(content), preload_content=False)
+
+    def request(self, *_, **__):
+        return self
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("header", [{"Content-Length": "many"}, {"Content-MD5": "A"}, {"Content-MD5": "é"}])
+def test_a_blob_that_is_announced_wrongly(header):
+    """Regression: it ended in a traceback."""
+    with pytest.raises(OctoError, match="https://x/y was announced with a length or checksum that is none"):
+        open_blob(Http(Storage(headers=header)), lambda _: "https://x/y?sig=x").read(1)
+
+
+@pytest.mark.parametrize("page", [b"", b"<a>", b"<?xml version='1.0' encoding='utf-9'?><a/>",
+                                  b"<a><Blob><Properties><Content-Length>x</Content-Length></Properties></Blob></a>"])  # fmt: skip
+def test_a_list_of_blobs_that_is_none(page):
+    """Regression: it ended in a traceback."""
+    with pytest.raises(OctoError, match="https://x/y answers with a list of blobs that cannot be understood"):
+        ContainerListing(Http(Storage(page)), "https://x/y", lambda: "sig=x").entries()
+
+
+def test_a_list_of_blobs_that_goes_on_for_ever():
+    """Regression: it was read for ever."""
+    page = b"<a><Blob><Name>a.csv</Name></Blob><NextMarker>again</NextMarker></a>"
+    with pytest.raises(OctoError, match="The list of the blobs of https://x/y does not end"):
+        ContainerListing(Http(Storage(page)), "https://x/y", lambda: "sig=x").entries()
