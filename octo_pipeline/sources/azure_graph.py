@@ -7,6 +7,7 @@ An export runs on Microsoft's side: it is asked for, its operation is polled unt
 tells where the blobs are. A manifest that is read again has a fresh SAS.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.azure_http import LONGEST_WAIT, Response, refusal, retry_after
+from octo_pipeline.sources.azure_http import LONGEST_WAIT, Response, parsed, reason, refusal, retry_after
 
 GRAPH_URL = "https://graph.microsoft.com"
 PARTNER_CENTER_URL = "https://api.partnercenter.microsoft.com"
@@ -23,6 +24,10 @@ PATIENCE = 3600.0
 _BILLING = "/v1.0/reports/partners/billing"
 _POLL_EVERY = 10.0
 _PAGE = 500
+# A partner has some invoices a month; a list that does not end after these never does.
+_MOST_PAGES = 100
+_INVOICE_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_SHOWN = 200
 
 
 class Call(Protocol):
@@ -64,19 +69,19 @@ def parse_manifest(document: Any, source: str, address: str | None = None) -> Ma
         OctoError: it lacks what is needed, or announces another number of blobs than it lists.
     """
     try:
-        blobs = tuple(str(blob["name"]) for blob in document["blobs"] or ())
+        blobs = tuple(_text(blob["name"]) for blob in document["blobs"] or ())
         announced = int(document.get("blobCount", len(blobs)))
         manifest = Manifest(
             address,
-            str(document["eTag"]),
-            str(document.get("rootDirectory", "")),
-            document.get("sasToken") or "",
+            _text(document["eTag"]),
+            _text(document.get("rootDirectory") or ""),
+            _text(document.get("sasToken") or ""),
             blobs,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise OctoError(
-            f"{source} has a manifest that cannot be understood ({type(error).__name__}: {error}). Nothing was landed; "
-            "export it again."
+            f"{source} has a manifest that cannot be understood ({type(error).__name__}: {str(error)[:_SHOWN]}). Nothing "
+            "was landed; export it again."
         ) from error
     if announced != len(blobs):
         raise OctoError(
@@ -84,6 +89,13 @@ def parse_manifest(document: Any, source: str, address: str | None = None) -> Ma
             "whole. Nothing was landed; export it again."
         )
     return manifest
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a text should be")
+    value.encode()  # half of a surrogate pair is no text
+    return value
 
 
 class PartnerBilling:
@@ -118,16 +130,18 @@ class PartnerBilling:
         Raises:
             OctoError: Partner Center refuses or cannot be understood.
         """
-        found: list[str] = []
+        doing = "list the invoices"
+        found: set[str] = set()
         offset = 0
-        while True:
+        for _ in range(_MOST_PAGES):
             answer = self._call("GET", f"{self._invoices}?size={_PAGE}&offset={offset}")
-            self._require(answer, 200, "list the invoices")
-            items = self._json(answer, "list the invoices").get("items", [])
-            found += [str(item["id"]) for item in items if _is_of(item, month)]
+            self._require(answer, 200, doing)
+            items = self._items(self._json(answer, doing), doing)
+            found |= {item["id"] for item in items if _is_of(item, month)}
             offset += len(items)
             if len(items) < _PAGE:
-                return sorted(set(found))
+                return sorted(found)
+        raise OctoError(self._sentence(doing, f"the list does not end after {offset} invoices"))
 
     def unbilled_usage(self, *, currency: str, period: str) -> Manifest:
         """Export the daily usage that no invoice has yet; the period is current or last.
@@ -191,7 +205,8 @@ class PartnerBilling:
         found = ended.get("resourceLocation")
         if isinstance(found, str):
             return self._manifest(found, doing)
-        address = f"{self._billing}/manifests/{found['id']}" if isinstance(found, dict) and found.get("id") else None
+        known = found.get("id") if isinstance(found, dict) else None
+        address = f"{self._billing}/manifests/{known}" if known else None
         return parse_manifest(found, f"Azure partner tenant {self.tenant_id}, {what},", address)
 
     def _ended(self, operation: str, answer: Response, doing: str) -> dict[str, Any]:
@@ -214,15 +229,12 @@ class PartnerBilling:
                 case "succeeded":
                     return document
                 case "failed":
-                    error = document.get("error") or {}
-                    said = " ".join(str(error[key]) for key in ("code", "message") if error.get(key))
-                    raise OctoError(
-                        self._sentence(doing, f"the operation ended in failed ({said or 'no reason given'})")
-                    )
+                    said = reason(document.get("error")) or "no reason given"
+                    raise OctoError(self._sentence(doing, f"the operation ended in failed ({said})"))
                 case "notstarted" | "running":
                     continue
                 case status:
-                    raise OctoError(self._sentence(doing, f"the operation has the unknown status {status!r}"))
+                    raise OctoError(self._sentence(doing, f"the operation has the unknown status {status[:_SHOWN]!r}"))
 
     def _manifest(self, address: str, doing: str) -> Manifest:
         answer = self._call("GET", address)
@@ -231,10 +243,25 @@ class PartnerBilling:
 
     def _json(self, answer: Response, doing: str) -> dict[str, Any]:
         try:
-            document = answer.json()
+            document = parsed(answer)
         except ValueError as error:
             raise OctoError(self._sentence(doing, "the answer is no JSON")) from error
-        return document if isinstance(document, dict) else {}
+        if not isinstance(document, dict):
+            raise OctoError(self._sentence(doing, "the answer is no JSON object"))
+        return document
+
+    def _items(self, document: Mapping[str, Any], doing: str) -> list[dict[str, Any]]:
+        """The invoices of a page. One that cannot be read is no reason to believe that there are none."""
+        items = document.get("items")
+        if items is None and document.get("totalCount") == 0:
+            return []
+        if not isinstance(items, list):
+            raise OctoError(self._sentence(doing, "the answer has no list of them"))
+        for item in items:
+            known = item.get("id") if isinstance(item, dict) else None
+            if not isinstance(known, str) or not _INVOICE_ID.fullmatch(known):
+                raise OctoError(self._sentence(doing, f"one has no id that can be one ({str(known)[:_SHOWN]!r})"))
+        return items
 
     def _require(self, answer: Response, status: int, doing: str) -> None:
         if answer.status_code == status:
@@ -255,4 +282,4 @@ class PartnerBilling:
 
 def _is_of(invoice: Mapping[str, Any], month: str) -> bool:
     """Whether an invoice is a new-commerce one (their numbers begin with G) whose billing period begins in the month."""
-    return str(invoice["id"]).startswith("G") and str(invoice.get("billingPeriodStartDate", ""))[:7] == month
+    return invoice["id"].startswith("G") and str(invoice.get("billingPeriodStartDate", ""))[:7] == month

@@ -1,9 +1,17 @@
-"""What a hostile or broken sender could write: texts, JSON values, and files with bytes changed."""
+"""What a hostile or broken sender could write: texts, JSON values, files with bytes changed; and what bears it."""
 
 import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import strategies as st
+
+from octo_pipeline.errors import OctoError
+
+# What a person waits for a sentence; a machine under load is slower than the work is long.
+SECONDS = 30
 
 TEXTS = (
     "'", '"', "''", "'; DROP TABLE cost_line_items; --", '"; SELECT 1; --', "') OR ('1'='1", "$1", "{{ 7*7 }}", "%s%n",
@@ -57,3 +65,15 @@ def damaged(data: bytes, dice: random.Random) -> bytes:
             return data[:at] + dice.randbytes(dice.randrange(200)) + data[at + 50 :]
         case _:
             return dice.choice([b"", b"\0" * 1000, b"{" * 100_000, b"[" * 100_000, b"\xff\xfe", data + data])
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Bounded in time, and nothing but an OctoError comes out."""
+    started = time.monotonic()
+    try:
+        yield
+    except OctoError as error:
+        assert str(error).strip()
+        assert len(str(error)) < 20_000
+    assert time.monotonic() - started < SECONDS
