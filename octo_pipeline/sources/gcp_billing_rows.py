@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Batches come with some thousands of rows; row groups of that size read slowly. A partition is buffered up to here.
 _ROW_GROUP_ROWS = 100_000
 _ROW_GROUP_BYTES = 64 << 20
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,22 @@ class FileFacts:
 
 
 def write_batches(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
-    """Write a stream of record batches to a Parquet file, never holding more than a row group of it."""
+    """Write a stream of record batches to a Parquet file, never holding more than a row group of it.
+
+    Raises:
+        OctoError: there are none, or they do not fit each other or a Parquet file.
+    """
+    import pyarrow as pa
+
+    try:
+        _write(batches, path)
+    except pa.ArrowException as error:
+        raise OctoError(
+            f"What BigQuery sent for {path.name} is no table ({_first_line(error)}). Nothing was landed; run this again."
+        ) from error
+
+
+def _write(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -74,7 +90,7 @@ def file_schema(path: Location, place: str) -> Schema:
         with store_of(path).footer(path) as end:
             return {name: kind for field in read_schema(end) for name, kind in _kinds(field.name, field.type)}
     except (pa.ArrowException, OSError) as error:
-        raise OctoError(f"{place} cannot be read as Parquet ({str(error).splitlines()[0]}). Fetch it again.") from error
+        raise OctoError(f"{place} cannot be read as Parquet ({_first_line(error)}). Fetch it again.") from error
 
 
 def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, month: str) -> FileFacts:
@@ -88,12 +104,12 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, mon
     if problem := schema_problem(schema):
         raise OctoError(f"{place} {problem}. Export the table again with all its columns; nothing was landed.")
     missing = ", ".join(f"count(*) FILTER ({_name(name)} IS NULL)" for name in REQUIRED_VALUES)
-    # A value is only known to convert once it was converted: a hash cannot be answered from statistics.
-    fallible = ", ".join(name for name, kind in COLUMNS.items() if kind != "VARCHAR")
+    # A value is only known to be readable, texts as UTF-8, once it was read: a hash cannot be answered from statistics.
+    every = ", ".join(COLUMNS)
     query = (
         f"SELECT count(*), coalesce(sum(cost + credits_cost), 0), "
         f"min(invoice_month) FILTER (invoice_month <> {literal(month.replace('-', ''))}), {missing}, "
-        f"bit_xor(hash({fallible})) FROM ({_branch([path], schema)})"
+        f"bit_xor(hash({every})) FROM ({_branch([path], schema)})"
     )
     with readable(place):
         rows, net, other, *counts, _ = con.execute(query).fetchall()[0]
@@ -139,8 +155,13 @@ def readable(place: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise OctoError(f"{place} cannot be read ({reason}). Fetch it again; nothing was landed.") from error
+        raise OctoError(
+            f"{place} cannot be read ({_first_line(error)}). Fetch it again; nothing was landed."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:_SHOWN]
 
 
 def _branch(paths: Sequence[Location], schema: Schema) -> str:

@@ -177,6 +177,12 @@ def _partitions(dataset: BillingDataset, query: PartitionQuery, month: str, *, w
     # Google fills in when an export is enabled. Later days have no end, as corrections may come at any time.
     since = date.fromisoformat(f"{add_months(month, -1)}-01")
     rows = dataset.rows(query.partitions(with_net=with_net), {"month": month.replace("-", ""), "since": since})
+    for row in rows:
+        if None in (row["day"], row["exported_at"], row["used_from"]):
+            raise OctoError(
+                f"The table {query.table} has rows of {month} without any ingestion day, export_time or usage_start_time, "
+                "as Google's own export has not. Nothing was landed; look who else writes to that table."
+            )
     return tuple(
         Partition(row["day"], row["exported_at"], row["row_count"], row["used_from"], row.get("net")) for row in rows
     )
