@@ -34,7 +34,9 @@ def test_a_time_to_wait(text, wait):
     assert retry_after({"Retry-After": text}) == wait
 
 
-@pytest.mark.parametrize("document", [RecursionError(), ValueError("no JSON"), [], "x", None, {"error": "x"}, {"error": [1]}])
+@pytest.mark.parametrize(
+    "document", [RecursionError(), ValueError("no JSON"), [], "x", None, {"error": "x"}, {"error": [1]}]
+)
 def test_a_refusal_without_a_reason(document):
     """Regression: a body that is nested too deep ended in a traceback."""
     assert refusal(Answer(document)) == "HTTP 403"

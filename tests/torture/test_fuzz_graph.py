@@ -1,7 +1,6 @@
 """Answers of Graph, Partner Center and Azure's storage that are broken or hostile: a right delivery or a sentence."""
 
 import base64
-import gzip
 import hashlib
 import http.server
 import io
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -184,7 +182,7 @@ def source(session: Session, pauses: Pauses) -> AzureCspSource:
     return AzureCspSource(billing, client, ("GBP",), today=lambda: date(2024, 5, 20))
 
 
-@fuzz(100, 2_000)
+@fuzz(100, 1_000)
 @given(worlds())
 def test_any_answer_is_a_right_delivery_or_a_sentence(tmp_path_factory, world):
     answers, content = world
@@ -225,7 +223,7 @@ def amount(line: dict[str, Any]) -> Decimal:
     return Decimal(found.strip() if isinstance(found, str) else found).quantize(Decimal("1e-10"), ROUND_HALF_UP)
 
 
-@fuzz(60, 1_000)
+@fuzz(60, 600)
 @example({**LINE, "CustomerName": "a\0b"})
 @example({**LINE, "CustomerName": "\ud800"})
 @example({**LINE, "BillingPreTaxTotal": 10**30})
@@ -240,7 +238,9 @@ def test_any_line_is_counted_as_it_stands_or_refused(tmp_path_factory, line):
         with duckdb.connect() as con:
             found, costs = _landed(con, [delivery])
             assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall() == [(amount(line) + amount(LINE),)]
-            names = {name for (name,) in con.execute(f"SELECT customer_name FROM ({found['azure_csp_usage']})").fetchall()}
+            names = {
+                name for (name,) in con.execute(f"SELECT customer_name FROM ({found['azure_csp_usage']})").fetchall()
+            }
         given_name = line.get("CustomerName")
         if isinstance(given_name, str):
             assert {(name or "").strip() for name in names} == {given_name.strip(), LINE["CustomerName"]}
@@ -293,9 +293,9 @@ LAUGHS = b"<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>%s]><x>&j;</x>" % b"".join(
 @example(PAGE.replace(b"AAAA==", b"="))
 @example(PAGE.replace(b"a.csv", b"../../a.csv"))
 @given(
-    st.tuples(st.integers(0, len(PAGE)), st.sampled_from(TEXTS).map(lambda text: text.encode()) | st.binary(max_size=9)).map(
-        lambda drawn: PAGE[: drawn[0]] + drawn[1] + PAGE[drawn[0] :]
-    )
+    st.tuples(
+        st.integers(0, len(PAGE)), st.sampled_from(TEXTS).map(lambda text: text.encode()) | st.binary(max_size=9)
+    ).map(lambda drawn: PAGE[: drawn[0]] + drawn[1] + PAGE[drawn[0] :])
     | JUNK
 )
 def test_any_list_of_blobs(page):
@@ -334,7 +334,9 @@ def redirecting() -> Iterator[Callable[[str], str]]:
     thread.join()
 
 
-@pytest.mark.parametrize("to", ["/x", "http://[", "http://a b/", "file:///etc/passwd", "//", "http://127.0.0.1:1/", "\xff"])
+@pytest.mark.parametrize(
+    "to", ["/x", "http://[", "http://a b/", "file:///etc/passwd", "//", "http://127.0.0.1:1/", "\xff"]
+)
 def test_a_redirect_that_leads_nowhere_is_a_sentence(redirecting, to):
     address = redirecting(to)
     with pytest.raises(OctoError, match=r"cannot be reached|cannot be read") as found, requests.Session() as session:
@@ -347,7 +349,15 @@ def test_a_landed_month_stays_whatever_is_answered_next(tmp_path):
     answers = right_answers([], [LINE])
     source(Session(answers), Pauses()).land(tmp_path / "lake", MONTH, NOW)
     (before,) = newest_deliveries(tmp_path / "lake", MONTH)
-    for body in (b"null", b"[]", b"{}", b'{"items": null}', b'{"items": {}}', b'{"items": [1]}', b'{"items": [{"id": 1}]}'):
+    for body in (
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"items": null}',
+        b'{"items": {}}',
+        b'{"items": [1]}',
+        b'{"items": [{"id": 1}]}',
+    ):
         changed_answers = {**answers, f"{PARTNER_CENTER_URL}/v1/invoices": Answer(200, body)}
         with pytest.raises(OctoError, match="could not list the invoices"):
             source(Session(changed_answers), Pauses()).land(tmp_path / "lake", MONTH, NOW)
