@@ -14,7 +14,7 @@ from benchmarks.measure import Row, growth, python
 from benchmarks.splitting import prepared, split
 from octo_pipeline.settings import Settings
 from octo_pipeline.sources.aws_cur import land_cur
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.tables.workspace import Workspace
 

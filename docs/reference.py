@@ -20,7 +20,7 @@ from octo_pipeline.assets.raw import EVERY_SOURCE_ANSWERED
 from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import Allocations, MatchedItems, UsageShares
 from octo_pipeline.tables.checks import CHECKS
 from octo_pipeline.tables.meanings import TABLE_MEANINGS, column_meaning

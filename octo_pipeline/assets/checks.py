@@ -6,7 +6,7 @@ import dagster as dg
 
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.partitions import monthly
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.checks import CHECKS, Check
 from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.table import StalePartition, Table, stale

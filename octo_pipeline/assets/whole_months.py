@@ -16,7 +16,7 @@ from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.assets.months import outcome_metadata
 from octo_pipeline.assets.raw import RAW_ASSETS, landed_metadata
 from octo_pipeline.errors import OctoError
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.figures import figures
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.rows import Rows

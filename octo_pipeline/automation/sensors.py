@@ -20,7 +20,7 @@ from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.errors import OctoError
 from octo_pipeline.resources.lake import fingerprint
 from octo_pipeline.sources.source import Available, Source
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.landing import new_versions
 from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.table import StalePartition, stale

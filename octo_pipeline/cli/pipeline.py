@@ -68,7 +68,7 @@ def _config(cur: Path | None) -> dict[str, Any]:
 def stale(output: OutputOption = Output.table) -> None:
     """List the partitions whose recorded inputs are no longer current."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables import TABLES
+    from octo_pipeline.tables.all_tables import TABLES
     from octo_pipeline.tables.table import stale as find_stale
     from octo_pipeline.tables.workspace import Workspace
 

@@ -9,7 +9,7 @@ from octo_pipeline.allocation.months import add_months, month_range
 from octo_pipeline.allocation.sql import literal
 from octo_pipeline.errors import OctoError
 from octo_pipeline.registry.records import Decision
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import MatchedItems, explained_allocations
 from octo_pipeline.tables.table import Materialised, materialise
 from octo_pipeline.tables.workspace import Workspace

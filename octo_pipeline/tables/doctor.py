@@ -15,7 +15,7 @@ from typing import Literal
 
 from octo_pipeline.allocation.months import add_months, month_range
 from octo_pipeline.errors import OctoError
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.sources import VENDORS, sources
 from octo_pipeline.tables.table import stale
 from octo_pipeline.tables.workspace import Workspace

@@ -10,7 +10,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.definitions import defs
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.checks import CHECKS
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from octo_pipeline.assets.metadata import figures_metadata, markdown_table
 from octo_pipeline.assets.specs import table_metadata
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.figures import Bars, Figures, figures
 from octo_pipeline.tables.meanings import TABLE_MEANINGS
 from octo_pipeline.tables.rows import Rows

@@ -16,7 +16,7 @@ from octo_pipeline.resources.storage import lake_root
 from octo_pipeline.sample.aws import write_cur
 from octo_pipeline.settings import Settings
 from octo_pipeline.sources.aws_cur import CurFolderSource
-from octo_pipeline.tables import TABLES as MADE
+from octo_pipeline.tables.all_tables import TABLES as MADE
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.tables.workspace import Workspace
@@ -124,7 +124,7 @@ RUNNER = """
 import sys
 from pathlib import Path
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.tables.acting import os_user

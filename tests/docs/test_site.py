@@ -23,7 +23,7 @@ from octo_pipeline.sources.aws_cur_bucket import CurDocument
 from octo_pipeline.sources.azure_csp import AzureCspDocument
 from octo_pipeline.sources.azure_exports import AzureExportDocument
 from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.checks import CHECKS
 
 ROOT = Path(__file__).parents[2]

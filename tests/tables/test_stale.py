@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.tables.table import materialise, stale
 from octo_pipeline.tables.workspace import Workspace

@@ -14,7 +14,7 @@ from octo_pipeline.sample.aws import write_cur
 from octo_pipeline.sample.azure import write_csp
 from octo_pipeline.sample.gcp import write_billing_export
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.checks import CHECKS
 from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.sources import VENDORS, sources

@@ -7,7 +7,7 @@ from pathlib import Path
 from octo_pipeline.errors import OctoError
 from octo_pipeline.settings import Settings
 from octo_pipeline.sources.aws_cur import CurFolderSource
-from octo_pipeline.tables import TABLES
+from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import explained_allocations
 from octo_pipeline.tables.decisions import find_items
 from octo_pipeline.tables.table import materialise
