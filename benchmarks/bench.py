@@ -25,7 +25,7 @@ COLUMNS = ("what", "ours", "the other side", "ratio", "of processor time", "targ
 def parts(folder: Path, lines: int, items: int, memory_lines: int, runs: int) -> dict[str, Callable[[], Iterator[Row]]]:
     def normalising() -> Iterator[Row]:
         yield normalisation(folder, lines, runs, "parquet")
-        yield normalisation(folder, max(lines // 4, 1), 1, "csv.gz")
+        yield normalisation(folder, max(lines // 20, 1), runs, "csv.gz")
 
     def matching_lines() -> Iterator[Row]:
         yield matching(folder, lines, runs)
