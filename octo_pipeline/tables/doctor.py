@@ -101,16 +101,28 @@ def _dagster(workspace: Workspace, now: datetime) -> _Told:
 def _sources(workspace: Workspace, now: datetime) -> _Told:
     months = [add_months(f"{now:%Y-%m}", back) for back in (-1, 0)]
     none = True
+    offering: dict[tuple[str, str], dict[str, None]] = {}
     for vendor in VENDORS:
         for source in sources(workspace, vendor):
             none = False
             try:
-                found = {month: len(source.available(month)) for month in months}
+                found = {month: source.available(month) for month in months}
             except OctoError as error:
                 yield "error", f"{source.name}: {error}"
                 continue
-            told = ", ".join(f"{count} for {month}" for month, count in found.items())
+            told = ", ".join(f"{len(exports)} for {month}" for month, exports in found.items())
             yield ("ok" if any(found.values()) else "warning"), f"{source.name} answers; exports: {told}."
+            for export in (export for exports in found.values() for export in exports if export.account):
+                offering.setdefault((vendor, str(export.account)), {})[source.name] = None
+    for (vendor, account), names in offering.items():
+        if len(names) > 1:
+            yield (
+                "warning",
+                (
+                    f"{vendor} {account} is exported by {' and by '.join(names)}: of each month the one that was landed "
+                    "last counts. Take all but one away."
+                ),
+            )
     if none:
         yield (
             "warning",

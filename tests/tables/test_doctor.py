@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 from octo_pipeline.sample.aws import write_cur
 from octo_pipeline.settings import Settings
+from octo_pipeline.sources.aws_cur import CurFolderSource
+from octo_pipeline.tables import doctor
 from octo_pipeline.tables.doctor import Finding, examine
 from octo_pipeline.tables.workspace import Workspace
 from tests.allocation.test_whole_months import workspace_in
@@ -49,6 +51,20 @@ def test_a_source_that_answers_and_one_that_does_not(workspace, tmp_path, aws):
     told = found(Workspace(settings), "sources")
     assert ("ok", f"aws at {tmp_path / 'exports'} answers; exports: 1 for 2024-03, 0 for 2024-04.") in told
     assert any(state == "error" and "there is no such bucket" in sentence for state, sentence in told)
+
+
+def test_two_sources_of_one_account_are_named(workspace, tmp_path, monkeypatch):
+    for folder in ("here", "there"):
+        write_cur(tmp_path / folder, months=["2024-03"], accounts=3, lines=100)
+    both = [CurFolderSource(tmp_path / folder) for folder in ("here", "there")]
+    monkeypatch.setattr(doctor, "sources", lambda workspace, vendor: both if vendor == "aws" else [])
+    warnings = [sentence for state, sentence in found(workspace, "sources") if state == "warning"]
+    assert warnings == [
+        f"aws 999988887777 is exported by aws at {tmp_path / 'here'} and by aws at {tmp_path / 'there'}: of each month "
+        "the one that was landed last counts. Take all but one away."
+    ]
+    both.pop()
+    assert not [sentence for state, sentence in found(workspace, "sources") if state == "warning"]
 
 
 def test_months_that_are_missing_empty_or_stale_are_named(tmp_path):
