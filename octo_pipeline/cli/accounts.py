@@ -98,8 +98,13 @@ def show(account: AccountArgument, vendor: VendorOption = None) -> None:
             typer.echo(f"{step} was confirmed {at:%Y-%m-%d %H:%M} UTC.")
     for group, values in found.settings.items():
         if isinstance(values, dict) and group != "source":
-            typer.echo(f"{group}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+            typer.echo(f"{group}: " + ", ".join(_setting(name, value) for name, value in values.items()))
     register.print_next_step(workspace, found, open_link=False)
+
+
+def _setting(name: str, value: object) -> str:
+    said = ("no", "yes")[value] if isinstance(value, bool) else value
+    return f"{name.replace('_', ' ')} {said}"
 
 
 @app.command()

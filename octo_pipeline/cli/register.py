@@ -267,7 +267,7 @@ def print_next_step(workspace: "Workspace", account: "Account", open_link: bool)
 def print_account(account: "Account") -> None:
     """Print what is known of an account in a sentence, and its problem."""
     steps = ", ".join(f"{step} {'Completed' if at else 'open'}" for step, at in account.steps.items())
-    kind = f"a {account.kind} account" if account.kind else "of a kind that is not known yet"
+    kind = f"a {account.kind.removesuffix('_account')} account" if account.kind else "of a kind that is not known yet"
     status = "Completed" if account.is_completed else "not Completed"
     title = account.title
     typer.echo(f"{title[0].upper()}{title[1:]} is {kind} and {status}: {steps}.")

@@ -79,7 +79,7 @@ def _print_bill(connection: duckdb.DuckDBPyConnection, workspace: Workspace, mon
         f"SELECT billing_currency, sum(billed_cost), sum(line_count) FROM {line_items} GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     for currency, billed, lines in bills:
-        _console().print(f"The bill of {month}: {amount(billed, currency)} in {lines:,} lines.")
+        _console().print(f"The bill of {month}: {amount(billed, currency)} in {lines:,} line{'s' * (lines != 1)}.")
 
 
 def _print_proof(connection: duckdb.DuckDBPyConnection, month: str) -> None:

@@ -78,7 +78,10 @@ class Secrets:
                     return SecretStr(key.decrypt(sealed, place))
         else:
             raise _no_key(place, key_id)
-        raise OctoError(f"There is no secret {place}. `octo accounts show {account_id}` says how it is entered.")
+        raise OctoError(
+            f"There is no secret {place}. `octo accounts show {account_id}` says what to do, and "
+            f"`octo accounts sign-in {account_id}` signs an Azure partner in again."
+        )
 
     def rotate(self, actor: str) -> int:
         """Encrypt all secrets with a new key, or with the first key of OCTO_SECRET_KEY; returns how many.

@@ -67,7 +67,7 @@ def test_a_billing_account_from_the_command_to_the_next_run(
     bigquery_server.create(f"demo.{dataset}.{STANDARD}", SCHEMA)
     bigquery_server.append(f"demo.{dataset}.{STANDARD}", [row()])
     said = octo("confirm", "Shop").stdout
-    assert f"The gcp account {ACCOUNT} (Shop) is a billing_account account and Completed: API Completed." in said
+    assert f"The gcp account {ACCOUNT} (Shop) is a billing account and Completed: API Completed." in said
     shown = octo("show", "Shop").stdout
     assert f"export: project demo, dataset {dataset}, region EU, found the standard export {STANDARD}" in shown
     bigquery_server.create(f"demo.{dataset}.{DETAILED}", SCHEMA)

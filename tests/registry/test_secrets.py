@@ -70,7 +70,7 @@ def test_the_same_secret_twice_is_another_text_and_a_new_one_replaces_it(secrets
 
 
 def test_a_secret_that_is_not_there(secrets: Secrets) -> None:
-    with pytest.raises(OctoError, match=r"There is no secret azure/1/api\. `octo accounts show 1` says how it is"):
+    with pytest.raises(OctoError, match=r"There is no secret azure/1/api\. `octo accounts show 1` says what to do"):
         secrets.get("azure", "1", "api")
     put(secrets, account="2")
     with pytest.raises(OctoError, match="There is no secret azure/1/api"):
