@@ -59,11 +59,12 @@ class CostLineItems:
                 settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
                 setup=workspace.lake.duckdb_setup(),
             )
+            rows = f"read_parquet({literal(str(staged.path))})"
             try:
                 workspace.dbt.run(["+cost_line_items"], session)
-            except DbtModelError as error:
+                prove_cost_line_items(connection, f"({source_costs})", rows, month)
+            except (DbtModelError, duckdb.Error) as error:
                 raise _explanation(connection, deliveries, error) from error
-            prove_cost_line_items(connection, f"({source_costs})", f"read_parquet({literal(str(staged.path))})", month)
 
 
 class _VendorFiles(Protocol):
@@ -93,9 +94,7 @@ def _landed(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery
     return relations, " UNION ALL ".join(costs)
 
 
-def _explanation(
-    connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: DbtModelError
-) -> OctoError:
+def _explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
     """The first vendor's sentence about a bad file, or that all files are in order."""
     for vendor, files in _VENDORS.items():
         found = files.explain_failure(connection, [one for one in deliveries if one.vendor == vendor])

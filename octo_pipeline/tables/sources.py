@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from octo_pipeline.allocation.documents import shown
 from octo_pipeline.errors import OctoError
 from octo_pipeline.registry.accounts import Account
 from octo_pipeline.resources import aws, azure, gcp
@@ -163,7 +164,7 @@ def _read(path: Path) -> object:
 def _vendor(given: object, place: str) -> str:
     vendor = given.get("vendor") if isinstance(given, dict) else None
     if not isinstance(vendor, str) or vendor not in _DOCUMENTS:
-        raise OctoError(f"{place}: vendor must be one of {', '.join(_DOCUMENTS)}, not {vendor!r}.")
+        raise OctoError(f"{place}: vendor must be one of {', '.join(_DOCUMENTS)}, not {shown(vendor)}.")
     return vendor
 
 

@@ -76,7 +76,9 @@ def test_a_payer_by_flags(database: Workspace, aws_accounts: AwsAccounts, tmp_pa
     assert all(text in table for text in (PAYER, "Main", "payer", "Completed"))
     assert max(map(len, table.splitlines())) <= 100
     shown = octo("show", PAYER).stdout
-    assert f"cur: bucket {BUCKET}, report octo-sample, prefix cur, region us-east-1, kind cur, makes report yes" in shown
+    assert (
+        f"cur: bucket {BUCKET}, report octo-sample, prefix cur, region us-east-1, kind cur, makes report yes" in shown
+    )
     assert "https://" not in shown
 
     assert "The name 'Main' is taken" in refused("register", "aws", "--id", "1" * 12, "--name", "Main")

@@ -13,11 +13,12 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,11 +119,11 @@ def from_the_time(instant: datetime) -> None:
     dagster_time.datetime = landing.datetime = Shifted
 
 
-def _octo(arguments: tuple[str, ...], environment: dict[str, str], said: Path, hurt: Callable[[], None]) -> None:
+def _octo(arguments: tuple[str, ...], environment: dict[str, str], said: Connection, hurt: Callable[[], None]) -> None:
     os.setsid()
-    out = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
+    os.dup2(said.fileno(), 1)
+    os.dup2(said.fileno(), 2)
+    said.close()
     os.environ.clear()
     os.environ.update(environment)
     from octo_pipeline.cli.main import main
@@ -132,12 +133,19 @@ def _octo(arguments: tuple[str, ...], environment: dict[str, str], said: Path, h
     main()
 
 
+def _listen(pipe: Connection, said: bytearray) -> None:
+    with pipe:
+        while heard := os.read(pipe.fileno(), 1 << 16):
+            said += heard
+
+
 @dataclass
 class Running:
-    """A process of `octo` that was started."""
+    """A process of `octo` that was started, and the thread that collects what it says."""
 
     process: multiprocessing.context.ForkServerProcess
-    output: Path
+    _listener: threading.Thread
+    _said: bytearray
 
     def kill(self) -> None:
         """End it as the kernel does, with whatever it started."""
@@ -155,8 +163,9 @@ class Running:
         self.process.join(_LONGEST_SECONDS)
         if self.process.exitcode is None:
             self.kill()
-            raise AssertionError(f"still running after {_LONGEST_SECONDS} s: {self.output.read_text('utf-8')}")
-        return Ended(self.process.exitcode, self.output.read_text("utf-8") if self.output.exists() else "")
+            raise AssertionError(f"still running after {_LONGEST_SECONDS} s: {self._said.decode()}")
+        self._listener.join(_LONGEST_SECONDS)
+        return Ended(self.process.exitcode, self._said.decode())
 
 
 @dataclass
@@ -167,7 +176,6 @@ class World:
     lake: Path = field(init=False)
     exports: Path = field(init=False)
     steps: Path = field(init=False)
-    _started: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -188,7 +196,7 @@ class World:
 
     def copy(self, folder: Path) -> "World":
         """The same installation in another folder."""
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("said-*"))
+        shutil.copytree(self.folder, folder)
         return World(folder)
 
     @property
@@ -205,11 +213,15 @@ class World:
 
     def start(self, *arguments: str, hurt: Callable[[], None] = as_it_is, **changes: str) -> Running:
         """Start `octo`; `hurt` is called in its process before anything else."""
-        output = self.folder / f"said-{next(self._started)}-{os.getpid()}"
-        target = partial(_octo, arguments, self.environment | changes, output, hurt)
-        process = _processes.Process(target=target)
+        # A pipe takes what a file does not that may not grow.
+        ours, theirs = _processes.Pipe(duplex=False)
+        process = _processes.Process(target=_octo, args=(arguments, self.environment | changes, theirs, hurt))
         process.start()
-        return Running(process, output)
+        theirs.close()
+        said = bytearray()
+        listener = threading.Thread(target=_listen, args=(ours, said), daemon=True)
+        listener.start()
+        return Running(process, listener, said)
 
     def octo(self, *arguments: str, hurt: Callable[[], None] = as_it_is, **changes: str) -> Ended:
         """Run `octo` to its end."""
