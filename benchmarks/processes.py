@@ -77,11 +77,9 @@ def _rerun(lake: Path, environment: Mapping[str, str]) -> Row:
         return {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
 
     before = state()
-    said: list[str] = []
-    took = measured(lambda: said.append(octo("run", "--month", LAST, environment=environment)))
-    changed = sum(before.get(p) != now for p, now in state().items())
-    if "0 partitions published" not in said[0]:
-        raise SystemExit(f"a rerun published: {said[0]}")
+    took = measured(lambda: octo("run", "--month", LAST, environment=environment))
+    after = state()
+    changed = sum(before.get(p) != after.get(p) for p in before.keys() | after.keys())
     return Row("a rerun that changes nothing: files written", str(changed), "", changed, took.cpu, "0")
 
 

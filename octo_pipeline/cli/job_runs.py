@@ -3,6 +3,7 @@
 Here belongs what a process does that runs months; how several are shared out and shown is `progress`'s matter.
 """
 
+import atexit
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -52,9 +53,9 @@ def run_month(
         config = {}
     # The events are in Dagster's storage; printed they would bury the progress.
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    with _instance() as instance, _lines(say) as lines:
+    with _lines(say) as lines:
         result = job.execute_in_process(
-            instance=instance,
+            instance=_instance(os.environ.get("DAGSTER_HOME")),
             run_config=config | quiet,
             partition_key=month,
             raise_on_error=False,
@@ -86,13 +87,14 @@ def _selection(phase: int | None) -> "list[dg.AssetKey] | None":
     return sorted(selected.resolve(graph), key=lambda key: key.to_user_string())
 
 
-@contextmanager
-def _instance() -> "Iterator[dg.DagsterInstance]":
+@cache
+def _instance(home: str | None) -> "dg.DagsterInstance":
+    """The process's own: making one takes as long as a small table of a month."""
     import dagster as dg
 
-    made = dg.DagsterInstance.get if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral
-    with made() as instance:
-        yield instance
+    instance = dg.DagsterInstance.get() if home else dg.DagsterInstance.ephemeral()
+    atexit.register(instance.dispose)
+    return instance
 
 
 @contextmanager
