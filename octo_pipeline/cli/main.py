@@ -26,6 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Drawn help loads for longer than all the rest of it takes.
+    rich_markup_mode=None,
 )
 app.command("run")(pipeline.run)
 app.command("backfill")(pipeline.backfill)
