@@ -40,5 +40,7 @@ def explained_sql(allocations: str, matched_items: str, usage_shares: str) -> st
         f"FROM {allocations} AS a JOIN {matched_items} AS m USING (item_id, origin_month) "
         f"LEFT JOIN {usage_shares} AS u ON u.booking_month = a.booking_month "
         "AND u.allocator_version = m.allocator_version AND u.entry_index = a.entry_index "
-        "AND u.account_id = a.target_account_id AND a.kind = 'split'"
+        # Only splits have an entry, so nothing else finds a share; a condition on the left side alone would make this
+        # a nested loop.
+        "AND u.account_id = a.target_account_id"
     )
