@@ -1,6 +1,7 @@
 """``cost_line_items``: the vendors' exports of a month in one shape, made by dbt."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import duckdb
@@ -48,23 +49,28 @@ class CostLineItems:
         """
         deliveries = newest_deliveries(workspace.lake.root, month)
         with workspace.lake.connect() as connection:
-            relations, source_costs = _landed(connection, deliveries)
-            settings = workspace.lake.duckdb_config()
-            session = Session(
-                variables={
-                    "octo_month": month,
-                    "octo_copy_cost_line_items": f"{staged.path}\n{copy_options(metadata.to_json())}",
-                },
-                relations={f"landing.{name}": query for name, query in relations.items()},
-                settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
-                setup=workspace.lake.duckdb_setup(),
-            )
-            rows = f"read_parquet({literal(str(staged.path))})"
             try:
-                workspace.dbt.run(["+cost_line_items"], session)
+                relations, source_costs = _landed(connection, deliveries, staged.folder)
+                workspace.dbt.run(["+cost_line_items"], _session(workspace, month, relations, staged, metadata))
+                rows = f"read_parquet({literal(str(staged.path))})"
                 prove_cost_line_items(connection, f"({source_costs})", rows, month)
             except (DbtModelError, duckdb.Error) as error:
                 raise _explanation(connection, deliveries, error) from error
+
+
+def _session(
+    workspace: Workspace, month: str, relations: Mapping[str, str], staged: Staged, metadata: PartitionMetadata
+) -> Session:
+    settings = workspace.lake.duckdb_config()
+    return Session(
+        variables={
+            "octo_month": month,
+            "octo_copy_cost_line_items": f"{staged.path}\n{copy_options(metadata.to_json())}",
+        },
+        relations={f"landing.{name}": query for name, query in relations.items()},
+        settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
+        setup=workspace.lake.duckdb_setup(),
+    )
 
 
 class _VendorFiles(Protocol):
@@ -80,18 +86,35 @@ class _VendorFiles(Protocol):
 _VENDORS: dict[str, _VendorFiles] = {"aws": aws_cur, "azure": azure_usage, "gcp": gcp_billing}
 
 
-def _landed(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> tuple[dict[str, str], str]:
-    """The relations of all vendors, an absent vendor's without rows, and what their files say was billed."""
+def _landed(
+    connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], scratch: Path
+) -> tuple[dict[str, str], str]:
+    """The relations of all vendors, an absent vendor's without rows, and what their files say was billed.
+
+    Args:
+        connection: reads the files.
+        deliveries: the newest of each account.
+        scratch: a folder for what is read once and kept for later reads.
+    """
     relations: dict[str, str] = {}
     costs = []
     for vendor, files in _VENDORS.items():
+        own = [one for one in deliveries if one.vendor == vendor]
         try:
-            found = files.relations(connection, [one for one in deliveries if one.vendor == vendor])
+            found = files.relations(connection, own)
         except duckdb.Error as error:
             raise OctoError(f"A landed file cannot be read: {error}") from error
+        if any(one.format != "parquet" for one in own):
+            found = {name: _read_once(connection, query, scratch / f"{name}.parquet") for name, query in found.items()}
         relations |= found
         costs.append(files.source_costs(found))
     return relations, " UNION ALL ".join(costs)
+
+
+def _read_once(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> str:
+    """Write a relation to a file and return the SQL that reads it: packed text takes longer to read than all the rest."""
+    connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet)")
+    return f"SELECT * FROM read_parquet({literal(str(path))})"
 
 
 def _explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:

@@ -199,8 +199,8 @@ def test_exports_with_damaged_bytes(delivered, tmp_path, vendor):
         land(EXPORTS[vendor](folder / "exports"), folder)
         with duckdb.connect() as connection, bounded():
             landed = newest_deliveries(folder / "lake", MONTH)
-            _, costs = _landed(connection, landed)
             try:
+                _, costs = _landed(connection, landed, folder)
                 connection.execute(f"SELECT count(*), sum(cost) FROM ({costs})").fetchall()
             except duckdb.Error as error:
                 raise _explanation(connection, landed, error) from error

@@ -222,7 +222,7 @@ def line_items(lake: Path) -> list[dict[str, Any]]:
         assert [path for path in lake.rglob("*") if path.is_file() and ".lock" not in path.name] == []
         return []
     with duckdb.connect() as con:
-        relations, costs = _landed(con, landed)
+        relations, costs = _landed(con, landed, lake.parent)
         assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall()
         # Python has no such years as a timestamp can hold.
         columns = "cost, credits_cost, labels_json, project_labels_json, currency, hash(COLUMNS(*))"

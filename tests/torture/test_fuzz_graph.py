@@ -203,7 +203,7 @@ def test_any_answer_is_a_right_delivery_or_a_sentence(tmp_path_factory, world):
         assert [size for _, size in read] == [file.size for file in delivery.files]
         assert {bytes for bytes, _ in read} <= {content, answers[STORAGE].body}
         with duckdb.connect() as con:
-            _, costs = _landed(con, [delivery])
+            _, costs = _landed(con, [delivery], lake.parent)
             con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall()
 
 
@@ -236,7 +236,7 @@ def test_any_line_is_counted_as_it_stands_or_refused(tmp_path_factory, line):
         source(Session(right_answers([], [line, LINE])), Pauses()).land(lake, MONTH, NOW)
     for delivery in deliveries(lake):
         with duckdb.connect() as con:
-            found, costs = _landed(con, [delivery])
+            found, costs = _landed(con, [delivery], lake.parent)
             assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall() == [(amount(line) + amount(LINE),)]
             names = {
                 name for (name,) in con.execute(f"SELECT customer_name FROM ({found['azure_csp_usage']})").fetchall()
