@@ -26,6 +26,11 @@ _METADATA_KEY = "octo"
 _FILE = "data.parquet"
 
 
+# What files said of themselves, with the identity they had then: each step of a run opens the lake anew, and looks at
+# the files of all months.
+_READ: dict[Location, tuple[Hashable, "PartitionMetadata"]] = {}
+
+
 class InputChangedError(OctoError):
     """A partition changed while another was being computed from it; computing again is the remedy."""
 
@@ -91,7 +96,6 @@ class Lake:
         self._store = store_of(self.root)
         self._memory_limit = memory_limit
         self._temp = temp
-        self._read: dict[Location, tuple[Hashable, PartitionMetadata]] = {}
         self._scanned: dict[str, dict[str, Hashable]] = {}
 
     @contextmanager
@@ -200,7 +204,7 @@ class Lake:
 
     def _metadata(self, table: str, month: str, identity: Hashable) -> PartitionMetadata | None:
         path = self.path(table, month)
-        known = self._read.get(path)
+        known = _READ.get(path)
         if known is None or known[0] != identity:
             try:
                 with self._store.footer(path) as file:
@@ -214,7 +218,7 @@ class Lake:
                 raise OctoError(
                     f"The file {path} is damaged ({reason}). Remove it and run {table} {month} again."
                 ) from None
-            self._read[path] = known
+            _READ[path] = known
         return known[1]
 
     def rows(self, table: str, month: str) -> int:
