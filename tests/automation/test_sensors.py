@@ -136,7 +136,7 @@ def test_the_daemon_takes_what_the_sensor_returns(workspace, monkeypatch, name):
     ("text", "parts"),
     [
         ("{", ["is no JSON document of a source"]),
-        ('{"vendor": "ibm"}', ["vendor must be one of", "'ibm'"]),
+        ('{"vendor": "ibm"}', ["vendor must be one of", '"ibm"']),
         ('{"vendor": "aws", "account": "1", "bucket": "company-cur"}', ["account: "]),
         ('{"vendor": "aws", "account": "111122223333"}', ["bucket: Field required"]),
         ('{"vendor": "aws", "account": "111122223333", "bucket": "b-c", "secret": "hush"}', ["secret: "]),
