@@ -72,14 +72,15 @@ def safe_name(name: str, what: str) -> str:
     """Return the name if it can name a file or folder in the landing and nothing else.
 
     Raises:
-        OctoError: it is empty, hidden, too long, or has a path separator, ``..`` or a control character.
+        OctoError: it is empty, hidden, too long, or has a path separator, ``..``, a control character or half of a
+            surrogate pair.
     """
-    is_odd = any(character in "/\\\x7f" or character < " " for character in name)
+    is_odd = any(character in "/\\\x7f" or character < " " or "\ud800" <= character <= "\udfff" for character in name)
     if not name or is_odd or ".." in name or name[0] in "._" or len(os.fsencode(name)) > 200:
         raise OctoError(
             f"{name[:_SHOWN]!r} cannot be the {what} of a delivery, because that becomes a name on the disk. "
             "It must not be empty, begin with a dot or an underscore, be longer than 200 bytes, or "
-            "contain a slash, a backslash, '..' or a control character."
+            "contain a slash, a backslash, '..', a control character or what is no UTF-8."
         )
     return name
 

@@ -116,6 +116,7 @@ def test_any_exchange_rates(tmp_path_factory, content):
 
 
 @fuzz(40, 800)
+@example(document=legacy_manifest(["cur/octo/20240101-20240201/octo-1.csv.gz"]) | {"assemblyId": "\ud800"})
 @given(document=changed(legacy_manifest(["cur/octo/20240101-20240201/octo-1.csv.gz"])))
 def test_any_manifest_of_aws(tmp_path_factory, document):
     folder = tmp_path_factory.mktemp("cur")
