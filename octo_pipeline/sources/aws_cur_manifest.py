@@ -157,7 +157,7 @@ def _version(document: dict[str, Any], text: str) -> str:
 
 
 def _owner(document: dict[str, Any]) -> str | None:
-    if account := document.get("account"):
-        return str(account).strip()
     arn = str(document.get("exportArn", "")).split(":")
-    return arn[4] or None if len(arn) > 5 else None
+    named = document.get("account") or (arn[4] if len(arn) > 5 else "")
+    # What is longer than any account is none, and only ever shown.
+    return str(named).strip()[:100] or None
