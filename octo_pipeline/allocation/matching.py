@@ -156,6 +156,8 @@ def _match_category(
         f"CREATE OR REPLACE TEMP TABLE {matched} AS SELECT items.*, {found} "
         f"FROM {items} AS items{_class_joins(category, groups)}{condition}"
     )
+    # Where rules take most of a month, its lines need not be kept twice.
+    connection.execute("DROP TABLE IF EXISTS matching_candidates")
     _create_takers(connection, matched, groups, outcomes)
     same = " AND ".join(f"{matched}.{outcome} IS NOT DISTINCT FROM takers.{outcome}" for outcome in outcomes)
     return (
