@@ -59,7 +59,7 @@ check: manifest docs
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml octo_pipeline
 	$(BIN)/sqlfluff lint dbt_project/models
-	$(BIN)/cfn-lint --regions us-east-1 -- octo_pipeline/registration/templates/*.yaml
+	$(BIN)/cfn-lint --regions us-east-1 -- octo_pipeline/vendors/aws/templates/*.yaml
 
 # What is installed, as CycloneDX. Validating it takes minutes and would look at the tool, not at what is installed.
 sbom: $(VENV)/installed

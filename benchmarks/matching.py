@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.measure import Row, compared
-from octo_pipeline.allocation.allocator import Allocator, parse_allocator
-from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.allocation.matching import match_items
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.rules.allocator import Allocator, parse_allocator
 
 MONTH = "2024-01"
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.measure import Row, compared
-from octo_pipeline.sample.aws import write_cur
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.aws_cur import land_cur
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.aws.cur import land_cur
+from octo_pipeline.vendors.aws.sample import write_cur
+from octo_pipeline.workspace import Workspace
 
 MONTH = "2024-01"
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.measure import Row, Seconds, compared, measured, octo, python
-from octo_pipeline.allocation.months import month_range
-from octo_pipeline.sample.aws import write_cur
+from octo_pipeline.model.months import month_range
+from octo_pipeline.vendors.aws.sample import write_cur
 
 FIRST, LAST = "2023-01", "2024-12"
 _ALLOCATOR = {

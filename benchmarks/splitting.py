@@ -9,16 +9,16 @@ import duckdb
 
 from benchmarks.matching import MONTH, synthetic_line_items
 from benchmarks.measure import Row, command, compared, measured
-from octo_pipeline.allocation.formula import evaluate, parse_formula
 from octo_pipeline.allocation.formula_sql import select_sql
 from octo_pipeline.allocation.matching import MATCHED_ITEM_COLUMNS
 from octo_pipeline.allocation.shares import USAGE_SHARE_COLUMNS
 from octo_pipeline.cli.sql import views
-from octo_pipeline.resources.lake import PartitionMetadata
+from octo_pipeline.lake.lake import PartitionMetadata
+from octo_pipeline.rules.formula import evaluate, parse_formula
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES, Allocations
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 # A share that differs from account to account, with a choice in it, as people write them.
 FORMULA = "usage > 0.5 ? cost*usage*0.8 : cost*usage"

@@ -14,15 +14,15 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from octo_pipeline.allocation.explained import explained_sql
-from octo_pipeline.allocation.sql import rows_sql
 from octo_pipeline.assets.checks import NO_MONTH_IS_STALE
 from octo_pipeline.assets.raw import EVERY_SOURCE_ANSWERED
 from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
+from octo_pipeline.model.sql import rows_sql
+from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import Allocations, MatchedItems, UsageShares
-from octo_pipeline.tables.checks import CHECKS
 from octo_pipeline.tables.meanings import TABLE_MEANINGS, column_meaning
 
 

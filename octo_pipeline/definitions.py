@@ -5,7 +5,7 @@ import dagster as dg
 from octo_pipeline.assets import allocation, checks, cost_line_items, marts, raw
 from octo_pipeline.automation import accounts, alerts, jobs, operations, schedules, sensors
 from octo_pipeline.settings import load_settings
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 
 @dg.resource(description="The lake and what decides what goes into it, read anew for each run.")

@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from octo_pipeline.allocation.months import is_month
-from octo_pipeline.errors import OctoError
-from octo_pipeline.storage.s3 import split_url
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import is_month
+from octo_pipeline.model.s3_url import split_url
 
 
 class Settings(BaseSettings):

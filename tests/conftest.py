@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 pytest_plugins = ["tests.emulators.aws", "tests.emulators.azure", "tests.emulators.bigquery"]

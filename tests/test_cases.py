@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from octo_pipeline.tables.checks import CHECKS
+from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
-from tests.case import (
+from tests.support.case import (
     ALLOCATION_KEY,
     COST_GROUP_KEY,
     Case,

@@ -4,12 +4,12 @@ from decimal import Decimal
 
 import pytest
 
+from octo_pipeline.services.landing import land_month
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.aws.cur import CurFolderSource
+from octo_pipeline.workspace import Workspace
 
 
 @pytest.mark.slow

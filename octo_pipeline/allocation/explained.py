@@ -3,8 +3,8 @@
 At rest a row is narrow; here it is joined with its item, its pinned allocator and the shares of its account.
 """
 
-from octo_pipeline.allocation.columns import ACCOUNT_GRAIN, MONEY
 from octo_pipeline.allocation.splits import tranche_sql
+from octo_pipeline.model.columns import ACCOUNT_GRAIN, MONEY
 
 _ITEM_COLUMNS = [name for name in ACCOUNT_GRAIN if name not in ("billing_month", "vendor", "billing_account_id")]
 

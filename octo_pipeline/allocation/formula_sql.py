@@ -27,8 +27,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from octo_pipeline.allocation.formula import Formula
-from octo_pipeline.allocation.sql import identifier
+from octo_pipeline.model.sql import identifier
+from octo_pipeline.rules.formula import Formula
 
 # A cheap text up to this length is written twice rather than made a column: measured on 20 million rows,
 # computing cost*usage or a choice of two shares twice costs what an inner SELECT costs, and reads better.

@@ -3,7 +3,7 @@
 Only what an item is belongs here. Which allocator takes it is matching's.
 """
 
-from octo_pipeline.allocation.columns import (
+from octo_pipeline.model.columns import (
     ACCOUNT_GRAIN,
     FEE_GRAIN,
     ITEM_GRAINS,
@@ -12,7 +12,7 @@ from octo_pipeline.allocation.columns import (
     SAVINGS_GRAIN,
     TAGS,
 )
-from octo_pipeline.allocation.sql import identifier, literal
+from octo_pipeline.model.sql import identifier, literal
 
 # AWS bills support as Usage since about 2023-10, so support is a fee by product, not by charge category.
 _SUPPORT_PRODUCTS = ("AWSDeveloperSupport", "AWSEnterpriseOnRamp", "OCBPremiumSupport")

@@ -30,11 +30,11 @@ from dataclasses import dataclass
 
 import duckdb
 
-from octo_pipeline.allocation.allocator import Allocator
-from octo_pipeline.allocation.conditions import Condition
 from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item
-from octo_pipeline.allocation.months import add_months
-from octo_pipeline.allocation.sql import identifier, rows_sql
+from octo_pipeline.model.months import add_months
+from octo_pipeline.model.sql import identifier, rows_sql
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.conditions import Condition
 
 CATEGORIES = ("fee", "account", "savings")
 

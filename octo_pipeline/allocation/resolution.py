@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from octo_pipeline.allocation.allocator import Allocator
-from octo_pipeline.allocation.cost_group import CostGroup
-from octo_pipeline.allocation.sql import literal, rows_sql
+from octo_pipeline.model.sql import literal, rows_sql
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.cost_group import CostGroup
 
 RESOLVED_ACCOUNT_COLUMNS: dict[str, str] = {
     "allocator_id": "VARCHAR",

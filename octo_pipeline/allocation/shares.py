@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import duckdb
 
-from octo_pipeline.allocation.allocator import Allocator
-from octo_pipeline.allocation.columns import MONEY
 from octo_pipeline.allocation.items import is_fee_line
-from octo_pipeline.allocation.rates import RATE_DECIMALS, Rate
-from octo_pipeline.allocation.sql import literal, rows_sql
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.columns import MONEY
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import literal, rows_sql
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.rates import RATE_DECIMALS, Rate
 
 USAGE_SHARE_COLUMNS: dict[str, str] = {
     "allocator_id": "VARCHAR",

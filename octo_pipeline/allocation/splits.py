@@ -22,12 +22,12 @@ from collections.abc import Sequence
 
 import duckdb
 
-from octo_pipeline.allocation.allocator import Allocator
-from octo_pipeline.allocation.columns import MONEY
-from octo_pipeline.allocation.formula import parse_formula
 from octo_pipeline.allocation.formula_sql import select_sql
-from octo_pipeline.allocation.months import add_months
-from octo_pipeline.allocation.sql import literal, rows_sql
+from octo_pipeline.model.columns import MONEY
+from octo_pipeline.model.months import add_months
+from octo_pipeline.model.sql import literal, rows_sql
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.formula import parse_formula
 
 ALLOCATION_COLUMNS: dict[str, str] = {
     "item_id": "VARCHAR",

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import dagster as dg
 
 from octo_pipeline.assets.metadata import markdown_table
-from octo_pipeline.partitions import monthly
+from octo_pipeline.assets.partitions import monthly
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.services.checks import CHECKS, Check
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.checks import CHECKS, Check
-from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.table import StalePartition, Table, stale
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 
 def _definition(check: Check) -> dg.AssetChecksDefinition:

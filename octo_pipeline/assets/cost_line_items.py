@@ -7,11 +7,11 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
 
 from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS, table_metadata
-from octo_pipeline.partitions import monthly
-from octo_pipeline.resources.dbt import manifest_path
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.tables.dbt import manifest_path
+from octo_pipeline.workspace import Workspace
 
 _SOURCES = {
     "aws_cur": "raw_cur",

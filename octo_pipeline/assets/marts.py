@@ -3,10 +3,10 @@
 import dagster as dg
 
 from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.assets.partitions import monthly, origin_months
 from octo_pipeline.assets.specs import FINOPS, FRESHNESS, table_metadata
-from octo_pipeline.partitions import monthly, origin_months
 from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 _GROUP = "marts"
 _ONE_RUN = dg.BackfillPolicy.single_run()

@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from octo_pipeline.tables.figures import Bars, Figures
-from octo_pipeline.tables.rows import Rows
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.services.figures import Bars, Figures
 
 _MOST_ROWS = 30
 

@@ -7,11 +7,11 @@ from typing import Any
 import dagster as dg
 
 from octo_pipeline.assets.metadata import figures_metadata
-from octo_pipeline.errors import OctoError
-from octo_pipeline.resources.lake import fingerprint
-from octo_pipeline.tables.figures import figures
+from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.figures import figures
 from octo_pipeline.tables.table import Materialised, Table, materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 # Dagster's own log belongs to the run; this one is for whoever started it, such as the command line's progress.
 _log = logging.getLogger(__name__)

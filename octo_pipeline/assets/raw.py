@@ -6,13 +6,13 @@ from typing import Any
 import dagster as dg
 
 from octo_pipeline.assets.months import run_months
+from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS
-from octo_pipeline.errors import OctoError
-from octo_pipeline.partitions import monthly
-from octo_pipeline.resources.lake import fingerprint
-from octo_pipeline.tables.landing import LandedMonth, land_month
-from octo_pipeline.tables.sources import folder_source, sources
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.landing import LandedMonth, land_month
+from octo_pipeline.services.sources import folder_source, sources
+from octo_pipeline.workspace import Workspace
 
 EVERY_SOURCE_ANSWERED = "every_source_answered"
 

@@ -15,14 +15,14 @@ from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED
 from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.assets.months import outcome_metadata
 from octo_pipeline.assets.raw import RAW_ASSETS, landed_metadata
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.services.figures import figures
+from octo_pipeline.services.landing import land_month
+from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.figures import figures
-from octo_pipeline.tables.landing import land_month
-from octo_pipeline.tables.rows import Rows
-from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.table import Materialised, materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 
 def make_months(context: dg.OpExecutionContext, workspace: Workspace, months: Sequence[str]) -> Rows:

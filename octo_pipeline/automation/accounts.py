@@ -14,11 +14,14 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.automation.launchpad import acting_admin, sentences
-from octo_pipeline.errors import OctoError
-from octo_pipeline.registration import aws, azure, gcp, vendors
-from octo_pipeline.registration.accounts import delete
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.accounts import Account
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.services import registration as vendors
+from octo_pipeline.services.accounts import delete
+from octo_pipeline.vendors.aws import registration as aws
+from octo_pipeline.vendors.azure import registration as azure
+from octo_pipeline.vendors.gcp import registration as gcp
+from octo_pipeline.workspace import Workspace
 
 
 class ReportKind(Enum):

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.settings import load_settings
 
 _TIMEOUT_SECONDS = 10

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from octo_pipeline.errors import OctoError
-from octo_pipeline.tables.acting import require_admin
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.access import require_admin
+from octo_pipeline.workspace import Workspace
 
 
 @contextmanager

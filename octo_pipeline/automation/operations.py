@@ -11,18 +11,18 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from octo_pipeline.allocation.months import month_range, parse_month
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.assets.whole_months import make_months, record_materialised
 from octo_pipeline.automation.launchpad import acting_admin, sentences
-from octo_pipeline.errors import OctoError
-from octo_pipeline.tables.allocator_files import read, simulate_document
-from octo_pipeline.tables.decisions import Action, decide, find_items
-from octo_pipeline.tables.landing import delivery_of, reland
-from octo_pipeline.tables.rows import Rows
-from octo_pipeline.tables.simulation import Simulation
-from octo_pipeline.tables.sources import sources
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import month_range, parse_month
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.services.decide import Action, decide, find_items
+from octo_pipeline.services.landing import delivery_of, reland
+from octo_pipeline.services.rules import read, simulate_document
+from octo_pipeline.services.simulate import Simulation
+from octo_pipeline.services.sources import sources
+from octo_pipeline.workspace import Workspace
 
 _SECTIONS = {
     "matched_costs": "Matched",

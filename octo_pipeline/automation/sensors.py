@@ -13,18 +13,18 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from octo_pipeline.allocation.months import add_months
 from octo_pipeline.assets.checks import stale_evaluation
 from octo_pipeline.automation.jobs import monthly_allocation, restatement
 from octo_pipeline.automation.watched import watched_months
-from octo_pipeline.errors import OctoError
-from octo_pipeline.resources.lake import fingerprint
-from octo_pipeline.sources.source import Available, Source
+from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import add_months
+from octo_pipeline.services.landing import new_versions
+from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.landing import new_versions
-from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.table import StalePartition, stale
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.source import Available, Source
+from octo_pipeline.workspace import Workspace
 
 # Exports are refreshed a few times a day; a look costs a few requests.
 _LOOK_SECONDS = 600

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from octo_pipeline.allocation.months import add_months, month_range
-from octo_pipeline.partitions import monthly
+from octo_pipeline.assets.partitions import monthly
+from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.settings import load_settings
 
 

@@ -7,11 +7,11 @@ import typer
 from octo_pipeline.cli import register
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.accounts import Account
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
 app = typer.Typer(help="Accounts: registered ones, and what each pays.", no_args_is_help=True)
 app.add_typer(register.app, name="register")
@@ -43,9 +43,9 @@ def _noun() -> None:
 @app.command("list")
 def list_(output: OutputOption = Output.table) -> None:
     """List the registered accounts, how far their registration is, and when they last delivered."""
-    from octo_pipeline.registration.accounts import listed
+    from octo_pipeline.services.accounts import listed
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     rows = []
     for one in listed(Workspace(load_settings())):
@@ -85,7 +85,7 @@ def _listed_row(account: "Account") -> dict[str, Any]:
 def show(account: AccountArgument, vendor: VendorOption = None) -> None:
     """Show what is known of an account, and what is to be done next. Secrets are never shown."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     found = workspace.registry.accounts.find(account, vendor)
@@ -114,9 +114,9 @@ def confirm(
     linked: Annotated[bool, typer.Option("--linked", help="Confirm the payer's linked accounts instead.")] = False,
 ) -> None:
     """Verify an account's steps for real; fails with the reason if one is not right."""
-    from octo_pipeline.registration import vendors
+    from octo_pipeline.services import registration as vendors
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
@@ -143,7 +143,7 @@ def sign_in(
 ) -> None:
     """Azure: sign in to the partner API in a browser, then confirm."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
@@ -184,10 +184,10 @@ def edit(
     open_link: register.OpenOption = False,
 ) -> None:
     """Change an account's name or settings; without flags, everything is asked."""
-    from octo_pipeline.registration import aws as steps
-    from octo_pipeline.registration.accounts import rename
+    from octo_pipeline.services.accounts import rename
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.vendors.aws import registration as steps
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
@@ -210,9 +210,10 @@ def edit(
 
 
 def _edit_by_prompts(workspace: "Workspace", actor: str, found: "Account") -> "Account":
-    from octo_pipeline.registration import aws as steps
-    from octo_pipeline.registration import azure, gcp
-    from octo_pipeline.registration.accounts import rename
+    from octo_pipeline.services.accounts import rename
+    from octo_pipeline.vendors.aws import registration as steps
+    from octo_pipeline.vendors.azure import registration as azure
+    from octo_pipeline.vendors.gcp import registration as gcp
 
     name = typer.prompt("Name (optional)", default=found.name or "").strip() or None
     if name != found.name:
@@ -241,9 +242,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove an account, and its deliveries, costs and restores with it."""
-    from octo_pipeline.registration.accounts import delete as delete_account
+    from octo_pipeline.services.accounts import delete as delete_account
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
@@ -269,10 +270,10 @@ def costs(
     output: OutputOption = Output.table,
 ) -> None:
     """List what each account was billed, what was moved from and to it, and what it pays."""
-    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.model.months import parse_month
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.marts import AccountCosts
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake
     if parse_month(month) not in lake.months(AccountCosts.name):

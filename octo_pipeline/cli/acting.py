@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
 
 def admin(workspace: "Workspace") -> str:
@@ -14,7 +14,7 @@ def admin(workspace: "Workspace") -> str:
     Raises:
         OctoError: this is no administrator.
     """
-    from octo_pipeline.tables.acting import require_admin
+    from octo_pipeline.services.access import require_admin
 
     acting = require_admin(workspace)
     if acting.is_new:

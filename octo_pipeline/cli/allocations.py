@@ -8,14 +8,14 @@ import typer
 
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     import duckdb
 
-    from octo_pipeline.resources.lake import Lake
+    from octo_pipeline.lake.lake import Lake
 
 app = typer.Typer(help="The allocations of a month.", no_args_is_help=True)
 
@@ -88,9 +88,9 @@ def _shown(
 
 def _lake_with(month: str) -> "Lake":
     """The lake, if it has allocations of the month."""
-    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.model.months import parse_month
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake
     if parse_month(month) not in lake.months("allocations"):
@@ -109,9 +109,9 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 @app.command()
 def show(item: Annotated[str, typer.Argument(help="The item's id, or its beginning.")]) -> None:
     """Tell the whole story of one item: what matched, whose usage, the formula with its numbers, the rest."""
+    from octo_pipeline.services.decide import story
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.decisions import story
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     for sentence in story(Workspace(load_settings()), item):
         typer.echo(sentence)
@@ -152,10 +152,10 @@ def _decide(
     reason: str,
     yes: bool,
 ) -> None:
-    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services.decide import decide, find_items
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.decisions import decide, find_items
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     if (item is None) == (allocator is None):
         raise OctoError(f"Say what to {action}: an item's id, or --allocator ID --month YYYY-MM.")
@@ -181,7 +181,7 @@ def export(
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
 ) -> None:
     """Write a month's allocations, every row with all that explains it."""
-    from octo_pipeline.allocation.sql import literal
+    from octo_pipeline.model.sql import literal
     from octo_pipeline.tables.allocation import explained_allocations
 
     lake = _lake_with(month)

@@ -14,15 +14,15 @@ import typer
 
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, exact, print_rows
-from octo_pipeline.errors import OctoError
-from octo_pipeline.report.amounts import amount
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import amount
 
 if TYPE_CHECKING:
-    from octo_pipeline.allocation.allocator import Allocator
-    from octo_pipeline.allocation.documents import Problem
-    from octo_pipeline.tables.rows import Rows
-    from octo_pipeline.tables.simulation import Simulation
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.model.rows import Rows
+    from octo_pipeline.rules.allocator import Allocator
+    from octo_pipeline.rules.documents import Problem
+    from octo_pipeline.services.simulate import Simulation
+    from octo_pipeline.workspace import Workspace
 
 app = typer.Typer(help="Allocators: the rules that say which items go where.", no_args_is_help=True)
 
@@ -77,9 +77,9 @@ def validate(
 
 def _check_files(files: list[Path]) -> "tuple[int, list[Problem]]":
     """How many are valid, and what is wrong in the others."""
-    from octo_pipeline.allocation.allocator import parse_allocator
-    from octo_pipeline.allocation.documents import DocumentError
-    from octo_pipeline.tables import allocator_files
+    from octo_pipeline.rules.allocator import parse_allocator
+    from octo_pipeline.rules.documents import DocumentError
+    from octo_pipeline.services import rules as allocator_files
 
     valid = 0
     problems: list[Problem] = []
@@ -94,11 +94,11 @@ def _check_files(files: list[Path]) -> "tuple[int, list[Problem]]":
 
 def _check_folder(config: Path) -> "tuple[int, list[Problem]]":
     """The same of all documents of the configuration: allocators, the cost groups they name and the rates."""
-    from octo_pipeline.allocation.allocator import load_allocators
-    from octo_pipeline.allocation.cost_group import load_cost_groups
-    from octo_pipeline.allocation.documents import DocumentError
-    from octo_pipeline.allocation.rates import load_rates
-    from octo_pipeline.tables import allocator_files
+    from octo_pipeline.rules.allocator import load_allocators
+    from octo_pipeline.rules.cost_group import load_cost_groups
+    from octo_pipeline.rules.documents import DocumentError
+    from octo_pipeline.rules.rates import load_rates
+    from octo_pipeline.services import rules as allocator_files
 
     allocators, allocator_problems = load_allocators(allocator_files.folder_of(config))
     cost_groups, cost_group_problems = load_cost_groups(config / "cost_groups")
@@ -114,7 +114,7 @@ def _check_folder(config: Path) -> "tuple[int, list[Problem]]":
 def list_(output: OutputOption = Output.table) -> None:
     """List the live allocators in the order in which they take items."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     configuration = Workspace(load_settings()).configuration
     rows = [
@@ -131,9 +131,9 @@ def list_(output: OutputOption = Output.table) -> None:
 @app.command(epilog=_EXIT_CODES)
 def show(allocator_id: IdArgument) -> None:
     """Print an allocator as it is understood: defaults written out, what is not set left out."""
-    from octo_pipeline.allocation.allocator import parse_allocator
+    from octo_pipeline.rules.allocator import parse_allocator
+    from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables import allocator_files
 
     path = allocator_files.path_of(allocator_files.folder_of(load_settings().config), allocator_id)
     allocator = parse_allocator(allocator_files.read(path), file=str(path))
@@ -149,9 +149,9 @@ def add(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Check and simulate an allocator, ask, and save it into the configuration folder."""
+    from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables import allocator_files
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
@@ -179,9 +179,9 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove an allocator; months that were run with it stay as they are until they are run again."""
+    from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables import allocator_files
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
@@ -209,9 +209,9 @@ def simulate(
 
     csv prints every split and remainder; json prints everything.
     """
-    from octo_pipeline.allocation.months import parse_month
+    from octo_pipeline.model.months import parse_month
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     now = datetime.now(UTC)
     simulation = _simulated(Workspace(load_settings()), file, now, parse_month(month) if month else None)
@@ -224,7 +224,7 @@ def simulate(
 
 
 def _simulated(workspace: "Workspace", file: Path, now: datetime, month: str | None) -> "Simulation":
-    from octo_pipeline.tables import allocator_files
+    from octo_pipeline.services import rules as allocator_files
 
     simulation, notes = allocator_files.simulate_document(workspace, allocator_files.read(file), str(file), now, month)
     for note in notes:
@@ -294,7 +294,7 @@ def _print_section(title: str, rows: "Rows", labels: dict[str, str] | None = Non
 
 def _readable(bookings: "Rows") -> "Rows":
     """The bookings in `_BOOKINGS`: the share as a percentage, the instalment as `1/3`, remainders named."""
-    from octo_pipeline.tables.rows import Rows
+    from octo_pipeline.model.rows import Rows
 
     rows = []
     for values in bookings.rows:

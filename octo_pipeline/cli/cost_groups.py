@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.errors import OctoError
-from octo_pipeline.report.amounts import amount
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import amount
 
 if TYPE_CHECKING:
-    from octo_pipeline.allocation.documents import Problem
+    from octo_pipeline.rules.documents import Problem
 
 app = typer.Typer(help="Cost groups and what they cost.", no_args_is_help=True)
 
@@ -32,7 +32,7 @@ def validate(
     ] = None,
 ) -> None:
     """Say everything that is wrong in cost groups; exit code 1 if anything is."""
-    from octo_pipeline.allocation.documents import DocumentError
+    from octo_pipeline.rules.documents import DocumentError
 
     count, problems = _validate_files(files) if files else _validate_folder()
     if problems:
@@ -44,7 +44,7 @@ def validate(
 def list_(output: OutputOption = Output.table) -> None:
     """List the valid cost groups."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     groups = Workspace(load_settings()).configuration.cost_groups.values()
     rows = [
@@ -79,8 +79,8 @@ def show(
 
 
 def _validate_files(files: list[Path]) -> tuple[int, list["Problem"]]:
-    from octo_pipeline.allocation.cost_group import parse_cost_group
-    from octo_pipeline.allocation.documents import DocumentError
+    from octo_pipeline.rules.cost_group import parse_cost_group
+    from octo_pipeline.rules.documents import DocumentError
 
     problems: list[Problem] = []
     for file in files:
@@ -94,7 +94,7 @@ def _validate_files(files: list[Path]) -> tuple[int, list["Problem"]]:
 
 
 def _validate_folder() -> tuple[int, list["Problem"]]:
-    from octo_pipeline.allocation.cost_group import load_cost_groups
+    from octo_pipeline.rules.cost_group import load_cost_groups
     from octo_pipeline.settings import load_settings
 
     groups, problems = load_cost_groups(load_settings().config / "cost_groups")
@@ -102,7 +102,7 @@ def _validate_folder() -> tuple[int, list["Problem"]]:
 
 
 def _months(first: str, last: str) -> list[str]:
-    from octo_pipeline.allocation.months import month_range, parse_month
+    from octo_pipeline.model.months import month_range, parse_month
 
     months = month_range(parse_month(first), parse_month(last))
     if not months:
@@ -111,10 +111,10 @@ def _months(first: str, last: str) -> list[str]:
 
 
 def _costs(cost_group: str, months: list[str]) -> list[tuple[Any, ...]]:
-    from octo_pipeline.allocation.sql import literal
+    from octo_pipeline.model.sql import literal
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.marts import CostGroupCosts
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     lake = workspace.lake

@@ -8,7 +8,7 @@ from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 
 if TYPE_CHECKING:
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
 VersionArgument = Annotated[str, typer.Argument(help="The version, or its beginning.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -27,8 +27,8 @@ def list_(
     output: OutputOption = Output.table,
 ) -> None:
     """List the landed deliveries, oldest first."""
-    from octo_pipeline.allocation.months import parse_month
-    from octo_pipeline.sources.landing import deliveries
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.vendors.landing import deliveries
 
     found = deliveries(_workspace().lake.root, month=parse_month(month) if month else None)
     rows = [
@@ -49,8 +49,8 @@ def list_(
 @app.command()
 def show(version: VersionArgument) -> None:
     """Show one delivery with its files, and verify their sizes and checksums."""
-    from octo_pipeline.sources.landing import verify
-    from octo_pipeline.tables.landing import delivery_of
+    from octo_pipeline.services.landing import delivery_of
+    from octo_pipeline.vendors.landing import verify
 
     delivery = delivery_of(_workspace(), version)
     verify(delivery)
@@ -63,7 +63,7 @@ def show(version: VersionArgument) -> None:
 @app.command()
 def remove(version: VersionArgument, yes: YesOption = False) -> None:
     """Remove a delivery; the next newest one counts from the next run on."""
-    from octo_pipeline.tables.landing import delivery_of, remove_delivery
+    from octo_pipeline.services.landing import delivery_of, remove_delivery
 
     workspace = _workspace()
     actor = admin(workspace)
@@ -77,9 +77,9 @@ def remove(version: VersionArgument, yes: YesOption = False) -> None:
 @app.command()
 def reland(version: VersionArgument, yes: YesOption = False) -> None:
     """Fetch a delivery again from its source, such as after its files were damaged."""
-    from octo_pipeline.tables.landing import delivery_of
-    from octo_pipeline.tables.landing import reland as fetch_again
-    from octo_pipeline.tables.sources import sources
+    from octo_pipeline.services.landing import delivery_of
+    from octo_pipeline.services.landing import reland as fetch_again
+    from octo_pipeline.services.sources import sources
 
     workspace = _workspace()
     actor = admin(workspace)
@@ -92,6 +92,6 @@ def reland(version: VersionArgument, yes: YesOption = False) -> None:
 
 def _workspace() -> "Workspace":
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     return Workspace(load_settings())

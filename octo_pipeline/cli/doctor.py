@@ -3,7 +3,7 @@
 import typer
 
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 _MARKS = {"ok": "ok", "warning": "look", "error": "mend"}
 
@@ -13,9 +13,9 @@ def doctor(output: OutputOption = Output.table) -> None:
 
     Exit codes: 0 nothing has to be mended, 1 something has.
     """
+    from octo_pipeline.services.doctor import Finding, examine
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.doctor import Finding, examine
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     found: list[Finding] = []
     for one in examine(Workspace(load_settings())):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -150,8 +150,8 @@ def require_partitions(months: Sequence[str]) -> None:
     Raises:
         OctoError: it names the first such month and the setting; or the manifest is not built.
     """
-    from octo_pipeline.partitions import monthly
-    from octo_pipeline.resources.dbt import DbtProject
+    from octo_pipeline.assets.partitions import monthly
+    from octo_pipeline.tables.dbt import DbtProject
 
     # Without it the definitions do not load, and would say so in Dagster's words.
     DbtProject().check_manifest()

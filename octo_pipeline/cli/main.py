@@ -19,7 +19,7 @@ from octo_pipeline.cli import (
     sql,
     users,
 )
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 app = typer.Typer(
     help="Shares cloud costs that no single account caused, month by month, and proves that nothing is lost.",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octo_pipeline.report.amounts import amount
+from octo_pipeline.model.wording import amount
 
 
 class Output(StrEnum):

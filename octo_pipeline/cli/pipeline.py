@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 # The smallest sample that has every kind of line.
 _LEAST_LINES = 200
@@ -52,7 +52,7 @@ def backfill(
 
 
 def _months(first: str, last: str) -> list[str]:
-    from octo_pipeline.allocation.months import month_range, parse_month
+    from octo_pipeline.model.months import month_range, parse_month
 
     start, end = parse_month(first), parse_month(last)
     months = month_range(start, end)
@@ -70,7 +70,7 @@ def stale(output: OutputOption = Output.table) -> None:
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.all_tables import TABLES
     from octo_pipeline.tables.table import stale as find_stale
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     found = find_stale(Workspace(load_settings()), TABLES)
     rows = [(one.table, one.month, ", ".join(one.changed)) for one in found]
@@ -89,9 +89,9 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same months.")] = 7,
 ) -> None:
     """Write sample months in the vendors' own formats."""
-    from octo_pipeline.sample.aws import write_cur
-    from octo_pipeline.sample.azure import write_csp
-    from octo_pipeline.sample.gcp import write_billing_export
+    from octo_pipeline.vendors.aws.sample import write_cur
+    from octo_pipeline.vendors.azure.sample import write_csp
+    from octo_pipeline.vendors.gcp.sample import write_billing_export
 
     months = _months(first, last)
     write_cur(folder, months=months, accounts=accounts, lines=lines, seed=seed)
@@ -106,6 +106,6 @@ def sample(
 
 def manifest() -> None:
     """Build the dbt manifest that runs and Dagster load."""
-    from octo_pipeline.resources.dbt import DbtProject
+    from octo_pipeline.tables.dbt import DbtProject
 
     typer.echo(f"dbt manifest: {DbtProject().build_manifest()}")

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from octo_pipeline.cli.job_runs import MonthRun, require_partitions, run_month
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 # raw_cur, azure_usage, bigquery_export, cost_line_items, matched_items, resolved_accounts, usage_shares,
 # allocations, account_costs, cost_group_costs

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octo_pipeline.cli.acting import admin
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
-    from octo_pipeline.registration.aws import CurSetup
     from octo_pipeline.registry.accounts import Account
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.vendors.aws.registration import CurSetup
+    from octo_pipeline.workspace import Workspace
 
 app = typer.Typer(help="Register an account of a vendor.", no_args_is_help=True)
 
@@ -65,9 +65,9 @@ def aws(
     open_link: OpenOption = False,
 ) -> None:
     """Register an AWS account: access to its API, and a payer's report."""
-    from octo_pipeline.registration import aws as steps
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.vendors.aws import registration as steps
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     given = cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
@@ -108,9 +108,9 @@ def azure(
     currency: Annotated[str, typer.Option(help="In which the partner is billed; several with commas.")] = "USD",
 ) -> None:
     """Register an Azure partner (CSP): its applications; then somebody signs in with `octo accounts sign-in`."""
-    from octo_pipeline.registration import azure as steps
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.vendors.azure import registration as steps
+    from octo_pipeline.workspace import Workspace
 
     given = [tenant, center_application, center_secret, api_application, api_secret]
     asks = partner_id is None
@@ -155,8 +155,8 @@ def ask_secret(what: str) -> Any:
 
 def sign_in(workspace: "Workspace", actor: str, account: "Account", *, open_link: bool, paste: bool) -> None:
     """Sign in to the partner API in a browser, on this machine or by pasting the address it came back to."""
-    from octo_pipeline.registration import azure as steps
-    from octo_pipeline.registration.azure_redirect import listening
+    from octo_pipeline.vendors.azure import registration as steps
+    from octo_pipeline.vendors.azure.redirect import listening
 
     redirect_uri = workspace.settings.azure_redirect_uri
 
@@ -193,9 +193,9 @@ def gcp(
     region: Annotated[str | None, typer.Option(help="Where the dataset is, such as EU.")] = None,
 ) -> None:
     """Register a Google Cloud billing account: where its export is, and what is to be granted."""
-    from octo_pipeline.registration import gcp as steps
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.vendors.gcp import registration as steps
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     if account_id is None:
@@ -247,14 +247,14 @@ def cur_values(
 
 def set_up_cur(workspace: "Workspace", actor: str, account: "Account", given: dict[str, Any]) -> "Account":
     """Change these fields of a payer's report; what is not given stays, or is what is proposed."""
-    from octo_pipeline.registration import aws as steps
+    from octo_pipeline.vendors.aws import registration as steps
 
     return steps.set_up_cur(workspace, actor, account, replace(steps.setup_of(account), **given))
 
 
 def print_next_step(workspace: "Workspace", account: "Account", open_link: bool) -> None:
     """Print what is to be done next and, if wanted, open its link."""
-    from octo_pipeline.registration import vendors
+    from octo_pipeline.services import registration as vendors
 
     sentences = vendors.of(account).next_step(workspace.settings, account)
     for sentence in sentences:
@@ -277,7 +277,7 @@ def print_account(account: "Account") -> None:
 
 def ask_setup(setup: "CurSetup") -> "CurSetup":
     """Ask for a payer's report and bucket, proposing what is given."""
-    from octo_pipeline.registration.aws import CurSetup
+    from octo_pipeline.vendors.aws.registration import CurSetup
 
     makes_report = typer.confirm("Is a new report to be made", default=setup.makes_report)
     kind = typer.prompt("Kind, cur or data_export", default=setup.kind)
@@ -293,7 +293,7 @@ def ask_setup(setup: "CurSetup") -> "CurSetup":
 
 def _by_prompts(workspace: "Workspace", open_link: bool) -> None:
     """Register an account step by step; what is done is kept, so that the rest can be done another day."""
-    from octo_pipeline.registration import aws as steps
+    from octo_pipeline.vendors.aws import registration as steps
 
     actor = admin(workspace)
     account_id = typer.prompt("AWS account id (12 digits)").strip()
@@ -312,7 +312,7 @@ def _by_prompts(workspace: "Workspace", open_link: bool) -> None:
 
 def _confirm_until(workspace: "Workspace", actor: str, account: "Account", step: str) -> "Account":
     """Confirm as often as the person says that the stack is there."""
-    from octo_pipeline.registration import aws as steps
+    from octo_pipeline.vendors.aws import registration as steps
 
     while not account.steps.get(step) and typer.confirm("Is the stack created? Confirm it now", default=True):  # type: ignore[call-overload]
         account = steps.confirm(workspace, actor, account)
@@ -323,7 +323,7 @@ def _confirm_until(workspace: "Workspace", actor: str, account: "Account", step:
 
 
 def _register_linked(workspace: "Workspace", payer: str, open_link: bool) -> None:
-    from octo_pipeline.registration import aws as steps
+    from octo_pipeline.vendors.aws import registration as steps
 
     actor = admin(workspace)
     found = workspace.registry.accounts.find(payer, "aws")

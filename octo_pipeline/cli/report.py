@@ -13,11 +13,11 @@ def report(
     ] = None,
 ) -> None:
     """Write a month as one HTML page for people in finance, and its account figures as CSV beside it."""
-    from octo_pipeline.allocation.months import parse_month
-    from octo_pipeline.report.content import report_of
-    from octo_pipeline.report.page import write_report
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services.report import report_of
+    from octo_pipeline.services.report_page import write_report
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     target = page or Path(f"report-{parse_month(month)}.html")
     figures = write_report(report_of(Workspace(load_settings()), parse_month(month)), target)

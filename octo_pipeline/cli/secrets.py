@@ -20,7 +20,7 @@ def rotate() -> None:
     with a comma between, run this, then set it to the new one.
     """
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     count = workspace.secrets.rotate(admin(workspace))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
     import duckdb
 
-    from octo_pipeline.resources.lake import Lake
+    from octo_pipeline.lake.lake import Lake
 
 
 def sql(
@@ -22,7 +22,7 @@ def sql(
 ) -> None:
     """Ask the lake in SQL: every table is a view. Without a query, read statements that end in a semicolon."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake
     with lake.connect() as connection:
@@ -41,7 +41,7 @@ def catalog(
     import duckdb
 
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake
     found = views(lake)
@@ -82,7 +82,7 @@ def views(lake: "Lake") -> dict[str, str]:
 
 def _every_month(lake: "Lake", table: str, columns: dict[str, str], month_as: str) -> str:
     """A relation over all partitions, those to come included: a view outlives the months it was made with."""
-    from octo_pipeline.allocation.sql import identifier, literal
+    from octo_pipeline.model.sql import identifier, literal
 
     if not lake.months(table):
         return lake.scan(table, [], columns, month_as=month_as)

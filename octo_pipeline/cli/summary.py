@@ -6,14 +6,14 @@ from typing import Any
 import duckdb
 from rich.console import Console
 
-from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.cli.output import Output, print_rows
-from octo_pipeline.report.amounts import amount
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.model.wording import amount
+from octo_pipeline.services.checks import CHECKS
+from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables.allocation import explained_allocations
-from octo_pipeline.tables.checks import CHECKS
-from octo_pipeline.tables.figures import by_allocator
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 
 def print_summary(month: str) -> None:

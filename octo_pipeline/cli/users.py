@@ -22,7 +22,7 @@ RoleArgument = Annotated[str, typer.Argument(help="admin or viewer.")]
 def list_(output: OutputOption = Output.table) -> None:
     """List the users, their roles and how many live tokens they have."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     users = Workspace(load_settings()).registry.users
     live = [token.user_name for token in users.tokens() if token.revoked_at is None]
@@ -37,7 +37,7 @@ def add(
 ) -> None:
     """Add a user."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     workspace.registry.users.add(name, role, admin(workspace))
@@ -48,7 +48,7 @@ def add(
 def role(name: NameArgument, role: RoleArgument) -> None:
     """Give a user another role."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     workspace.registry.users.set_role(name, role, admin(workspace))
@@ -59,7 +59,7 @@ def role(name: NameArgument, role: RoleArgument) -> None:
 def remove(name: NameArgument) -> None:
     """Remove a user and revoke their tokens."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     workspace.registry.users.remove(name, admin(workspace))
@@ -73,7 +73,7 @@ def token(
 ) -> None:
     """Make a token and print it, once: only its SHA-256 is kept."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     text = workspace.registry.users.make_token(name, label, admin(workspace))
@@ -85,7 +85,7 @@ def token(
 def tokens(output: OutputOption = Output.table) -> None:
     """List the tokens, also those that are revoked."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     rows = [
         (t.id, t.user_name, t.label, f"{t.made_at:%Y-%m-%d %H:%M}", t.revoked_at and f"{t.revoked_at:%Y-%m-%d %H:%M}")
@@ -98,7 +98,7 @@ def tokens(output: OutputOption = Output.table) -> None:
 def revoke(token_id: Annotated[str, typer.Argument(help="The token's id.")]) -> None:
     """Revoke a token; it opens nothing from now on."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     workspace.registry.users.revoke(token_id, admin(workspace))
@@ -111,7 +111,7 @@ def audit(
 ) -> None:
     """List the newest changes, newest first: when, who, what."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.workspace import Workspace
+    from octo_pipeline.workspace import Workspace
 
     events = Workspace(load_settings()).registry.audit(limit)
     # A table and CSV have one line of text for what JSON keeps as values.

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import secret_queries
 from octo_pipeline.registry.accounts import Account, NewAccount
 from octo_pipeline.registry.queries import append_decisions, append_event

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.connections import Connections
 from octo_pipeline.registry.records import NAME_LENGTH, Decision, check_decisions, shown, text_problem
 

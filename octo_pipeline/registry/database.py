@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.schema import HEAD, VERSION_TABLE
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12

@@ -5,7 +5,7 @@ Whether a PostgreSQL server answers is known to `database.py`.
 
 from pathlib import Path
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 _FORMS = "sqlite:////folder/registry.sqlite or postgresql://user:password@host/database"
 _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, exists, func, or_, select
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import AuditEvent, Decision, RestoredItem
 from octo_pipeline.registry.schema import AUDIT_EVENTS, DECISIONS
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from octo_pipeline.allocation.columns import ITEM_GRAINS
-from octo_pipeline.allocation.months import is_month
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.columns import ITEM_GRAINS
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import is_month
 
 REASON_LENGTH = 2_000
 # Long enough for an ARN or an e-mail address.

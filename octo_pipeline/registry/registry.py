@@ -7,8 +7,8 @@ line, and who acts is the caller's to say.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from octo_pipeline.allocation.months import parse_month
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import parse_month
 from octo_pipeline.registry.accounts import Accounts
 from octo_pipeline.registry.connections import Connections
 from octo_pipeline.registry.records import (

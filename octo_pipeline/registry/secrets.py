@@ -6,7 +6,7 @@ How it is encrypted is `encryption.py`'s matter.
 
 from pydantic import SecretStr
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.accounts import NewAccount, check_account
 from octo_pipeline.registry.connections import Connections
 from octo_pipeline.registry.encryption import Key, Keys

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, func, inspect, select
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.queries import append_event, columns
 from octo_pipeline.registry.records import shown
 from octo_pipeline.registry.schema import TOKENS, USERS

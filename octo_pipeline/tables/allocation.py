@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import duckdb
 
-from octo_pipeline.allocation import matching, proof, resolution, shares, splits
-from octo_pipeline.allocation.allocator import Allocator
-from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.allocation import matching, resolution, shares, splits
+from octo_pipeline.allocation import proofs as proof
 from octo_pipeline.allocation.explained import explained_sql
-from octo_pipeline.allocation.sql import literal
-from octo_pipeline.resources.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.model.sql import literal
+from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.table import code_version
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 LINE_ITEMS = "cost_line_items"
 
@@ -57,7 +58,7 @@ class MatchedItems:
         live = matching.applying(workspace.configuration.allocators, month)
         return _inputs_of(workspace.lake, LINE_ITEMS, month) | {
             "allocators": fingerprint({f"{i:06d}": a.version for i, a in enumerate(live)}),
-            "code": code_version("allocation"),
+            "code": code_version("model", "rules", "allocation"),
         }
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
@@ -92,7 +93,7 @@ class ResolvedAccounts:
             | {
                 "allocators": fingerprint({a.version: "" for a in allocators}),
                 "registered_accounts": fingerprint({f"{payer}/{account}": "" for payer, account in registered}),
-                "code": code_version("allocation"),
+                "code": code_version("model", "rules", "allocation"),
             }
         )
 
@@ -126,7 +127,7 @@ class UsageShares:
             | {
                 "exchange_rates": fingerprint(rates),
                 "base_currency": workspace.settings.base_currency,
-                "code": code_version("allocation"),
+                "code": code_version("model", "rules", "allocation"),
             }
         )
 
@@ -161,7 +162,7 @@ class Allocations:
             | _due_inputs(lake, month)
             | {
                 "restored": fingerprint(dict.fromkeys(self._restored(workspace, month), "")),
-                "code": code_version("allocation"),
+                "code": code_version("model", "rules", "allocation"),
             }
         )
 

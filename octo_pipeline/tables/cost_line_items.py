@@ -6,20 +6,23 @@ from typing import Protocol
 
 import duckdb
 
-from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
-from octo_pipeline.allocation.proof import prove_cost_line_items
-from octo_pipeline.allocation.sql import literal
-from octo_pipeline.errors import OctoError
-from octo_pipeline.resources.dbt import DbtModelError, Session
-from octo_pipeline.resources.lake import PartitionMetadata, Staged, copy_options
-from octo_pipeline.sources import aws_cur, azure_usage, gcp_billing
-from octo_pipeline.sources.landing import Delivery, newest_deliveries
+from octo_pipeline.allocation.proofs import prove_cost_line_items
+from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_options
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import literal
+from octo_pipeline.tables.dbt import DbtModelError, Session, dbt_project
 from octo_pipeline.tables.table import code_version
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.aws import cur as aws_cur
+from octo_pipeline.vendors.azure import usage as azure_usage
+from octo_pipeline.vendors.gcp import billing as gcp_billing
+from octo_pipeline.vendors.landing import Delivery, newest_deliveries
+from octo_pipeline.workspace import Workspace
 
 # What the rows depend on; a change of another model must not make them again.
 _SOURCES_OF_TRUTH = (
-    "sources",
+    "model",
+    "vendors",
     "dbt_project/macros",
     "dbt_project/models/staging",
     "dbt_project/models/intermediate",
@@ -51,7 +54,7 @@ class CostLineItems:
         with workspace.lake.connect() as connection:
             try:
                 relations, source_costs = _landed(connection, deliveries, staged.folder)
-                workspace.dbt.run(["+cost_line_items"], _session(workspace, month, relations, staged, metadata))
+                dbt_project().run(["+cost_line_items"], _session(workspace, month, relations, staged, metadata))
                 rows = f"read_parquet({literal(str(staged.path))})"
                 prove_cost_line_items(connection, f"({source_costs})", rows, month)
             except (DbtModelError, duckdb.Error) as error:

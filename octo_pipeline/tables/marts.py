@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from octo_pipeline.allocation import cost_group_costs
-from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS, MONEY
+from octo_pipeline.allocation import cost_groups as cost_group_costs
 from octo_pipeline.allocation.explained import explained_sql
-from octo_pipeline.allocation.proof import ProofError
-from octo_pipeline.allocation.sql import literal
-from octo_pipeline.errors import OctoError
-from octo_pipeline.resources.dbt import Session
-from octo_pipeline.resources.lake import Lake, PartitionMetadata, Staged, copy_options, fingerprint
+from octo_pipeline.allocation.proofs import ProofError
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, copy_options, fingerprint
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import literal
 from octo_pipeline.tables.allocation import (
     LINE_ITEMS,
     Allocations,
@@ -22,8 +21,9 @@ from octo_pipeline.tables.allocation import (
     UsageShares,
     due_dues,
 )
+from octo_pipeline.tables.dbt import Session, dbt_project
 from octo_pipeline.tables.table import code_version
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 
 ACCOUNT_COST_COLUMNS: dict[str, str] = {
     "account": "VARCHAR",
@@ -153,7 +153,9 @@ def prove_account_costs(
 def _inputs(workspace: Workspace, month: str, name: str) -> dict[str, str]:
     lake = workspace.lake
     inputs = {
-        "code": code_version("allocation", f"dbt_project/models/marts/{name}.sql", "dbt_project/materializations")
+        "code": code_version(
+            "model", "rules", "allocation", f"dbt_project/models/marts/{name}.sql", "dbt_project/materializations"
+        )
     }
     for table in (LINE_ITEMS, MatchedItems.name, Allocations.name):
         if made_from := lake.fingerprint(table, month):
@@ -214,7 +216,7 @@ def _run_model(workspace: Workspace, staged: Staged, metadata: PartitionMetadata
         settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
         setup=workspace.lake.duckdb_setup(),
     )
-    workspace.dbt.run([staged.table], session)
+    dbt_project().run([staged.table], session)
 
 
 def _staged(staged: Staged) -> str:

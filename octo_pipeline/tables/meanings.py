@@ -5,7 +5,7 @@ Columns of dbt models are described there and read from the manifest; the same n
 
 from dataclasses import dataclass
 
-from octo_pipeline.resources.dbt import column_descriptions
+from octo_pipeline.tables.dbt import column_descriptions
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import octo_pipeline
-from octo_pipeline.resources.lake import InputChangedError, PartitionMetadata, Staged, fingerprint
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.lake.lake import InputChangedError, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.workspace import Workspace
 
 # A partition whose inputs keep changing while it is computed is somebody's loop, not a coincidence.
 _ATTEMPTS = 3

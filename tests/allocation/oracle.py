@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from octo_pipeline.allocation.allocator import Allocator
-from octo_pipeline.allocation.formula import FormulaFailed, evaluate, parse_formula
-from octo_pipeline.allocation.months import add_months, months_between
+from octo_pipeline.model.months import add_months, months_between
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.formula import FormulaFailed, evaluate, parse_formula
 
 UNIT = Decimal("1e-10")
 

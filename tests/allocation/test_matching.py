@@ -7,8 +7,8 @@ import duckdb
 import pytest
 
 from octo_pipeline.allocation import matching
-from octo_pipeline.allocation.allocator import Allocator, parse_allocator
-from octo_pipeline.allocation.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.rules.allocator import Allocator, parse_allocator
 
 MONTH = "2024-01"
 VALUES = {

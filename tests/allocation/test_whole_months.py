@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octo_pipeline.allocation.allocator import load_allocators
 from octo_pipeline.registry.registry import Decision
+from octo_pipeline.rules.allocator import load_allocators
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocation import explained_allocations
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 from tests.allocation.oracle import Line, allocate
-from tests.case import load_line_items, run
+from tests.support.case import load_line_items, run
 
 MONTHS = ["2024-01", "2024-02", "2024-03"]
 ACCOUNTS = ["111111111111", "222222222222", "333333333333", "444444444444"]

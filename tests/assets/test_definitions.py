@@ -10,8 +10,8 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.definitions import defs
+from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.checks import CHECKS
 
 
 def test_the_graph():

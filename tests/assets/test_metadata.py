@@ -9,14 +9,14 @@ import pytest
 
 from octo_pipeline.assets.metadata import figures_metadata, markdown_table
 from octo_pipeline.assets.specs import table_metadata
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.services.figures import Bars, Figures, figures
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.figures import Bars, Figures, figures
 from octo_pipeline.tables.meanings import TABLE_MEANINGS
-from octo_pipeline.tables.rows import Rows
 from octo_pipeline.tables.table import materialise
 from tests.allocation.test_whole_months import workspace_in
-from tests.case import run
-from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.support.case import run
 
 HALF = allocator("cost*0.25") | {"defaultAccount": "3"}
 LINES = [*USAGE, FEE, line("9", "7.5", "Tax", "Tax", charge_description="VAT")]

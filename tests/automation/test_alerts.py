@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from octo_pipeline.automation.alerts import alert_on_failed_checks, alert_on_failed_runs, post
-from tests.sources.reports import refused
+from tests.support.reports import refused
 
 SECRET = "T0KEN-in-the-address"
 

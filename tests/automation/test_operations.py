@@ -10,14 +10,14 @@ from octo_pipeline.automation.operations import (
     restore_items,
     simulate_allocator,
 )
-from octo_pipeline.sample.aws import write_cur
+from octo_pipeline.services.landing import land_month
+from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.landing import land_month
-from octo_pipeline.tables.sources import sources
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.aws.sample import write_cur
+from octo_pipeline.workspace import Workspace
 from tests.allocation.test_whole_months import workspace_in
-from tests.case import run
-from tests.tables.test_checks import FEE, MONTH, USAGE, allocator
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator
+from tests.support.case import run
 
 
 def launched(job: dg.JobDefinition, workspace: Workspace, op: str, config: dict, instance=None):
@@ -148,7 +148,7 @@ def test_items_are_restored_and_re_applied_on_the_record_and_recorded_in_dagster
 
 
 def test_a_viewer_restores_nothing(split_month, monkeypatch):
-    from octo_pipeline.tables import acting
+    from octo_pipeline.services import access as acting
 
     users = split_month.registry.users
     admin = users.require_admin(None, "ana").name

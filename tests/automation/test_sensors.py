@@ -13,17 +13,17 @@ from octo_pipeline.automation.schedules import daily
 from octo_pipeline.automation.sensors import aws_deliveries, look_for_deliveries, restated_months
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.definitions import defs
+from octo_pipeline.services.landing import land_month
+from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.source import Available
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES
-from octo_pipeline.tables.landing import land_month
-from octo_pipeline.tables.sources import sources
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.source import Available
+from octo_pipeline.workspace import Workspace
 from tests.allocation.test_whole_months import workspace_in, write_lines
-from tests.case import run
 from tests.emulators.aws import upload
-from tests.sources.reports import PAYER, legacy_manifest, legacy_report, period, refused, write_json, write_rows
-from tests.tables.test_checks import FEE, USAGE, allocator, line
+from tests.services.test_checks import FEE, USAGE, allocator, line
+from tests.support.case import run
+from tests.support.reports import PAYER, legacy_manifest, legacy_report, period, refused, write_json, write_rows
 
 NOW = datetime(2024, 2, 10, 12, tzinfo=UTC)
 OTHER_PAYER = "333333333333"

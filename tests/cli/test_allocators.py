@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from octo_pipeline.allocation.allocator import parse_allocator
 from octo_pipeline.cli.main import app
-from octo_pipeline.errors import OctoError
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.rules.allocator import parse_allocator
+from octo_pipeline.workspace import Workspace
 from tests.allocation.test_whole_months import workspace_in
-from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 
 # The seed's own template, its braces mended: numbers as strings, and empty strings for what is not set.
 TEMPLATE = {

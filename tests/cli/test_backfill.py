@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from octo_pipeline.allocation.months import month_range
-from octo_pipeline.sample.aws import write_cur
+from octo_pipeline.model.months import month_range
+from octo_pipeline.vendors.aws.sample import write_cur
 
 pytestmark = pytest.mark.slow
 MONTHS = month_range("2024-01", "2024-12")

@@ -8,9 +8,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from octo_pipeline.sample.aws import write_cur
+from octo_pipeline.vendors.aws.sample import write_cur
 from tests.emulators.aws import upload
-from tests.sources.reports import write_json
+from tests.support.reports import write_json
 
 pytestmark = pytest.mark.slow
 MONTH = "2024-01"

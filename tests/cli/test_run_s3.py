@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from octo_pipeline.cli.main import app
-from octo_pipeline.resources.lake import Lake
-from octo_pipeline.resources.storage import lake_root
-from octo_pipeline.sample.aws import write_cur
+from octo_pipeline.lake.lake import Lake
+from octo_pipeline.lake.root import lake_root
+from octo_pipeline.services.landing import land_month
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.tables.all_tables import TABLES as MADE
-from octo_pipeline.tables.landing import land_month
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.aws.cur import CurFolderSource
+from octo_pipeline.vendors.aws.sample import write_cur
+from octo_pipeline.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 MONTH = "2024-01"
@@ -125,11 +125,11 @@ import sys
 from pathlib import Path
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.landing import land_month
-from octo_pipeline.sources.aws_cur import CurFolderSource
-from octo_pipeline.tables.acting import os_user
+from octo_pipeline.services.landing import land_month
+from octo_pipeline.vendors.aws.cur import CurFolderSource
+from octo_pipeline.services.access import os_user
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 url, config, temp, registry, cur = sys.argv[1:]
 settings = Settings(lake=url, config=Path(config), temp=Path(temp), database_url=f"sqlite:///{registry}")
 workspace = Workspace(settings)

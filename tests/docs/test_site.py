@@ -13,18 +13,18 @@ from mkdocs.config import load_config
 from pydantic import BaseModel
 
 from docs import reference
-from octo_pipeline.allocation.allocator import parse_allocator
-from octo_pipeline.allocation.cost_group import parse_cost_group
-from octo_pipeline.allocation.formula import FormulaError, evaluate, parse_formula
 from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
+from octo_pipeline.rules.allocator import parse_allocator
+from octo_pipeline.rules.cost_group import parse_cost_group
+from octo_pipeline.rules.formula import FormulaError, evaluate, parse_formula
+from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.aws_cur_bucket import CurDocument
-from octo_pipeline.sources.azure_csp import AzureCspDocument
-from octo_pipeline.sources.azure_exports import AzureExportDocument
-from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.checks import CHECKS
+from octo_pipeline.vendors.aws.cur_bucket import CurDocument
+from octo_pipeline.vendors.azure.csp import AzureCspDocument
+from octo_pipeline.vendors.azure.exports import AzureExportDocument
+from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
-from octo_pipeline.registration.aws_links import TEMPLATES
+from octo_pipeline.vendors.aws.launch_links import TEMPLATES
 
 OWN = "123456789012"
 PRINCIPAL = f"arn:aws:iam::{OWN}:role/octo-pipeline"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from octo_pipeline.resources.gcp import Endpoint
+from octo_pipeline.vendors.gcp.client import Endpoint
 
 ROOT = Path(__file__).parent.parent.parent
 PYTHON = ROOT / ".emulators" / "bigquery" / "bin" / "python"

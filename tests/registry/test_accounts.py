@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database
 from octo_pipeline.registry.accounts import Account, NewAccount
 from octo_pipeline.registry.encryption import KeyFile

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.accounts import NewAccount
 from octo_pipeline.registry.records import Decision
 from octo_pipeline.registry.registry import Registry

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database, migrations
 from octo_pipeline.registry.records import Decision
 from octo_pipeline.registry.registry import Registry

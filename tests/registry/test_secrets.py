@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.encryption import KeyFile, KeySetting
 from octo_pipeline.registry.registry import Registry
 from octo_pipeline.registry.secrets import Secrets

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Decision
 from octo_pipeline.registry.registry import Registry
 from octo_pipeline.registry.users import Admin

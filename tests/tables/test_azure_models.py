@@ -2,8 +2,8 @@
 
 import duckdb
 
-from octo_pipeline.resources import dbt
-from octo_pipeline.sources import azure_usage
+from octo_pipeline.tables import dbt
+from octo_pipeline.vendors.azure import usage as azure_usage
 
 
 def test_the_unit_tests_of_the_azure_models(tmp_path, monkeypatch):

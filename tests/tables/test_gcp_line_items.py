@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
-from octo_pipeline.sources.landing import newest_deliveries
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.sources import sources
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
-from tests.sources.billing_exports import ACCOUNT, STANDARD, credit, row, without, write_export
+from octo_pipeline.vendors.gcp.billing_folder import GcpFolderSource
+from octo_pipeline.vendors.landing import newest_deliveries
+from octo_pipeline.workspace import Workspace
+from tests.support.billing_exports import ACCOUNT, STANDARD, credit, row, without, write_export
 
 MONTH = "2024-01"
 NOW = datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC)

@@ -10,21 +10,21 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from octo_pipeline.allocation.cost_group import CostGroup
-from octo_pipeline.allocation.cost_group_costs import prove_cost_group_costs
-from octo_pipeline.allocation.proof import ProofError
+from octo_pipeline.allocation.cost_groups import prove_cost_group_costs
+from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.cli.main import app
-from octo_pipeline.errors import OctoError
-from octo_pipeline.resources import dbt
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.rules.cost_group import CostGroup
 from octo_pipeline.settings import Settings
+from octo_pipeline.tables import dbt
 from octo_pipeline.tables.allocation import Allocations, explained_allocations
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts, prove_account_costs
 from octo_pipeline.tables.table import materialise, stale
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 from tests.allocation.test_whole_months import workspace_in, write_lines
-from tests.case import make, run
-from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line, result
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line, result
+from tests.support.case import make, run
 
 NEXT = "2024-02"
 COVERED = replace(

@@ -3,13 +3,13 @@
 import pytest
 
 from octo_pipeline.allocation import matching, splits
-from octo_pipeline.allocation.proof import ProofError
+from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.tables.allocation import Allocations, MatchedItems
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 from tests.allocation.test_whole_months import decision, exact_rows, workspace_in, write_lines
-from tests.case import run
-from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.support.case import run
 
 
 @pytest.fixture

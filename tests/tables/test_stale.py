@@ -5,10 +5,10 @@ from decimal import Decimal
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.tables.table import materialise, stale
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.workspace import Workspace
 from tests.allocation.test_whole_months import workspace_in, write_allocators, write_lines
-from tests.case import run
-from tests.tables.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.support.case import run
 
 NEXT, LATER = "2024-02", "2024-03"
 MONTHS = [MONTH, NEXT, LATER]

@@ -10,16 +10,16 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from octo_pipeline.sample.aws import write_cur
-from octo_pipeline.sample.azure import write_csp
-from octo_pipeline.sample.gcp import write_billing_export
+from octo_pipeline.services.checks import CHECKS
+from octo_pipeline.services.landing import land_month
+from octo_pipeline.services.sources import VENDORS, sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.checks import CHECKS
-from octo_pipeline.tables.landing import land_month
-from octo_pipeline.tables.sources import VENDORS, sources
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.aws.sample import write_cur
+from octo_pipeline.vendors.azure.sample import write_csp
+from octo_pipeline.vendors.gcp.sample import write_billing_export
+from octo_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent.parent
 MONTH = "2024-03"

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
 
 # What a person waits for a sentence; a machine under load is slower than the work is long.
 SECONDS = 30

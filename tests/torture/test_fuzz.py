@@ -15,23 +15,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from octo_pipeline.allocation.allocator import parse_allocator
-from octo_pipeline.allocation.cost_group import parse_cost_group
-from octo_pipeline.allocation.formula import evaluate, parse_formula
-from octo_pipeline.allocation.rates import load_rates
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.rules.allocator import parse_allocator
+from octo_pipeline.rules.cost_group import parse_cost_group
+from octo_pipeline.rules.formula import evaluate, parse_formula
+from octo_pipeline.rules.rates import load_rates
+from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.aws_cur import CurFolderSource
-from octo_pipeline.sources.azure_blobs import FolderListing
-from octo_pipeline.sources.azure_csp import AzureCspFolderSource
-from octo_pipeline.sources.azure_exports import AzureExportSource
-from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
-from octo_pipeline.sources.landing import deliveries, newest_deliveries
-from octo_pipeline.sources.source import Source
 from octo_pipeline.tables.cost_line_items import _explanation, _landed
-from octo_pipeline.tables.sources import sources
-from octo_pipeline.tables.workspace import Workspace
-from tests.sources.reports import legacy_manifest, legacy_report, period, write_json
+from octo_pipeline.vendors.aws.cur import CurFolderSource
+from octo_pipeline.vendors.azure.blobs import FolderListing
+from octo_pipeline.vendors.azure.csp import AzureCspFolderSource
+from octo_pipeline.vendors.azure.exports import AzureExportSource
+from octo_pipeline.vendors.gcp.billing_folder import GcpFolderSource
+from octo_pipeline.vendors.landing import deliveries, newest_deliveries
+from octo_pipeline.vendors.source import Source
+from octo_pipeline.workspace import Workspace
+from tests.support.reports import legacy_manifest, legacy_report, period, write_json
 from tests.torture.chance import SEED, fuzz, pick
 from tests.torture.hostile import bounded, changed, damaged, texts
 from tests.torture.worlds import MONTHS, World

@@ -16,15 +16,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from octo_pipeline.errors import OctoError
-from octo_pipeline.sources.gcp_billing import GcpBillingSource
-from octo_pipeline.sources.gcp_billing_columns import Schema
-from octo_pipeline.sources.gcp_billing_document import GcpSourceDocument
-from octo_pipeline.sources.gcp_billing_folder import GcpFolderSource
-from octo_pipeline.sources.gcp_billing_rows import file_schema
-from octo_pipeline.sources.landing import deliveries
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.tables.cost_line_items import _landed
-from tests.sources.billing_exports import ACCOUNT, DETAILED
+from octo_pipeline.vendors.gcp.billing import GcpBillingSource
+from octo_pipeline.vendors.gcp.billing_columns import Schema
+from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_folder import GcpFolderSource
+from octo_pipeline.vendors.gcp.billing_rows import file_schema
+from octo_pipeline.vendors.landing import deliveries
+from tests.support.billing_exports import ACCOUNT, DETAILED
 from tests.torture.chance import fuzz
 from tests.torture.hostile import bounded, texts
 

@@ -19,18 +19,18 @@ import urllib3
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from octo_pipeline.errors import OctoError
-from octo_pipeline.resources.azure import _caller
-from octo_pipeline.sources.azure_blobs import ContainerListing, open_blob
-from octo_pipeline.sources.azure_csp import AzureCspSource
-from octo_pipeline.sources.azure_graph import GRAPH_URL, PARTNER_CENTER_URL, PartnerBilling, parse_manifest
-from octo_pipeline.sources.azure_http import Http, refusal, retry_after
-from octo_pipeline.sources.landing import deliveries, newest_deliveries
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.tables.cost_line_items import _landed
+from octo_pipeline.vendors.azure.azure_http import Http, refusal, retry_after
+from octo_pipeline.vendors.azure.blobs import ContainerListing, open_blob
+from octo_pipeline.vendors.azure.client import _caller
+from octo_pipeline.vendors.azure.csp import AzureCspSource
+from octo_pipeline.vendors.azure.graph import GRAPH_URL, PARTNER_CENTER_URL, PartnerBilling, parse_manifest
+from octo_pipeline.vendors.landing import deliveries, newest_deliveries
 from tests.emulators.azure import TENANT, blob
-from tests.sources.test_azure_csp import LINE, PURCHASE
 from tests.torture.chance import fuzz
 from tests.torture.hostile import TEXTS, bounded, changed, texts
+from tests.vendors.test_azure_csp import LINE, PURCHASE
 
 NOW = datetime(2024, 5, 20, tzinfo=UTC)
 MONTH = "2024-05"

@@ -4,15 +4,15 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-from octo_pipeline.errors import OctoError
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.decide import find_items
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.aws_cur import CurFolderSource
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import explained_allocations
-from octo_pipeline.tables.decisions import find_items
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
-from tests.sources.reports import NOW, ROW, csv_text, legacy_manifest, period, write_csv, write_json
+from octo_pipeline.vendors.aws.cur import CurFolderSource
+from octo_pipeline.workspace import Workspace
+from tests.support.reports import NOW, ROW, csv_text, legacy_manifest, period, write_csv, write_json
 from tests.torture.hostile import TEXTS
 
 MONTH = "2024-01"

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta, tzinfo
 
-from octo_pipeline.tables import landing
+from octo_pipeline.services import landing
 from tests.torture.chance import Dice, pick, rounds
 from tests.torture.worlds import World
 

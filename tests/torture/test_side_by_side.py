@@ -2,7 +2,7 @@
 
 import itertools
 
-from octo_pipeline.resources.lake import Lake
+from octo_pipeline.lake.lake import Lake
 from octo_pipeline.tables.allocation import MatchedItems
 from tests.torture.chance import Dice, pick, rounds
 from tests.torture.worlds import MONTHS, World

@@ -24,17 +24,17 @@ from typing import NamedTuple
 
 import duckdb
 
-from octo_pipeline.resources.lake import read_metadata
-from octo_pipeline.sample.aws import write_cur
-from octo_pipeline.sample.azure import write_csp
-from octo_pipeline.sample.gcp import write_billing_export
+from octo_pipeline.lake.lake import read_metadata
+from octo_pipeline.services.landing import land_month
+from octo_pipeline.services.sources import VENDORS, sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.sources.landing import deliveries, verify
 from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.landing import land_month
-from octo_pipeline.tables.sources import VENDORS, sources
 from octo_pipeline.tables.table import materialise
-from octo_pipeline.tables.workspace import Workspace
+from octo_pipeline.vendors.aws.sample import write_cur
+from octo_pipeline.vendors.azure.sample import write_csp
+from octo_pipeline.vendors.gcp.sample import write_billing_export
+from octo_pipeline.vendors.landing import deliveries, verify
+from octo_pipeline.workspace import Workspace
 from tests.torture.chance import pick
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def from_the_time(instant: datetime) -> None:
     """Set this process's clock, as far as months and partitions are read from it; it goes on from there."""
     import dagster._time as dagster_time
 
-    from octo_pipeline.tables import landing
+    from octo_pipeline.services import landing
 
     clock, shift = time.time, instant.timestamp() - time.time()
 

@@ -1,0 +1,121 @@
+"""A folder as a store: one rename puts a file or folder in its place, and a lock orders those who replace.
+
+What a crash may leave is described in `octo_pipeline.lake.staging`.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from octo_pipeline.lake import staging
+from octo_pipeline.model.errors import OctoError
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """The files below a folder of this machine, or of one that it mounts with locks and renames."""
+
+    root: Path
+
+    @property
+    def scratch(self) -> Path:
+        """The root: a rename needs one file system."""
+        return self.root
+
+    @property
+    def scratch_name(self) -> str:
+        """The lake, which half-made files are in."""
+        return f"lake {self.root}"
+
+    def duckdb_setup(self) -> list[str]:
+        """Nothing: DuckDB reads files as it is."""
+        return []
+
+    def subfolders(self, folder: Path) -> list[str]:
+        """The names of the folders in a folder; none if it does not exist."""
+        try:
+            with os.scandir(folder) as entries:
+                return [entry.name for entry in entries if entry.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise OctoError(f"{folder} cannot be read ({error.strerror or error}).") from error
+
+    def files(self, folder: Path, prefix: str, name: str) -> dict[str, Hashable]:
+        """The subfolders that begin with the prefix and hold a file of that name -> the file's identity."""
+        found = {path.parent.name: self.identity(path) for path in folder.glob(f"{prefix}*/{name}")}
+        return {parent: identity for parent, identity in found.items() if identity is not None}
+
+    def sizes(self, folder: Path) -> dict[str, int]:
+        """Name -> bytes of the files in a folder; none if it does not exist."""
+        try:
+            with os.scandir(folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        except FileNotFoundError:
+            return {}
+
+    def read_text(self, path: Path) -> str | None:
+        """The text of a small file, None if it does not exist."""
+        try:
+            return path.read_text("utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def identity(self, path: Path) -> Hashable | None:
+        """Inode, time and size: publishing always makes a new file."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    @contextmanager
+    def footer(self, path: Path) -> Iterator[Path]:
+        """The file itself."""
+        yield path
+
+    def replace(self, made: Path, path: Path, may_replace: Callable[[], bool]) -> bool:
+        """Ask and rename under the lock of the place, the file made durable first."""
+        staging.sync(made)
+        with self._exclusive(path):
+            if not may_replace():
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(made, path)
+            staging.sync(path.parent)
+        return True
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        with self._exclusive(path):
+            path.unlink(missing_ok=True)
+
+    def publish_folder(self, made: Path, folder: Path, last: str) -> bool:
+        """Move the folder, which is whole and durable, in one rename."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            made.rename(folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        staging.sync(folder.parent)
+        return True
+
+    def remove_folder(self, folder: Path, first: str) -> None:
+        """Take the folder away in one rename, then delete it; another process may have taken it first."""
+        with staging.staging_folder(self.root) as taken, suppress(FileNotFoundError):
+            shutil.rmtree(folder.rename(taken / folder.name))
+        for above in (folder.parent, folder.parent.parent):
+            # Not empty, or removed by another process: both leave nothing to do.
+            with suppress(OSError):
+                above.rmdir()
+
+    @contextmanager
+    def _exclusive(self, path: Path) -> Iterator[None]:
+        with staging.exclusive(self.root, "-".join(path.relative_to(self.root).parent.parts)):
+            yield

@@ -1,0 +1,86 @@
+"""Opens the place that the lake is at: for a bucket, with a client, its credentials and DuckDB's way to read it.
+
+What is done with the place is the lake's and the landing's matter.
+"""
+
+import os
+import tempfile
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.lake.s3_store import S3Path, S3Store
+from octo_pipeline.model.s3_url import split_url
+from octo_pipeline.lake.s3_errors import said
+from octo_pipeline.lake.store import Location
+
+_CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 10, 60, 6
+
+
+def lake_root(lake: str, temp: Path | None) -> Location:
+    """The root of the lake.
+
+    Args:
+        lake: a folder, or ``s3://bucket/prefix``.
+        temp: where files for a bucket are made; a folder of this user in the system's temporary one if None.
+
+    Raises:
+        OctoError: it is neither, or there are no credentials for it.
+    """
+    if "://" not in lake:
+        return Path(lake).absolute()
+    return _bucket(lake, (temp or _own_folder()).absolute())
+
+
+def _bucket(url: str, scratch: Path) -> S3Path:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import NoCredentialsError
+
+    bucket, prefix = split_url(url)
+    # "standard" waits longer each time, with jitter, and tries again only what may succeed.
+    config = Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+    )
+    with said("open", url, "s3:ListBucket"):
+        session = boto3.Session()
+        client = session.client("s3", config=config)
+
+    def credentials() -> tuple[str, str, str | None]:
+        # Asked for each time: temporary ones are renewed by the session when they are about to end.
+        found = session.get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        frozen = found.get_frozen_credentials()
+        return frozen.access_key, frozen.secret_key, frozen.token
+
+    return S3Store(client, bucket, prefix, scratch=scratch, credentials=credentials, httpfs=_httpfs()).root
+
+
+def _own_folder() -> Path:
+    """A folder that others can neither read nor have prepared: the system's temporary folder is everybody's."""
+    folder = Path(tempfile.gettempdir()) / f"octo-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise OctoError(f"{folder} belongs to another user; set OCTO_TEMP to a folder for half-made files.")
+    return folder
+
+
+@cache
+def _httpfs() -> Path:
+    """The extension file of this DuckDB, which is installed with this program: nothing is fetched when it runs."""
+    import duckdb
+
+    package = find_spec("duckdb_extension_httpfs")
+    if package is None or package.origin is None:
+        raise OctoError("The package duckdb-extension-httpfs is not installed; a lake in a bucket needs it.")
+    file = Path(package.origin).parent / "extensions" / f"v{duckdb.__version__}" / "httpfs.duckdb_extension"
+    if not file.is_file():
+        raise OctoError(
+            f"The package duckdb-extension-httpfs is not of DuckDB {duckdb.__version__}: there is no {file}. Install "
+            "both in the same version."
+        )
+    return file

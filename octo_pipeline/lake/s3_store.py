@@ -1,0 +1,435 @@
+"""A bucket as a store: an object appears when its upload is complete, and an upload says what it may replace.
+
+Assumptions: reads see every completed write at once, and PutObject and CompleteMultipartUpload obey If-Match and
+If-None-Match. S3 does both; a store that ignores the conditions would let a slow writer win.
+
+How a file is replaced: (1) its ETag is read, or that there is none; (2) the caller says whether it may be replaced;
+(3) the upload is completed on condition that the ETag is still the same. Who loses begins again at 1, so what the
+caller saw held until the replacement, as under a lock.
+
+How a folder is published: its files first, each only if it is not there already, then the one that makes it exist,
+only if it is not there. An upload that was cut short is taken up by the next one.
+
+Drawbacks: the parts of a killed upload stay, invisible and paid for, until the bucket's lifecycle rule for incomplete
+multipart uploads removes them. A folder that is removed by one process while another publishes it anew can lose
+files after it was found whole; `damage` of the landing tells, and the next landing mends it.
+"""
+
+import hashlib
+import io
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from octo_pipeline.model.sql import literal
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.lake.s3_errors import error_code, said
+
+_ATTEMPTS = 20
+_READ_ATTEMPTS = 4
+_PARALLEL_PARTS = 4
+_MOST_PARTS = 10_000
+# A file up to this size goes in one request, a larger one in parts of at least this size.
+_PART = 16 << 20
+# Footers hold a row of statistics a column and row group; most are smaller than this, the rest take a second request.
+_FOOTER = 128 << 10
+_FIRST_READ, _LARGEST_READ = 256 << 10, 8 << 20
+
+# DuckDB would take *, ? and [ in a prefix for a pattern.
+
+_ABSENT = {"404", "NoSuchKey"}
+_LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "OperationAborted", *_ABSENT}
+_UPLOAD_ID, _SHA256 = "octo-upload", "octo-sha256"
+
+
+@dataclass(frozen=True)
+class S3Path:
+    """A place in a bucket, with as much of `pathlib` as readers of the lake need."""
+
+    bucket: str
+    key: str
+    store: "S3Store" = field(compare=False, repr=False)
+
+    def __truediv__(self, name: str) -> "S3Path":
+        return S3Path(self.bucket, f"{self.key}/{name}".lstrip("/"), self.store)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}".rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return PurePosixPath(self.key).name
+
+    @property
+    def suffix(self) -> str:
+        """What follows the last dot of the name, the dot included."""
+        return PurePosixPath(self.key).suffix
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the key."""
+        return PurePosixPath(self.key).parts
+
+    def open(self, mode: str = "rb") -> io.BufferedReader:
+        """Read the object from its beginning, in one version of it.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        if mode != "rb":
+            raise ValueError(f"{self} can be opened for reading bytes only, not as {mode!r}")
+        return io.BufferedReader(_ObjectReader(self.store, self))
+
+
+class S3Store:
+    """The objects below a prefix of a bucket.
+
+    Args:
+        client: boto3's S3 client, with its timeouts and retries.
+        bucket: the bucket's name.
+        prefix: what the keys begin with, without slashes around it; empty for the whole bucket.
+        scratch: local folder for half-made files.
+        credentials: access key, secret key and session token (or None) as they are now.
+        httpfs: DuckDB's extension file that reads S3.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str,
+        *,
+        scratch: Path,
+        credentials: Callable[[], tuple[str, str, str | None]],
+        httpfs: Path,
+    ) -> None:
+        self.root = S3Path(bucket, prefix, self)
+        self.scratch = scratch
+        self._client = client
+        self._bucket = bucket
+        self._credentials = credentials
+        self._httpfs = httpfs
+
+    @property
+    def scratch_name(self) -> str:
+        """The local folder, which OCTO_TEMP moves."""
+        return f"folder {self.scratch}, where the files of the lake {self.root} are made (OCTO_TEMP)"
+
+    def duckdb_setup(self) -> list[str]:
+        """Load the extension from its file and hand over the credentials, for this bucket only."""
+        with said("read", str(self.root), "s3:GetObject and s3:ListBucket"):
+            key, secret, token = self._credentials()
+        options = {"KEY_ID": key, "SECRET": secret, "REGION": self._region, "SCOPE": f"s3://{self._bucket}/"}
+        if token:
+            options["SESSION_TOKEN"] = token
+        endpoint = urlsplit(self._client.meta.endpoint_url)
+        if not endpoint.netloc.endswith(".amazonaws.com"):
+            options |= {"ENDPOINT": endpoint.netloc, "USE_SSL": str(endpoint.scheme == "https").lower()}
+        # The certificate of AWS holds for one label before its domain, so a name with dots goes into the path.
+        options["URL_STYLE"] = "path" if "ENDPOINT" in options or "." in self._bucket else "vhost"
+        written = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
+        return [
+            f"LOAD {literal(str(self._httpfs))}",
+            f"CREATE OR REPLACE TEMPORARY SECRET octo_lake (TYPE s3, {written})",
+        ]
+
+    def subfolders(self, folder: S3Path) -> list[str]:
+        """The names of the folders in a folder; none if it does not exist."""
+        prefix = _prefix(folder)
+        pages = self._pages(folder, Prefix=prefix, Delimiter="/")
+        return [one["Prefix"][len(prefix) : -1] for page in pages for one in page.get("CommonPrefixes", [])]
+
+    def files(self, folder: S3Path, prefix: str, name: str) -> dict[str, Hashable]:
+        """The subfolders that begin with the prefix and hold a file of that name -> the file's ETag."""
+        found: dict[str, Hashable] = {}
+        for one in self._objects(folder, prefix):
+            parent, _, rest = one["Key"].removeprefix(_prefix(folder)).partition("/")
+            if rest == name:
+                found[parent] = one["ETag"]
+        return found
+
+    def sizes(self, folder: S3Path) -> dict[str, int]:
+        """Name -> bytes of the files in a folder; none if it does not exist."""
+        return {one["Key"].removeprefix(_prefix(folder)): one["Size"] for one in self._objects(folder)}
+
+    def read_text(self, path: S3Path) -> str | None:
+        """The text of a small file, None if it does not exist."""
+        try:
+            with path.open() as stream:
+                return stream.read().decode()
+        except FileNotFoundError:
+            return None
+
+    def identity(self, path: S3Path) -> Hashable | None:
+        """The ETag."""
+        found = self._head(path)
+        return None if found is None else str(found["ETag"])
+
+    @contextmanager
+    def footer(self, path: S3Path) -> Iterator[Path]:
+        """A temporary file with the end of the object."""
+        end, etag, size = self.read_range(path, f"-{_FOOTER}")
+        # The last 8 bytes of Parquet are the length of what precedes them and a mark, the first 4 are another mark.
+        needed = int.from_bytes(end[-8:-4], "little") + 12
+        if len(end) < needed <= size:
+            end, _, _ = self.read_range(path, f"-{needed}", etag)
+        with NamedTemporaryFile(prefix="octo-footer-", suffix=".parquet") as file:
+            file.write(end)
+            file.flush()
+            yield Path(file.name)
+
+    def replace(self, made: Path, path: S3Path, may_replace: Callable[[], bool]) -> bool:
+        """Upload on condition that nothing changed since `may_replace` was asked; ask again if something did."""
+        for attempt in range(_ATTEMPTS):
+            before = self._head(path)
+            if not may_replace():
+                return False
+            condition = {"IfMatch": before["ETag"]} if before else {"IfNoneMatch": "*"}
+            if self._upload(made, path, condition):
+                return True
+            _pause(attempt)
+        raise OctoError(f"{path} is being replaced by other processes all the time; run this again later.")
+
+    def remove(self, path: S3Path) -> None:
+        """Remove an object, if it is there."""
+        with said("remove", str(path), "s3:DeleteObject"):
+            self._client.delete_object(Bucket=self._bucket, Key=path.key)
+
+    def publish_folder(self, made: Path, folder: S3Path, last: str) -> bool:
+        """Upload all files, then the one called `last`, unless it is there."""
+        if self._head(folder / last):
+            return False
+        files = sorted(file for file in made.iterdir() if file.name != last)
+        for file in files:
+            if "?" in str(folder / file.name):
+                raise OctoError(
+                    f"{folder / file.name} could not be read again: DuckDB takes what follows the question mark of a "
+                    "URL for options. Rename it where it comes from, or use a lake in a folder."
+                )
+        for file in files:
+            self._upload_once(file, folder / file.name)
+        if not self._upload(made / last, folder / last, {"IfNoneMatch": "*"}):
+            return False
+        there = self.sizes(folder)
+        if any(there.get(file.name) != file.stat().st_size for file in files):
+            self.remove(folder / last)
+            return False
+        return True
+
+    def remove_folder(self, folder: S3Path, first: str) -> None:
+        """Remove the file called `first`, then the others."""
+        self.remove(folder / first)
+        keys = [{"Key": one["Key"]} for one in self._objects(folder)]
+        for start in range(0, len(keys), 1000):
+            with said("remove", str(folder), "s3:DeleteObject"):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": keys[start : start + 1000], "Quiet": True}
+                )
+            if errors := answer.get("Errors"):
+                raise OctoError(
+                    f"Cannot remove s3://{self._bucket}/{errors[0]['Key']}: S3 refuses it ({errors[0]['Code']}). "
+                    "Give the credentials in use s3:DeleteObject there."
+                )
+
+    def read_range(self, path: S3Path, wanted: str, etag: str | None = None) -> tuple[bytes, str, int]:
+        """Bytes of an object, as many of those wanted as there are.
+
+        Args:
+            path: the object.
+            wanted: ``first-last`` or ``-length``, as in HTTP.
+            etag: of the version to read, if not whichever there is.
+
+        Returns:
+            The bytes, the ETag of the version they are of, and its size.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        from botocore.exceptions import ClientError
+
+        given = {"IfMatch": etag} if etag else {}
+        with said("read", str(path), "s3:GetObject"):
+            for attempt in range(_READ_ATTEMPTS):
+                try:
+                    answer = self._client.get_object(
+                        Bucket=self._bucket, Key=path.key, Range=f"bytes={wanted}", **given
+                    )
+                    # An empty object has no ranges and is answered as a whole.
+                    size = answer.get("ContentRange", str(answer["ContentLength"])).rpartition("/")[2]
+                    return answer["Body"].read(), answer["ETag"], int(size)
+                except ClientError as error:
+                    if error_code(error) in _ABSENT:
+                        raise FileNotFoundError(str(path)) from error
+                    if error_code(error) in ("InvalidRange", "416"):
+                        return b"", etag or "", 0
+                    if error_code(error) in _LOST:
+                        raise OctoError(f"{path} was replaced while it was read. Run this again.") from error
+                    raise
+                except _broken_off() as error:
+                    # The client tries again what fails before the answer, not a body that breaks off.
+                    if attempt == _READ_ATTEMPTS - 1:
+                        raise OctoError(f"Cannot read {path}: the connection keeps breaking off.") from error
+                    _pause(attempt)
+        raise AssertionError("unreachable")
+
+    @cached_property
+    def _region(self) -> str:
+        """The bucket's region, which DuckDB must be told; asking for it is also the first sign of a wrong bucket."""
+        from botocore.exceptions import ClientError
+
+        with said("read", str(self.root), "s3:GetObject and s3:ListBucket"):
+            try:
+                answer = self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if error_code(error) == "404":
+                    raise OctoError(f"There is no bucket {self._bucket}, in which the lake {self.root} is. "
+                                    "Create it, or set OCTO_LAKE to another.") from error  # fmt: skip
+                raise
+        return str(answer.get("BucketRegion") or self._client.meta.region_name)
+
+    def _pages(self, folder: S3Path, **request: str) -> Iterator[Mapping[str, Any]]:
+        with said("list", str(folder), "s3:ListBucket"):
+            yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, **request)
+
+    def _objects(self, folder: S3Path, prefix: str = "") -> Iterator[Mapping[str, Any]]:
+        for page in self._pages(folder, Prefix=_prefix(folder) + prefix):
+            yield from page.get("Contents", [])
+
+    def _head(self, path: S3Path) -> Mapping[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        with said("look at", str(path), "s3:GetObject and s3:ListBucket"):
+            try:
+                return cast(Mapping[str, Any], self._client.head_object(Bucket=self._bucket, Key=path.key))
+            except ClientError as error:
+                if error_code(error) in _ABSENT:
+                    return None
+                raise
+
+    def _upload_once(self, made: Path, path: S3Path) -> None:
+        """Upload a file unless it is there already, which an earlier upload that was cut short may have left."""
+        with made.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        there = self._head(path)
+        if there and there["ContentLength"] == made.stat().st_size and there["Metadata"].get(_SHA256) == sha256:
+            return
+        if not self._upload(made, path, {}, {_SHA256: sha256}):
+            raise OctoError(f"{path} is being written by other processes; run this again later.")
+
+    def _upload(
+        self, made: Path, path: S3Path, condition: Mapping[str, str], notes: Mapping[str, str] | None = None
+    ) -> bool:
+        """Upload a file on a condition; False if that does not hold."""
+        from botocore.exceptions import ClientError
+
+        upload = uuid.uuid4().hex
+        metadata = {**(notes or {}), _UPLOAD_ID: upload}
+        send = self._upload_whole if made.stat().st_size <= _PART else self._upload_parts
+        with said("write", str(path), "s3:PutObject"):
+            try:
+                send(made, path, condition, metadata)
+            except ClientError as error:
+                if error_code(error) not in {*_LOST, "NoSuchUpload"}:
+                    raise
+                # A request whose answer was lost is sent again and then meets its own success.
+                there = self._head(path)
+                return there is not None and there["Metadata"].get(_UPLOAD_ID) == upload
+        return True
+
+    def _upload_whole(
+        self, made: Path, path: S3Path, condition: Mapping[str, str], metadata: Mapping[str, str]
+    ) -> None:
+        with made.open("rb") as stream:
+            self._client.put_object(Bucket=self._bucket, Key=path.key, Body=stream, Metadata=metadata, **condition)
+
+    def _upload_parts(
+        self, made: Path, path: S3Path, condition: Mapping[str, str], metadata: Mapping[str, str]
+    ) -> None:
+        place = {"Bucket": self._bucket, "Key": path.key}
+        place["UploadId"] = self._client.create_multipart_upload(**place, Metadata=metadata)["UploadId"]
+        try:
+            parts = self._send_parts(made, place)
+            self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts}, **condition)
+        except BaseException:
+            # What made the upload fail is what is said, not that it could not be cleaned up either.
+            with suppress(Exception):
+                self._client.abort_multipart_upload(**place)
+            raise
+
+    def _send_parts(self, made: Path, place: Mapping[str, str]) -> list[dict[str, Any]]:
+        size = made.stat().st_size
+        length = max(_PART, -(-size // _MOST_PARTS))
+
+        def send(start: int) -> dict[str, Any]:
+            number = start // length + 1
+            with made.open("rb") as stream:
+                stream.seek(start)
+                body = stream.read(length)
+            return {
+                "PartNumber": number,
+                "ETag": self._client.upload_part(**place, PartNumber=number, Body=body)["ETag"],
+            }
+
+        pool = ThreadPoolExecutor(_PARALLEL_PARTS)
+        try:
+            return list(pool.map(send, range(0, size, length)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _ObjectReader(io.RawIOBase):
+    """Reads an object in ranges, so that a connection that breaks off costs one of them; the first ones are small."""
+
+    def __init__(self, store: S3Store, path: S3Path) -> None:
+        self._store, self._path = store, path
+        self._position, self._length = 0, _FIRST_READ
+        ahead, self._etag, self._size = store.read_range(path, f"0-{_FIRST_READ - 1}")
+        self._ahead = memoryview(ahead)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset != self._position:
+            self._position, self._ahead, self._length = start + offset, memoryview(b""), _FIRST_READ
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._ahead and self._position < self._size:
+            self._length = min(2 * self._length, _LARGEST_READ)
+            wanted = f"{self._position}-{self._position + self._length - 1}"
+            self._ahead = memoryview(self._store.read_range(self._path, wanted, self._etag)[0])
+        count = min(len(buffer), len(self._ahead))
+        buffer[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+        self._position += count
+        return count
+
+
+def _prefix(folder: S3Path) -> str:
+    return f"{folder.key}/" if folder.key else ""
+
+
+def _pause(attempt: int) -> None:
+    """Wait a little longer each time, and never as long as the others do."""
+    time.sleep(random.uniform(0, min(0.05 * 2**attempt, 2)))  # noqa: S311 - no secret is made of it
+
+
+def _broken_off() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+    return IncompleteReadError, ReadTimeoutError, ResponseStreamingError

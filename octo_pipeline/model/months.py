@@ -1,0 +1,48 @@
+"""Month arithmetic. A month is the text ``YYYY-MM`` everywhere: it sorts, joins and names folders as it is."""
+
+import re
+
+from octo_pipeline.model.errors import OctoError
+
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+
+
+def is_month(text: str) -> bool:
+    """Tell whether the text is a month ``YYYY-MM`` of the years 0001 to 9999."""
+    return _MONTH.fullmatch(text) is not None and not text.startswith("0000")
+
+
+def parse_month(text: str) -> str:
+    """Return the text if it is a month.
+
+    Raises:
+        OctoError: it is not ``YYYY-MM``.
+    """
+    if not is_month(text):
+        raise OctoError(f"{text!r} is not a month; write it as YYYY-MM, for example 2024-01.")
+    return text
+
+
+def month_index(month: str) -> int:
+    """Months since year 0, so that differences are plain subtraction."""
+    return int(month[:4]) * 12 + int(month[5:7]) - 1
+
+
+def month_of_index(index: int) -> str:
+    """The inverse of `month_index`."""
+    return f"{index // 12:04d}-{index % 12 + 1:02d}"
+
+
+def add_months(month: str, count: int) -> str:
+    """The month `count` months later (earlier if negative)."""
+    return month_of_index(month_index(month) + count)
+
+
+def months_between(start: str, end: str) -> int:
+    """How many months `end` is after `start`; negative if before."""
+    return month_index(end) - month_index(start)
+
+
+def month_range(start: str, end: str) -> list[str]:
+    """All months from `start` to `end`, both included; empty if `end` is before `start`."""
+    return [month_of_index(i) for i in range(month_index(start), month_index(end) + 1)]

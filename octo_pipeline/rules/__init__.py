@@ -1,0 +1,1 @@
+"""What finance writes: allocators, cost groups, exchange rates and formulas, read and validated."""

@@ -1,0 +1,288 @@
+"""The allocator document (allocation.md §5): what it may say, and when it applies.
+
+Here are its fields and their checks, its window of months and its canonical form. How items are matched, who
+the entries mean and how costs are split belongs to `matching`, `resolution` and `splits`.
+
+Times are compared in UTC: the month of createTime is its UTC month, and a time without a zone is UTC.
+"""
+
+import re
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from octo_pipeline.model.columns import CRITERIA_COLUMNS
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import add_months, is_month, months_between
+from octo_pipeline.rules.conditions import Conditions, parse_alternatives, written_alternatives
+from octo_pipeline.rules.documents import (
+    Document,
+    Problem,
+    Section,
+    load_documents,
+    parse_document,
+    shown,
+)
+from octo_pipeline.rules.formula import DEFAULT_FORMULA, parse_formula
+
+Category = Literal["fee", "account", "savings"]
+EntryType = Literal["account", "payer", "costgroup"]
+
+MAX_MONTHS = 36
+MAX_EXPIRATION = 9_999
+
+_LAST_MONTH = "9999-12"
+# Narrower than datetime.fromisoformat, which takes more from version to version of Python.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+
+
+def _whole_number(value: object, highest: int) -> int:
+    number = 0
+    match value:
+        case bool():
+            pass
+        case int() | float() if float(value).is_integer():
+            number = int(value)
+        case str() if _DIGITS.fullmatch(value):
+            number = int(value)
+    if not 1 <= number <= highest:
+        raise ValueError(f"must be a whole number from 1 to {highest}, not {shown(value)}")
+    return number
+
+
+def _time(value: object) -> datetime:
+    text = value if isinstance(value, str) else ""
+    try:
+        if not _TIME.fullmatch(text):
+            raise ValueError
+        # Other programs write nanoseconds; Python reads up to microseconds in every version.
+        time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{shown(value)} is no ISO 8601 time; write it like 2024-01-05T00:00:00Z") from None
+
+
+def _month(value: str) -> str:
+    if not is_month(value):
+        raise ValueError(f"{shown(value)} is no month; write it as YYYY-MM, for example 2024-01")
+    return value
+
+
+def _formula(value: str) -> str:
+    try:
+        parse_formula(value)
+    except OctoError as error:
+        raise ValueError(str(error)) from error
+    return value if value.strip() else DEFAULT_FORMULA
+
+
+def _named(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank; it must be an account id, a payer id or the id of a cost group")
+    return value.strip()
+
+
+def _written_time(time: datetime | None) -> str | None:
+    return time.isoformat().replace("+00:00", "Z") if time else None
+
+
+Time = Annotated[datetime, BeforeValidator(_time)]
+
+
+class Entry(Section):
+    """Who gets a part of an item, how much of it and over how many months."""
+
+    type: EntryType = Field(description="account, payer or costgroup")
+    value: Annotated[str, AfterValidator(_named)] = Field(
+        description="an account id, a payer id or the id of a cost group"
+    )
+    formula: Annotated[str, AfterValidator(_formula)] = DEFAULT_FORMULA
+    months: Annotated[int, BeforeValidator(lambda value: _whole_number(value, MAX_MONTHS))] = 1
+
+
+class Allocator(Document):
+    """A rule that matches items and says where their cost goes.
+
+    Attributes:
+        criteria: alternatives; each maps a column of the items to the condition on it.
+        entries: the document's ``allocator`` list.
+    """
+
+    # A check between fields stands at the later one and is left out where the earlier one is itself wrong, so
+    # that everything else in the file is still reported.
+    category: Category = "fee"
+    criteria: tuple[Conditions, ...] = Field(description='a list of {"and": {key: value}}')
+    entries: tuple[Entry, ...] = Field(alias="allocator", description="a list of allocator entries")
+    create_time: Time | None = Field(default=None, alias="createTime")
+    update_time: Time | None = Field(default=None, alias="updateTime")
+    start_month: Annotated[str, AfterValidator(_month)] | None = Field(
+        default=None, alias="startMonth", validate_default=True
+    )
+    expiration: Annotated[int, BeforeValidator(lambda value: _whole_number(value, MAX_EXPIRATION))] | None = None
+    default_account: str | None = Field(default=None, alias="defaultAccount")
+
+    @field_validator("criteria", mode="plain")
+    @classmethod
+    def _parse_criteria(cls, value: object, info: ValidationInfo) -> tuple[Conditions, ...]:
+        if value == []:
+            raise ValueError('is empty, so it matches nothing; list at least one {"and": {key: value}}')
+        columns = CRITERIA_COLUMNS.get(info.data.get("category", ""))
+        # With an unknown category any category's key will do: its own error says enough.
+        keys = columns or {key: key for known in CRITERIA_COLUMNS.values() for key in known}
+        alternatives = parse_alternatives(value, word="and", keys=keys)
+        return tuple({keys[key]: condition for key, condition in c.items()} for c in alternatives)
+
+    @field_validator("entries", mode="after")
+    @classmethod
+    def _refuse_no_entries(cls, value: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        if not value:
+            raise ValueError("is empty, so it gives the cost to nobody; list at least one entry")
+        return value
+
+    @field_validator("start_month", mode="after")
+    @classmethod
+    def _check_start(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "create_time" not in info.data:
+            return value
+        created = _month_of(info.data["create_time"])
+        if value is None and created is None:
+            raise ValueError(
+                "is not set and neither is createTime, so there is no month to start in; save the allocator "
+                "with `octo allocators add`, which stamps createTime, or set startMonth"
+            )
+        if value and created and "entries" in info.data:
+            wait, longest = months_between(created, value), _longest(info.data["entries"])
+            if wait + longest > MAX_MONTHS:
+                raise ValueError(
+                    f"{value} is {wait} months after createTime ({created}) and an entry takes {longest}; "
+                    f"together they may be {MAX_MONTHS} months: start earlier or take fewer months"
+                )
+        return value
+
+    @field_validator("expiration", mode="after")
+    @classmethod
+    def _check_end(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is None or not {"create_time", "start_month", "entries"} <= info.data.keys():
+            return value
+        start, created = info.data["start_month"], _month_of(info.data["create_time"])
+        if start and created and _longest(info.data["entries"]) == 1 and _end(created, value) < start:
+            raise ValueError(
+                f"counts from createTime ({created}), so the last month {_end(created, value)} is before "
+                f"startMonth ({start}); raise it to {months_between(created, start) + 1} or start earlier"
+            )
+        return value
+
+    @field_validator("default_account", mode="after")
+    @classmethod
+    def _trim(cls, value: str | None) -> str | None:
+        return value.strip() or None if value else None
+
+    def normalised(self) -> dict[str, object]:
+        """The document as JSON values: what is not set is left out, what has a default is written out."""
+        keys = {column: key for key, column in CRITERIA_COLUMNS[self.category].items()}
+        criteria = [{keys[column]: condition for column, condition in c.items()} for c in self.criteria]
+        values: dict[str, object] = {
+            "id": self.id,
+            "name": self.name or None,
+            "description": self.description or None,
+            "createTime": _written_time(self.create_time),
+            "updateTime": _written_time(self.update_time),
+            "category": self.category,
+            "expiration": self.expiration,
+            "startMonth": self.start_month,
+            "defaultAccount": self.default_account,
+            "criteria": written_alternatives(criteria, word="and"),
+            "allocator": [entry.model_dump() for entry in self.entries],
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_document(cls, document: str) -> "Allocator":
+        """Read a pinned canonical document again; it has the version it was pinned with.
+
+        Raises:
+            DocumentError: it is not a valid document.
+        """
+        return parse_allocator(document, file="pinned allocator")
+
+    @property
+    def precedence(self) -> tuple[bool, datetime, str]:
+        """The sort key: the first of a category takes an item, and those without createTime come first."""
+        return (self.create_time is not None, self.create_time or datetime.min.replace(tzinfo=UTC), self.id)
+
+    @property
+    def created_month(self) -> str | None:
+        """The month of createTime."""
+        return _month_of(self.create_time)
+
+    @cached_property
+    def start(self) -> str:
+        """The first month in which it reflects."""
+        return cast(str, self.start_month or self.created_month)  # one of them is set: _check_start
+
+    @cached_property
+    def end(self) -> str | None:
+        """The last origin month that it matches; None if it never ends."""
+        return _end(self.created_month or self.start, self.expiration) if self.expiration else None
+
+    @property
+    def is_spreading(self) -> bool:
+        """Whether any entry takes two months or more."""
+        return self.tranche_count > 1
+
+    @cached_property
+    def tranche_count(self) -> int:
+        """In how many booking months an item reflects: the longest entry's months."""
+        return _longest(self.entries)
+
+    def matches_month(self, origin: str) -> bool:
+        """Whether items billed in the month can match."""
+        first = min(self.created_month or self.start, self.start) if self.is_spreading else self.start
+        return first <= origin <= (self.end or _LAST_MONTH)
+
+    def first_booking_month(self, origin: str) -> str:
+        """The month in which an item billed in `origin` first reflects on accounts."""
+        return max(origin, self.start) if self.is_spreading else origin
+
+
+def parse_allocator(text: str | bytes, *, file: str) -> Allocator:
+    """Read one allocator.
+
+    Args:
+        text: the file's content.
+        file: its name, for messages; its stem is the id of a document without one.
+
+    Raises:
+        DocumentError: with everything that is wrong in it.
+    """
+    return parse_document(Allocator, text, file=file)
+
+
+def load_allocators(folder: Path) -> tuple[tuple[Allocator, ...], tuple[Problem, ...]]:
+    """Read every allocator of a folder; a bad file is left out and never stops the others.
+
+    Returns:
+        the valid allocators in the order in which they take items; all problems of all files.
+
+    Raises:
+        OctoError: the folder cannot be read.
+    """
+    allocators, problems = load_documents(Allocator, folder)
+    return tuple(sorted(allocators, key=lambda allocator: allocator.precedence)), problems
+
+
+def _month_of(time: datetime | None) -> str | None:
+    return f"{time.year:04d}-{time.month:02d}" if time else None
+
+
+def _longest(entries: tuple[Entry, ...]) -> int:
+    return max(entry.months for entry in entries)
+
+
+def _end(first: str, months: int) -> str:
+    # Months have four digits of year: what would end later ends with the calendar.
+    return add_months(first, min(months - 1, months_between(first, _LAST_MONTH)))

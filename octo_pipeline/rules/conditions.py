@@ -1,0 +1,186 @@
+"""Conditions on text values, as criteria (allocation.md §5) and cost groups (§11) write them.
+
+Here are the prefixes, the check of patterns and the list of maps that both documents share. Which keys a map
+may have, and what the whole means, belongs to `allocator` and `cost_group`.
+
+A condition means the same in SQL and in Python: patterns are RE2's in both, found anywhere unless anchored.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import re2
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import is_one_of, regexp_matches
+from octo_pipeline.rules.documents import Location, not_text, refuse, shown
+
+MAX_PATTERN = 10_000
+
+# Half of what DuckDB's RE2 takes (8 MiB): the versions differ a little in what a pattern needs (448 and
+# 446 times \pL fit), and a pattern that is accepted here must not be refused there in the middle of a run.
+_MAX_MEMORY = 4 << 20
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a value must be; null counts as the empty string.
+
+    Attributes:
+        kind: equal to the text, or the pattern found, or not found.
+        text: the text or the RE2 pattern.
+        has_prefix: false for equality written as the plain text. It changes nothing but `written`.
+    """
+
+    kind: Literal["eq", "re", "not_re"]
+    text: str
+    has_prefix: bool = field(default=True, compare=False)
+
+    @property
+    def written(self) -> str:
+        """The condition as the document has it."""
+        return (_PREFIXES[self.kind] if self.has_prefix else "") + self.text
+
+    def sql(self, column: str) -> str:
+        """The condition as a truth value that is never null.
+
+        Args:
+            column: SQL of a VARCHAR.
+        """
+        if self.kind == "eq":
+            return equals_any_sql(column, [self.text])
+        found = regexp_matches(_not_null(column), self.text)
+        return found if self.kind == "re" else f"NOT {found}"
+
+    def holds(self, value: str | None) -> bool:
+        """Tell whether the condition holds on the value, as its SQL does."""
+        if self.kind == "eq":
+            return (value or "") == self.text
+        found = re2.search(self.text, value or "", _options()) is not None
+        return found == (self.kind == "re")
+
+
+# One map of a document: what to look at, and the condition on it. All of them must hold.
+Conditions = Mapping[str, Condition]
+
+_PREFIXES: dict[Literal["eq", "re", "not_re"], str] = {"eq": "eq:", "re": "re:", "not_re": "!re:"}
+
+
+def equals_any_sql(column: str, texts: Sequence[str]) -> str:
+    """A truth value that is never null: the column equals one of the texts."""
+    return is_one_of(_not_null(column), texts)
+
+
+def parse_condition(written: str) -> Condition:
+    """Read ``eq:x``, ``x``, ``re:x`` or ``!re:x``.
+
+    Raises:
+        OctoError: another prefix beginning with ``!``, a NUL character, or a pattern RE2 refuses.
+    """
+    if "\0" in written:
+        raise OctoError(f"{shown(written)} has a NUL character; remove it")
+    for kind, prefix in _PREFIXES.items():
+        if written.startswith(prefix):
+            text = written.removeprefix(prefix)
+            if kind != "eq":
+                _check_pattern(text)
+            return Condition(kind, text)
+    if written.startswith("!"):
+        raise OctoError(
+            f"{shown(written)} begins with '!' but not with '!re:'; write '!re:pattern' for values without a "
+            f"match, or {shown('eq:' + written)} for this very text"
+        )
+    return Condition("eq", written, has_prefix=False)
+
+
+def parse_alternatives(value: object, *, word: str, keys: Collection[str] | None) -> tuple[Conditions, ...]:
+    """Read a list (OR) of ``{word: {key: condition}}`` (AND).
+
+    Args:
+        value: the JSON value.
+        word: ``and`` or ``andFilters``.
+        keys: the keys that a map may have; None for free text.
+
+    Raises:
+        ValidationError: with every flaw in it.
+    """
+    if not isinstance(value, list):
+        raise ValueError(f"must be a list of {{{shown(word)}: {{key: value}}}}, not {shown(value)}")
+    flaws: list[tuple[Location, str]] = []
+    alternatives = [_parse_alternative(item, (i,), word, keys, flaws) for i, item in enumerate(value)]
+    if flaws:
+        refuse(flaws)
+    return tuple(alternatives)
+
+
+def written_alternatives(alternatives: Iterable[Conditions], *, word: str) -> list[dict[str, dict[str, str]]]:
+    """The JSON value that `parse_alternatives` reads."""
+    return [{word: {key: condition.written for key, condition in conditions.items()}} for conditions in alternatives]
+
+
+def _not_null(column: str) -> str:
+    return f"coalesce({column}, '')"
+
+
+def _parse_alternative(
+    item: object, place: Location, word: str, keys: Collection[str] | None, flaws: list[tuple[Location, str]]
+) -> Conditions:
+    if not isinstance(item, dict):
+        flaws.append((place, f"must be an object {{{shown(word)}: {{key: value}}}}, not {shown(item)}"))
+        return {}
+    flaws.extend(((*place, key), f"unknown key; allowed: {word}") for key in item if key != word)
+    conditions = item.get(word)
+    if not isinstance(conditions, dict) or not conditions:
+        allowed = "any tag or label key" if keys is None else ", ".join(keys)
+        flaws.append(((*place, word), f"must be an object with at least one key; allowed: {allowed}"))
+        return {}
+    found = {}
+    for key, written in conditions.items():
+        flaw = _key_flaw(key, keys)
+        if flaw:
+            flaws.append(((*place, word, key), flaw))
+        if not isinstance(written, str):
+            hint = '; write "" for null or empty' if written is None else ""
+            flaws.append(((*place, word, key), not_text(written) + hint))
+            continue
+        try:
+            found[key] = parse_condition(written)
+        except OctoError as error:
+            flaws.append(((*place, word, key), str(error)))
+    return found
+
+
+def _key_flaw(key: str, keys: Collection[str] | None) -> str:
+    if keys is None:
+        return "" if key else "a tag or label key cannot be empty"
+    return "" if key in keys else f"unknown key; allowed: {', '.join(keys)}"
+
+
+def _check_pattern(pattern: str) -> None:
+    if len(pattern) > MAX_PATTERN:
+        raise OctoError(
+            f"the pattern has {len(pattern):,} characters and {MAX_PATTERN:,} are allowed; split it into several maps"
+        )
+    try:
+        compiled = re2.compile(pattern, _options())
+    except (re2.error, UnicodeEncodeError) as error:
+        raise OctoError(
+            f"{shown(pattern)} is no pattern that RE2 accepts: {_reason(error)}; see RE2's syntax, "
+            "which has no look-around and no back-references"
+        ) from error
+    # DuckDB's RE2 is older and knows only the first spelling of named groups.
+    if compiled.groupindex and "(?<" in pattern:
+        raise OctoError(f"{shown(pattern)} names a group by (?<…>); write (?P<…>), or a plain group")
+
+
+def _reason(error: Exception) -> str:
+    reason = error.args[0]
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.max_mem = _MAX_MEMORY
+    options.log_errors = False
+    return options

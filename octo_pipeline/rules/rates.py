@@ -1,0 +1,97 @@
+"""The exchange rates of the configuration: one line a month and currency (allocation.md §6).
+
+Here is the reading of ``exchange_rates.csv``. How usage is compared in the base currency belongs to `shares`.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import is_month
+from octo_pipeline.rules.documents import DocumentError, Problem, shown
+
+HEADER = ["month", "currency", "rate"]
+
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+# DECIMAL(38,10) times a wider number overflows for amounts that occur.
+_RATE = re.compile(r"\d{1,9}(\.\d{1,40})?([eE][+-]?\d{1,2})?", re.ASCII)
+_HIGHEST = Decimal(10**9)
+RATE_DECIMALS = 16
+_PLACES = Decimal(1).scaleb(-RATE_DECIMALS)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one unit of a currency is worth in a month, in units of the base currency."""
+
+    month: str
+    currency: str
+    rate: Decimal
+
+
+def load_rates(path: Path) -> tuple[Rate, ...]:
+    """Read the exchange rates; a missing file has none.
+
+    Returns:
+        the rates by month and currency.
+
+    Raises:
+        DocumentError: with every line that is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return ()
+    except UnicodeDecodeError as error:
+        raise DocumentError(
+            [Problem(path.name, "", f"is not UTF-8 text ({error.reason}); save it as UTF-8")]
+        ) from error
+    except OSError as error:
+        raise DocumentError([Problem(path.name, "", f"cannot be read ({error.strerror})")]) from error
+    return _parse(text, path.name)
+
+
+def _parse(text: str, file: str) -> tuple[Rate, ...]:
+    rates: dict[tuple[str, str], Rate] = {}
+    problems: list[Problem] = []
+    lines = text.splitlines() or [""]
+    for number, line in enumerate(lines, start=1):
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+            if number == 1:
+                _check_header(cells)
+            elif any(cells):
+                rate = _rate(cells)
+                if rates.setdefault((rate.month, rate.currency), rate) is not rate:
+                    raise OctoError(f"{rate.currency} has a rate for {rate.month} in an earlier line; keep one")
+        except (OctoError, csv.Error) as error:
+            problems.append(Problem(file, f"line {number}", str(error)))
+    if problems:
+        raise DocumentError(problems)
+    return tuple(rates[key] for key in sorted(rates))
+
+
+def _check_header(cells: list[str]) -> None:
+    if cells != HEADER:
+        raise OctoError(f"must be the header {','.join(HEADER)}, not {shown(','.join(cells))}")
+
+
+def _rate(cells: list[str]) -> Rate:
+    if len(cells) != len(HEADER):
+        raise OctoError(f"has {len(cells)} values; it must have {len(HEADER)}: {','.join(HEADER)}")
+    month, currency, rate = cells
+    if not is_month(month):
+        raise OctoError(f"{shown(month)} is no month; write it as YYYY-MM, for example 2024-01")
+    if not _CURRENCY.fullmatch(currency):
+        raise OctoError(f"{shown(currency)} is no currency; write its three capital letters, for example EUR")
+    # Rounded once, when it is read. Ten places are not enough: 1/150 for a yen would be off by 10⁻⁹ of a share.
+    value = Decimal(rate).quantize(_PLACES) if _RATE.fullmatch(rate) else Decimal(0)
+    if not 0 < value < _HIGHEST:
+        raise OctoError(
+            f"{shown(rate)} is no rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
+            "for example 1.0842"
+        )
+    return Rate(month, currency, value)

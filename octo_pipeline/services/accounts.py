@@ -1,0 +1,136 @@
+"""What registered accounts of all vendors have in common: how they are listed, named and removed."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from octo_pipeline.model.sql import literal
+from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Decision
+from octo_pipeline.tables.allocation import MatchedItems
+from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.table import materialise
+from octo_pipeline.vendors.landing import deliveries, remove
+from octo_pipeline.workspace import Workspace
+
+_REASON = "the account was removed"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An account as it is listed.
+
+    Attributes:
+        account: the account.
+        last_delivery: when its latest delivery was landed, for a linked account its payer's; None if never.
+    """
+
+    account: Account
+    last_delivery: datetime | None
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What went with an account.
+
+    Attributes:
+        deliveries: how many landed deliveries.
+        months: the months whose costs were made anew without it.
+        reapplied: how many restored items were re-applied.
+    """
+
+    deliveries: int
+    months: tuple[str, ...]
+    reapplied: int
+
+
+def listed(workspace: Workspace) -> list[Listed]:
+    """The registered accounts, by vendor and id."""
+    last: dict[tuple[str, str], datetime] = {}
+    for delivery in deliveries(workspace.lake.root):
+        key = (delivery.vendor, delivery.account)
+        last[key] = max(delivery.fetched_at, last.get(key, delivery.fetched_at))
+    return [
+        Listed(one, last.get((one.vendor, one.payer_id or one.account_id))) for one in workspace.registry.accounts.all()
+    ]
+
+
+def rename(workspace: Workspace, actor: str, account: Account, name: str | None) -> Account:
+    """Give an account another name, or none.
+
+    Raises:
+        OctoError: the name is taken or no text.
+    """
+    return workspace.registry.accounts.change(account, actor, "rename_account", name=name)
+
+
+def delete(workspace: Workspace, actor: str, account: Account, *, keeps_data: bool) -> Removed:
+    """Remove an account and, unless it is kept, what the lake has of it.
+
+    1. The account's steps lose their confirmation, so that no run fetches its costs anew meanwhile.
+    2. Its deliveries are removed from the landing.
+    3. The line items of their months are made anew from the deliveries that are left. Whatever was computed
+       from them is stale from then on and made anew by the next run or the sensor.
+    4. The account leaves the registry with its secrets; its restored items are re-applied in the same
+       transaction, by decisions of their own: the history of decisions is never shortened.
+
+    A deletion that is stopped or fails leaves the account registered, so that it can be repeated. A linked
+    account's costs are in its payer's deliveries and stay there.
+
+    Raises:
+        OctoError: the account was changed meanwhile, or the lake or registry cannot be written.
+    """
+    if keeps_data:
+        workspace.registry.accounts.remove(account, actor, [], keeps_data=True)
+        return Removed(0, (), 0)
+    account = workspace.registry.accounts.change(
+        account,
+        actor,
+        "begin_removal",
+        api_confirmed_at=None,
+        payer_confirmed_at=None,
+        cur_confirmed_at=None,
+        problem="It is being removed; repeat `octo accounts delete` if that was stopped.",
+    )
+    reapplied = _reapplied(workspace, actor, account)
+    removed, months = (0, ()) if account.payer_id else _remove_costs(workspace, account)
+    workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
+    return Removed(removed, months, len(reapplied))
+
+
+def _remove_costs(workspace: Workspace, account: Account) -> tuple[int, tuple[str, ...]]:
+    """Remove the account's deliveries and make the line items anew of the months that were made from one."""
+    landed = deliveries(workspace.lake.root, vendor=account.vendor, account=account.account_id)
+    for delivery in landed:
+        remove(workspace.lake.root, delivery)
+    lake, table = workspace.lake, CostLineItems()
+    source = f"landing/{account.vendor}/{account.account_id}"
+    months = tuple(
+        month
+        for month in lake.months(table.name)
+        if (metadata := lake.metadata(table.name, month)) is not None and source in metadata.inputs
+    )
+    for month in months:
+        materialise(workspace, table, month)
+    return len(landed), months
+
+
+def _reapplied(workspace: Workspace, actor: str, account: Account) -> list[Decision]:
+    """Decisions that re-apply the restored items of the account."""
+    restored = {item.item_id for item in workspace.registry.restored_items()}
+    if not restored:
+        return []
+    # What has a payer is linked, whether its kind is confirmed or not.
+    owner = "sub_account_id" if account.payer_id else "billing_account_id"
+    items = workspace.lake.scan(MatchedItems.name, None, MatchedItems.columns)
+    with workspace.lake.connect() as connection:
+        rows = connection.execute(
+            f"SELECT item_id, origin_month, category FROM {items} "
+            f"WHERE vendor = {literal(account.vendor)} AND {owner} = {literal(account.account_id)} "
+            "ORDER BY origin_month, item_id"
+        ).fetchall()
+    now = datetime.now(UTC)
+    return [
+        Decision("reapply", item, month, category, actor, _REASON, now)
+        for item, month, category in rows
+        if item in restored
+    ]

@@ -1,0 +1,291 @@
+"""Checks: what deserves somebody's attention although every amount is conserved.
+
+A check looks at published partitions and says, in its first line, which money is concerned and what to do. The
+proofs that guard a publication are not here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import duckdb
+
+from octo_pipeline.allocation.splits import tranche_sql
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
+from octo_pipeline.model.months import add_months, month_range
+from octo_pipeline.model.sql import rows_sql
+from octo_pipeline.tables.allocation import (
+    Allocations,
+    MatchedItems,
+    ResolvedAccounts,
+    due_dues,
+    explained_allocations,
+)
+from octo_pipeline.workspace import Workspace
+
+Severity = Literal["warning", "error"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of a check on a month.
+
+    Attributes:
+        summary: one sentence; of a failed check: which money is concerned and what to do.
+        details: one row a finding, at most 100, with `columns`.
+    """
+
+    passed: bool
+    summary: str
+    columns: tuple[str, ...] = ()
+    details: tuple[tuple[Any, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of one table."""
+
+    name: str
+    table: str
+    severity: Severity
+    description: str
+    run: Callable[[Workspace, str], CheckResult]
+
+
+def _found(
+    workspace: Workspace,
+    query: str,
+    columns: tuple[str, ...],
+    sentence: Callable[[list[tuple[Any, ...]]], str],
+    good: str,
+) -> CheckResult:
+    with workspace.lake.connect() as connection:
+        rows = connection.execute(query).fetchall()
+    if not rows:
+        return CheckResult(True, good)
+    return CheckResult(False, sentence(rows), columns, tuple(rows[:100]))
+
+
+def _money(rows: list[tuple[Any, ...]], cost: int, currency: int) -> str:
+    """Totals per currency of the rows, for a first line."""
+    totals: dict[str, Any] = {}
+    for row in rows:
+        totals[row[currency]] = totals.get(row[currency], 0) + row[cost]
+    return ", ".join(f"{total:,.2f} {name}" for name, total in sorted(totals.items()))
+
+
+# The kinds of line that allocation.md §3 gives a meaning; GCP's adjustments are known as such.
+_KNOWN_ADJUSTMENTS = "vendor = 'gcp' AND line_type IN ('adjustment', 'rounding_error')"
+
+
+def _unknown_line_types(workspace: Workspace, month: str) -> CheckResult:
+    line_items = workspace.lake.scan("cost_line_items", [month], LINE_ITEM_COLUMNS)
+    return _found(
+        workspace,
+        f"SELECT vendor, line_type, billing_currency, sum(line_count)::BIGINT, sum(billed_cost)::{MONEY} FROM {line_items} "
+        f"WHERE charge_category = 'Adjustment' AND NOT coalesce({_KNOWN_ADJUSTMENTS}, false) GROUP BY ALL ORDER BY ALL",
+        ("vendor", "line_type", "currency", "lines", "cost"),
+        lambda rows: (
+            f"{_money(rows, 4, 2)} on line types nobody knows yet, counted as Adjustment: "
+            f"{', '.join(sorted({str(r[1]) for r in rows}))}. Say which charge category they are."
+        ),
+        "Every line type is known.",
+    )
+
+
+def _conflicts(workspace: Workspace, month: str) -> CheckResult:
+    items = workspace.lake.scan(MatchedItems.name, [month], MatchedItems.columns)
+    return _found(
+        workspace,
+        f"SELECT allocator_id, array_to_string(conflicting_allocator_ids, ', '), billing_currency, count(*), "
+        f"sum(cost)::{MONEY} FROM {items} WHERE len(conflicting_allocator_ids) > 0 GROUP BY ALL ORDER BY ALL",
+        ("taken by", "also matched by", "currency", "items", "cost"),
+        lambda rows: (
+            f"{_money(rows, 4, 2)} matched by several allocators; the first by createTime and id took it: "
+            + "; ".join(f"{r[0]} before {r[1]}" for r in rows[:3])
+            + ". Narrow their criteria."
+        ),
+        "No item is matched by two allocators.",
+    )
+
+
+def _unresolved_values(workspace: Workspace, month: str) -> CheckResult:
+    accounts = workspace.lake.scan(ResolvedAccounts.name, [month], ResolvedAccounts.columns)
+    return _found(
+        workspace,
+        f"SELECT DISTINCT allocator_id, entry_type, entry_value FROM {accounts} WHERE account_id IS NULL ORDER BY ALL",
+        ("allocator", "type", "value"),
+        lambda rows: (
+            "Nobody gets the share of "
+            + ", ".join(f"{r[1]} {r[2]} ({r[0]})" for r in rows[:5])
+            + f" in {month}: it resolves to no account. Its part falls to the default account."
+        ),
+        "Every entry resolves to at least one account.",
+    )
+
+
+def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
+    return _found(
+        workspace,
+        f"SELECT allocator_id, item_id, currency, tranche_cost, cost FROM ({explained_allocations(workspace.lake, [month])}) "
+        "WHERE kind = 'remainder' AND reason IS NULL AND sign(cost) <> sign(tranche_cost) ORDER BY abs(cost) DESC, item_id",
+        ("allocator", "item", "currency", "tranche", "remainder"),
+        lambda rows: (
+            f"{_money([(*r[:4], abs(r[4])) for r in rows], 4, 2)} more was handed out than there was, by "
+            f"{', '.join(sorted({r[0] for r in rows}))}; the default account bears the difference. Check the formulas."
+        ),
+        "No allocator hands out more than there is.",
+    )
+
+
+def _failed_formulas(workspace: Workspace, month: str) -> CheckResult:
+    lake = workspace.lake
+    rows = lake.scan(Allocations.name, [month], Allocations.columns)
+    origins = sorted({*due_dues(lake, month), month})
+    items = lake.scan(MatchedItems.name, origins, MatchedItems.columns)
+    return _found(
+        workspace,
+        f"SELECT m.allocator_id, a.item_id, m.billing_currency, a.cost FROM {rows} AS a JOIN {items} AS m "
+        "USING (item_id, origin_month) WHERE a.reason = 'formula_failed' ORDER BY abs(a.cost) DESC, a.item_id",
+        ("allocator", "item", "currency", "cost"),
+        lambda found: (
+            f"{_money(found, 3, 2)} could not be distributed: a formula of "
+            f"{', '.join(sorted({r[0] for r in found}))} fails (division by zero, overflow). Mend it and run {month} again."
+        ),
+        "Every formula has a result.",
+    )
+
+
+def _invalid_documents(workspace: Workspace, month: str) -> CheckResult:
+    problems = workspace.configuration.problems
+    if not problems:
+        return CheckResult(True, "Every allocator and cost group is valid.")
+    return CheckResult(
+        False,
+        f"{len({p.file for p in problems})} documents are left out, their costs are not distributed: {problems[0]}",
+        ("file", "path", "problem"),
+        tuple((p.file, p.path, p.message) for p in problems[:100]),
+    )
+
+
+def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
+    """Σ over all booking months of the month's items is their cost, where every booking month is there."""
+    lake = workspace.lake
+    metadata = lake.metadata(MatchedItems.name, month)
+    made = set(lake.months(Allocations.name))
+    absent = sorted(set(metadata.facts["due"]) - made) if metadata else []
+    # Every month that could hold a row of these items: one that owes nothing any more may still have some.
+    present = [m for m in month_range(month, add_months(month, 35)) if m in made]
+    items = lake.scan(MatchedItems.name, [month], MatchedItems.columns)
+    rows = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
+    index = "(booked[:4]::INTEGER * 12 + booked[6:]::INTEGER) - (first_booking_month[:4]::INTEGER * 12 + first_booking_month[6:]::INTEGER)"
+    with lake.connect() as connection:
+        connection.execute(f"CREATE TEMP TABLE present AS {rows_sql({'booked': 'VARCHAR'}, [(m,) for m in present])}")
+        found = _off_months(connection, items, rows, month, index)
+    if found:
+        months = sorted({r[2] for r in found})
+        return CheckResult(
+            False,
+            f"{_money(found, 4, 1)} of the items of {month} is not booked as it is due in {', '.join(months)}: "
+            f"they were made before {month} was last changed. Run them again.",
+            ("item", "currency", "booking_month", "due", "difference"),
+            tuple(found[:100]),
+        )
+    waiting = f" Still to be made: {', '.join(absent)}." if absent else ""
+    return CheckResult(True, f"All instalments of the items of {month} are booked as they are due.{waiting}")
+
+
+def _off_months(
+    connection: duckdb.DuckDBPyConnection, items: str, rows: str, month: str, index: str
+) -> list[tuple[Any, ...]]:
+    restored = f"SELECT item_id FROM {rows} WHERE kind = 'item' AND origin_month = '{month}' AND status = 'unchecked_allocated'"
+    return connection.execute(
+        "WITH due AS (SELECT item_id, billing_currency, booked, "
+        f"{tranche_sql('cost', index, 'tranche_count')} AS due FROM {items}, present "
+        f"WHERE allocator_version IS NOT NULL AND {index} BETWEEN 0 AND tranche_count - 1 "
+        f"AND item_id NOT IN ({restored})), "
+        f"booked AS (SELECT item_id, booking_month AS booked, sum(cost) AS cost FROM {rows} "
+        f"WHERE kind <> 'item' AND origin_month = '{month}' GROUP BY ALL) "
+        "SELECT coalesce(due.item_id, booked.item_id), coalesce(billing_currency, '?'), booked, coalesce(due, 0), "
+        f"(coalesce(cost, 0) - coalesce(due, 0))::{MONEY} FROM due FULL JOIN booked USING (item_id, booked) "
+        "WHERE coalesce(cost, 0) <> coalesce(due, 0) ORDER BY ALL"
+    ).fetchall()
+
+
+def _commitments_twice(workspace: Workspace, month: str) -> CheckResult:
+    line_items = workspace.lake.scan("cost_line_items", [month], LINE_ITEM_COLUMNS)
+    distributed = (
+        f"(SELECT * FROM ({explained_allocations(workspace.lake, [month])}) "
+        "WHERE kind = 'item' AND status = 'checked_allocated')"
+    )
+    # A fee item does not know its commitments, so they are read off its lines; a null is a value of the grain.
+    lines = {"payer": "billing_account_id", "source_account": "sub_account_id", "currency": "billing_currency"}
+    same = " AND ".join(
+        f"fees.{name} IS NOT DISTINCT FROM l.{lines.get(name, name)}"
+        for name in ("vendor", "payer", "source_account", "line_type", "service_code", "charge_description", "currency")
+    )
+    return _found(
+        workspace,
+        "SELECT l.commitment_discount_id, fees.allocator_id, savings.allocator_ids, fees.currency, "
+        f"sum(l.billed_cost)::{MONEY} FROM {line_items} AS l "
+        f"JOIN {distributed} AS fees ON fees.category = 'fee' AND {same} "
+        "JOIN (SELECT commitment_discount_id, string_agg(DISTINCT allocator_id, ', ' ORDER BY allocator_id) "
+        f"AS allocator_ids FROM {distributed} WHERE category = 'savings' GROUP BY ALL) AS savings "
+        "ON savings.commitment_discount_id = l.commitment_discount_id "
+        "WHERE regexp_full_match(l.line_type, 'RIFee|SavingsPlan.*Fee') GROUP BY ALL ORDER BY ALL",
+        ("commitment", "fee allocated by", "savings allocated by", "currency", "fee"),
+        lambda rows: (
+            f"{_money(rows, 4, 3)} of commitment fees are allocated as fees by "
+            f"{', '.join(sorted({r[1] for r in rows}))} while the savings of the same commitments are allocated too: "
+            "the amortised costs count them twice. Leave out the fees or the savings."
+        ),
+        "No commitment is allocated both as a fee and by its savings.",
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "unknown_line_types",
+        "cost_line_items",
+        "warning",
+        "Every line type of the vendors has a charge category of its own.",
+        _unknown_line_types,
+    ),
+    Check(
+        "valid_documents",
+        "matched_items",
+        "error",
+        "Every allocator and cost group is valid.",
+        _invalid_documents,
+    ),
+    Check("no_conflicts", "matched_items", "warning", "No item is matched by two allocators.", _conflicts),
+    Check(
+        "values_resolve",
+        "resolved_accounts",
+        "warning",
+        "Every allocator entry resolves to at least one account.",
+        _unresolved_values,
+    ),
+    Check(
+        "no_over_allocation",
+        "allocations",
+        "warning",
+        "No allocator hands out more than there is.",
+        _over_allocation,
+    ),
+    Check("formulas_hold", "allocations", "error", "Every formula has a result.", _failed_formulas),
+    Check(
+        "conserved_over_months",
+        "allocations",
+        "warning",
+        "The instalments booked in all months are those of the month's items.",
+        _lake_conservation,
+    ),
+    Check(
+        "no_commitment_twice",
+        "allocations",
+        "warning",
+        "No commitment is allocated both as a fee and by its savings.",
+        _commitments_twice,
+    ),
+)

@@ -1,0 +1,78 @@
+"""How the report looks: one HTML file without anything to fetch, and a CSV of the accounts beside it."""
+
+import csv
+import os
+from decimal import Decimal
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import amount
+from octo_pipeline.services.report import Report
+
+ACCOUNT_COLUMNS = (
+    "account",
+    "name",
+    "currency",
+    "billed",
+    "allocated_out",
+    "allocated_in",
+    "net_savings_received",
+    "final_cost",
+    "change_to_previous_month",
+)
+
+
+def write_report(report: Report, page: Path) -> Path:
+    """Write the page and the CSV beside it, each in one step.
+
+    Args:
+        report: what it says.
+        page: the HTML file.
+
+    Returns:
+        The CSV file.
+
+    Raises:
+        OctoError: the folder does not exist or cannot be written.
+    """
+    figures = page.with_suffix(".csv")
+    try:
+        _replace(page, _html(report))
+        _replace(figures, _csv(report))
+    except OSError as error:
+        raise OctoError(f"Cannot write the report to {page}: {error.strerror}.") from error
+    return figures
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8", newline="")
+    os.replace(new, path)
+
+
+def _html(report: Report) -> str:
+    environment = Environment(
+        loader=PackageLoader("octo_pipeline.services", "."),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["amount"] = lambda value: "" if value is None else amount(value)
+    largest = max((abs(row[7]) for row in report.accounts), default=Decimal(0))
+    return environment.get_template("report_page.html.j2").render(
+        report=report,
+        # A bar is at most the column's width; the largest account's fills it.
+        width=lambda value: round(float(abs(value) / largest) * 100, 1) if largest else 0,
+    )
+
+
+def _csv(report: Report) -> str:
+    from io import StringIO
+
+    text = StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ACCOUNT_COLUMNS)
+    writer.writerows([f"{v:f}" if isinstance(v, Decimal) else v for v in row] for row in report.accounts)
+    return text.getvalue()

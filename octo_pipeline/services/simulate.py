@@ -1,0 +1,464 @@
+"""What an allocator would do to the items of a month, computed and thrown away: nothing is written to the lake.
+
+The items are matched and booked by the same functions of the core as the tables are, in one in-memory connection.
+How a simulation is printed belongs to the command line; which months are stale after a change to `table`.
+
+Assumptions: what is live is what the configuration folder says now, whether or not the lake was run with it; the
+decisions to restore items hold.
+
+Stages:
+1. ``alone``: the items of the month that the candidate matches, as if there were no other allocator.
+2. ``live`` and ``merged``: the month's items under the live allocators, and under them with the candidate (which
+   replaces the one of the same id). Who takes the candidate's items in ``merged`` gives the conflicts.
+3. Both are cut to the items that change hands; each of the three is booked in every month the items reflect in
+   and the lake has line items of. Later months are listed with the instalments due in them.
+4. The difference of ``merged`` and ``live``, per booking month, category, account and currency.
+
+Edge cases: items of other origin months are not booked, since what is pinned for them stays until those months are
+run again; they are counted instead. A candidate that is the same as the live one changes nothing.
+Drawback: all rows of the result are held in Python.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from octo_pipeline.allocation import matching, resolution, shares, splits
+from octo_pipeline.allocation.explained import explained_sql
+from octo_pipeline.allocation.items import items_sql
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import add_months
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.tables.allocation import LINE_ITEMS
+from octo_pipeline.workspace import Workspace
+
+_RESTORED = "simulation_restored"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What an allocator would do to the items billed in a month.
+
+    Attributes:
+        month: the origin month of the items.
+        replaces: the version of the live allocator of the same id, None if there is none.
+        matched_costs: per currency, how many items the candidate matches and their cost.
+        matched_items: the items it matches; ``taken_by`` is who takes each when it is live.
+        bookings: every split and remainder of the candidate alone, in the months that have usage data.
+        accounts: the bookings summed per booking month, target account and kind.
+        later_instalments: what falls in booking months of which the lake has no line items yet.
+        over_allocated: bookings where more is handed out than there is; ``cost`` is the negative remainder.
+        unresolved: entries that resolve to nobody, per booking month.
+        failed: items whose formula fails, per booking month, with the amount that is not distributed.
+        conflicts: who takes the items that the candidate and a live allocator both match.
+        not_reached: what it would match in this month and earlier ones, were they in its window.
+        earlier_origins: what it matches in earlier months with instalments due in this one; they are not simulated.
+        commitment_lines: per account, lines covered by a savings plan whose negation it does not match.
+        differences: per booking month, category, account and currency, the net amount that the items that change
+            hands put on the account: live, simulated and the difference.
+        warnings: a sentence for each thing that deserves attention.
+    """
+
+    allocator: Allocator
+    month: str
+    replaces: str | None
+    matched_costs: Rows
+    matched_items: Rows
+    bookings: Rows
+    accounts: Rows
+    later_instalments: Rows
+    over_allocated: Rows
+    unresolved: Rows
+    failed: Rows
+    conflicts: Rows
+    not_reached: Rows
+    earlier_origins: Rows
+    commitment_lines: Rows
+    differences: Rows
+    warnings: tuple[str, ...]
+
+
+def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulation:
+    """Compute what the allocator would do to the items billed in the month, alone and beside the live ones.
+
+    Args:
+        workspace: the lake, the live configuration and the decisions; nothing of it is written.
+        allocator: the candidate; a live allocator of the same id is replaced by it.
+        month: the origin month of the items.
+
+    Raises:
+        OctoError: the lake has no line items of the month, or an exchange rate is missing.
+    """
+    months = workspace.lake.months(LINE_ITEMS)
+    if month not in months:
+        raise OctoError(
+            f"The lake has no cost line items of {month}, so there is nothing to simulate on. "
+            + (f"It has {months[0]} to {months[-1]}; choose one of them, or run" if months else "Run")
+            + f" `octo run --month {month}` first."
+        )
+    with workspace.lake.connect() as connection:
+        return _Simulator(connection, workspace, allocator, month).run()
+
+
+class _Simulator:
+    """One simulation: what all its stages share."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, workspace: Workspace, candidate: Allocator, month: str
+    ) -> None:
+        self._connection = connection
+        self._workspace = workspace
+        self._candidate = candidate
+        self._month = month
+        self._live = workspace.configuration.allocators
+        self._replaced = next((a for a in self._live if a.id == candidate.id), None)
+        self._months_with_data = workspace.lake.months(LINE_ITEMS)
+
+    def run(self) -> Simulation:
+        self._create_restored()
+        self._match_all()
+        matched_items, conflicts = self._matched_items(), self._conflicts()
+        self._keep_what_changes_hands()
+        due = self._due("alone", [self._candidate])
+        booked = self._book("alone", due)
+        self._book("live", self._due("live", self._live))
+        self._book("merged", self._due("merged", [*self._live, self._candidate]))
+        found: dict[str, Rows] = {
+            "matched_costs": self._matched_costs(),
+            "matched_items": matched_items,
+            "bookings": self._bookings(),
+            "accounts": self._accounts(),
+            "later_instalments": self._later_instalments(sorted(due.keys() - booked)),
+            "over_allocated": self._over_allocated(),
+            "unresolved": self._unresolved(),
+            "failed": self._failed(),
+            "conflicts": conflicts,
+            "not_reached": self._not_reached(),
+            "earlier_origins": self._earlier_origins(),
+            "commitment_lines": self._commitment_lines(),
+            "differences": self._differences(),
+        }
+        return Simulation(
+            allocator=self._candidate,
+            month=self._month,
+            replaces=self._replaced.version if self._replaced else None,
+            warnings=tuple(_warnings(self._candidate, self._month, found, self._restored_count())),
+            **found,
+        )
+
+    def _fetch(self, query: str) -> Rows:
+        result = self._connection.execute(query)
+        columns = tuple(column[0] for column in result.description or ())
+        return Rows(columns, tuple(result.fetchall()))
+
+    def _line_items(self, months: Sequence[str]) -> str:
+        return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
+
+    def _create_restored(self) -> None:
+        restored = self._workspace.registry.restored_items([self._month])
+        # No parameter: DuckDB imports pandas, which takes 0.4 s, as soon as a value is bound.
+        ids = ", ".join(literal(item.item_id) for item in restored)
+        self._connection.execute(f"CREATE TEMP TABLE {_RESTORED} AS SELECT unnest([{ids}]::VARCHAR[]) AS item_id")
+
+    def _match_all(self) -> None:
+        # Items are of one category, so allocators of other categories than these keep what they have.
+        categories = sorted({a.category for a in (self._candidate, self._replaced) if a})
+        live = [a for a in self._live if a.category in categories]
+        merged = [a for a in live if a is not self._replaced] + [self._candidate]
+        self._match("alone", [self._candidate], categories)
+        self._match("live", live, categories)
+        self._match("merged", sorted(merged, key=lambda a: a.precedence), categories)
+
+    def _match(self, name: str, allocators: Sequence[Allocator], categories: Sequence[str]) -> None:
+        query = matching.match_items(
+            self._connection, self._line_items([self._month]), self._month, allocators, categories
+        )
+        self._connection.execute(
+            f"CREATE TEMP TABLE {name}_items AS SELECT * FROM ({query}) WHERE allocator_version IS NOT NULL"
+        )
+
+    def _keep_what_changes_hands(self) -> None:
+        self._connection.execute(
+            "CREATE TEMP TABLE takers AS SELECT item_id, allocator_id AS taken_by FROM merged_items "
+            "SEMI JOIN alone_items USING (item_id)"
+        )
+        self._connection.execute(
+            "CREATE TEMP TABLE unchanged AS SELECT item_id FROM live_items "
+            "JOIN merged_items USING (item_id, allocator_version)"
+        )
+        for name in ("live", "merged"):
+            self._connection.execute(f"DELETE FROM {name}_items WHERE item_id IN (FROM unchanged)")
+
+    def _due(self, name: str, allocators: Sequence[Allocator]) -> dict[str, list[Allocator]]:
+        """Booking month -> the allocators with a tranche due in it."""
+        by_version = {a.version: a for a in allocators}
+        facts = matching.due_facts(self._connection, f"{name}_items")
+        return {month: [by_version[v] for v in sorted(versions)] for month, versions in sorted(facts.items())}
+
+    def _book(self, name: str, due: Mapping[str, Sequence[Allocator]]) -> set[str]:
+        """Book the items ``<name>_items`` into ``<name>_bookings``; returns the booking months that have data."""
+        for table, columns in (
+            ("resolved", resolution.RESOLVED_ACCOUNT_COLUMNS),
+            ("shares", shares.USAGE_SHARE_COLUMNS),
+            ("rows", splits.ALLOCATION_COLUMNS),
+        ):
+            typed = ", ".join(f"{column} {kind}" for column, kind in {"booking_month": "VARCHAR", **columns}.items())
+            self._connection.execute(f"CREATE TEMP TABLE {name}_{table} ({typed})")
+        booked = {month for month in due if month in self._months_with_data}
+        for month in sorted(booked):
+            self._book_month(name, month, due[month])
+        if self._month not in booked and (name == "alone" or self._has_items(name)):
+            # The items themselves stand in their origin month; the entries are resolved somewhere in any case.
+            self._book_month(name, self._month, [] if booked or name != "alone" else [self._candidate])
+        self._connection.execute(
+            f"CREATE TEMP TABLE {name}_bookings AS " + explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares")
+        )
+        return booked
+
+    def _has_items(self, name: str) -> bool:
+        return bool(self._connection.execute(f"SELECT 1 FROM {name}_items LIMIT 1").fetchall())
+
+    def _book_month(self, name: str, month: str, allocators: Sequence[Allocator]) -> None:
+        line_items = self._line_items([month])
+        configuration = self._workspace.configuration
+        payers = sorted({e.value for a in allocators for e in a.entries if e.type == "payer"})
+        self._add(
+            f"{name}_resolved",
+            month,
+            resolution.resolve_accounts(
+                self._connection,
+                line_items,
+                allocators,
+                configuration.cost_groups,
+                self._workspace.registered_accounts(payers),
+            ),
+        )
+        self._add(
+            f"{name}_shares",
+            month,
+            shares.usage_shares(
+                self._connection,
+                line_items,
+                _of_month(f"{name}_resolved", month),
+                month,
+                allocators,
+                configuration.rates,
+                self._workspace.settings.base_currency,
+            ),
+        )
+        usage = _of_month(f"{name}_shares", month)
+        query = splits.allocate(self._connection, f"{name}_items", usage, _RESTORED, month, allocators)
+        self._add(f"{name}_rows", month, query)
+
+    def _add(self, table: str, month: str, query: str) -> None:
+        self._connection.execute(
+            f"INSERT INTO {table} BY NAME SELECT {literal(month)} AS booking_month, * FROM ({query})"
+        )
+
+    def _matched_costs(self) -> Rows:
+        return self._fetch(
+            f"SELECT billing_currency AS currency, count(*) AS items, sum(cost)::{MONEY} AS cost FROM alone_items "
+            "GROUP BY ALL ORDER BY ALL"
+        )
+
+    def _matched_items(self) -> Rows:
+        return self._fetch(
+            "SELECT a.sub_account_id AS account, a.line_type, a.service_code, a.charge_description, a.usage_type, "
+            "a.usage_date::VARCHAR AS usage_date, a.commitment_discount_id, a.savings_kind, "
+            "a.billing_currency AS currency, a.cost, merged_items.allocator_id AS taken_by, item_id "
+            "FROM alone_items AS a JOIN merged_items USING (item_id) ORDER BY abs(a.cost) DESC, item_id"
+        )
+
+    def _bookings(self) -> Rows:
+        return self._fetch(
+            "SELECT booking_month, origin_month, source_account, target_account, kind, reason, service_code, "
+            "charge_description, entry_index, entry_type, entry_value, formula, usage_share, usage_cost, "
+            "usage_currency, tranche_index, tranche_count, tranche_cost, currency, cost, taken_by, item_id "
+            "FROM alone_bookings JOIN takers USING (item_id) WHERE kind <> 'item' "
+            "ORDER BY booking_month, abs(item_cost) DESC, item_id, kind DESC, entry_index, target_account"
+        )
+
+    def _accounts(self) -> Rows:
+        return self._fetch(
+            f"SELECT booking_month, target_account AS account, kind, currency, count(*) AS rows, sum(cost)::{MONEY} "
+            "AS cost FROM alone_bookings WHERE kind <> 'item' GROUP BY ALL ORDER BY booking_month, kind DESC, account, "
+            "currency"
+        )
+
+    def _later_instalments(self, months: Sequence[str]) -> Rows:
+        tranche = splits.tranche_sql("cost", "tranche_index", "tranche_count")
+        due = [
+            f"SELECT {literal(month)} AS booking_month, billing_currency AS currency, {tranche} AS cost "
+            f"FROM ({splits.due_items_sql('alone_items', month)}) WHERE item_id NOT IN (FROM {_RESTORED})"
+            for month in months
+        ]
+        nothing = f"SELECT NULL::VARCHAR AS booking_month, NULL::VARCHAR AS currency, NULL::{MONEY} AS cost WHERE false"
+        return self._fetch(
+            f"SELECT booking_month, currency, sum(cost)::{MONEY} AS cost FROM ({' UNION ALL '.join(due) or nothing}) "
+            "GROUP BY ALL ORDER BY ALL"
+        )
+
+    def _over_allocated(self) -> Rows:
+        return self._fetch(
+            "SELECT booking_month, source_account, target_account, currency, tranche_cost, cost, item_id "
+            "FROM alone_bookings WHERE kind = 'remainder' AND reason IS NULL AND sign(cost) <> sign(tranche_cost) "
+            "ORDER BY booking_month, abs(cost) DESC, item_id"
+        )
+
+    def _unresolved(self) -> Rows:
+        return self._fetch(
+            "SELECT booking_month, entry_index, entry_type, entry_value FROM alone_resolved WHERE account_id IS NULL "
+            "ORDER BY ALL"
+        )
+
+    def _failed(self) -> Rows:
+        return self._fetch(
+            "SELECT booking_month, source_account, service_code, charge_description, currency, cost, item_id "
+            "FROM alone_bookings WHERE reason = 'formula_failed' ORDER BY booking_month, abs(cost) DESC, item_id"
+        )
+
+    def _conflicts(self) -> Rows:
+        own = literal(self._candidate.id)
+        return self._fetch(
+            "SELECT taken_by, also_matched_by, currency, count(*) AS items, "
+            f"sum(cost)::{MONEY} AS cost FROM ("
+            "SELECT allocator_id AS taken_by, unnest(conflicting_allocator_ids) AS also_matched_by, "
+            "billing_currency AS currency, cost FROM merged_items) "
+            f"WHERE {own} IN (taken_by, also_matched_by) GROUP BY ALL ORDER BY ALL"
+        )
+
+    def _not_reached(self) -> Rows:
+        months = [m for m in self._months_with_data if m <= self._month and not self._candidate.matches_month(m)]
+        return self._matched_in(months)
+
+    def _earlier_origins(self) -> Rows:
+        candidate = self._candidate
+        months = [
+            m
+            for m in self._months_with_data
+            if m < self._month
+            and candidate.matches_month(m)
+            and self._month < add_months(candidate.first_booking_month(m), candidate.tranche_count)
+        ]
+        return self._matched_in(months)
+
+    def _matched_in(self, months: Sequence[str]) -> Rows:
+        """What the criteria match in these months, whatever the window says."""
+        alternatives = [
+            " AND ".join(condition.sql(identifier(column)) for column, condition in conditions.items())
+            for conditions in self._candidate.criteria
+        ]
+        items = items_sql(self._candidate.category, self._line_items(months))
+        return self._fetch(
+            f"SELECT billing_month AS month, billing_currency AS currency, count(*) AS items, sum(cost)::{MONEY} "
+            f"AS cost FROM ({items}) WHERE ({') OR ('.join(alternatives)}) GROUP BY ALL ORDER BY ALL"
+        )
+
+    def _commitment_lines(self) -> Rows:
+        # Less than a cent between covered lines and their negation is the vendor's rounding.
+        return self._fetch(
+            "SELECT sub_account_id AS account, billing_currency AS currency, "
+            f"(sum(cost) FILTER (line_type = 'SavingsPlanCoveredUsage'))::{MONEY} AS covered_cost, "
+            f"coalesce(sum(cost) FILTER (line_type = 'SavingsPlanNegation'), 0)::{MONEY} AS negation_cost, "
+            f"sum(cost)::{MONEY} AS cost FROM alone_items WHERE category = 'account' "
+            "AND line_type IN ('SavingsPlanCoveredUsage', 'SavingsPlanNegation') GROUP BY ALL "
+            "HAVING covered_cost > 0 AND sum(cost) >= 0.01 ORDER BY ALL"
+        )
+
+    def _differences(self) -> Rows:
+        both = " UNION ALL ".join(
+            "SELECT booking_month, category, if(kind = 'item', source_account, target_account) AS account, currency, "
+            f"if(kind = 'item', -cost, cost) AS cost, {literal(name)} AS name FROM {name}_bookings "
+            "WHERE status <> 'unchecked_allocated'"
+            for name in ("live", "merged")
+        )
+        return self._fetch(
+            "SELECT booking_month, category, account, currency, "
+            f"coalesce(sum(cost) FILTER (name = 'live'), 0)::{MONEY} AS live, "
+            f"coalesce(sum(cost) FILTER (name = 'merged'), 0)::{MONEY} AS simulated, "
+            f"(simulated - live)::{MONEY} AS difference FROM ({both}) GROUP BY ALL "
+            "HAVING simulated <> live ORDER BY ALL"
+        )
+
+    def _restored_count(self) -> int:
+        found = self._connection.execute(
+            f"SELECT count(*) FROM alone_items WHERE item_id IN (FROM {_RESTORED})"
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+
+def _of_month(table: str, month: str) -> str:
+    return f"(SELECT * EXCLUDE (booking_month) FROM {table} WHERE booking_month = {literal(month)})"
+
+
+def _warnings(allocator: Allocator, month: str, found: Mapping[str, Rows], restored: int) -> list[str]:
+    sentences = []
+    if not found["matched_items"]:
+        sentences.append(f"It matches no item of {month}. Compare its criteria and its months with the items.")
+    if restored:
+        sentences.append(f"{restored} of the items it matches are restored and stay undistributed until re-applied.")
+    sentences += _not_reached_sentence(allocator, found["not_reached"])
+    if found["earlier_origins"]:
+        earlier = found["earlier_origins"]
+        sentences.append(
+            f"It also matches {_counted(earlier)} of {_span(earlier)} ({earlier.total()}) with instalments due in "
+            f"{month}, which are not shown: simulate the months they were billed in."
+        )
+    sentences += _unresolved_sentence(found["unresolved"])
+    if found["over_allocated"]:
+        surplus = Rows(("currency", "cost"), _absolute(found["over_allocated"]))
+        sentences.append(
+            f"It hands out {surplus.total()} more than there is; the default account, or the item's own, bears the difference. "
+            "Check the formulas."
+        )
+    if found["failed"]:
+        sentences.append(
+            f"{found['failed'].total()} could not be distributed: a formula fails (division by zero, overflow)."
+        )
+    if found["commitment_lines"]:
+        accounts = ", ".join(found["commitment_lines"].column("account")[:5])
+        sentences.append(
+            f"It takes {found['commitment_lines'].total()} of usage that a savings plan covers without its negation "
+            f"(accounts {accounts}): nobody was billed that much. Let the criteria match SavingsPlanNegation lines too."
+        )
+    return sentences
+
+
+def _absolute(rows: Rows) -> tuple[tuple[Any, ...], ...]:
+    return tuple(
+        (currency, abs(cost)) for currency, cost in zip(rows.column("currency"), rows.column("cost"), strict=True)
+    )
+
+
+def _not_reached_sentence(allocator: Allocator, rows: Rows) -> list[str]:
+    if not rows:
+        return []
+    window = f"from {allocator.start}" + (f" to {allocator.end}" if allocator.end else "")
+    return [
+        f"It would match {_counted(rows)} of {_span(rows)} ({rows.total()}) but does not reach them: "
+        f"it holds {window}. Set startMonth or expiration if they are meant."
+    ]
+
+
+def _counted(rows: Rows) -> str:
+    count = sum(rows.column("items"))
+    return f"{count:,} item{'' if count == 1 else 's'}"
+
+
+def _span(rows: Rows) -> str:
+    months = sorted(set(rows.column("month")))
+    return months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
+
+
+def _unresolved_sentence(rows: Rows) -> list[str]:
+    named = dict.fromkeys(zip(rows.column("entry_type"), rows.column("entry_value"), strict=True))
+    if not named:
+        return []
+    names = ", ".join(f"{kind} {value}" for kind, value in named)
+    months = ", ".join(sorted(set(rows.column("booking_month"))))
+    return [f"Nobody gets the share of {names} in {months}: it resolves to no account. Check the value."]

@@ -1,0 +1,183 @@
+"""Which sources an installation has: folders from the settings, documents of the configuration, registered accounts.
+
+Here belongs what is fetched from where; how, is the matter of each vendor's source.
+
+A document is ``<config>/sources/<any name>.json``, such as
+``{"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "reports", "role_arn": …}``.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.registry.accounts import Account
+from octo_pipeline.rules.documents import shown
+from octo_pipeline.vendors.aws import client as aws
+from octo_pipeline.vendors.aws.cur import CurFolderSource
+from octo_pipeline.vendors.aws.cur_bucket import CurDocument
+from octo_pipeline.vendors.azure import client as azure
+from octo_pipeline.vendors.azure.blobs import FolderListing
+from octo_pipeline.vendors.azure.csp import AzureCspDocument, AzureCspFolderSource, has_csp_exports
+from octo_pipeline.vendors.azure.exports import AzureExportDocument, AzureExportSource
+from octo_pipeline.vendors.azure.registered import registered_azure
+from octo_pipeline.vendors.gcp import client as gcp
+from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_folder import GcpFolderSource
+from octo_pipeline.vendors.landing import Landed
+from octo_pipeline.vendors.source import Available, Source
+from octo_pipeline.workspace import Workspace
+
+VENDORS = ("aws", "azure", "gcp")
+
+
+def sources(workspace: Workspace, vendor: str) -> list[Source]:
+    """The vendor's sources, in the order of their names.
+
+    Raises:
+        OctoError: a document of the vendor is wrong; the sentence names file and field. Or a document does not say
+            of which vendor it is, or the registry cannot be read. No source of the vendor is used then, since what is
+            left out would be missing from the bill.
+    """
+    settings = workspace.settings
+    folders = {"aws": settings.aws_exports, "azure": settings.azure_exports, "gcp": settings.gcp_exports}
+    folder = folders.get(vendor)
+    found = [folder_source(vendor, folder)] if folder else []
+    documents = workspace.settings.config / "sources"
+    if documents.is_dir():
+        paths = [path for path in sorted(documents.glob("*.json")) if not path.name.startswith((".", "_"))]
+        given = {path: _read(path) for path in paths}
+        # What another vendor's document lacks, such as a variable that is not set, is that vendor's matter.
+        found += [_source(one, str(path)) for path, one in given.items() if _vendor(one, str(path)) == vendor]
+    found += registered_sources(workspace, vendor)
+    named = {one.name: one for one in found}
+    return [named[name] for name in sorted(named)]
+
+
+class NotConfirmedError(OctoError):
+    """An account is registered, but what it delivers cannot be fetched before it is confirmed."""
+
+
+def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
+    """The sources of the vendor's registered accounts that have one.
+
+    An account that is not completed, or not any more, is among them as one that cannot be asked: its costs must
+    not be missing from a bill without a word.
+
+    Raises:
+        OctoError: the registry cannot be read, or holds settings that this version does not understand.
+    """
+    return [
+        _registered(workspace, one)
+        for one in workspace.registry.accounts.all()
+        if one.vendor == vendor and one.kind != "linked" and "source" in one.settings
+    ]
+
+
+def _registered(workspace: Workspace, account: Account) -> Source:
+    if not account.is_completed:
+        return _Unconfirmed(account)
+    if account.vendor == "azure":
+        # A partner's secrets are in the registry, other vendors' documents say all.
+        return registered_azure(workspace, account)
+    place = f"The registration of the {account.vendor} account {account.account_id}"
+    return _source(account.settings["source"], place)
+
+
+@dataclass(frozen=True)
+class _Unconfirmed:
+    """A registered account that waits to be confirmed."""
+
+    _registered: Account
+
+    @property
+    def vendor(self) -> str:
+        return self._registered.vendor
+
+    @property
+    def account(self) -> str:
+        return self._registered.account_id
+
+    @property
+    def name(self) -> str:
+        return f"{self.vendor} {self.account}, not confirmed"
+
+    def available(self, month: str) -> list[Available]:
+        raise self._refusal()
+
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
+        raise self._refusal()
+
+    def _refusal(self) -> NotConfirmedError:
+        reason = f" ({self._registered.problem})" if self._registered.problem else ""
+        return NotConfirmedError(
+            f"{self._registered.title} is registered, but not Completed{reason}, so nothing was fetched for it. "
+            f"`octo accounts confirm {self.account}` verifies it, `octo accounts delete {self.account}` removes it."
+        )
+
+
+def folder_source(vendor: str, path: Path) -> Source:
+    """A folder with a vendor's exports as the vendor lays them out, or one data file."""
+    return _FOLDERS[vendor](path)
+
+
+def _azure_folder(path: Path) -> Source:
+    """Exports of a partner where their layout is found in the folder, else of Cost Management."""
+    return AzureCspFolderSource(path) if has_csp_exports(path) else AzureExportSource(FolderListing(path))
+
+
+_FOLDERS: dict[str, Callable[[Path], Source]] = {
+    "aws": CurFolderSource,
+    "azure": _azure_folder,
+    "gcp": GcpFolderSource,
+}
+
+
+def _cur_source(given: object) -> Source:
+    return aws.cur_source(CurDocument.model_validate(given))
+
+
+def _azure_source(given: object) -> Source:
+    if isinstance(given, dict) and given.get("kind") == "cost_management":
+        return azure.export_source(AzureExportDocument.model_validate(given), os.environ)
+    return azure.csp_source(AzureCspDocument.model_validate(given), os.environ)
+
+
+def _gcp_source(given: object) -> Source:
+    return gcp.source(GcpSourceDocument.model_validate(given))
+
+
+_DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source, "azure": _azure_source, "gcp": _gcp_source}
+
+
+def _read(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise OctoError(f"{path} is no JSON document of a source ({error}).") from error
+
+
+def _vendor(given: object, place: str) -> str:
+    vendor = given.get("vendor") if isinstance(given, dict) else None
+    if not isinstance(vendor, str) or vendor not in _DOCUMENTS:
+        raise OctoError(f"{place}: vendor must be one of {', '.join(_DOCUMENTS)}, not {shown(vendor)}.")
+    return vendor
+
+
+def _source(given: object, place: str) -> Source:
+    try:
+        return _DOCUMENTS[_vendor(given, place)](given)
+    except ValidationError as error:
+        raise OctoError(f"{place}: {_flaw(error)}.") from None
+
+
+def _flaw(error: ValidationError) -> str:
+    # pydantic would show the value, which may be a secret that was put into the wrong place.
+    first = error.errors(include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the document'}: {first['msg']}"

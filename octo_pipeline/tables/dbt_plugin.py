@@ -1,0 +1,37 @@
+"""What dbt-duckdb calls: gives each cursor the month, the staged file and the landed files as relations.
+
+The session is set by `octo_pipeline.tables.dbt.DbtProject` before it invokes dbt in this process; SQL does
+not know the month otherwise. Only dbt imports this module: it costs a second.
+"""
+
+import duckdb
+from dbt.adapters.duckdb.plugins import BasePlugin
+
+from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.tables.dbt import Session, current_session
+
+
+class Plugin(BasePlugin):
+    """Configures the cursors of dbt-duckdb."""
+
+    _set_up: Session | None = None
+
+    def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Set the session's variables and relations on a new cursor."""
+        session = current_session()
+        for name, value in session.settings.items():
+            # Once DuckDB has spilled it refuses a temporary folder, even the one it has.
+            current = cursor.execute(f"SELECT current_setting({literal(name)})").fetchall()[0][0]
+            if current != value:
+                cursor.execute(f"SET {identifier(name)} = {literal(value)}")
+        # What is set up belongs to the whole engine, not to a cursor; the session's first cursor does it.
+        if self._set_up is not session:
+            for statement in session.setup:
+                cursor.execute(statement)
+            self._set_up = session
+        for name, value in session.variables.items():
+            cursor.execute(f"SET VARIABLE {identifier(name)} = {literal(value)}")
+        for name, query in session.relations.items():
+            schema, table = name.split(".")
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+            cursor.execute(f"CREATE OR REPLACE VIEW {identifier(schema)}.{identifier(table)} AS {query}")

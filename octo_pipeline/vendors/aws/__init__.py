@@ -1,0 +1,1 @@
+"""Amazon Web Services: Cost and Usage Reports, registration, sample."""

@@ -1,0 +1,323 @@
+"""AWS from outside: sessions through assumed roles, S3 buckets, and refusals as sentences.
+
+Here belongs what every use of AWS has in common: whose credentials, how long to wait, what to try again, and
+what to tell the person when AWS refuses. What a bucket's objects mean is the sources' matter. boto3 (0.3 s) is
+imported when a client is made.
+
+Credentials are those that boto3 finds (environment, profile, instance role); with a role, those are used only
+to assume it, and the role's own are renewed while the client lives, so a long download outlasts an hour.
+"""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, BinaryIO
+
+from octo_pipeline.model.errors import NotAskedError, OctoError
+from octo_pipeline.vendors.aws.cur_bucket import CurBucketSource, CurDocument
+from octo_pipeline.vendors.bucket import StoredObject
+
+# One try takes at most a quarter of a minute before the first byte; boto3's standard mode waits longer and
+# with jitter from try to try, and tries again only what may be (throttling, 5xx, broken connections).
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 15
+_TRIES = 4
+# A pool as large as the downloads that run side by side (sources/downloads.py), or they wait for each other.
+_CONNECTIONS = 16
+_SESSION_NAME = "octo-pipeline"
+
+
+@dataclass(frozen=True)
+class AwsAccess:
+    """As whom AWS is asked.
+
+    Attributes:
+        account: the account whose data it is; for sentences.
+        role_arn: the role to assume; None uses the credentials that boto3 finds.
+        external_id: the ExternalId of the role's trust policy.
+        region: of the service asked; S3 finds a bucket's own region from any.
+    """
+
+    account: str
+    role_arn: str | None = None
+    external_id: str | None = None
+    region: str = "us-east-1"
+
+    @property
+    def subject(self) -> str:
+        """Who asks, for sentences."""
+        return f"the role {self.role_arn}" if self.role_arn else "the credentials of this machine"
+
+
+def client(service: str, access: AwsAccess) -> Any:
+    """A boto3 client for the service; nothing is asked of AWS before its first call.
+
+    Raises:
+        OctoError: the credentials of this machine are incomplete or the profile does not exist.
+    """
+    with refusals(access, f"make a client of {service}"):
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _TRIES},
+            max_pool_connections=_CONNECTIONS,
+        )
+        session = boto3.Session(botocore_session=_session(access, config), region_name=access.region)
+        return session.client(service, config=config)
+
+
+def _bare_session() -> Any:
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.register_component("data_loader", _descriptions())
+    return session
+
+
+@cache
+def _descriptions() -> Any:
+    """What botocore reads of the services: once, where every client would take a tenth of a second for it."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _session(access: AwsAccess, config: Any) -> Any:
+    """A botocore session whose credentials are the role's, renewed as they run out."""
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+    session = _bare_session()
+    if access.role_arn is None:
+        return session
+    source = _bare_session()
+    with refusals(access, "find the credentials that assume it"):
+        own = source.get_credentials()
+    if own is None:
+        raise NotAskedError(
+            f"AWS account {access.account}: there are no AWS credentials on this machine to assume "
+            f"{access.role_arn} with. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where an instance role is."
+        )
+
+    # botocore logs a refusal with its traceback, which without a log would be printed beside our sentence.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
+
+    def create_client(service: str, **given: Any) -> Any:
+        return source.create_client(service, region_name=access.region, config=config, **given)
+
+    extra = {"RoleSessionName": _SESSION_NAME} | ({"ExternalId": access.external_id} if access.external_id else {})
+    fetcher = AssumeRoleCredentialFetcher(create_client, own, access.role_arn, extra_args=extra)
+
+    def refresh() -> dict[str, Any]:
+        with refusals(access, "assume its role"):
+            found: dict[str, Any] = fetcher.fetch_credentials()
+            return found
+
+    # botocore offers no other way to give a session credentials that renew themselves.
+    session._credentials = DeferredRefreshableCredentials(method="sts-assume-role", refresh_using=refresh)
+    return session
+
+
+@contextmanager
+def refusals(access: AwsAccess, what: str, place: str = "") -> Iterator[None]:
+    """Turn what AWS or the network answers within the block into a sentence.
+
+    Args:
+        access: who asks.
+        what: what was tried, as a verb with its object, such as ``read the manifest``.
+        place: where, such as ``s3://bucket/prefix``.
+
+    Raises:
+        OctoError: it names the account, what was tried and what to do.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    try:
+        yield
+    except ClientError as error:
+        raise refusal(access, what, place, error) from error
+    except (BotoCoreError, ResponseParserError) as error:
+        raise _unreached(access, what, place, error) from error
+
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_UNKNOWN_KEY = {"InvalidAccessKeyId", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"}
+_FORBIDDEN = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403"}
+_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "400"}
+_TOO_FAST = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
+
+
+def refusal(access: AwsAccess, what: str, place: str, error: Any) -> OctoError:
+    """The sentence for an answer of AWS that is an error."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    message = str(error.response.get("Error", {}).get("Message", "")).strip().rstrip(".")
+    if error.operation_name == "AssumeRole" and code in _FORBIDDEN:
+        advice = (
+            f"AWS does not let this machine's credentials assume {access.role_arn}. Compare the role's trust policy "
+            "with the account's registration: the principal and the ExternalId must be the same in both"
+        )
+    elif code in _EXPIRED:
+        advice = f"the credentials have expired. Renew them ({access.subject})"
+    elif code in _UNKNOWN_KEY:
+        advice = f"AWS does not know the credentials ({code}). Check {access.subject}"
+    elif code in _FORBIDDEN:
+        advice = f"{access.subject} may not do that. Allow {_action(error.operation_name)} there"
+    elif code == "NoSuchBucket":
+        advice = "there is no such bucket. Check the bucket's name in the source's configuration"
+    elif code in {"NoSuchKey", "404"}:
+        advice = "it is not there. Check bucket and prefix in the source's configuration"
+    elif code in _ELSEWHERE:
+        advice = f"the bucket is in another region than {access.region}. Set its region in the source's configuration"
+    elif code in {"PreconditionFailed", "412"}:
+        advice = "it changed while it was read. Run this again; the next run takes the new version"
+    elif code in _TOO_FAST:
+        advice = f"AWS asks for patience after {_TRIES} tries ({code}). Run this again later"
+    else:
+        advice = f"AWS answered {code or 'an error'}: {message}"
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    says_nothing = code in _EXPIRED | _UNKNOWN_KEY | _TOO_FAST or status >= 500
+    kind = NotAskedError if says_nothing else OctoError
+    return kind(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
+
+
+def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> OctoError:
+    from botocore.exceptions import NoCredentialsError, PartialCredentialsError, ProfileNotFound
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, NoCredentialsError):
+        advice = (
+            "there are no AWS credentials on this machine. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where an "
+            "instance role is"
+        )
+    elif isinstance(error, (PartialCredentialsError, ProfileNotFound)):
+        advice = f"{str(error).rstrip('.')}. Mend the AWS configuration of this machine"
+    elif isinstance(error, ResponseParserError):
+        advice = (
+            "what answered does not speak as AWS does, such as a proxy with a page of its own. Check the proxy of this "
+            "machine and AWS_ENDPOINT_URL, and run this again"
+        )
+    else:
+        advice = f"AWS cannot be reached ({str(error).rstrip('.')}) after {_TRIES} tries. Run this again later"
+    return NotAskedError(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
+
+
+def _at(place: str) -> str:
+    return f" at {place}" if place else ""
+
+
+def _action(operation: str) -> str:
+    """The right that an operation of S3 or another service needs, as policies call it."""
+    s3 = {"ListObjectsV2": "s3:ListBucket", "GetObject": "s3:GetObject", "HeadObject": "s3:GetObject"}
+    return s3.get(operation, operation)
+
+
+class Bucket:
+    """An S3 bucket as one account's role sees it."""
+
+    def __init__(self, name: str, access: AwsAccess) -> None:
+        self.name = name
+        self.access = access
+        self._made: Any = None
+
+    @property
+    def _s3(self) -> Any:
+        if self._made is None:
+            self._made = client("s3", self.access)
+        return self._made
+
+    def url(self, key: str) -> str:
+        """The key with its bucket, for people."""
+        return f"s3://{self.name}/{key}"
+
+    def folder(self, prefix: str) -> tuple[list[str], list[StoredObject]]:
+        """What is directly below a prefix that is empty or ends in a slash: folders (with it) and objects.
+
+        Raises:
+            OctoError: the bucket is not there or refuses.
+        """
+        folders: list[str] = []
+        objects: list[StoredObject] = []
+        with refusals(self.access, "list the objects", self.url(prefix)):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
+            for page in pages:
+                folders += [one["Prefix"] for one in page.get("CommonPrefixes", [])]
+                objects += [
+                    StoredObject(one["Key"], one["Size"], one["ETag"].strip('"'), one["LastModified"])
+                    for one in page.get("Contents", [])
+                ]
+        return folders, objects
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a small object.
+
+        Raises:
+            OctoError: it is not there, or the bucket refuses.
+        """
+        with refusals(self.access, "read the object", self.url(key)):
+            found: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+            return found
+
+    def open(self, found: StoredObject, start: int = 0) -> BinaryIO:
+        """A stream of the object from a byte on; of this very version, or not at all.
+
+        Raises:
+            OctoError: it is gone or another by now, or the bucket refuses. The stream raises OSError where the
+                connection breaks.
+        """
+        with refusals(self.access, "read the object", self.url(found.key)):
+            given = {"Range": f"bytes={start}-"} if start else {}
+            answer = self._s3.get_object(Bucket=self.name, Key=found.key, IfMatch=f'"{found.etag}"', **given)
+        return io.BufferedReader(_Body(answer["Body"]))
+
+    def digest_parts(self, found: StoredObject) -> int | None:
+        """Of what the object's ETag is the digest, so that a download can be held against it.
+
+        Returns:
+            The size in bytes of the parts it was uploaded in, its own size if in one go; None if the ETag is no
+            digest: KMS encrypts the object, or S3 does not tell the parts.
+        """
+        with refusals(self.access, "read the size of the parts", self.url(found.key)):
+            answer = self._s3.head_object(Bucket=self.name, Key=found.key, PartNumber=1)
+        if str(answer.get("ServerSideEncryption", "")).startswith("aws:kms"):
+            return None
+        is_multipart = "-" in found.etag
+        return int(answer["ContentLength"]) if is_multipart == bool(answer.get("PartsCount")) else None
+
+
+class _Body(io.RawIOBase):
+    """botocore's body as a stream: a broken connection is an OSError, like of any file."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return _unbroken(self._body.readinto, buffer)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
+def _unbroken(read: Callable[[Any], int], buffer: Any) -> int:
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return read(buffer)
+    except (BotoCoreError, HTTPError) as error:
+        raise ConnectionResetError(f"the connection broke: {error}") from error
+
+
+def cur_source(document: CurDocument) -> CurBucketSource:
+    """The source that a document describes; nothing is asked of AWS yet."""
+    access = AwsAccess(document.account, document.role_arn, document.external_id, document.region)
+    return CurBucketSource(document, Bucket(document.bucket, access))

@@ -1,0 +1,229 @@
+"""AWS Cost and Usage Reports: found, landed and read as one relation.
+
+Here belongs the way of a report from where it lies into the landing and from there into SQL. Its parts have
+modules of their own: which files make a report (`aws_cur_reports`, `aws_cur_manifest`), whether it may be
+landed (`aws_cur_inspection`), whether a file is whole (`aws_cur_files`), where a bad row stands
+(`aws_cur_rows`), what columns are called (`aws_cur_columns`).
+
+A report is read to its end before it becomes a delivery: the newest delivery is what a month is made of, so a
+bad one would shut out the good one before it.
+
+Assumption: a payer's reports are whole. A second report of the same payer and month (another name, or a Data
+Export) replaces the first as the newest delivery, so an export whose query leaves rows out must not be
+landed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import duckdb
+
+from octo_pipeline.lake.store import Location, store_of
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.vendors.aws.cur_inspection import StagedFile, inspect_report
+from octo_pipeline.vendors.aws.cur_reports import CurReport, find_reports, search_reports
+from octo_pipeline.vendors.aws.cur_rows import check_values, count_rows, open_file, relation
+from octo_pipeline.vendors.data_files import data_format, unzip
+from octo_pipeline.vendors.downloads import DeliveredFile, fetch, file_place
+from octo_pipeline.vendors.landing import (
+    Delivery,
+    Landed,
+    damage,
+    delivery_path,
+    describe,
+    find_delivery,
+    first_refusal,
+    publish,
+    staging,
+    verify,
+)
+from octo_pipeline.vendors.source import Available
+
+__all__ = [
+    "CurFolderSource",
+    "CurReport",
+    "explain_failure",
+    "find_reports",
+    "known_report",
+    "land_cur",
+    "land_report",
+    "relation_sql",
+    "relations",
+    "source_costs",
+]
+
+_VENDOR = "aws"
+
+
+def land_cur(root: Location, path: Path, *, month: str | None = None, fetched_at: datetime) -> list[Landed]:
+    """Land every report at the path.
+
+    Args:
+        root: the lake.
+        path: a folder laid out as in S3, a folder of data files, or one data file.
+        month: only reports of this month; YYYY-MM.
+        fetched_at: when the reports were looked at, with a time zone.
+
+    Returns:
+        A delivery for each report; none if there are reports, but not of the month.
+
+    Raises:
+        OctoError: a report is not whole or not right; the others are landed all the same.
+    """
+    landed = []
+    reports, failures = search_reports(path, month=month)
+    for report in reports:
+        try:
+            landed.append(land_report(root, report, fetched_at=fetched_at))
+        except OctoError as error:
+            failures.append(str(error))
+    if failures:
+        raise OctoError("\n".join(failures))
+    return landed
+
+
+def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> Landed:
+    """Fetch a report, look through all of it, and make it a delivery of its payer.
+
+    Raises:
+        OctoError: a file is missing, empty, cut off or damaged; a CSV row has too few or too many fields or
+            a broken quote; a required column is missing or empty in a row; an amount or date cannot be read;
+            rows are of another month or of several payers, or the payer is not the account that owns the
+            report. Nothing of the report is landed then.
+    """
+    if known := known_report(root, report.month, report.version, report.account):
+        return Landed(known, is_new=False)
+    with staging(root) as folder:
+        fetched = fetch(report.files, folder, report.source, resume=store_of(root).scratch)
+        staged = [one for file in fetched for one in _unpacked(file, folder, report.source)]
+        payer, rows = inspect_report(staged, report)
+        files = tuple(one.file for one in staged)
+        delivery = Delivery(
+            vendor=_VENDOR,
+            account=payer,
+            month=report.month,
+            version=report.version,
+            format=data_format(files[0].name) or "",
+            report=report.report,
+            files=files,
+            fetched_at=fetched_at,
+            source=report.source,
+            path=delivery_path(root, vendor=_VENDOR, account=payer, month=report.month, version=report.version),
+            details={"rows": rows, "delivered_files": [_as_json(file) for file in fetched]},
+        )
+        return publish(root, folder, delivery)
+
+
+def known_report(root: Location, month: str, version: str, account: str | None) -> Delivery | None:
+    """The refresh in the landing, if it is there with all its files."""
+    return find_delivery(root, vendor=_VENDOR, month=month, version=version, account=account)
+
+
+@dataclass(frozen=True)
+class CurFolderSource:
+    """Reports in a folder laid out as their bucket, or in one data file; a `sources.source.Source`."""
+
+    path: Path
+
+    vendor = "aws"
+    account = None
+
+    @property
+    def name(self) -> str:
+        """The folder or file."""
+        return f"aws at {self.path}"
+
+    def available(self, month: str) -> list[Available]:
+        """The current refresh of each report of the month; only data without a manifest is read for it.
+
+        Raises:
+            OctoError: there is no report at all, or one of the month is not whole.
+        """
+        return [
+            Available(self.vendor, found.account, month, found.report, found.version)
+            for found in find_reports(self.path, month=month)
+        ]
+
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
+        """As `land_cur`."""
+        return land_cur(root, self.path, month=month, fetched_at=fetched_at)
+
+
+def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> str:
+    """The SELECT that reads the files of AWS deliveries as one relation with the columns of `COLUMNS`.
+
+    It streams, and of Parquet files it reads only what the query around it needs.
+
+    Args:
+        con: used to look at the files' columns.
+        deliveries: the newest of each payer.
+
+    Returns:
+        SQL text, of no rows if there are no deliveries.
+
+    Raises:
+        OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
+    """
+    for delivery in deliveries:
+        if sentence := damage(delivery):
+            raise OctoError(sentence)
+    return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
+
+
+def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
+    """The relations that dbt reads: its source's name -> SELECT; see `relation_sql`."""
+    return {"aws_cur": relation_sql(con, deliveries)}
+
+
+def source_costs(found: Mapping[str, str]) -> str:
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+
+    One row for each line item that counts, as it was delivered; split-cost rows repeat other rows' cost and do
+    not count.
+
+    Args:
+        found: what `relations` returned.
+    """
+    return (
+        "SELECT 'aws' AS vendor, bill_payer_account_id AS billing_account_id, "
+        "line_item_currency_code AS billing_currency, line_item_unblended_cost AS cost "
+        f"FROM ({found['aws_cur']}) "
+        "WHERE coalesce(line_item_operation, '') NOT IN ('EKSPod-EC2', 'ECSTask-EC2')"
+    )
+
+
+def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
+    """Find out why a query over `relations` failed; reads the files again, so call it only then.
+
+    Args:
+        con: a connection to the same database.
+        deliveries: the AWS deliveries of the failed query.
+
+    Returns:
+        A sentence with the first bad file and its line or row; None if all files are in order.
+    """
+    with con.cursor() as cursor:
+        return first_refusal(deliveries, partial(_check_again, cursor))
+
+
+def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    if sentence := damage(delivery):
+        raise OctoError(sentence)
+    for path in delivery.file_paths:
+        count_rows(con, path, str(path))
+        check_values(con, open_file(con, path, str(path)))
+    verify(delivery)
+
+
+def _unpacked(file: DeliveredFile, folder: Path, source: str) -> list[StagedFile]:
+    path, place = folder / file.name, file_place(file.name, source)
+    if not file.name.lower().endswith(".zip"):
+        return [StagedFile(file, path, place)]
+    return [StagedFile(describe(unpacked), unpacked, place) for unpacked in unzip(path, place)]
+
+
+def _as_json(file: DeliveredFile) -> dict[str, str | int]:
+    return {"name": file.name, "size": file.size, "sha256": file.sha256}

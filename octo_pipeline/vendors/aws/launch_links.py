@@ -1,0 +1,99 @@
+"""The links that open an AWS account's CloudFormation console with one of our templates, filled in.
+
+The templates are files beside this module; whoever runs octo-pipeline puts them into an S3 bucket of their own
+and says where (OCTO_AWS_TEMPLATE_URL), since the console takes templates from S3 only.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.registry.accounts import Account
+from octo_pipeline.settings import Settings
+
+TEMPLATES = Path(__file__).parent / "templates"
+API_ACCESS = "api-access.yaml"
+CUR = "cur.yaml"
+LINKED_ACCOUNTS = "linked-accounts.yaml"
+
+# Where AWS defines cost reports, and where our templates are made for.
+_REGION = "us-east-1"
+_CONSOLE = f"https://console.aws.amazon.com/cloudformation/home?region={_REGION}#/stacks/create/review"
+_PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(root|role/.+|user/.+)", re.ASCII)
+_TEMPLATE_URL = re.compile(r"https://[^/?#]+/?[^?#]*", re.ASCII)
+_REPORT_OPTIONS = {"cur": "CREATE_CUR", "data_export": "CREATE_DATA_EXPORT"}
+
+
+def require_settings(settings: Settings) -> None:
+    """Check that links can be made at all.
+
+    Raises:
+        OctoError: the principal or the place of the templates is not set, or is not right.
+    """
+    if settings.aws_principal is None or _PRINCIPAL.fullmatch(settings.aws_principal) is None:
+        raise OctoError(
+            "OCTO_AWS_PRINCIPAL must be the ARN of the role or user that octo-pipeline runs as, such as "
+            f"arn:aws:iam::111122223333:role/octo-pipeline; it is {settings.aws_principal or 'not set'}."
+        )
+    if settings.aws_template_url is None or _TEMPLATE_URL.fullmatch(settings.aws_template_url) is None:
+        raise OctoError(
+            f"OCTO_AWS_TEMPLATE_URL must be the https address of an S3 folder with the files of {TEMPLATES}, such as "
+            f"https://company-templates.s3.amazonaws.com/octo; it is {settings.aws_template_url or 'not set'}."
+        )
+
+
+def api_access(settings: Settings, account: Account) -> str:
+    """The link that makes the role of API access.
+
+    Raises:
+        OctoError: as in `require_settings`.
+    """
+    return _link(settings, API_ACCESS, "octo-pipeline-api-access", {"ExternalId": account.external_id or ""})
+
+
+def cur(settings: Settings, account: Account) -> str:
+    """The link that makes a payer's report, bucket and the role that reads them, as its settings say.
+
+    Raises:
+        OctoError: as in `require_settings`.
+    """
+    given = account.settings["cur"]
+    parameters = {
+        "ExternalId": account.external_id or "",
+        "ReportOption": _REPORT_OPTIONS[given["kind"]] if given["makes_report"] else "USE_EXISTING",
+        "CurReportName": given["report"],
+        "CurS3BucketOption": "CREATE_NEW" if given["makes_bucket"] else "USE_EXISTING",
+        "CurS3BucketName": given["bucket"],
+        "CurS3BucketRegion": given["region"],
+        "CurS3Prefix": given["prefix"],
+    }
+    return _link(settings, CUR, "octo-pipeline-cur", parameters)
+
+
+def linked_accounts(settings: Settings, external_id: str, root_id: str) -> str:
+    """The link, to be opened in the payer, that makes the StackSet of API access in all linked accounts.
+
+    Raises:
+        OctoError: as in `require_settings`.
+    """
+    parameters = {
+        "ExternalId": external_id,
+        "RootId": root_id,
+        "ApiAccessTemplateUrl": _template_url(settings, API_ACCESS),
+    }
+    return _link(settings, LINKED_ACCOUNTS, "octo-pipeline-linked-accounts", parameters)
+
+
+def _link(settings: Settings, template: str, stack: str, parameters: Mapping[str, str]) -> str:
+    require_settings(settings)
+    given = {"templateURL": _template_url(settings, template), "stackName": stack}
+    given |= {
+        f"param_{name}": value for name, value in {"Principal": settings.aws_principal or "", **parameters}.items()
+    }
+    return f"{_CONSOLE}?{urlencode(given, quote_via=quote, safe='')}"
+
+
+def _template_url(settings: Settings, template: str) -> str:
+    return f"{(settings.aws_template_url or '').rstrip('/')}/{template}"

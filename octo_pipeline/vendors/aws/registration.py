@@ -1,0 +1,326 @@
+"""The steps of registering an AWS account, and their verification.
+
+1. The account is registered with an ExternalId of its own; a launch link makes the role of API access in it.
+2. `confirm` assumes the role, sees that nobody can without the ExternalId, and asks AWS Organizations whether
+   the account is a payer or linked.
+3. A payer's report and bucket are set up by a second launch link, and confirmed by reading a manifest. A linked
+   account has its payer confirmed, which need not be registered.
+4. A payer's linked accounts can be registered in one go; a third launch link makes a StackSet of step 1.
+
+An account in no organization is its own payer. What is refused by AWS takes a step's confirmation away and is
+kept as the account's problem; what could not be asked (no network, no credentials here) changes nothing.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from octo_pipeline.model.errors import NotAskedError, OctoError
+from octo_pipeline.registry.accounts import Account, NewAccount
+from octo_pipeline.registry.records import shown
+from octo_pipeline.settings import Settings
+from octo_pipeline.vendors.aws import access as aws_access
+from octo_pipeline.vendors.aws import launch_links as aws_links
+from octo_pipeline.vendors.aws.client import AwsAccess
+from octo_pipeline.vendors.aws.cur_bucket import CurDocument
+from octo_pipeline.vendors.registrar import Registrar
+
+VENDOR = "aws"
+
+_ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d", re.ASCII)
+_REPORT = re.compile(r"[0-9A-Za-z!_.*'()-]{1,128}", re.ASCII)
+_PREFIX = re.compile(r"([0-9A-Za-z!_.*'()-]+(/[0-9A-Za-z!_.*'()-]+)*)?", re.ASCII)
+# A new bucket is made where its stack is, and AWS defines reports in us-east-1 only.
+_STACK_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class CurSetup:
+    """A payer's report and where AWS writes it.
+
+    Attributes:
+        bucket: the bucket's name.
+        report: the name of the report or Data Export.
+        prefix: its folder in the bucket.
+        region: the bucket's.
+        kind: a Cost and Usage Report or a Data Export (CUR 2.0).
+        makes_report: whether the stack makes the report, or it is there already.
+        makes_bucket: the same of the bucket.
+    """
+
+    bucket: str
+    report: str
+    prefix: str = ""
+    region: str = _STACK_REGION
+    kind: Literal["cur", "data_export"] = "cur"
+    makes_report: bool = True
+    makes_bucket: bool = True
+
+
+def proposed_setup(account_id: str) -> CurSetup:
+    """What is proposed for a payer that has no report yet."""
+    return CurSetup(bucket=f"octo-cur-{account_id}", report="octo-cur", prefix="octo")
+
+
+def setup_of(account: Account) -> CurSetup:
+    """How a payer's report is set up, or what is proposed."""
+    return CurSetup(**account.settings["cur"]) if "cur" in account.settings else proposed_setup(account.account_id)
+
+
+def register(
+    registrar: Registrar, actor: str, account_id: str, name: str | None = None, payer_id: str | None = None
+) -> Account:
+    """Register an account; what it is, is found when it is confirmed.
+
+    Args:
+        registrar: whose registry.
+        actor: the administrator who does it.
+        account_id: 12 digits.
+        name: what people call it.
+        payer_id: of a linked account, if known; else it is found.
+
+    Raises:
+        OctoError: an id is not right, the account is registered, the name is taken, or launch links cannot be
+            made by this installation's settings. Nothing is registered then.
+    """
+    aws_links.require_settings(registrar.settings)
+    _check_id("account id", account_id)
+    if payer_id is not None:
+        _check_payer(account_id, payer_id)
+    new = NewAccount(VENDOR, account_id, name, payer_id=payer_id, external_id=_new_external_id())
+    registrar.registry.accounts.add([new], actor)
+    return registrar.registry.accounts.find(account_id, VENDOR)
+
+
+def register_linked(registrar: Registrar, actor: str, payer: Account) -> tuple[list[Account], str]:
+    """Register all linked accounts of a payer that are not yet, to be opened by one StackSet.
+
+    They share one ExternalId, which is the payer's for them: a StackSet has one set of parameters.
+
+    Returns:
+        The accounts that were registered, and the launch link of the StackSet, to be opened in the payer.
+
+    Raises:
+        OctoError: this is no confirmed payer, or AWS cannot be asked; nothing is registered then.
+    """
+    aws_links.require_settings(registrar.settings)
+    if payer.kind != "payer" or payer.api_confirmed_at is None:
+        raise OctoError(
+            f"The linked accounts of {payer.account_id} can be listed only when its API access is confirmed and it "
+            f"is a payer. Run `octo accounts confirm {payer.account_id}` first."
+        )
+    access = api_access(payer)
+    found, root = aws_access.linked_accounts(access), aws_access.organization_root(access)
+    accounts = registrar.registry.accounts
+    external_id = payer.settings.get("linked_external_id")
+    if external_id is None:
+        external_id = _new_external_id()
+        settings = {**payer.settings, "linked_external_id": external_id}
+        payer = accounts.change(payer, actor, "prepare_linked_accounts", settings=settings)
+    known = [one for one in accounts.all() if one.vendor == VENDOR]
+    new = _new_linked(payer, found, known, external_id)
+    accounts.add(new, actor)
+    added = [accounts.find(one.account_id, VENDOR) for one in new]
+    return added, aws_links.linked_accounts(registrar.settings, external_id, root)
+
+
+def _new_linked(
+    payer: Account, found: list[tuple[str, str]], known: list[Account], external_id: str
+) -> list[NewAccount]:
+    ids, names = {one.account_id for one in known}, {one.name for one in known}
+    new = []
+    for account_id, name in found:
+        if account_id not in ids:
+            # Organizations lets accounts share a name; who has it first keeps it.
+            own = name if name and name not in names else None
+            names.add(own)
+            new.append(NewAccount(VENDOR, account_id, own, "linked", payer.account_id, external_id))
+    return new
+
+
+def set_payer(registrar: Registrar, actor: str, account: Account, payer_id: str) -> Account:
+    """Say which payer a linked account has; it is confirmed anew.
+
+    Raises:
+        OctoError: it is a payer itself, or the id is not right.
+    """
+    if account.kind == "payer":
+        raise OctoError(f"{account.account_id} is a payer and has no other; nothing was changed.")
+    _check_payer(account.account_id, payer_id)
+    return registrar.registry.accounts.change(
+        account, actor, "set_payer", payer_id=payer_id, payer_confirmed_at=None, problem=None
+    )
+
+
+def set_up_api_access(registrar: Registrar, actor: str, account: Account) -> Account:
+    """Begin API access anew with a new ExternalId; the stacks are to be updated and the account confirmed again.
+
+    Raises:
+        OctoError: launch links cannot be made by this installation's settings.
+    """
+    aws_links.require_settings(registrar.settings)
+    external_id = _new_external_id()
+    values: dict[str, Any] = {"external_id": external_id, "api_confirmed_at": None, "problem": None}
+    if "source" in account.settings:
+        # The role that reads the report demands the same ExternalId.
+        source = {**account.settings["source"], "external_id": external_id}
+        values |= {"settings": {**account.settings, "source": source}, "cur_confirmed_at": None}
+    return registrar.registry.accounts.change(account, actor, "set_up_api_access", **values)
+
+
+def set_up_cur(registrar: Registrar, actor: str, account: Account, setup: CurSetup) -> Account:
+    """Say which report a payer has or is to have; it is confirmed anew.
+
+    Raises:
+        OctoError: it is a linked account, or a value is not right; nothing is changed then.
+    """
+    aws_links.require_settings(registrar.settings)
+    if account.kind == "linked":
+        raise OctoError(
+            f"{account.account_id} is a linked account of {account.payer_id}, and the report is set up at the payer; "
+            "nothing was changed."
+        )
+    check_setup(setup)
+    try:
+        document = CurDocument(
+            vendor="aws",
+            account=account.account_id,
+            bucket=setup.bucket,
+            prefix=setup.prefix,
+            report=setup.report,
+            role_arn=f"arn:aws:iam::{account.account_id}:role/octo-pipeline-cur",
+            external_id=account.external_id,
+            region=setup.region,
+        )
+    except ValidationError as error:
+        raise OctoError(f"The report cannot be set up: {error.errors(include_input=False)[0]['msg']}.") from None
+    settings = {**account.settings, "cur": vars(setup), "source": document.model_dump(mode="json")}
+    return registrar.registry.accounts.change(
+        account, actor, "set_up_cur", settings=settings, cur_confirmed_at=None, problem=None
+    )
+
+
+def confirm(registrar: Registrar, actor: str, account: Account) -> Account:
+    """Verify an account's steps for real and keep what was found.
+
+    Returns:
+        The account; what failed is its `problem`.
+
+    Raises:
+        NotAskedError: AWS could not be asked, so nothing is known and nothing was changed.
+    """
+    now = datetime.now(UTC)
+    values: dict[str, Any] = {
+        "api_confirmed_at": None,
+        "payer_confirmed_at": None,
+        "cur_confirmed_at": None,
+        "problem": None,
+    }
+    try:
+        access = api_access(account)
+        aws_access.require_role(access)
+        values["api_confirmed_at"] = now
+        payer = aws_access.management_account(access)
+        if payer == account.account_id:
+            values |= {"kind": "payer", "payer_id": None}
+            if "cur" in account.settings:
+                aws_access.require_report(access, account.settings["cur"])
+                document = CurDocument.model_validate(account.settings["source"])
+                aws_access.require_role(_cur_access(document))
+                aws_access.require_delivery(document)
+                values["cur_confirmed_at"] = now
+        else:
+            values["kind"] = "linked"
+            _require_same_payer(account, payer)
+            values |= {"payer_id": payer, "payer_confirmed_at": now}
+    except NotAskedError:
+        raise
+    except OctoError as error:
+        values["problem"] = str(error)
+    return registrar.registry.accounts.change(account, actor, "confirm_account", **values)
+
+
+def next_step(settings: Settings, account: Account) -> list[str]:
+    """What is to be done next, in sentences with the link it needs; nothing for a completed account."""
+    if account.is_completed:
+        return []
+    again = f"Then run `octo accounts confirm {account.account_id}`."
+    if account.api_confirmed_at is None:
+        return [
+            f"Open this link signed in to account {account.account_id}, leave the parameters as they are, tick the "
+            "box that IAM resources may be created, and create the stack:",
+            aws_links.api_access(settings, account),
+            again,
+        ]
+    if account.kind == "linked":
+        return [f"Set its payer: `octo accounts edit {account.account_id} --payer ID`. {again}"]
+    if "cur" not in account.settings:
+        return [f"Set up its report: `octo accounts edit {account.account_id} --cur-report NAME --cur-bucket NAME`."]
+    return [
+        f"Open this link signed in to account {account.account_id}, leave the parameters as they are, tick the box "
+        "that IAM resources may be created, and create the stack:",
+        aws_links.cur(settings, account),
+        f"{again} AWS writes the first report within a day.",
+    ]
+
+
+def api_access(account: Account) -> AwsAccess:
+    """As whom the account's API is asked."""
+    role = f"arn:aws:iam::{account.account_id}:role/octo-pipeline-api-access"
+    return AwsAccess(account.account_id, role, account.external_id)
+
+
+def _cur_access(document: CurDocument) -> AwsAccess:
+    return AwsAccess(document.account, document.role_arn, document.external_id)
+
+
+def _require_same_payer(account: Account, payer: str) -> None:
+    if account.payer_id not in (None, payer):
+        raise OctoError(
+            f"AWS account {account.account_id}: its payer is registered as {account.payer_id}, and AWS Organizations "
+            f"says {payer}. Run `octo accounts edit {account.account_id} --payer {payer}`."
+        )
+
+
+def _new_external_id() -> str:
+    return f"octo-{secrets.token_hex(16)}"
+
+
+def _check_id(what: str, value: str) -> None:
+    if _ACCOUNT_ID.fullmatch(value) is None:
+        raise OctoError(f"The {what} {shown(value)} is not right: an AWS account id has 12 digits.")
+
+
+def _check_payer(account_id: str, payer_id: str) -> None:
+    _check_id("payer's id", payer_id)
+    if payer_id == account_id:
+        raise OctoError(f"{account_id} cannot be its own payer. A payer is registered without one.")
+
+
+def check_setup(setup: CurSetup) -> None:
+    """Check the values of a report's set-up.
+
+    Raises:
+        OctoError: one is not right, or they do not go together.
+    """
+    for what, value, pattern, form in (
+        ("bucket", setup.bucket, _BUCKET, "3 to 63 lower-case letters, digits, dots and hyphens"),
+        ("region", setup.region, _REGION, "written as eu-west-1"),
+        ("report", setup.report, _REPORT, "1 to 128 letters, digits and !-_.*'()"),
+        ("prefix", setup.prefix, _PREFIX, "folders of letters, digits and !-_.*'(), without a slash at its ends"),
+    ):
+        if pattern.fullmatch(value) is None:
+            raise OctoError(f"The {what} {shown(value)} is not right: it is {form}. Nothing was changed.")
+    if setup.makes_report and setup.kind == "cur" and not setup.prefix:
+        raise OctoError("A new Cost and Usage Report needs a prefix, the folder it is written to. Nothing was changed.")
+    if setup.makes_bucket and setup.region != _STACK_REGION:
+        raise OctoError(
+            f"A new bucket is made where its stack is, in {_STACK_REGION}, not in {setup.region}. Make the bucket "
+            "yourself to have it elsewhere. Nothing was changed."
+        )

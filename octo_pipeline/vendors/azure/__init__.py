@@ -1,0 +1,1 @@
+"""Microsoft Azure: partner exports, Cost Management exports, registration, sample."""

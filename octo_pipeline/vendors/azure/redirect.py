@@ -1,0 +1,83 @@
+"""Waiting on loopback for a browser that comes back from a sign-in.
+
+One answer is taken, then the door is shut. What came back is checked where it is redeemed, not here.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from octo_pipeline.model.errors import OctoError
+
+_HOSTS = {"localhost", "127.0.0.1"}
+_WAIT_SECONDS = 300.0
+_THANKS = b"You are signed in, or have been told why not, in the terminal. This page can be closed."
+
+
+class Redirect:
+    """The open door; `wait` takes the one answer."""
+
+    def __init__(self, server: HTTPServer, answers: list[dict[str, str]]) -> None:
+        self._server = server
+        self._answers = answers
+
+    def wait(self, seconds: float = _WAIT_SECONDS) -> Mapping[str, str]:
+        """The query of the address that the browser came back to.
+
+        Raises:
+            OctoError: nobody came back in time.
+        """
+        until = time.monotonic() + seconds
+        while not self._answers and time.monotonic() < until:
+            self._server.timeout = max(0.0, until - time.monotonic())
+            self._server.handle_request()
+        if not self._answers:
+            raise OctoError(
+                f"Nobody came back from the sign-in within {seconds:.0f} seconds. Begin it again; if the browser is on "
+                "another machine, use --paste."
+            )
+        return self._answers[0]
+
+
+@contextmanager
+def listening(redirect_uri: str) -> Iterator[Redirect]:
+    """Listen where the browser is to come back to.
+
+    Raises:
+        OctoError: the address is not on loopback, or something else listens there.
+    """
+    url = urlsplit(redirect_uri)
+    if url.scheme != "http" or url.hostname not in _HOSTS or url.port is None:
+        raise OctoError(
+            "OCTO_AZURE_REDIRECT_URI must be an address of this machine such as http://localhost:8400 to listen on; "
+            "use --paste for another."
+        )
+    answers: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        # A browser that connects and says nothing must not keep the next one out.
+        timeout = 10
+
+        def do_GET(self) -> None:
+            query = dict(parse_qsl(urlsplit(self.path).query))
+            if "code" in query or "error" in query:
+                answers.append(query)
+            self.send_response(200 if answers else 404)
+            self.send_header("Content-Length", str(len(_THANKS)))
+            self.end_headers()
+            self.wfile.write(_THANKS)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing: the address has the code."""
+
+    try:
+        server = HTTPServer(("127.0.0.1", url.port), Handler)
+    except OSError as error:
+        raise OctoError(
+            f"Cannot listen on {redirect_uri} ({error.strerror}). End what listens there, or use --paste."
+        ) from error
+    with server:
+        yield Redirect(server, answers)

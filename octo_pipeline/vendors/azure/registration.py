@@ -1,0 +1,205 @@
+"""The steps of registering an Azure partner (CSP), and their verification.
+
+1. The partner tenant is registered with its Microsoft Partner ID and two applications: one for Partner Center,
+   one for the partner API. Their secret keys are encrypted in the registry in the same transaction.
+2. Somebody of the partner signs in to the partner API in a browser. The address the browser comes back to has a
+   code, which is redeemed for a refresh token once; state and PKCE tie it to the sign-in that was begun here.
+3. `confirm` asks Partner Center as the first application and the partner API with the sign-in, for real.
+
+The account is the partner's tenant, since that is what its exports are delivered under. Microsoft calls an
+application's id both client id and application id; what a sign-in needs besides is the tenant.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import SecretStr, ValidationError
+
+from octo_pipeline.model.errors import NotAskedError, OctoError
+from octo_pipeline.registry.accounts import Account, NewAccount
+from octo_pipeline.registry.records import shown
+from octo_pipeline.settings import Settings
+from octo_pipeline.vendors.azure import client as resource
+from octo_pipeline.vendors.azure.client import SignIn
+from octo_pipeline.vendors.azure.csp import AzureCspDocument
+from octo_pipeline.vendors.azure.registered import API_SECRET, CENTER_SECRET, REFRESH_TOKEN, registered_azure
+from octo_pipeline.vendors.registrar import Registrar
+
+VENDOR = "azure"
+
+_PARTNER_ID = re.compile(r"\d{5,10}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Application:
+    """An application of the partner's tenant: its id, and its secret key, which nothing prints."""
+
+    id: str
+    secret: SecretStr
+
+
+def application_from(environment: Mapping[str, str], what: str, application_id: str, variable: str) -> Application:
+    """An application whose secret key is in an environment variable.
+
+    Raises:
+        OctoError: the variable is not set.
+    """
+    secret = environment.get(variable, "").strip()
+    if not secret:
+        raise OctoError(f"The environment variable {variable} with the secret key for the {what} is not set.")
+    return Application(application_id, SecretStr(secret))
+
+
+def register(
+    registrar: Registrar,
+    actor: str,
+    partner_id: str,
+    tenant_id: str,
+    center: Application,
+    api: Application,
+    currencies: tuple[str, ...] = ("USD",),
+    name: str | None = None,
+) -> Account:
+    """Register a partner with its applications.
+
+    Args:
+        registrar: whose registry.
+        actor: the administrator who does it.
+        partner_id: the Microsoft Partner ID.
+        tenant_id: the partner's tenant, where its applications are.
+        center: the application for Partner Center.
+        api: the application for the partner API, to which somebody signs in afterwards.
+        currencies: in which the partner is billed.
+        name: what people call it.
+
+    Raises:
+        OctoError: a value is not right, the tenant is registered, or the name is taken. Nothing is registered
+            then, and no secret is kept.
+    """
+    if _PARTNER_ID.fullmatch(partner_id) is None:
+        raise OctoError(f"The Microsoft Partner ID {shown(partner_id)} is not right: it has 5 to 10 digits.")
+    for what, one in (("Partner Center", center), ("partner API", api)):
+        if not one.secret.get_secret_value().strip():
+            raise OctoError(f"The secret key of the application for the {what} is empty; nothing was registered.")
+    document = _document(tenant_id.lower(), api.id, currencies)
+    _document(tenant_id.lower(), center.id, currencies)
+    settings = {
+        "partner": {"partner_id": partner_id, "center_application": center.id, "api_application": api.id},
+        "source": document.model_dump(mode="json"),
+    }
+    new = NewAccount(VENDOR, document.tenant_id, name, "csp", settings=settings)
+    values = {CENTER_SECRET: center.secret, API_SECRET: api.secret}
+    registrar.secrets.put(VENDOR, document.tenant_id, values, actor, registers=new)
+    return registrar.registry.accounts.find(document.tenant_id, VENDOR)
+
+
+def set_secrets(registrar: Registrar, actor: str, account: Account, center: SecretStr, api: SecretStr) -> Account:
+    """Replace the applications' secret keys, such as before they expire; the account is confirmed anew."""
+    registrar.secrets.put(VENDOR, account.account_id, {CENTER_SECRET: center, API_SECRET: api}, actor)
+    return registrar.registry.accounts.change(account, actor, "set_secrets", api_confirmed_at=None, problem=None)
+
+
+def begin_sign_in(registrar: Registrar, account: Account, redirect_uri: str) -> SignIn:
+    """Begin the sign-in to the partner API; what is returned is kept by who finishes it, and nowhere else.
+
+    Raises:
+        OctoError: the tenant or application is not known to Microsoft, or it cannot be reached.
+    """
+    document = AzureCspDocument.model_validate(account.settings["source"])
+    secret = registrar.secrets.get(VENDOR, account.account_id, API_SECRET)
+    return resource.authorization_url(document, secret.get_secret_value(), redirect_uri=redirect_uri)
+
+
+def finish_sign_in(
+    registrar: Registrar, actor: str, account: Account, sign_in: SignIn, response: Mapping[str, str]
+) -> None:
+    """Redeem the code that came back and keep the refresh token.
+
+    Raises:
+        OctoError: it belongs to another sign-in, or was refused, such as a code that was used before. What was
+            kept of an earlier sign-in stays.
+    """
+    document = AzureCspDocument.model_validate(account.settings["source"])
+    secret = registrar.secrets.get(VENDOR, account.account_id, API_SECRET)
+    token = resource.redeem(document, secret.get_secret_value(), sign_in, response)
+    registrar.secrets.put(VENDOR, account.account_id, {REFRESH_TOKEN: SecretStr(token)}, actor)
+
+
+def response_of(address: str) -> dict[str, str]:
+    """What the address that the browser came back to says.
+
+    Raises:
+        OctoError: it has neither a code nor an error. The address is not repeated: it may hold a code.
+    """
+    query = dict(parse_qsl(urlsplit(address.strip()).query))
+    if "code" not in query and "error" not in query:
+        raise OctoError(
+            "That address has no authorization code. Copy the whole address from the browser after the sign-in, "
+            "with all that follows the question mark."
+        )
+    return query
+
+
+def confirm(registrar: Registrar, actor: str, account: Account) -> Account:
+    """Ask Partner Center and the partner API for something small, for real, and keep what was found.
+
+    Returns:
+        The account; what was refused is its `problem`.
+
+    Raises:
+        NotAskedError: Microsoft could not be asked, so nothing is known and nothing was changed.
+        OctoError: the registry or its key cannot be used.
+    """
+    values: dict[str, Any] = {"api_confirmed_at": None, "problem": None}
+    center_secret = registrar.secrets.get(VENDOR, account.account_id, CENTER_SECRET)
+    document = AzureCspDocument.model_validate(account.settings["source"])
+    center = document.model_copy(
+        update={"client_id": account.settings["partner"]["center_application"], "sign_in": "app"}
+    )
+    try:
+        environment = {center.client_secret_variable: center_secret.get_secret_value()}
+        resource.csp_source(center, environment).billing.invoices("")
+        resource.verify(registered_azure(registrar, account))
+        values["api_confirmed_at"] = datetime.now(UTC)
+    except NotAskedError:
+        raise
+    except OctoError as error:
+        values["problem"] = str(error)
+    return registrar.registry.accounts.change(account, actor, "confirm_account", **values)
+
+
+def next_step(settings: Settings, account: Account) -> list[str]:
+    """What is to be done next; nothing for a completed account."""
+    if account.is_completed:
+        return []
+    return [
+        f"Sign in to the partner API: `octo accounts sign-in {account.account_id}`.",
+        f"Then run `octo accounts confirm {account.account_id}`.",
+    ]
+
+
+def _document(tenant_id: str, application_id: str, currencies: tuple[str, ...]) -> AzureCspDocument:
+    try:
+        return AzureCspDocument(
+            vendor="azure",
+            kind="csp",
+            tenant_id=tenant_id,
+            client_id=application_id,
+            # The registry keeps the secret; the name is what it is handed over under.
+            client_secret_variable=API_SECRET,
+            currencies=currencies,
+            sign_in="user",
+        )
+    except ValidationError as error:
+        field = error.errors(include_input=False)[0]["loc"][0]
+        what = {"tenant_id": "tenant id", "client_id": "application id", "currencies": "currency"}.get(
+            str(field), str(field)
+        )
+        raise OctoError(
+            f"The {what} is not right: ids are written as 00000000-0000-0000-0000-000000000000, and currencies as USD. "
+            "Nothing was registered."
+        ) from None

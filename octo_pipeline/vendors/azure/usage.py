@@ -1,0 +1,154 @@
+"""Azure's landed files as relations: what dbt reads, and what they say was billed.
+
+Here belongs which rows of a month's files count, so that its several exports make one truth. How they are found
+and landed does not (`azure_csp`, `azure_exports`), nor what the columns are called (`azure_columns`).
+
+What counts once:
+
+- CSP: daily usage, and of the reconciliation what is not usage (reservations, savings plans, licences, credits).
+  The reconciliation repeats usage, summed and rounded: its lines with a meter, or of an Azure plan without a
+  term, do not count unless they are a credit or name a reservation.
+- Cost Management, actual and amortised: billed is what the actual export says. The amortised export adds the
+  amortised cost of what commitments cover, and their unused part; its other rows repeat the actual export's.
+  One of the two alone counts as it is.
+- FOCUS says both, so it is landed alone.
+
+Costs of partners are before tax: daily usage has no tax, so that of the reconciliation would be a part of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import duckdb
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import literal
+from octo_pipeline.vendors.azure.usage_columns import (
+    COST_DETAILS,
+    CSP_RECONCILIATION,
+    CSP_USAGE,
+    FOCUS,
+    SHAPES,
+    Shape,
+)
+from octo_pipeline.vendors.azure.usage_rows import AzureFile, check_values, count_rows, no_rows, open_file, relation
+from octo_pipeline.vendors.data_files import packing
+from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
+
+_NOT_A_CREDIT = "credit_reason_code IS NULL AND NOT regexp_matches(lower(coalesce(charge_type, '')), 'credit|refund')"
+REPEATS_USAGE = (
+    f"coalesce(reservation_order_id IS NULL AND {_NOT_A_CREDIT} AND (meter_description IS NOT NULL "
+    "OR (term_and_billing_cycle IS NULL "
+    "AND 'azure plan' IN (lower(coalesce(subscription_description, '')), lower(coalesce(product_name, ''))))), false)"
+)
+_REPEATS_ACTUAL = (
+    "is_combined AND dataset = 'amortised' AND NOT (reservation_id IS NOT NULL "
+    "OR regexp_matches(lower(coalesce(pricing_model, '')), 'reserv|saving'))"
+)
+# What a relation has besides its shape's columns: said of a whole file, and made of its rows.
+_SAID = {shape.name: {"billing_month": "VARCHAR"} for shape in SHAPES.values()}
+_SAID[COST_DETAILS.name] |= {"dataset": "VARCHAR", "is_combined": "BOOLEAN"}
+_MADE = {
+    CSP_RECONCILIATION.name: f"{REPEATS_USAGE} AS repeats_usage",
+    COST_DETAILS.name: f"{_REPEATS_ACTUAL} AS repeats_actual",
+}
+
+
+def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
+    """The relations that dbt reads: its source's name -> SELECT, of no rows where there are no files.
+
+    Args:
+        con: used to look at the files' columns.
+        deliveries: the newest of each partner tenant and billing account.
+
+    Raises:
+        OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
+    """
+    for delivery in deliveries:
+        if sentence := damage(delivery):
+            raise OctoError(sentence)
+    return {shape.name: _relation(con, shape, deliveries) for shape in SHAPES.values()}
+
+
+def source_costs(found: Mapping[str, str]) -> str:
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+
+    One row for each row that counts, as it was delivered.
+
+    Args:
+        found: what `relations` returned.
+    """
+    # Of an amortised export beside an actual one, what counts was billed nothing.
+    cost = "CASE WHEN is_combined AND dataset = 'amortised' THEN 0 ELSE cost END"
+    counted = [
+        _costs(found, CSP_USAGE, "lower(partner_id)", "billing_currency", "billing_pre_tax_total", "true"),
+        _costs(found, CSP_RECONCILIATION, "lower(partner_id)", "currency", "subtotal", "NOT repeats_usage"),
+        _costs(found, COST_DETAILS, "billing_account_id", "billing_currency", cost, "NOT repeats_actual"),
+        _costs(found, FOCUS, "regexp_extract(billing_account_id, '[^/]+$')", "billing_currency", "billed_cost", "true"),
+    ]
+    return " UNION ALL ".join(counted)
+
+
+def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
+    """Find out why a query over `relations` failed; reads the files again, so call it only then.
+
+    Args:
+        con: a connection to the same database.
+        deliveries: the Azure deliveries of the failed query.
+
+    Returns:
+        A sentence with the first bad file and its line or row; None if all files are in order.
+    """
+    with con.cursor() as cursor:
+        return first_refusal(deliveries, partial(_check_again, cursor))
+
+
+def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    if sentence := damage(delivery):
+        raise OctoError(sentence)
+    for path in delivery.file_paths:
+        count_rows(con, path, str(path))
+    for shape in SHAPES.values():
+        for _, file in _files(con, shape, delivery):
+            check_values(con, file)
+    verify(delivery)
+
+
+def _costs(found: Mapping[str, str], shape: Shape, account: str, currency: str, cost: str, counts: str) -> str:
+    return (
+        f"SELECT 'azure' AS vendor, {account} AS billing_account_id, {currency} AS billing_currency, {cost} AS cost "
+        f"FROM ({found[shape.name]}) WHERE {counts}"
+    )
+
+
+def _relation(con: duckdb.DuckDBPyConnection, shape: Shape, deliveries: Sequence[Delivery]) -> str:
+    """Files of the same columns and packing are read together, so an export has one branch unless its files differ."""
+    branches: dict[Any, list[AzureFile]] = {}
+    for delivery in deliveries:
+        for said, file in _files(con, shape, delivery):
+            branches.setdefault((said, file.format, packing(file.path), file.columns), []).append(file)
+    queries = [relation(files, said) for (said, *_), files in branches.items()]
+    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in _SAID[shape.name].items())
+    rows = " UNION ALL BY NAME ".join(queries or [no_rows(shape, nothing)])
+    made = _MADE.get(shape.name)
+    return f"SELECT *, {made} FROM ({rows})" if made else rows
+
+
+def _files(con: duckdb.DuckDBPyConnection, shape: Shape, delivery: Delivery) -> list[tuple[str, AzureFile]]:
+    """The files of a shape with rows, each with the select list of what is said of all of it."""
+    contents = delivery.details["contents"]
+    datasets = {
+        content["dataset"] for content in contents.values() if content["rows"] or content["dataset"] == "actual"
+    }
+    files = []
+    for path in delivery.file_paths:
+        content = contents[path.name]
+        if content["shape"] != shape.name or not content["rows"]:
+            continue
+        extra = f"{literal(delivery.month)} AS billing_month"
+        if shape is COST_DETAILS:
+            combined = "true" if {"actual", "amortised"} <= datasets else "false"
+            extra += f", {literal(content['dataset'])} AS dataset, {combined} AS is_combined"
+        files.append((extra, open_file(con, path, str(path), shape, content.get("columns"))))
+    return files

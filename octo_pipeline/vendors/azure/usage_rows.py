@@ -1,0 +1,280 @@
+"""The rows of Azure's billing files: the SQL that reads them, whether a file is whole, where a bad row stands.
+
+Here belongs what needs DuckDB to look into files: CSV and Parquet of Cost Management, gzipped JSON lines of the
+partner billing export. What the columns are called, and what they mean, do not.
+"""
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.columns import MONEY
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.vendors.aws.cur_columns import Expression, SourceColumn, folded
+from octo_pipeline.vendors.azure.usage_columns import (
+    JSON_NUMBER,
+    JSON_TEXT,
+    RATE,
+    TAGS,
+    Shape,
+    digits_name,
+    digits_sql,
+    expressions,
+)
+from octo_pipeline.vendors.data_files import (
+    check_text,
+    count_csv_rows,
+    count_parquet_rows,
+    csv_header,
+    data_format,
+    line_of_row,
+    packing,
+    path_literals,
+    readable,
+)
+
+_SHOWN = 60
+_LINES = ".json.gz"
+
+
+@dataclass(frozen=True)
+class AzureFile:
+    """A data file with the columns that matter; `place` is what sentences call it."""
+
+    path: Location
+    place: str
+    shape: Shape
+    columns: tuple[SourceColumn, ...]
+
+    @property
+    def format(self) -> str:
+        """csv, parquet or jsonl."""
+        return file_format(self.path.name)
+
+    @property
+    def expressions(self) -> list[Expression]:
+        """How its canonical columns are made."""
+        return expressions(self.shape, self.columns, self.place)
+
+
+def file_format(name: str) -> str:
+    """csv, parquet or jsonl by the file's name, '' if it is no data file."""
+    return "jsonl" if name.lower().endswith(_LINES) else data_format(name) or ""
+
+
+def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
+    """The rows of a file; CSV and JSON lines are read to their end for it.
+
+    Raises:
+        OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
+    """
+    match file_format(path.name):
+        case "parquet":
+            return count_parquet_rows(con, path, place)
+        case "jsonl":
+            # DuckDB reads a gzip file that was cut off as far as it goes, without an error.
+            check_text(path, place)
+            with readable(place), path.open("rb") as packed, gzip.open(packed) as stream:
+                return sum(1 for line in stream if line.strip())
+        case _:
+            return count_csv_rows(path, place)
+
+
+def column_names(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[str]:
+    """The names of a file's columns; of JSON lines, every key that a line has.
+
+    Raises:
+        OctoError: the file cannot be read; of JSON lines, the sentence names the line.
+    """
+    match file_format(path.name):
+        case "parquet":
+            return [column.name for column in _parquet_columns(con, path, place)]
+        case "jsonl":
+            query = f"SELECT DISTINCT unnest(json_keys(json)) AS key FROM {_read_lines([path])} ORDER BY key"
+            try:
+                return [key for (key,) in con.execute(query).fetchall()]
+            except duckdb.Error as error:
+                raise _bad_line(path, place) or OctoError(
+                    f"{place} cannot be read ({str(error).splitlines()[0]}). Fetch it again."
+                ) from error
+        case _:
+            return csv_header(path, place)
+
+
+def open_file(
+    con: duckdb.DuckDBPyConnection, path: Location, place: str, shape: Shape, names: Sequence[str] | None = None
+) -> AzureFile:
+    """A file as one of this shape.
+
+    Args:
+        con: used to look at the file's columns.
+        path: the file.
+        place: what to call it in sentences.
+        shape: the kind of export it is.
+        names: its column names if they are known; finding them reads all of a file of JSON lines.
+
+    Raises:
+        OctoError: the file cannot be read.
+    """
+    match file_format(path.name):
+        case "parquet":
+            columns = _parquet_columns(con, path, place)
+        case "jsonl":
+            wanted = {name: kind for column, kind in shape.columns.items() for name in shape.names(column)}
+            numbers = {name for name, kind in wanted.items() if kind in (MONEY, RATE)}
+            known = names if names is not None else column_names(con, path, place)
+            keys = [name for name in known if folded(name) in wanted]
+            columns = [
+                SourceColumn(key, JSON_NUMBER if folded(key) in numbers else JSON_TEXT, f"octo_values[{number}]")
+                for number, key in enumerate(keys, 1)
+            ]
+        case _:
+            header = csv_header(path, place)
+            columns = [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
+    return AzureFile(path, place, shape, tuple(columns))
+
+
+def relation(files: Sequence[AzureFile], extra: str = "") -> str:
+    """The SELECT of the canonical columns over all rows of files of one shape, packing and the same columns.
+
+    Args:
+        files: at least one.
+        extra: more of the select list.
+    """
+    file = files[0]
+    selected = [f"{one.value} AS {one.name}" for one in file.expressions] + ([extra] if extra else [])
+    return f"SELECT {', '.join(selected)} FROM {_scan(file, [one.path for one in files])}"
+
+
+def no_rows(shape: Shape, extra: str = "") -> str:
+    """The same columns without rows."""
+    types = {name: "VARCHAR" if kind == TAGS else kind for name, kind in shape.columns.items()}
+    selected = [f"CAST(NULL AS {kind}) AS {name}" for name, kind in types.items()] + ([extra] if extra else [])
+    return f"SELECT {', '.join(selected)} WHERE false"
+
+
+def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile) -> int:
+    """Look for the first value that the relation cannot convert, or that no row can do without.
+
+    Returns:
+        How many rows could be read.
+
+    Raises:
+        OctoError: there is one; the sentence names its column and row.
+    """
+    checks = [check for one in file.expressions for check in one.checks]
+    with readable(file.place):
+        # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
+        is_any = " OR ".join(f"({check.is_bad})" for check in checks)
+        query = f"SELECT count(*), count(*) FILTER ({is_any}) FROM {_scan(file, [file.path])}"
+        rows, wrong = con.execute(query).fetchall()[0]
+        if not wrong:
+            return int(rows)
+        firsts = ", ".join(f"min(octo_row) FILTER ({check.is_bad})" for check in checks)
+        found = con.execute(f"SELECT {firsts} FROM {_numbered(file)}").fetchall()[0]
+    row, number = min((row, number) for number, row in enumerate(found) if row is not None)
+    check = checks[number]
+    shown = _shown(con, file, check.value, row)
+    raise OctoError(
+        f"{_row_place(file, row)}: {check.column} is {shown}, {check.reason}. Correct it or fetch the file again."
+    )
+
+
+def first_row(con: duckdb.DuckDBPyConnection, file: AzureFile, column: str, is_bad: str) -> str | None:
+    """The place and value of the first row in which a canonical column is bad; None if none is.
+
+    Args:
+        con: any connection.
+        file: looked through.
+        column: name of the canonical column.
+        is_bad: SQL condition on it, in which ``{}`` stands for its value.
+    """
+    value = next(one.value for one in file.expressions if one.name == column)
+    row = con.execute(f"SELECT min(octo_row) FROM {_numbered(file)} WHERE {is_bad.format(value)}").fetchall()[0][0]
+    return None if row is None else f"{_row_place(file, row)}: {column} is {_shown(con, file, value, row)}"
+
+
+def _shown(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int) -> str:
+    query = f"SELECT CAST({value} AS VARCHAR) FROM {_numbered(file)} WHERE octo_row = {row}"
+    text = con.execute(query).fetchall()[0][0]
+    return "empty" if text is None else repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+
+
+def _row_place(file: AzureFile, row: int) -> str:
+    match file.format:
+        case "csv":
+            return f"{file.place}, line {line_of_row(file.path, row)}"
+        case "jsonl":
+            return f"{file.place}, line {_line_number(file.path, row)}"
+        case _:
+            return f"{file.place}, row {row + 1}"
+
+
+def _line_number(path: Location, row: int) -> int:
+    with path.open("rb") as packed, gzip.open(packed) as stream:
+        filled = (number for number, line in enumerate(stream, 1) if line.strip())
+        return next(number for count, number in enumerate(filled) if count == row)
+
+
+def _bad_line(path: Location, place: str) -> OctoError | None:
+    with path.open("rb") as packed, gzip.open(packed) as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                whole = not line.strip() or isinstance(json.loads(line), dict)
+            except (ValueError, RecursionError):
+                whole = False
+            if not whole:
+                return OctoError(f"{place}, line {number}: the line is no JSON object. Fetch the file again.")
+    return None
+
+
+def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
+    with readable(place):
+        described = con.execute(f"DESCRIBE SELECT * FROM {_read_parquet([path])}").fetchall()
+    return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
+
+
+def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False) -> str:
+    match file.format:
+        case "parquet":
+            return _read_parquet(paths)
+        case "jsonl":
+            keys = ", ".join(literal(f'$."{column.name}"') for column in file.columns)
+            lines = _read_lines(paths)
+            digits = "".join(
+                f", {digits_sql(column, 'json')} AS {digits_name(column)}"
+                for column in file.columns
+                if column.type == JSON_NUMBER
+            )
+            return f"(SELECT json_extract_string(json, [{keys}]) AS octo_values{digits} FROM {lines})"
+        case _:
+            names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in file.columns)
+            order = ", parallel = false" if in_order else ""
+            return (
+                f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, "
+                "delim = ',', quote = '\"', escape = '\"', strict_mode = true, null_padding = false, "
+                f"compression = '{packing(paths[0])}', hive_partitioning = false{order})"
+            )
+
+
+def _numbered(file: AzureFile) -> str:
+    """The rows of one file with `octo_row`, their number from 0."""
+    scan = _scan(file, [file.path], in_order=True)
+    return f"(SELECT row_number() OVER () - 1 AS octo_row, * FROM {scan})"
+
+
+def _read_parquet(paths: Sequence[Location]) -> str:
+    # Hive partitioning would take the folder month=… of the landing for a column.
+    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true)"
+
+
+def _read_lines(paths: Sequence[Location]) -> str:
+    return (
+        f"read_json_objects({path_literals(paths)}, format = 'newline_delimited', compression = 'gzip', "
+        "hive_partitioning = false)"
+    )

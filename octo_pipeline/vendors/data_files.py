@@ -1,0 +1,286 @@
+"""One data file of an AWS Cost and Usage Report: its format, its columns, and whether it is whole.
+
+Here belongs what is true of a file without knowing what its columns mean: unpacking, checksums, the shape of
+CSV rows, Parquet footers. Which columns matter and what their values must be does not.
+
+DuckDB alone is not enough to judge a file (tried with 1.5.5): it reads a ``.csv.gz`` that was cut off as far
+as it goes and without an error, ignores its checksum, and takes a CSV row with one field too many if the
+surplus field is empty, which is how a row looks that an unquoted comma has shifted. So each CSV file is read
+once by Python's csv module (about 100 MB of CSV a second) before it is landed.
+"""
+
+import csv
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import IO, cast
+
+import duckdb
+
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import literal
+from octo_pipeline.vendors.downloads import safe_name
+
+# Bounds of what is packed. Reports pack 10:1 to 40:1 and come one file to an archive; deflate can do 1032:1.
+MAX_RATIO = 200
+MAX_UNPACKED = 64 << 30
+ALWAYS_ALLOWED = 64 << 20
+MAX_ENTRIES = 100
+# A line is held in memory whole; a row with every tag a cloud allows has less than a tenth of this.
+MAX_LINE = 16 << 20
+
+_CHUNK = 1 << 20
+_DATA_NAME = re.compile(r"(.+?)(\.snappy)?\.(parquet|csv(\.gz|\.zip)?|zip)", re.IGNORECASE | re.DOTALL)
+
+
+def data_format(name: str) -> str | None:
+    """``parquet`` or ``csv`` by the file's name, None if it is no data file."""
+    if not _DATA_NAME.fullmatch(name):
+        return None
+    return "parquet" if name.lower().endswith(".parquet") else "csv"
+
+
+def bare_name(name: str) -> str:
+    """The name of a data file without what says how it is packed."""
+    match = _DATA_NAME.fullmatch(name)
+    return match[1] if match else name
+
+
+def packing(path: Location) -> str:
+    """How a CSV file is packed, as DuckDB wants to be told: by itself it takes a ``?`` for the end of the name."""
+    return "gzip" if path.suffix.lower() == ".gz" else "none"
+
+
+def line_of_row(path: Location, number: int) -> int:
+    """The line of a CSV file on which a row begins; the first line is 1.
+
+    Args:
+        path: a ``.csv`` or ``.csv.gz`` file whose rows are whole.
+        number: of the row from 0, without header and blank lines.
+    """
+    with _open_csv(path) as stream:
+        reader = csv.reader(stream)
+        rows = (row for row in reader if row)
+        for _ in range(number + 2):
+            row = next(rows)
+        return reader.line_num - sum(field.count("\n") for field in row)
+
+
+def csv_header(path: Location, place: str) -> list[str]:
+    """The column names of a CSV file.
+
+    Raises:
+        OctoError: it cannot be read as CSV.
+    """
+    with readable(place), _open_csv(path) as stream:
+        return next((row for row in csv.reader(stream, strict=True) if row), [])
+
+
+def first_csv_row(path: Location, place: str) -> dict[str, str]:
+    """The first row by column name, empty if there is none; the file may still be zipped.
+
+    Raises:
+        OctoError: the beginning of the file cannot be read as CSV.
+    """
+    with readable(place), _open_csv(path) as stream:
+        # Read only so far as a line can be long: nothing has looked through the file yet.
+        rows = (row for row in csv.reader(iter(partial(stream.readline, MAX_LINE), "")) if row)
+        return dict(zip(next(rows, []), next(rows, []), strict=False))
+
+
+def count_csv_rows(path: Location, place: str) -> int:
+    """Read a ``.csv`` or ``.csv.gz`` file to its end and count its rows.
+
+    Raises:
+        OctoError: it is damaged or cut off, or a row has not as many fields as the header, or a broken quote, or
+            it is one that `check_text` refuses.
+    """
+    check_text(path, place)
+    rows, width, line = -1, 0, 0
+    with _open_csv(path) as stream:
+        reader = csv.reader(stream, strict=True)
+        try:
+            for row in reader:
+                width = width or len(row)
+                if len(row) != width and row:
+                    raise OctoError(
+                        f"{place}, line {line + 1}: the row has {len(row)} fields, the header has {width}. "
+                        "Fetch the file again."
+                    )
+                rows += bool(row)
+                line = reader.line_num
+        except csv.Error as error:
+            raise OctoError(
+                f"{place}, line {line + 1}: the row is not CSV, a quote in it is broken ({error}). "
+                "Fetch the file again."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise OctoError(
+                f"{place}, line {_line_that_is_not_utf8(path)}: the text is not UTF-8. Fetch the file again."
+            ) from error
+    if rows < 0:
+        raise OctoError(f"{place} has no header line, so its columns are unknown. Fetch it again.")
+    return rows
+
+
+def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
+    """The number of rows in a Parquet file by its footer.
+
+    Raises:
+        OctoError: it is not a whole Parquet file.
+    """
+    with readable(place):
+        query = f"SELECT num_rows FROM parquet_file_metadata({path_literals([path])})"
+        return int(con.execute(query).fetchall()[0][0])
+
+
+def row_group_of(con: duckdb.DuckDBPyConnection, path: Location, row: int) -> int:
+    """The number of the row group, from 0, that holds the row of a Parquet file, counted from 0."""
+    groups = con.execute(
+        "SELECT row_group_num_rows FROM (SELECT DISTINCT row_group_id, row_group_num_rows "
+        f"FROM parquet_metadata({path_literals([path])})) ORDER BY row_group_id"
+    ).fetchall()
+    for number, (rows,) in enumerate(groups):
+        if row < rows:
+            return number
+        row -= rows
+    return len(groups)
+
+
+def unzip(path: Path, place: str) -> list[Path]:
+    """Unpack the CSV files of an archive beside it as ``.csv.gz``, which DuckDB reads, and remove it.
+
+    Raises:
+        OctoError: the archive is damaged, holds anything but CSV files, or would grow out of all proportion.
+    """
+    stem = bare_name(path.name)
+    with readable(place), zipfile.ZipFile(path) as archive:
+        entries = _csv_entries(archive, place)
+        limit = min(MAX_UNPACKED, max(MAX_RATIO * path.stat().st_size, ALWAYS_ALLOWED))
+        unpacked = []
+        for number, entry in enumerate(entries, 1):
+            target = path.with_name(f"{stem}.csv.gz" if len(entries) == 1 else f"{stem}-{number:03d}.csv.gz")
+            if target.exists():
+                raise OctoError(f"{place} holds the same data as {target.name}; the report names both.")
+            limit -= _unzip_entry(archive, entry, target, limit, place)
+            unpacked.append(target)
+    path.unlink()
+    return unpacked
+
+
+def path_literals(paths: Sequence[Location]) -> str:
+    """The paths as a SQL list whose members mean these files, though DuckDB takes paths for patterns."""
+    return f"[{', '.join(literal(_without_patterns(str(path))) for path in paths)}]"
+
+
+@contextmanager
+def readable(place: str) -> Iterator[None]:
+    """Turn what libraries raise at a damaged file into a sentence that names it."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
+        raise OctoError(f"{place} is damaged or cut off ({error}). Fetch it again.") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise OctoError(f"{place} is not CSV in UTF-8 ({error}). Fetch it again.") from error
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise OctoError(
+            f"{place} cannot be read, it is damaged or not what its name says ({reason}). Fetch it again."
+        ) from error
+
+
+def check_text(path: Location, place: str) -> None:
+    """Read a plain or gzipped text file to the end, where gzip has its checksum, without holding a line of it.
+
+    Raises:
+        OctoError: it is damaged or cut off, unpacks out of all proportion, or has a line that does not fit memory.
+    """
+    is_packed = packing(path) == "gzip"
+    size = line = 0
+    with readable(place), path.open("rb") as file, gzip.open(file) if is_packed else nullcontext(file) as stream:
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+            line = line + len(chunk) if b"\n" not in chunk else len(chunk) - chunk.rindex(b"\n")
+            if is_packed and size > min(MAX_UNPACKED, max(MAX_RATIO * file.tell(), ALWAYS_ALLOWED)):
+                raise _out_of_proportion(place)
+            if line > MAX_LINE:
+                raise OctoError(f"{place} has a line of more than {MAX_LINE >> 20} MiB, which no export has.")
+
+
+def _out_of_proportion(place: str) -> OctoError:
+    return OctoError(
+        f"{place} unpacks to more than {MAX_RATIO} times its size or to more than {MAX_UNPACKED >> 30} GiB, as files do "
+        "that are made to fill a disk."
+    )
+
+
+def _line_that_is_not_utf8(path: Location) -> int:
+    with _open_bytes(path) as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+@contextmanager
+def _open_csv(path: Location) -> Iterator[io.TextIOWrapper]:
+    with _open_bytes(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        yield text
+
+
+@contextmanager
+def _open_bytes(path: Location) -> Iterator[IO[bytes]]:
+    match path.suffix.lower():
+        case ".gz":
+            with path.open("rb") as packed, gzip.open(packed) as unpacked:
+                yield cast(IO[bytes], unpacked)
+        case ".zip":
+            with (
+                path.open("rb") as packed,
+                zipfile.ZipFile(packed) as archive,
+                archive.open(_csv_entries(archive, path.name)[0]) as stream,
+            ):
+                yield stream
+        case _:
+            with path.open("rb") as stream:
+                yield stream
+
+
+def _csv_entries(archive: zipfile.ZipFile, place: str) -> list[zipfile.ZipInfo]:
+    entries = archive.infolist()
+    if not 0 < len(entries) <= MAX_ENTRIES:
+        raise OctoError(f"{place} holds {len(entries)} files; a report's archive holds 1 to {MAX_ENTRIES}.")
+    for entry in entries:
+        if entry.flag_bits & 1:
+            raise OctoError(f"{place} is encrypted; AWS does not deliver that. Unpack it yourself.")
+        if not safe_name(entry.filename, f"file in {place}").lower().endswith(".csv"):
+            raise OctoError(f"{place} holds {entry.filename}; a report's archive holds CSV files only.")
+    return entries
+
+
+def _unzip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, limit: int, place: str) -> int:
+    size = 0
+    with (
+        archive.open(entry) as source,
+        target.open("xb") as packed,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=packed, mtime=0) as stream,
+    ):
+        while chunk := source.read(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise _out_of_proportion(place)
+            stream.write(chunk)
+    return size
+
+
+def _without_patterns(path: str) -> str:
+    return "".join(f"[{character}]" if character in "[*?" else character for character in path)

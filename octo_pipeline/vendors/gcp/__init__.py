@@ -1,0 +1,1 @@
+"""Google Cloud: BigQuery billing exports, registration, sample."""

@@ -1,0 +1,303 @@
+"""Google Cloud billing exports: landed from BigQuery partition by partition, and read as one relation.
+
+Here belongs the way of a month from an export table into the landing and from there into SQL. What is asked
+of the dataset first is in `gcp_billing_tables`, the columns are in `gcp_billing_columns`, the files in
+`gcp_billing_rows`; a folder of exported files instead of BigQuery is `gcp_billing_folder`.
+
+Assumptions: the export is an append-only table that is partitioned by ingestion day, and `export_time` of a
+later row is later. So a partition is what it was if its latest export time and its number of rows are.
+
+How a month is landed:
+
+1. BigQuery tells the latest export time and the rows of each partition that has rows of the month; the version
+   of the delivery is made of these.
+2. A version that is there is not fetched again. Of a new one, the partitions that the last delivery holds as
+   they are now are taken over from it (a hard link, where the file system allows one), and the others are
+   streamed from BigQuery as Arrow, a file each.
+3. Rows and net cost of each fetched file must be BigQuery's own count and sum in NUMERIC.
+
+A month that had rows and has none, has lost a partition or rows, or lacks a column that it had is refused, and
+the last delivery stays: an export never shrinks, so something else is wrong, such as tables that expire.
+
+Known drawbacks: a row that Google would change in place, keeping its export time, is not noticed. A delivery
+holds only the columns that line items are made of, as BigQuery bills by the column.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.vendors.downloads import DeliveredFile
+from octo_pipeline.vendors.gcp.billing_columns import known, lost
+from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_rows import FileFacts, inspect_file, relation, write_batches
+from octo_pipeline.vendors.gcp.billing_tables import (
+    BillingDataset,
+    ExportedMonth,
+    Parameter,
+    Partition,
+    exported_month,
+)
+from octo_pipeline.vendors.landing import (
+    Delivery,
+    Landed,
+    damage,
+    deliveries,
+    delivery_path,
+    describe,
+    find_delivery,
+    first_refusal,
+    publish,
+    staging,
+    verify,
+)
+from octo_pipeline.vendors.source import Available
+
+__all__ = ["GcpBillingSource", "explain_failure", "relations", "source_costs"]
+
+_VENDOR = "gcp"
+# Part of every version: raise it when other columns are selected, so that months are fetched again.
+_SELECTION = 1
+
+
+@dataclass(frozen=True)
+class GcpBillingSource:
+    """The billing export of one billing account in BigQuery; a `Source`."""
+
+    document: GcpSourceDocument
+    dataset: BillingDataset
+
+    @property
+    def vendor(self) -> str:
+        """The vendor, gcp."""
+        return _VENDOR
+
+    @property
+    def account(self) -> str:
+        """The billing account."""
+        return self.document.billing_account_id
+
+    @property
+    def name(self) -> str:
+        """What sentences and sensors call it."""
+        return f"{_VENDOR} {self.account} at {self.document.project}.{self.document.dataset}"
+
+    def available(self, month: str) -> list[Available]:
+        """The version of the month; one query over two narrow columns.
+
+        Raises:
+            OctoError: there is no export, or BigQuery refuses or cannot be reached.
+        """
+        export = exported_month(self.dataset, self.document, month, with_net=False)
+        return [Available(_VENDOR, self.account, month, export.table, _version(export))] if export else []
+
+    def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
+        """Land what changed since the last delivery of the month.
+
+        Raises:
+            OctoError: there is no export, or BigQuery refuses or cannot be reached; the month is empty or
+                smaller than it was; rows do not add up to BigQuery's own sum. Nothing is landed then.
+        """
+        previous = _newest(root, self.account, month)
+        export = exported_month(self.dataset, self.document, month, with_net=False)
+        self._refuse_loss(previous, export, month)
+        if export is None:
+            return []
+        version = _version(export)
+        present = find_delivery(root, vendor=_VENDOR, account=self.account, month=month, version=version)
+        if present is not None:
+            return [Landed(present, is_new=False)]
+        export = exported_month(self.dataset, self.document, month, with_net=True) or export
+        return [self._land(root, month, fetched_at, export, previous)]
+
+    def _land(
+        self, root: Location, month: str, fetched_at: datetime, export: ExportedMonth, previous: Delivery | None
+    ) -> Landed:
+        version = _version(export)
+        kept = _kept_files(previous, export)
+        with staging(root) as folder:
+            files = []
+            for partition in export.partitions:
+                name = _file_name(partition)
+                if name in kept:
+                    file, path = kept[name]
+                    _take_over(path, folder / name)
+                    files.append(file)
+                else:
+                    files.append(self._fetch(export, partition, month, folder / name))
+            delivery = Delivery(
+                vendor=_VENDOR,
+                account=self.account,
+                month=month,
+                version=version,
+                format="parquet",
+                report=export.table,
+                files=tuple(files),
+                fetched_at=fetched_at,
+                source=f"{self.document.project}.{self.document.dataset}.{export.table}",
+                path=delivery_path(root, vendor=_VENDOR, account=self.account, month=month, version=version),
+                details=_details(export, fetched=[file.name for file in files if file.name not in kept]),
+            )
+            return publish(root, folder, delivery)
+
+    def _fetch(self, export: ExportedMonth, partition: Partition, month: str, path: Path) -> DeliveredFile:
+        place = f"The partition {partition.day} of {month} of {self.document.place}"
+        parameters: dict[str, Parameter] = {
+            "month": month.replace("-", ""),
+            "day": partition.day,
+            "exported_at": partition.exported_at,
+        }
+        with self.dataset.batches(export.query.rows(), parameters) as batches:
+            write_batches(batches, path)
+        with duckdb.connect() as con:
+            found = inspect_file(con, path, place, month)
+        announced = FileFacts(partition.rows, partition.net or Decimal(0))
+        if found != announced:
+            raise OctoError(
+                f"{place} changed while it was read, or was cut off: {found.rows} rows of {found.net}, BigQuery "
+                f"counts {announced.rows} rows of {announced.net}. Nothing was landed; run this again."
+            )
+        return describe(path)
+
+    def _refuse_loss(self, previous: Delivery | None, export: ExportedMonth | None, month: str) -> None:
+        if previous is None:
+            return
+        remedy = (
+            "Nothing was landed and the last delivery stays. Look whether the dataset's tables or partitions "
+            f"expire; if the loss is meant, `octo deliveries remove {previous.version}` and run this again."
+        )
+        if export is None:
+            raise OctoError(f"There are no rows of {month} any more in {self.document.place}. {remedy}")
+        if previous.report != export.table:
+            return
+        if columns := lost(previous.details["columns"], export.query.schema):
+            raise OctoError(f"There is no column {', '.join(columns)} any more in {self.document.place}. {remedy}")
+        now = {partition.day.isoformat(): partition.rows for partition in export.partitions}
+        for day, facts in previous.details["partitions"].items():
+            if now.get(day, 0) < facts["rows"]:
+                raise OctoError(
+                    f"Of {facts['rows']} rows of {month} in the partition {day} only {now.get(day, 0)} are left in "
+                    f"{self.document.place}. {remedy}"
+                )
+
+
+def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
+    """The relation that dbt reads: its source's name -> SELECT with the columns of `COLUMNS`.
+
+    Args:
+        con: not needed; the signature is every vendor's.
+        deliveries: the newest of each billing account.
+
+    Raises:
+        OctoError: a file is gone, has changed in size since it was landed, or cannot be read.
+    """
+    for delivery in deliveries:
+        if sentence := damage(delivery):
+            raise OctoError(sentence)
+    return {"gcp_billing": relation([(path, str(path)) for one in deliveries for path in one.file_paths])}
+
+
+def source_costs(found: Mapping[str, str]) -> str:
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+
+    One row for each row of the export, its cost and credits cast to NUMERIC one by one.
+
+    Args:
+        found: what `relations` returned.
+    """
+    return (
+        "SELECT 'gcp' AS vendor, billing_account_id, currency AS billing_currency, cost + credits_cost AS cost "
+        f"FROM ({found['gcp_billing']})"
+    )
+
+
+def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
+    """Find out why a query over `relations` failed; reads the files again, so call it only then.
+
+    Args:
+        con: a connection to the same database.
+        deliveries: the Google Cloud deliveries of the failed query.
+
+    Returns:
+        A sentence with the first bad file; None if all files are in order.
+    """
+    with con.cursor() as cursor:
+        return first_refusal(deliveries, partial(_check_again, cursor))
+
+
+def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    verify(delivery)
+    for path in delivery.file_paths:
+        inspect_file(con, path, str(path), delivery.month)
+
+
+def _version(export: ExportedMonth) -> str:
+    state = [[one.day.isoformat(), _instant(one.exported_at), one.rows] for one in export.partitions]
+    text = json.dumps([_SELECTION, export.table, known(export.query.schema), state])
+    newest = max(one.exported_at for one in export.partitions).astimezone(UTC)
+    return f"{newest:%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+def _file_name(partition: Partition) -> str:
+    return f"{partition.day}.parquet"
+
+
+def _details(export: ExportedMonth, fetched: list[str]) -> dict[str, Any]:
+    return {
+        "rows": sum(one.rows for one in export.partitions),
+        "selection": _SELECTION,
+        "columns": known(export.query.schema),
+        "partitions": {one.day.isoformat(): _state(one) for one in export.partitions},
+        "fetched": fetched,
+    }
+
+
+def _state(partition: Partition) -> dict[str, Any]:
+    return {"rows": partition.rows, "exported_at": _instant(partition.exported_at), "net": str(partition.net)}
+
+
+def _newest(root: Location, account: str, month: str) -> Delivery | None:
+    """The last delivery from BigQuery; one of a folder has no partitions to compare with."""
+    found = [
+        one for one in deliveries(root, vendor=_VENDOR, account=account, month=month) if "partitions" in one.details
+    ]
+    return found[-1] if found else None
+
+
+def _kept_files(previous: Delivery | None, export: ExportedMonth) -> dict[str, tuple[DeliveredFile, Location]]:
+    """The files of the last delivery that hold what a partition has now, by name, and where they are."""
+    if previous is None or previous.report != export.table or damage(previous):
+        return {}
+    details = previous.details
+    if (details["selection"], details["columns"]) != (_SELECTION, known(export.query.schema)):
+        return {}
+    unchanged = {
+        _file_name(one) for one in export.partitions if details["partitions"].get(one.day.isoformat()) == _state(one)
+    }
+    return {file.name: (file, previous.path / file.name) for file in previous.files if file.name in unchanged}
+
+
+def _take_over(file: Location, target: Path) -> None:
+    if isinstance(file, Path):
+        with suppress(OSError):
+            os.link(file, target)
+            return
+    with file.open("rb") as stream, target.open("xb") as copy:
+        shutil.copyfileobj(stream, copy)

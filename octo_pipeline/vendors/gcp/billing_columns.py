@@ -1,0 +1,243 @@
+"""The columns of a Google Cloud billing export: which are read, and the SQL that reads them.
+
+Here belongs what BigQuery and DuckDB are asked for, as SQL text. Which tables there are, what is landed and
+what a line item means do not.
+
+Amounts are NUMERIC, nine decimal places. Google exports them as FLOAT64; BigQuery casts each of them while it
+answers, so no float leaves it, and its own sum of a partition can be held against the landed rows to the last
+place. Files that were exported otherwise may hold FLOAT64: then DuckDB casts to the same nine places.
+
+Credits are a list within a row and are added up within it: joining them would repeat the row's cost.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from octo_pipeline.model.columns import MONEY
+from octo_pipeline.model.sql import literal
+
+Kind = Literal["text", "amount", "time", "list", "struct", "other"]
+# The columns of a table or file, nested ones by their path: "project.id" -> text.
+Schema = Mapping[str, Kind]
+
+# Without these nobody could tell whose cost a row is, when, of what kind or how much.
+REQUIRED: dict[str, Kind] = {
+    "billing_account_id": "text",
+    "project.id": "text",
+    "usage_start_time": "time",
+    "export_time": "time",
+    "invoice.month": "text",
+    "cost_type": "text",
+    "currency": "text",
+    "cost": "amount",
+    "credits": "list",
+    "credits.amount": "amount",
+    "credits.type": "text",
+}
+# A row of no project is the billing account's own, and a row may have no credits (allocation.md §3).
+REQUIRED_VALUES = ("billing_account_id", "usage_start_time", "invoice.month", "cost_type", "currency", "cost")
+
+_OPTIONAL: dict[str, Kind] = {
+    "service.id": "text",
+    "service.description": "text",
+    "sku.id": "text",
+    "sku.description": "text",
+    "project.name": "text",
+    "project.labels": "list",
+    "project.labels.key": "text",
+    "project.labels.value": "text",
+    "labels": "list",
+    "labels.key": "text",
+    "labels.value": "text",
+    "location.region": "text",
+    "usage.amount": "amount",
+    "cost_at_list": "amount",
+    "credits.name": "text",
+    "credits.full_name": "text",
+    "credits.id": "text",
+    "adjustment_info.description": "text",
+}
+_READ = REQUIRED | _OPTIONAL
+_MONEY_COLUMNS = ("cost", "cost_at_list")
+
+# What the relation over landed files has.
+COLUMNS: dict[str, str] = {
+    "billing_account_id": "VARCHAR",
+    "invoice_month": "VARCHAR",
+    "project_id": "VARCHAR",
+    "project_name": "VARCHAR",
+    "usage_start_time": "TIMESTAMP",
+    "cost_type": "VARCHAR",
+    "service_id": "VARCHAR",
+    "service_description": "VARCHAR",
+    "sku_description": "VARCHAR",
+    "adjustment_description": "VARCHAR",
+    "region": "VARCHAR",
+    "currency": "VARCHAR",
+    "usage_amount": MONEY,
+    "cost": MONEY,
+    "cost_at_list": MONEY,
+    "credits_cost": MONEY,
+    "commitment_credit_count": "BIGINT",
+    "commitment_credit_id": "VARCHAR",
+    "labels_json": "VARCHAR",
+    "project_labels_json": "VARCHAR",
+}
+
+_TABLE_PREFIXES = {"detailed": "gcp_billing_export_resource_v1_", "standard": "gcp_billing_export_v1_"}
+
+
+@dataclass(frozen=True)
+class PartitionQuery:
+    """The queries over the export table of one project and dataset."""
+
+    table: str
+    schema: Schema
+
+    def partitions(self, *, with_net: bool) -> str:
+        """Rows of @month by ingestion day since @since; the net costs read two more columns, which BigQuery bills."""
+        net = f", SUM({_net_in_bigquery()}) AS net" if with_net else ""
+        return (
+            "SELECT DATE(_PARTITIONTIME) AS day, MAX(export_time) AS exported_at, COUNT(*) AS row_count, "
+            f"MIN(usage_start_time) AS used_from{net} FROM `{self.table}` "
+            "WHERE invoice.month = @month AND _PARTITIONTIME >= TIMESTAMP(@since) GROUP BY day ORDER BY day"
+        )
+
+    def rows(self) -> str:
+        """The rows of @month that were ingested on @day and exported up to @exported_at."""
+        tops = {path.split(".")[0] for path in known(self.schema)}
+        selected = ", ".join(self._column(name) for name in sorted(tops))
+        return (
+            f"SELECT {selected} FROM `{self.table}` WHERE invoice.month = @month "
+            "AND _PARTITIONTIME = TIMESTAMP(@day) AND export_time <= @exported_at"
+        )
+
+    def last_export(self) -> str:
+        """The latest export time since @since."""
+        return f"SELECT MAX(export_time) AS exported_at FROM `{self.table}` WHERE _PARTITIONTIME >= TIMESTAMP(@since)"
+
+    def _column(self, name: str) -> str:
+        if name in _MONEY_COLUMNS:
+            return f"CAST({name} AS NUMERIC) AS {name}"
+        if name == "credits":
+            texts = ", ".join(
+                f"c.{part}" for part in ("name", "full_name", "id", "type") if f"credits.{part}" in self.schema
+            )
+            return (
+                f"ARRAY(SELECT AS STRUCT {texts}, CAST(c.amount AS NUMERIC) AS amount FROM UNNEST(credits) AS c) "
+                "AS credits"
+            )
+        return name
+
+
+def table_names(billing_account_id: str) -> dict[str, str]:
+    """The names Google gives the tables of an account, by kind; the detailed one first."""
+    account = billing_account_id.replace("-", "_")
+    return {kind: prefix + account for kind, prefix in _TABLE_PREFIXES.items()}
+
+
+def known(schema: Schema) -> list[str]:
+    """The paths of a schema that are read, in order."""
+    return sorted(path for path in schema if path in _READ)
+
+
+def schema_problem(schema: Schema) -> str | None:
+    """What keeps a table or file from being a billing export, to follow its name in a sentence; None if nothing."""
+    if missing := [path for path in REQUIRED if path not in schema]:
+        return f"has no column {', '.join(missing)}, without which no cost can be allocated"
+    wrong = [f"{path} ({schema[path]}, not {kind})" for path, kind in _READ.items() if schema.get(path, kind) != kind]
+    return f"has columns that are not of the type Google exports: {', '.join(wrong)}" if wrong else None
+
+
+def expressions(schema: Schema) -> dict[str, str]:
+    """The columns of `COLUMNS` as DuckDB SQL over a file of that schema; what the file lacks is a typed NULL."""
+    values = {
+        "billing_account_id": _text(schema, "billing_account_id"),
+        "invoice_month": _text(schema, "invoice.month"),
+        "project_id": _text(schema, "project.id"),
+        "project_name": _text(schema, "project.name"),
+        # Not AT TIME ZONE: the value may come with or without a zone, and is UTC in both cases.
+        "usage_start_time": "make_timestamp(epoch_us(usage_start_time))",
+        "cost_type": _text(schema, "cost_type"),
+        "service_id": _text(schema, "service.id"),
+        "service_description": _text(schema, "service.description"),
+        "sku_description": _text(schema, "sku.description"),
+        "adjustment_description": _text(schema, "adjustment_info.description"),
+        "region": _text(schema, "location.region"),
+        "currency": _text(schema, "currency"),
+        "usage_amount": f"CAST({_path('usage.amount')} AS {MONEY})" if "usage.amount" in schema else "NULL",
+        "cost": _money("cost"),
+        "cost_at_list": _money("cost_at_list") if "cost_at_list" in schema else "NULL",
+        "credits_cost": f"coalesce({credits_cost('credits')}, 0)",
+        "commitment_credit_count": f"coalesce(len({_commitment_credits()}), 0)",
+        "commitment_credit_id": _commitment_credit_id(schema),
+        "labels_json": _labels(schema, "labels"),
+        "project_labels_json": _labels(schema, "project.labels"),
+    }
+    return {name: f"CAST({values[name]} AS {kind})" for name, kind in COLUMNS.items()}
+
+
+def credits_cost(column: str) -> str:
+    """DuckDB SQL of the sum of a row's credits, each as NUMERIC; null where there are none."""
+    return f"list_sum(list_transform({column}, lambda octo_credit: {_money('octo_credit.amount')}))"
+
+
+def _net_in_bigquery() -> str:
+    credits = "(SELECT SUM(CAST(c.amount AS NUMERIC)) FROM UNNEST(credits) AS c)"
+    return f"CAST(cost AS NUMERIC) + IFNULL({credits}, 0)"
+
+
+def _money(value: str) -> str:
+    return f"CAST(CAST({value} AS DECIMAL(38, 9)) AS {MONEY})"
+
+
+def _path(path: str) -> str:
+    return ".".join(f'"{part}"' for part in path.split("."))
+
+
+def _text(schema: Schema, path: str) -> str:
+    return f"nullif(trim({_path(path)}), '')" if path in schema else "NULL"
+
+
+def _commitment_credits() -> str:
+    # The type's name goes on for commitments that are counted in money: …_DOLLAR_BASE.
+    is_commitment = f"starts_with(octo_credit.type, {literal('COMMITTED_USAGE_DISCOUNT')})"
+    return f"list_filter(credits, lambda octo_credit: {is_commitment})"
+
+
+def _commitment_credit_id(schema: Schema) -> str:
+    """What the commitment credit is called; Google often leaves its id empty and names it."""
+    names = [
+        f"nullif(trim(octo_credit.{part}), '')" for part in ("id", "full_name", "name") if f"credits.{part}" in schema
+    ]
+    if not names:
+        return "NULL"
+    return f"list_min(list_transform({_commitment_credits()}, lambda octo_credit: coalesce({', '.join(names)}, NULL)))"
+
+
+def _labels(schema: Schema, path: str) -> str:
+    """The non-empty labels as a JSON object with sorted keys; of one key, the greatest value.
+
+    The sorted list is bound to a name first: a lambda that spells it out makes it again for every member.
+    """
+    if not {f"{path}.key", f"{path}.value"} <= set(schema):
+        return "'{}'"
+    filled = (
+        f"list_filter({_path(path)}, lambda octo_label: trim(octo_label.key) <> '' AND trim(octo_label.value) <> '')"
+    )
+    pairs = (
+        f"list_transform({filled}, lambda octo_label: {{'key': trim(octo_label.key), 'value': trim(octo_label.value)}})"
+    )
+    last = (
+        "list_filter(octo_labels, lambda octo_label, octo_at: "
+        "octo_labels[octo_at + 1].key IS DISTINCT FROM octo_label.key)"
+    )
+    text = f"list_transform({last}, lambda octo_label: to_json(octo_label.key) || ':' || to_json(octo_label.value))"
+    bound = f"list_transform([list_sort({pairs})], lambda octo_labels: array_to_string({text}, ','))[1]"
+    return f"CASE WHEN len({filled}) > 0 THEN '{{' || {bound} || '}}' ELSE '{{}}' END"
+
+
+def lost(before: Iterable[str], schema: Schema) -> list[str]:
+    """The columns that were read before and are no longer there."""
+    return sorted(set(before) - set(schema))

@@ -1,0 +1,203 @@
+"""The landed rows of a Google Cloud billing export: writing a stream to Parquet, looking through it, reading it.
+
+Here belongs what needs DuckDB or Arrow to look into files. What the columns mean is in `gcp_billing_columns`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from octo_pipeline.lake.store import Location, store_of
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.vendors.data_files import path_literals
+from octo_pipeline.vendors.gcp.billing_columns import (
+    COLUMNS,
+    REQUIRED_VALUES,
+    Kind,
+    Schema,
+    expressions,
+    schema_problem,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Batches come with some thousands of rows; row groups of that size read slowly. A partition is buffered up to here.
+_ROW_GROUP_ROWS = 100_000
+_ROW_GROUP_BYTES = 64 << 20
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What was found in a file: how many rows, and Σ cost + credits."""
+
+    rows: int
+    net: Decimal
+
+
+def write_batches(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
+    """Write a stream of record batches to a Parquet file, never holding more than a row group of it.
+
+    Raises:
+        OctoError: there are none, or they do not fit each other or a Parquet file.
+    """
+    import pyarrow as pa
+
+    try:
+        _write(batches, path)
+    except pa.ArrowException as error:
+        raise OctoError(
+            f"What BigQuery sent for {path.name} is no table ({_first_line(error)}). Nothing was landed; run this again."
+        ) from error
+
+
+def _write(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    first = next(batches, None)
+    if first is None:
+        raise OctoError(f"BigQuery announced rows for {path.name} and sent none. Nothing was landed; run this again.")
+    schema = first.schema.remove_metadata()
+    with ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
+        held, rows, size = [first], first.num_rows, first.nbytes
+        for batch in batches:
+            if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
+                writer.write_table(pa.Table.from_batches(held).cast(schema))
+                held, rows, size = [], 0, 0
+            held.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+        writer.write_table(pa.Table.from_batches(held).cast(schema))
+
+
+def file_schema(path: Location, place: str) -> Schema:
+    """The columns of a Parquet file, nested ones by their path.
+
+    Raises:
+        OctoError: it is no whole Parquet file.
+    """
+    import pyarrow as pa
+    from pyarrow.parquet import read_schema
+
+    try:
+        with store_of(path).footer(path) as end:
+            return {name: kind for field in read_schema(end) for name, kind in _kinds(field.name, field.type)}
+    except (pa.ArrowException, OSError) as error:
+        raise OctoError(f"{place} cannot be read as Parquet ({_first_line(error)}). Fetch it again.") from error
+
+
+def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, month: str) -> FileFacts:
+    """Read a file to its end.
+
+    Raises:
+        OctoError: it is damaged or no billing export; a value that no row can do without is missing, an amount
+            is too large, or rows are of another month.
+    """
+    schema = file_schema(path, place)
+    if problem := schema_problem(schema):
+        raise OctoError(f"{place} {problem}. Export the table again with all its columns; nothing was landed.")
+    missing = ", ".join(f"count(*) FILTER ({_name(name)} IS NULL)" for name in REQUIRED_VALUES)
+    # A value is only known to be readable, texts as UTF-8, once it was read: a hash cannot be answered from statistics.
+    every = ", ".join(COLUMNS)
+    query = (
+        f"SELECT count(*), coalesce(sum(cost + credits_cost), 0), "
+        f"min(invoice_month) FILTER (invoice_month <> {literal(month.replace('-', ''))}), {missing}, "
+        f"bit_xor(hash({every})) FROM ({_branch([path], schema)})"
+    )
+    with readable(place):
+        rows, net, other, *counts, _ = con.execute(query).fetchall()[0]
+    for name, count in zip(REQUIRED_VALUES, counts, strict=True):
+        if count:
+            raise OctoError(
+                f"{place}: {count} of {rows} rows have no {name}, without which no cost can be allocated. "
+                "Correct the export; nothing was landed."
+            )
+    if other is not None:
+        raise OctoError(f"{place} has rows of the invoice month {other}, not only of {month}. Land it again.")
+    return FileFacts(rows, net)
+
+
+def relation(files: Sequence[tuple[Location, str]]) -> str:
+    """The SELECT of the columns of `COLUMNS` over all rows of the files; of no rows if there are none.
+
+    Args:
+        files: paths, and what to call them in sentences.
+
+    Raises:
+        OctoError: a file is damaged or no billing export.
+    """
+    schemas: dict[tuple[tuple[str, Kind], ...], list[Location]] = {}
+    for path, place in files:
+        schema = file_schema(path, place)
+        if problem := schema_problem(schema):
+            raise OctoError(f"{place} {problem}. Remove its delivery and land the month again.")
+        schemas.setdefault(tuple(sorted(schema.items())), []).append(path)
+    branches = [_branch(paths, dict(schema)) for schema, paths in schemas.items()]
+    return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
+
+
+def read_parquet(paths: Sequence[Location]) -> str:
+    """SQL of the files as they are."""
+    # Hive partitioning would take the folder month=… of the landing for a column.
+    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true)"
+
+
+@contextmanager
+def readable(place: str) -> Iterator[None]:
+    """Turn DuckDB's failure to read a file into a sentence."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise OctoError(
+            f"{place} cannot be read ({_first_line(error)}). Fetch it again; nothing was landed."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:_SHOWN]
+
+
+def _branch(paths: Sequence[Location], schema: Schema) -> str:
+    selected = ",\n    ".join(f"{value} AS {identifier(name)}" for name, value in expressions(schema).items())
+    return f"SELECT\n    {selected}\nFROM {read_parquet(paths)}"
+
+
+def _no_rows() -> str:
+    return f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {name}' for name, kind in COLUMNS.items())} WHERE false"
+
+
+def _name(path: str) -> str:
+    return path.replace(".", "_")
+
+
+def _kinds(name: str, kind: "pa.DataType") -> Iterator[tuple[str, Kind]]:
+    """The path and kind of a field and all that is within it."""
+    import pyarrow.types as types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        yield name, "list"
+        for field in kind.value_type if types.is_struct(kind.value_type) else ():
+            yield from _kinds(f"{name}.{field.name}", field.type)
+    elif types.is_struct(kind):
+        yield name, "struct"
+        for field in kind:
+            yield from _kinds(f"{name}.{field.name}", field.type)
+    else:
+        yield name, _scalar(kind)
+
+
+def _scalar(kind: "pa.DataType") -> Kind:
+    import pyarrow.types as types
+
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind):
+        return "text"
+    if types.is_floating(kind) or types.is_decimal(kind) or types.is_integer(kind):
+        return "amount"
+    return "time" if types.is_timestamp(kind) else "other"

@@ -1,0 +1,307 @@
+"""Google Cloud: the clients of BigQuery with their credentials, time limits and retries.
+
+Here belongs how a dataset is reached and what its refusals mean to a person. What is asked of it belongs to
+`octo_pipeline.vendors`. Google's libraries are imported when they are used: they cost more than a second.
+
+Retries are Google's own: exponential with jitter, only where the failure may pass (throttling, 5xx, broken
+connections), and within `patience` in all. A stream of rows goes on at the row where it broke.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.vendors.gcp.billing import GcpBillingSource
+from octo_pipeline.vendors.gcp.billing_columns import Kind, Schema
+from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_tables import Parameter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from google.cloud.bigquery import Client, QueryJob, SchemaField
+    from google.cloud.bigquery_storage_v1 import BigQueryReadClient
+
+_REQUEST_SECONDS = 60.0
+# One partition is one stream; Google's own limit is a day.
+_STREAM_SECONDS = 3600.0
+_PATIENCE_SECONDS = 600.0
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+_KINDS: dict[str, Kind] = {
+    "STRING": "text",
+    "FLOAT": "amount",
+    "FLOAT64": "amount",
+    "NUMERIC": "amount",
+    "BIGNUMERIC": "amount",
+    "INTEGER": "amount",
+    "INT64": "amount",
+    "TIMESTAMP": "time",
+    "RECORD": "struct",
+    "STRUCT": "struct",
+}
+_THROTTLED = ("rateLimitExceeded", "quotaExceeded", "jobRateLimitExceeded")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Another server than Google's, reached without credentials: `rest` is a URL, `storage` is host:port."""
+
+    rest: str
+    storage: str
+
+
+def source(document: GcpSourceDocument, *, endpoint: Endpoint | None = None) -> GcpBillingSource:
+    """The source of a document; nothing is reached before it is asked."""
+    return GcpBillingSource(document, BigQueryDataset(document, endpoint=endpoint))
+
+
+class BigQueryDataset:
+    """The dataset of a document, over Google's clients.
+
+    Args:
+        document: the dataset and the credentials to use.
+        endpoint: stands in for Google.
+        patience: for how many seconds what may pass is tried again.
+    """
+
+    def __init__(
+        self, document: GcpSourceDocument, *, endpoint: Endpoint | None = None, patience: float = _PATIENCE_SECONDS
+    ) -> None:
+        self._document = document
+        self._endpoint = endpoint
+        self._patience = patience
+
+    def location(self) -> str:
+        """Where the dataset is, such as EU."""
+        with self._explained("looking at the dataset"):
+            found = self._client.get_dataset(self._dataset, retry=self._retry, timeout=_REQUEST_SECONDS)
+            return str(found.location)
+
+    def schema(self, table: str) -> Schema | None:
+        """The columns of a table; None if there is no such table in the dataset.
+
+        Raises:
+            OctoError: the dataset is not there, or BigQuery refuses or cannot be reached.
+        """
+        from google.api_core.exceptions import NotFound
+
+        with self._explained(f"looking at the table {table}"):
+            try:
+                found = self._client.get_table(f"{self._dataset}.{table}", retry=self._retry, timeout=_REQUEST_SECONDS)
+            except NotFound:
+                # The same answer for a dataset that is not there, which is another mistake.
+                self._client.get_dataset(self._dataset, retry=self._retry, timeout=_REQUEST_SECONDS)
+                return None
+            return {name: kind for field in found.schema for name, kind in _kinds("", field)}
+
+    def rows(self, sql: str, parameters: Mapping[str, Parameter]) -> list[Mapping[str, Any]]:
+        """The rows of an aggregating query, which are few."""
+        with self._explained("a query"):
+            job = self._query(sql, parameters)
+            return [dict(row.items()) for row in self._finished(job)]
+
+    @contextmanager
+    def batches(self, sql: str, parameters: Mapping[str, Parameter]) -> "Iterator[Iterator[pa.RecordBatch]]":
+        """The rows of a query, streamed through the Storage API."""
+        with self._explained("reading rows"):
+            job = self._query(sql, parameters)
+            self._finished(job)
+            yield self._stream(job)
+
+    def _stream(self, job: "QueryJob") -> "Iterator[pa.RecordBatch]":
+        import pyarrow as pa
+        from google.cloud.bigquery_storage_v1.types import DataFormat, ReadSession
+
+        table = job.destination
+        session = self._reader.create_read_session(
+            parent=f"projects/{self._document.project}",
+            read_session=ReadSession(
+                table=f"projects/{table.project}/datasets/{table.dataset_id}/tables/{table.table_id}",
+                data_format=DataFormat.ARROW,
+            ),
+            max_stream_count=1,
+            retry=self._reader_retry,
+            timeout=_REQUEST_SECONDS,
+        )
+        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
+        for stream in session.streams:
+            messages = self._reader.read_rows(  # type: ignore[no-untyped-call]
+                stream.name, retry=self._reader_retry, timeout=_STREAM_SECONDS
+            )
+            for message in messages:
+                batch = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
+                yield pa.ipc.read_record_batch(batch, schema)
+
+    def _query(self, sql: str, parameters: Mapping[str, Parameter]) -> "QueryJob":
+        from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
+
+        typed = [ScalarQueryParameter(name, _parameter_type(value), value) for name, value in parameters.items()]
+        return self._client.query(
+            sql,
+            job_config=QueryJobConfig(query_parameters=typed),
+            retry=self._retry,
+            timeout=_REQUEST_SECONDS,
+            job_retry=self._job_retry,
+        )
+
+    def _finished(self, job: "QueryJob") -> Any:
+        return job.result(retry=self._retry, timeout=self._patience, job_retry=self._job_retry)
+
+    @property
+    def _dataset(self) -> str:
+        return f"{self._document.project}.{self._document.dataset}"
+
+    @cached_property
+    def _retry(self) -> Any:
+        from google.cloud.bigquery import DEFAULT_RETRY
+
+        return DEFAULT_RETRY.with_timeout(self._patience)
+
+    @cached_property
+    def _job_retry(self) -> Any:
+        from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY
+
+        return DEFAULT_JOB_RETRY.with_timeout(self._patience)
+
+    @cached_property
+    def _reader_retry(self) -> Any:
+        from google.api_core import exceptions
+        from google.api_core.retry import Retry, if_exception_type
+
+        passing = (exceptions.ServiceUnavailable, exceptions.ResourceExhausted, exceptions.InternalServerError)
+        return Retry(if_exception_type(*passing, exceptions.DeadlineExceeded), timeout=self._patience)
+
+    @cached_property
+    def _client(self) -> "Client":
+        from google.cloud.bigquery import Client
+
+        options = {"api_endpoint": self._endpoint.rest} if self._endpoint else None
+        return Client(
+            project=self._document.project,
+            credentials=self._credentials,
+            location=self._document.location,
+            client_options=options,
+        )
+
+    @cached_property
+    def _reader(self) -> "BigQueryReadClient":
+        from google.cloud.bigquery_storage_v1 import BigQueryReadClient
+
+        if self._endpoint is None:
+            return BigQueryReadClient(credentials=self._credentials)  # type: ignore[no-untyped-call]
+        import grpc
+        from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+
+        channel = grpc.insecure_channel(self._endpoint.storage)
+        transport = BigQueryReadGrpcTransport(channel=channel)
+        return BigQueryReadClient(transport=transport)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def _credentials(self) -> Any:
+        import google.auth
+        from google.auth import impersonated_credentials
+        from google.auth.credentials import AnonymousCredentials
+
+        if self._endpoint is not None:
+            return AnonymousCredentials()  # type: ignore[no-untyped-call]
+        if self._document.credentials is not None:
+            file = str(self._document.credentials)
+            found, _ = google.auth.load_credentials_from_file(file, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+        else:
+            found, _ = google.auth.default(scopes=[_SCOPE])
+        if self._document.impersonate is None:
+            return found
+        return impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
+            source_credentials=found, target_principal=self._document.impersonate, target_scopes=[_SCOPE]
+        )
+
+    @contextmanager
+    def _explained(self, attempt: str) -> Iterator[None]:
+        """Turn what Google's libraries raise into a sentence that says what to do."""
+        import requests
+        from google.api_core.exceptions import GoogleAPIError
+        from google.auth.exceptions import GoogleAuthError
+
+        try:
+            yield
+        except (GoogleAPIError, GoogleAuthError, requests.RequestException, ConnectionError, TimeoutError) as error:
+            raise OctoError(
+                f"{attempt[0].upper()}{attempt[1:]} of {self._document.place} failed: {self._reason(error)}"
+            ) from error
+        except OSError as error:
+            file = self._document.credentials
+            if file is None or error.filename != str(file):
+                raise
+            raise OctoError(
+                f"The key file {file} for {self._document.place} cannot be read ({error.strerror}). Correct "
+                "`credentials`, or leave it out to use Google's application default credentials."
+            ) from error
+
+    def _reason(self, error: Exception) -> str:
+        from google.api_core import exceptions
+        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+
+        document = self._document
+        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+        said = _first_line(cause)
+        if isinstance(cause, DefaultCredentialsError):
+            wrong = (
+                f"the key file {document.credentials} is none" if document.credentials else "there are no credentials"
+            )
+            return (
+                f"{wrong} ({said}). Name a service account's key file in `credentials`, or run "
+                "`gcloud auth application-default login`."
+            )
+        if isinstance(cause, GoogleAuthError) and not isinstance(cause, TransportError):
+            return f"Google refused the credentials ({said}). Renew them, or name others in `credentials`."
+        if _is_throttling(cause):
+            return (
+                f"Google's limit is reached ({said}), also after trying again for up to {self._patience:.0f} s. Run this "
+                "again later, or raise the project's BigQuery quota."
+            )
+        if isinstance(cause, exceptions.NotFound):
+            where = f" in the location {document.location}" if document.location else ""
+            return (
+                f"{said}. Check that the dataset {self._dataset} exists{where}, and correct project, dataset or "
+                "location."
+            )
+        if isinstance(cause, (exceptions.Forbidden, exceptions.Unauthorized)):
+            return (
+                f"a right is missing ({said}). It takes BigQuery Data Viewer on the dataset {self._dataset}, and "
+                f"BigQuery Job User and BigQuery Read Session User in the project {document.project}."
+            )
+        if isinstance(cause, exceptions.ClientError):
+            return f"BigQuery refuses it ({said}). Check that the tables are Google's own billing export."
+        return f"BigQuery cannot be reached ({said}). Check the network and run this again."
+
+
+def _is_throttling(error: Exception) -> bool:
+    from google.api_core.exceptions import Forbidden, TooManyRequests
+
+    if not isinstance(error, Forbidden):
+        return isinstance(error, TooManyRequests)
+    # The same status as for a missing right; the Storage API gives no such details.
+    return any(one.get("reason") in _THROTTLED for one in error.errors if isinstance(one, dict))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(getattr(error, "message", "") or error).strip()
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
+
+
+def _parameter_type(value: Parameter) -> str:
+    if isinstance(value, datetime):
+        return "TIMESTAMP"
+    return "DATE" if isinstance(value, date) else "STRING"
+
+
+def _kinds(prefix: str, field: "SchemaField") -> Iterator[tuple[str, Kind]]:
+    """The path and kind of a field and all that is within it."""
+    name = f"{prefix}{field.name}"
+    yield name, "list" if field.mode == "REPEATED" else _KINDS.get(field.field_type, "other")
+    for within in field.fields:
+        yield from _kinds(f"{name}.", within)

@@ -1,0 +1,187 @@
+"""The steps of registering a Google Cloud billing account, and their verification.
+
+1. The account is registered with the dataset that Cloud Billing exports to.
+2. Somebody who may grants our service account what it needs; `next_step` says what and where.
+3. `confirm` looks at the dataset: it must be in the region that was registered, and hold an export table of the
+   account with the columns that are read.
+
+What Google refuses takes the confirmation away and is kept as the account's problem; what could not be asked (no
+network, no credentials here, too many requests) changes nothing.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.registry.accounts import Account, NewAccount
+from octo_pipeline.registry.records import shown
+from octo_pipeline.settings import Settings
+from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_tables import ExportInspection, inspect_export
+from octo_pipeline.vendors.gcp.client import BigQueryDataset
+from octo_pipeline.vendors.registrar import Registrar
+
+VENDOR = "gcp"
+
+_REGION = re.compile(r"[A-Za-z]+(-[a-z]+\d+)?", re.ASCII)
+_SERVICE_ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+\.gserviceaccount\.com", re.ASCII)
+_FORMS = {
+    "billing_account_id": "the billing account id {}: it is written as 0D1DR5-ADE21G-RF09W1",
+    "project": "the project id {}: it has lower-case letters, digits and hyphens, and begins with a letter",
+    "dataset": "the dataset {}: it has letters, digits and underscores",
+}
+
+
+def register(
+    registrar: Registrar,
+    actor: str,
+    billing_account_id: str,
+    project: str,
+    dataset: str,
+    region: str,
+    name: str | None = None,
+) -> Account:
+    """Register a billing account.
+
+    Args:
+        registrar: whose registry.
+        actor: the administrator who does it.
+        billing_account_id: such as 0D1DR5-ADE21G-RF09W1.
+        project: the id of the project that hosts the dataset.
+        dataset: the dataset that Cloud Billing exports to.
+        region: where the dataset is, such as EU or asia-northeast1.
+        name: what people call the account.
+
+    Raises:
+        OctoError: a value is not right, the account is registered, or the name is taken. Nothing is registered
+            then.
+    """
+    _service_account(registrar.settings)
+    document = _document(billing_account_id, project, dataset, region)
+    new = NewAccount(VENDOR, billing_account_id, name, "billing_account", settings=_settings(document))
+    registrar.registry.accounts.add([new], actor)
+    return registrar.registry.accounts.find(billing_account_id, VENDOR)
+
+
+def set_up_export(
+    registrar: Registrar, actor: str, account: Account, project: str, dataset: str, region: str
+) -> Account:
+    """Say where the account's export is now; it is confirmed anew.
+
+    Raises:
+        OctoError: a value is not right; nothing is changed then.
+    """
+    settings = _settings(_document(account.account_id, project, dataset, region))
+    return registrar.registry.accounts.change(
+        account, actor, "set_up_export", settings=settings, api_confirmed_at=None, problem=None
+    )
+
+
+def confirm(registrar: Registrar, actor: str, account: Account) -> Account:
+    """Look at the account's export in BigQuery and keep what was found.
+
+    Returns:
+        The account; what failed is its `problem`.
+
+    Raises:
+        OctoError: BigQuery could not be asked, so nothing is known and nothing was changed.
+    """
+    document = GcpSourceDocument.model_validate(account.settings["source"])
+    values: dict[str, Any] = {"api_confirmed_at": None, "problem": None}
+    try:
+        export = _found_export(document)
+        values |= {
+            "api_confirmed_at": datetime.now(UTC),
+            "settings": {**account.settings, "export": {**account.settings["export"], **export}},
+        }
+    except OctoError as error:
+        if not _is_answer(error):
+            raise
+        values["problem"] = str(error)
+    return registrar.registry.accounts.change(account, actor, "confirm_account", **values)
+
+
+def next_step(settings: Settings, account: Account) -> list[str]:
+    """What is to be granted to whom; nothing for a completed account."""
+    if account.is_completed:
+        return []
+    export, member = account.settings["export"], _service_account(settings)
+    project, dataset = export["project"], export["dataset"]
+    return [
+        f"In BigQuery, share the dataset {project}.{dataset} with {member} as BigQuery Data Viewer.",
+        f"In IAM of the project {project}, grant {member} BigQuery Job User and BigQuery Read Session User:",
+        *(
+            f"  gcloud projects add-iam-policy-binding {project} --member=serviceAccount:{member} --role=roles/{role}"
+            for role in ("bigquery.jobUser", "bigquery.readSessionUser")
+        ),
+        f"Then run `octo accounts confirm {account.account_id}`.",
+    ]
+
+
+def _found_export(document: GcpSourceDocument) -> dict[str, str]:
+    """The tables of the export, for people."""
+    dataset = BigQueryDataset(document)
+    location = dataset.location()
+    if location.lower() != str(document.location).lower():
+        raise OctoError(
+            f"The dataset {document.project}.{document.dataset} is in {location}, and registered in "
+            f"{document.location}. Set it right with `octo accounts edit {document.billing_account_id}`."
+        )
+    found = inspect_export(dataset, document)
+    if not found.tables:
+        raise OctoError(
+            f"The dataset {document.project}.{document.dataset} has no billing export of "
+            f"{document.billing_account_id} yet. Switch the export to BigQuery on in Cloud Billing; the first table "
+            "appears within a day."
+        )
+    if not found.is_ok:
+        raise OctoError(" ".join(table.problem for table in found.tables if table.problem))
+    return {"found": _described(found)}
+
+
+def _described(found: ExportInspection) -> str:
+    return " and ".join(
+        f"the {table.kind} export {table.name}"
+        + (f", last written {table.last_export:%Y-%m-%d %H:%M} UTC" if table.last_export else ", not written lately")
+        for table in found.tables
+    )
+
+
+def _is_answer(error: OctoError) -> bool:
+    """Whether Google answered, or our own check of its answer failed; not if nobody could be asked."""
+    from google.api_core.exceptions import ClientError, TooManyRequests, Unauthorized
+
+    cause = error.__cause__
+    return cause is None or (isinstance(cause, ClientError) and not isinstance(cause, (TooManyRequests, Unauthorized)))
+
+
+def _document(billing_account_id: str, project: str, dataset: str, region: str) -> GcpSourceDocument:
+    if _REGION.fullmatch(region) is None:
+        raise OctoError(f"The region {shown(region)} is not right: it is written as EU or asia-northeast1.")
+    try:
+        return GcpSourceDocument(
+            billing_account_id=billing_account_id, project=project, dataset=dataset, location=region
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        form = _FORMS[str(first["loc"][0])].format(shown(str(first["input"])))
+        raise OctoError(f"This is not right: {form}. Nothing was changed.") from None
+
+
+def _settings(document: GcpSourceDocument) -> dict[str, Any]:
+    """What is kept: for people, and the document that ingestion reads."""
+    export = {"project": document.project, "dataset": document.dataset, "region": document.location}
+    return {"export": export, "source": document.model_dump(mode="json")}
+
+
+def _service_account(settings: Settings) -> str:
+    if settings.gcp_service_account is None or _SERVICE_ACCOUNT.fullmatch(settings.gcp_service_account) is None:
+        raise OctoError(
+            "OCTO_GCP_SERVICE_ACCOUNT must be the e-mail address of the service account that octo-pipeline reads "
+            "BigQuery as, such as octo@company.iam.gserviceaccount.com; it is "
+            f"{settings.gcp_service_account or 'not set'}."
+        )
+    return settings.gcp_service_account

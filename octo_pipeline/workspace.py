@@ -1,0 +1,97 @@
+"""What every table needs to be made: lake, configuration, registry, dbt. One object a run."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from octo_pipeline.lake.lake import Lake
+from octo_pipeline.lake.root import lake_root
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.registry.encryption import NEW_KEY, KeyFile, Keys, KeySetting
+from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.secrets import Secrets
+from octo_pipeline.rules.allocator import Allocator, load_allocators
+from octo_pipeline.rules.cost_group import CostGroup, load_cost_groups
+from octo_pipeline.rules.documents import Problem
+from octo_pipeline.rules.rates import Rate, load_rates
+from octo_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The documents of the configuration folder as they were when they were read."""
+
+    allocators: tuple[Allocator, ...]
+    cost_groups: dict[str, CostGroup]
+    rates: tuple[Rate, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The lake and everything that decides what goes into it.
+
+    Attributes:
+        run_id: names the run in the metadata of the files it writes.
+    """
+
+    settings: Settings
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake of the settings."""
+        root = lake_root(self.settings.lake, self.settings.temp)
+        return Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of the settings.
+
+        Raises:
+            OctoError: the settings do not say where it is.
+        """
+        return Registry(self.settings.registry_url)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The secrets of the registry's accounts.
+
+        Raises:
+            OctoError: OCTO_SECRET_KEY holds no key, or is not set for a registry that several machines use.
+        """
+        connections = self.registry.connections
+        keys: Keys
+        if self.settings.secret_key is not None:
+            keys = KeySetting(self.settings.secret_key.get_secret_value())
+        elif connections.path is not None:
+            keys = KeyFile(connections.path.with_name("registry.key"))
+        else:
+            raise OctoError(
+                "Secrets in a registry on a server need OCTO_SECRET_KEY: a key file of this machine would shut the other "
+                f"machines out. This makes a key: {NEW_KEY}"
+            )
+        return Secrets(connections, keys)
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The allocators, cost groups and rates; read once, so that one run sees one configuration.
+
+        Raises:
+            OctoError: the folder is missing, or the exchange rates cannot be read. A bad allocator or cost
+                group is left out and listed in `Configuration.problems` instead.
+        """
+        folder = self.settings.config
+        allocators, allocator_problems = load_allocators(folder / "allocators")
+        cost_groups, cost_group_problems = load_cost_groups(folder / "cost_groups")
+        return Configuration(
+            allocators,
+            {group.id: group for group in cost_groups},
+            load_rates(folder / "exchange_rates.csv"),
+            (*allocator_problems, *cost_group_problems),
+        )
+
+    def registered_accounts(self, payers: Sequence[str]) -> list[tuple[str, str]]:
+        """(payer, account) of the accounts registered to these payers."""
+        return list(self.registry.payer_members(payers)) if payers else []

@@ -1,0 +1,79 @@
+"""Restore, re-apply, and the story of an item, on a small month."""
+
+from decimal import Decimal
+
+import pytest
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.decide import decide, find_items, story
+from octo_pipeline.workspace import Workspace
+from tests.allocation.test_whole_months import exact_rows, workspace_in
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.support.case import run
+
+NEXT = "2024-02"
+
+
+@pytest.fixture
+def spread(tmp_path) -> Workspace:
+    """A fee of 100 over two months and two accounts, 1:3 in the first month."""
+    document = allocator() | {"id": "fees", "name": "Fees"}
+    for entry in document["allocator"]:
+        entry["months"] = 2
+    lines = [*USAGE, FEE, line("1", "5", billing_month=NEXT), line("2", "5", billing_month=NEXT)]
+    return run(workspace_in(tmp_path, lines, [document]), [MONTH, NEXT])
+
+
+def booked(workspace: Workspace) -> list[tuple[str, Decimal]]:
+    return sorted((row[5], row[8]) for row in exact_rows(workspace) if row[3] != "item")
+
+
+def test_restoring_an_item_undoes_it_in_every_month_and_reapplying_brings_it_back(spread):
+    before = exact_rows(spread)
+    assert booked(spread) == [("1", Decimal("12.5")), ("1", Decimal(25)), ("2", Decimal(25)), ("2", Decimal("37.5"))]
+    (item,) = find_items(spread, allocator="fees", month=MONTH)
+    assert set(item.months) == {MONTH, NEXT}
+    made = decide(spread, "restore", [item], reason="billed to the wrong team", actor="tester")
+    assert {(m.table, m.month, m.outcome) for m in made if m.table == "allocations"} == {
+        ("allocations", MONTH, "published"),
+        ("allocations", NEXT, "published"),
+    }
+    assert booked(spread) == []
+    assert [(row[2], row[4]) for row in exact_rows(spread)] == [("unchecked_allocated", "restored")]
+    assert "because billed to the wrong team" in story(spread, item.item_id)[-1]
+
+    decide(spread, "reapply", [item], reason="it was right", actor="tester")
+    assert exact_rows(spread) == before
+
+
+def test_a_restored_item_cannot_be_restored_twice(spread):
+    items = find_items(spread, allocator="fees", month=MONTH)
+    decide(spread, "restore", items, reason="once", actor="tester")
+    with pytest.raises(OctoError, match="restored"):
+        decide(spread, "restore", items, reason="twice", actor="tester")
+
+
+def test_items_are_found_by_the_beginning_of_their_id_and_by_account(spread):
+    (item,) = find_items(spread, allocator="fees", month=MONTH, account="9")
+    assert find_items(spread, item=item.item_id[:10]) == [item]
+    with pytest.raises(OctoError, match="There are no distributed items of fees in 2024-01 on 8"):
+        find_items(spread, allocator="fees", month=MONTH, account="8")
+    with pytest.raises(OctoError, match="There are no distributed item zzz"):
+        find_items(spread, item="zzz")
+
+
+def test_the_story_of_an_item(spread):
+    (item,) = find_items(spread, allocator="fees", month=MONTH)
+    said = story(spread, item.item_id)
+    assert said[0] == (
+        f"Item {item.item_id}: a fee item of 2024-01, x, 100.0000000000 USD, on account 9 of payer 999999999999 (aws)."
+    )
+    assert said[1].startswith("Allocator fees (version ")
+    assert said[1].endswith("takes it: line_type is 'Fee', which fits 'Fee'.")
+    assert said[2] == ("It is spread over 2 months from 2024-01, each with the accounts and the usage of that month.")
+    assert "In 2024-01 instalment 1 of 2 is due: 50.0000000000 USD." in said
+    assert (
+        "  2 (by name, entry 2): usage 30.00 USD is a share of 0.750000; cost*usage gives 37.5000000000 USD, "
+        "rounding included."
+    ) in said
+    assert "In 2024-02 instalment 2 of 2 is due: 50.0000000000 USD." in said

@@ -1,0 +1,82 @@
+"""What the doctor says of an installation that lacks something."""
+
+from datetime import UTC, datetime
+
+from octo_pipeline.services import doctor
+from octo_pipeline.services.doctor import Finding, examine
+from octo_pipeline.settings import Settings
+from octo_pipeline.vendors.aws.cur import CurFolderSource
+from octo_pipeline.vendors.aws.sample import write_cur
+from octo_pipeline.workspace import Workspace
+from tests.allocation.test_whole_months import workspace_in
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.support.case import run
+from tests.support.reports import write_json
+
+NOW = datetime(2024, 4, 5, tzinfo=UTC)
+
+
+def found(workspace: Workspace, area: str) -> list[tuple[str, str]]:
+    return [(one.state, one.sentence) for one in examine(workspace, NOW) if one.area == area]
+
+
+def test_an_empty_installation_is_told_what_to_do_first(workspace, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    told: dict[str, list[Finding]] = {}
+    for one in examine(workspace, NOW):
+        told.setdefault(one.area, []).append(one)
+    assert list(told) == ["versions", "configuration", "lake", "registry", "dagster", "sources", "months"]
+    assert not [one for findings in told.values() for one in findings if one.state == "error"]
+    assert "octo run --month" in told["months"][0].sentence
+    assert "octo allocators add" in told["configuration"][-1].sentence
+    assert "DAGSTER_HOME is not set" in told["dagster"][0].sentence
+
+
+def test_a_bad_rule_and_a_bad_source_are_named(workspace):
+    (workspace.settings.config / "allocators" / "half.json").write_text("{")
+    write_json(workspace.settings.config / "sources" / "one.json", {"vendor": "ibm"})
+    state, sentence = found(workspace, "configuration")[0]
+    assert (state, "half.json" in sentence) == ("error", True)
+    ((state, sentence),) = found(workspace, "sources")
+    assert (state, "one.json: vendor must be" in sentence) == ("error", True)
+
+
+def test_a_source_that_answers_and_one_that_does_not(workspace, tmp_path, aws):
+    write_cur(tmp_path / "exports", months=["2024-03"], accounts=3, lines=100)
+    settings = Settings(
+        lake=workspace.settings.lake, config=workspace.settings.config, aws_exports=tmp_path / "exports"
+    )
+    document = {"vendor": "aws", "account": "111122223333", "bucket": "no-such-bucket"}
+    write_json(settings.config / "sources" / "one.json", document)
+    told = found(Workspace(settings), "sources")
+    assert ("ok", f"aws at {tmp_path / 'exports'} answers; exports: 1 for 2024-03, 0 for 2024-04.") in told
+    assert any(state == "error" and "there is no such bucket" in sentence for state, sentence in told)
+
+
+def test_two_sources_of_one_account_are_named(workspace, tmp_path, monkeypatch):
+    for folder in ("here", "there"):
+        write_cur(tmp_path / folder, months=["2024-03"], accounts=3, lines=100)
+    both = [CurFolderSource(tmp_path / folder) for folder in ("here", "there")]
+    monkeypatch.setattr(doctor, "sources", lambda workspace, vendor: both if vendor == "aws" else [])
+    warnings = [sentence for state, sentence in found(workspace, "sources") if state == "warning"]
+    assert warnings == [
+        f"aws 999988887777 is exported by aws at {tmp_path / 'here'} and by aws at {tmp_path / 'there'}: of each month "
+        "the one that was landed last counts. Take all but one away."
+    ]
+    both.pop()
+    assert not [sentence for state, sentence in found(workspace, "sources") if state == "warning"]
+
+
+def test_months_that_are_missing_empty_or_stale_are_named(tmp_path):
+    lines = [*USAGE, FEE, line("1", "5", billing_month="2024-03")]
+    workspace = run(workspace_in(tmp_path, lines, [allocator()]), [MONTH, "2024-03"])
+    told = [sentence for state, sentence in found(Workspace(workspace.settings), "months") if state == "warning"]
+    assert told[0] == "2024-02 were never run: `octo backfill --from 2024-02 --to 2024-02`."
+    # The line items of this test come from no delivery, so every month of theirs is stale.
+    assert told[-1].startswith("2024-01, 2024-03 are stale")
+
+
+def test_a_lake_that_cannot_be_written_is_an_error(workspace):
+    settings = Settings(lake="/proc/octo", config=workspace.settings.config)
+    ((state, sentence),) = found(Workspace(settings), "lake")
+    assert (state, "Cannot write to the lake /proc/octo" in sentence) == ("error", True)

@@ -1,0 +1,296 @@
+"""Simulations of small months, asserted on what they say; and that they leave the lake as it was."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.registry.accounts import NewAccount
+from octo_pipeline.registry.registry import Decision
+from octo_pipeline.rules.allocator import Allocator, parse_allocator
+from octo_pipeline.services.simulate import Simulation, simulate
+from octo_pipeline.tables.allocation import explained_allocations
+from octo_pipeline.workspace import Workspace
+from tests.allocation.oracle import Line
+from tests.allocation.test_whole_months import workspace_in
+from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.support.case import Case, prepare, run
+
+CASES = Path(__file__).parent.parent / "cases"
+NEXT, LATER = "2024-02", "2024-03"
+
+
+def candidate(document: dict, name: str = "new") -> Allocator:
+    return parse_allocator(json.dumps(document), file=f"{name}.json")
+
+
+def simulation(
+    folder: Path, document: dict, lines: list[Line] | None = None, live: list[dict] | None = None, name: str = "new"
+) -> Simulation:
+    return simulate(workspace_in(folder, lines or [*USAGE, FEE], live or []), candidate(document, name), MONTH)
+
+
+def picked(rows: Rows, *names: str) -> list[tuple]:
+    return list(zip(*(rows.column(name) for name in names), strict=True))
+
+
+def entry(account: str, formula: str = "cost*usage", **more) -> dict:
+    return {"type": "account", "value": account, "formula": formula} | more
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def case_without_its_allocators(name: str, folder: Path) -> tuple[Workspace, Case, dict[str, Allocator]]:
+    case = Case(CASES / name)
+    workspace = prepare(case, folder)
+    documents = {}
+    for path in (workspace.settings.config / "allocators").iterdir():
+        documents[path.stem] = parse_allocator(path.read_bytes(), file=path.name)
+        path.unlink()
+    return workspace, case, documents
+
+
+def booked(rows: Rows) -> list[tuple]:
+    names = ("booking_month", "kind", "source_account", "target_account", "currency", "cost")
+    return sorted(picked(rows, *names))
+
+
+def test_the_seed_example_books_what_the_case_expects_and_writes_nothing(tmp_path):
+    workspace, case, documents = case_without_its_allocators("02-seed-example", tmp_path)
+    before = files(tmp_path)
+    found = simulate(workspace, documents["example"], "2024-01")
+
+    wanted = sorted(
+        (r["booking_month"], r["kind"], r["source_account"], r["target_account"], r["currency"], Decimal(r["cost"]))
+        for r in case.rows("expected_allocations.csv")
+        if r["status"] == "checked_splitted"
+    )
+    assert [row for row in wanted if row[0] == "2024-01"]
+    assert booked(found.bookings) == wanted
+    assert found.matched_costs.rows == (("USD", 1, Decimal(900)),)
+    assert picked(found.matched_items, "account", "service_code", "cost", "taken_by") == [
+        ("111111111111", "AWSSupportBusiness", Decimal(900), "example")
+    ]
+    assert (len(found.later_instalments), found.warnings, found.replaces) == (0, (), None)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["01-fee-by-usage", "04-costgroup-and-payer", "05-account-usage", "06-savings"])
+def test_a_live_allocator_simulated_alone_books_what_a_run_books(name, tmp_path):
+    case = Case(CASES / name)
+    workspace = run(prepare(case, tmp_path), case.months)
+    month = case.months[0]
+    with duckdb.connect() as connection:
+        for live in workspace.configuration.allocators:
+            found = simulate(workspace, live, month)
+            ran = connection.execute(
+                "SELECT booking_month, kind, source_account, target_account, currency, cost FROM "
+                f"({explained_allocations(workspace.lake, case.months)}) "
+                "WHERE kind <> 'item' AND allocator_id = $1 AND origin_month = $2",
+                [live.id, month],
+            ).fetchall()
+            taken = [
+                row[:-1]
+                for row in picked(
+                    found.bookings,
+                    "booking_month", "kind", "source_account", "target_account", "currency", "cost", "taken_by",
+                )
+                if row[-1] == live.id
+            ]  # fmt: skip
+            assert sorted(taken) == sorted(ran)
+            assert (len(found.differences), found.replaces) == (0, live.version)
+
+
+def test_instalments_of_months_without_usage_data_are_listed(tmp_path):
+    document = allocator() | {"allocator": [entry("1", "cost", months=3)]}
+    found = simulation(tmp_path, document, [*USAGE, FEE, line("1", "5", billing_month=NEXT)])
+    assert booked(found.bookings) == [
+        (MONTH, "split", "9", "1", "USD", Decimal("33.3333333333")),
+        (NEXT, "split", "9", "1", "USD", Decimal("33.3333333333")),
+    ]
+    assert found.later_instalments.rows == ((LATER, "USD", Decimal("33.3333333334")),)
+
+
+def test_a_start_after_the_month_books_nothing_in_it(tmp_path):
+    document = allocator(createTime="2024-01-01T00:00:00Z", startMonth=LATER)
+    document["allocator"] = [entry("1", "cost", months=2)]
+    found = simulation(tmp_path, document)
+    assert len(found.matched_items) == 1
+    assert len(found.bookings) == 0
+    assert picked(found.later_instalments, "booking_month", "cost") == [(LATER, Decimal(50)), ("2024-04", Decimal(50))]
+
+
+def test_the_difference_per_account_to_what_is_live(tmp_path):
+    live = allocator() | {"id": "new"}
+    changed = allocator("usage > 0.5 ? cost*0.9 : cost*0.1")
+    found = simulation(tmp_path, changed, live=[live])
+    assert found.replaces == candidate(live).version
+    assert picked(found.differences, "booking_month", "account", "live", "simulated", "difference") == [
+        (MONTH, "1", Decimal(25), Decimal(10), Decimal(-15)),
+        (MONTH, "2", Decimal(75), Decimal(90), Decimal(15)),
+    ]
+
+
+def test_the_difference_takes_the_cost_from_its_own_account(tmp_path):
+    found = simulation(tmp_path, allocator())
+    assert picked(found.differences, "category", "account", "currency", "difference") == [
+        ("fee", "1", "USD", Decimal(25)),
+        ("fee", "2", "USD", Decimal(75)),
+        ("fee", "9", "USD", Decimal(-100)),
+    ]
+    assert sum(found.differences.column("difference")) == 0
+
+
+def test_a_replacement_of_another_category_gives_back_what_the_old_one_took(tmp_path):
+    changed = allocator(category="account", criteria=[{"and": {"account": "1"}}]) | {"allocator": [entry("2", "cost")]}
+    found = simulation(tmp_path, changed, live=[allocator() | {"id": "new"}])
+    assert picked(found.differences, "category", "account", "difference") == [
+        ("account", "1", Decimal(-10)),
+        ("account", "2", Decimal(10)),
+        ("fee", "1", Decimal(-25)),
+        ("fee", "2", Decimal(-75)),
+        ("fee", "9", Decimal(100)),
+    ]
+
+
+def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
+    live = [allocator(createTime="2024-01-02T00:00:00Z")]
+    later = simulation(tmp_path / "later", allocator("cost", createTime="2024-01-03T00:00:00Z"), live=live)
+    assert later.conflicts.rows == (("a0", "new", "USD", 1, Decimal(100)),)
+    assert later.matched_items.column("taken_by") == ["a0"]
+    assert set(later.bookings.column("taken_by")) == {"a0"}
+    assert len(later.differences) == 0
+
+    earlier = simulation(tmp_path / "earlier", allocator("0", createTime="2024-01-01T00:00:00Z"), live=live)
+    assert earlier.conflicts.rows == (("new", "a0", "USD", 1, Decimal(100)),)
+    assert picked(earlier.differences, "account", "difference") == [
+        ("1", Decimal(-25)),
+        ("2", Decimal(-75)),
+        ("9", Decimal(100)),
+    ]
+
+
+def test_conflicts_between_live_allocators_are_not_the_candidates(tmp_path):
+    live = [allocator(), allocator()]
+    other = allocator(criteria=[{"and": {"lineType": "Tax"}}])
+    lines = [*USAGE, FEE, line("9", "7", "Tax", "Tax")]
+    assert len(simulation(tmp_path, other, lines, live).conflicts) == 0
+
+
+def test_items_of_months_outside_the_window(tmp_path):
+    earlier = [line("9", "40", "Fee", "Purchase", billing_month=m) for m in ("2023-11", "2023-12")]
+    found = simulation(tmp_path, allocator(), [*USAGE, FEE, *earlier, line("9", "1", "Tax", billing_month="2023-12")])
+    assert found.not_reached.rows == (("2023-11", "USD", 1, Decimal(40)), ("2023-12", "USD", 1, Decimal(40)))
+    assert found.warnings == (
+        "It would match 2 items of 2023-11 to 2023-12 (80.00 USD) but does not reach them: it holds from "
+        "2024-01. Set startMonth or expiration if they are meant.",
+    )
+
+
+def test_instalments_of_items_of_earlier_months_are_named(tmp_path):
+    earlier = [line("9", "40", "Fee", "Purchase", billing_month=m) for m in ("2023-11", "2023-12")]
+    document = allocator(startMonth="2023-11") | {"allocator": [entry("1", "cost", months=2)]}
+    found = simulation(tmp_path, document, [*USAGE, FEE, *earlier])
+    assert found.earlier_origins.rows == (("2023-12", "USD", 1, Decimal(40)),)
+    assert found.warnings == (
+        "It also matches 1 item of 2023-12 (40.00 USD) with instalments due in 2024-01, which are not shown: "
+        "simulate the months they were billed in.",
+    )
+
+
+def test_what_each_account_gets(tmp_path):
+    other = line("9", "20", "Fee", "Purchase", charge_description="y")
+    found = simulation(tmp_path, allocator("cost*usage*0.5"), [*USAGE, FEE, other])
+    assert found.accounts.rows == (
+        (MONTH, "1", "split", "USD", 2, Decimal(15)),
+        (MONTH, "2", "split", "USD", 2, Decimal(45)),
+        (MONTH, "9", "remainder", "USD", 2, Decimal(60)),
+    )
+
+
+def test_a_month_outside_the_window_matches_nothing_and_says_what_it_would(tmp_path):
+    found = simulation(tmp_path, allocator(startMonth=NEXT))
+    assert (len(found.matched_items), len(found.bookings), len(found.differences)) == (0, 0, 0)
+    assert found.not_reached.rows == ((MONTH, "USD", 1, Decimal(100)),)
+    assert found.warnings[0].startswith("It matches no item of 2024-01.")
+
+
+@pytest.mark.parametrize("cost", ["100", "-100"])
+def test_over_allocation(cost, tmp_path):
+    found = simulation(tmp_path, allocator("cost*usage*1.5"), [*USAGE, line("9", cost, "Fee", "Purchase")])
+    assert picked(found.over_allocated, "booking_month", "target_account", "cost") == [(MONTH, "9", -Decimal(cost) / 2)]
+    assert found.warnings == (
+        "It hands out 50.00 USD more than there is; the default account, or the item's own, bears the difference. Check the formulas.",
+    )
+
+
+def test_entries_that_resolve_to_nobody(tmp_path):
+    document = allocator() | {
+        "allocator": [entry("1"), {"type": "payer", "value": "5"}, {"type": "costgroup", "value": "gone"}]
+    }
+    found = simulation(tmp_path, document)
+    assert picked(found.unresolved, "booking_month", "entry_index", "entry_type", "entry_value") == [
+        (MONTH, 1, "payer", "5"),
+        (MONTH, 2, "costgroup", "gone"),
+    ]
+    assert found.warnings == (
+        "Nobody gets the share of payer 5, costgroup gone in 2024-01: it resolves to no account. Check the value.",
+    )
+
+
+def test_registered_accounts_are_members_of_their_payer(tmp_path):
+    workspace = workspace_in(tmp_path, [*USAGE, FEE], [])
+    workspace.registry.accounts.add([NewAccount("aws", "7", "Seven", payer_id="5")], "test")
+    document = allocator() | {"allocator": [{"type": "payer", "value": "5", "formula": "cost"}]}
+    found = simulate(workspace, candidate(document), MONTH)
+    assert picked(found.bookings, "target_account", "cost") == [("7", Decimal(100))]
+
+
+@pytest.mark.parametrize("months", [1, 2])
+def test_failed_formulas(months, tmp_path):
+    document = allocator() | {"allocator": [entry("1", "cost/(usage-usage)", months=months)]}
+    found = simulation(tmp_path, document)
+    assert picked(found.failed, "booking_month", "cost") == [(MONTH, Decimal(100) / months)]
+    assert found.warnings == (
+        f"{100 / months:.2f} USD could not be distributed: a formula fails (division by zero, overflow).",
+    )
+
+
+def test_covered_usage_without_its_negation(tmp_path):
+    lines = [
+        line("1", "10", "SavingsPlanCoveredUsage"),
+        line("1", "-10", "SavingsPlanNegation"),
+        line("2", "30", "SavingsPlanCoveredUsage"),
+        line("2", "-30", "SavingsPlanNegation", charge_description="SavingsPlanNegation"),
+    ]
+    document = allocator(category="account", criteria=[{"and": {"description": "x"}}]) | {"allocator": [entry("1")]}
+    found = simulation(tmp_path, document, lines)
+    assert found.commitment_lines.rows == (("2", "USD", Decimal(30), Decimal(0), Decimal(30)),)
+    assert [w for w in found.warnings if w.startswith("It takes 30.00 USD of usage that a savings plan covers")]
+
+    whole = simulation(tmp_path / "whole", document | {"criteria": [{"and": {"account": "re:."}}]}, lines)
+    assert len(whole.commitment_lines) == 0
+
+
+def test_a_restored_item_stays_undistributed(tmp_path):
+    workspace = workspace_in(tmp_path, [*USAGE, FEE], [])
+    item = simulate(workspace, candidate(allocator()), MONTH).matched_items.column("item_id")[0]
+    workspace.registry.record_decisions(
+        [Decision("restore", item, MONTH, "fee", "test", "test", datetime(2024, 1, 31, tzinfo=UTC))]
+    )
+    found = simulate(workspace, candidate(allocator()), MONTH)
+    assert (len(found.matched_items), len(found.bookings), len(found.differences)) == (1, 0, 0)
+    assert found.warnings == ("1 of the items it matches are restored and stay undistributed until re-applied.",)
+
+
+def test_a_month_the_lake_does_not_have(tmp_path):
+    workspace = workspace_in(tmp_path, [*USAGE, FEE], [])
+    with pytest.raises(OctoError, match=r"no cost line items of 2030-01.*2024-01 to 2024-01"):
+        simulate(workspace, candidate(allocator()), "2030-01")

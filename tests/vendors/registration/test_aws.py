@@ -1,0 +1,333 @@
+"""Registering AWS accounts, from the launch link to the confirmed report, against emulated accounts."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octo_pipeline.model.errors import NotAskedError, OctoError
+from octo_pipeline.model.months import add_months
+from octo_pipeline.registry.accounts import Account
+from octo_pipeline.services.sources import sources
+from octo_pipeline.settings import Settings
+from octo_pipeline.vendors.aws import launch_links as aws_links
+from octo_pipeline.vendors.aws import registration as aws
+from octo_pipeline.vendors.aws.sample import write_cur
+from octo_pipeline.workspace import Workspace
+from tests.emulators.aws import upload
+from tests.emulators.aws_accounts import PRINCIPAL, TEMPLATE_URL, AwsAccounts
+from tests.vendors.registration.waiting import refusal
+
+# The sample's payer.
+PAYER = "999988887777"
+BUCKET = f"octo-cur-{PAYER}"
+SETUP = aws.CurSetup(bucket=BUCKET, report="octo-sample", prefix="cur")
+MONTH = f"{datetime.now(UTC):%Y-%m}"
+
+
+def link_of(workspace: Workspace, account: Account) -> str:
+    (link,) = [one for one in aws.next_step(workspace.settings, account) if one.startswith("https://")]
+    return link
+
+
+@pytest.fixture
+def payer(workspace: Workspace, aws_accounts: AwsAccounts) -> Account:
+    """A payer with confirmed API access."""
+    account = aws.register(workspace, "ana", PAYER, "Main")
+    aws_accounts.open(link_of(workspace, account), PAYER)
+    return aws.confirm(workspace, "ana", account)
+
+
+def deliver(aws_accounts: AwsAccounts, folder: Path, month: str = MONTH) -> None:
+    """Write a month's report into the payer's bucket, as AWS would."""
+    write_cur(folder, months=[month], accounts=4, lines=200)
+    upload(aws_accounts.client("s3", PAYER), folder / "aws", bucket=BUCKET)
+
+
+def test_a_payer_from_the_first_step_to_the_daily_run(
+    workspace: Workspace, aws_accounts: AwsAccounts, tmp_path: Path
+) -> None:
+    aws_accounts.organization(PAYER, "Workload")
+    account = aws.register(workspace, "ana", PAYER, "Main")
+    assert (account.kind, account.steps, account.is_completed) == (None, {"API": None}, False)
+    parameters = aws_accounts.open(link_of(workspace, account), PAYER)
+    assert parameters == {"Principal": PRINCIPAL, "ExternalId": account.external_id}
+
+    account = aws.confirm(workspace, "ana", account)
+    assert (account.kind, account.payer_id, account.problem) == ("payer", None, None)
+    assert account.api_confirmed_at is not None
+    assert not account.is_completed
+    assert sources(workspace, "aws") == []
+
+    account = aws.set_up_cur(workspace, "ana", account, SETUP)
+    parameters = aws_accounts.open(link_of(workspace, account), PAYER)
+    assert parameters == {
+        "Principal": PRINCIPAL,
+        "ExternalId": account.external_id,
+        "ReportOption": "CREATE_CUR",
+        "CurReportName": "octo-sample",
+        "CurS3BucketOption": "CREATE_NEW",
+        "CurS3BucketName": BUCKET,
+        "CurS3BucketRegion": "us-east-1",
+        "CurS3Prefix": "cur",
+    }
+    account = aws.confirm(workspace, "ana", account)
+    assert "there is no Cost and Usage Report below s3://octo-cur-999988887777/cur/" in str(account.problem)
+    assert "is registered, but not Completed" in refusal(workspace, "aws")
+
+    deliver(aws_accounts, tmp_path / "exports")
+    account = aws.confirm(workspace, "ana", account)
+    assert (account.problem, account.is_completed) == (None, True)
+    assert aws.next_step(workspace.settings, account) == []
+    assert workspace.registry.accounts.find(PAYER) == account
+
+    # A completed payer is a source of the next run, and nothing else is needed for it to land.
+    (source,) = sources(workspace, "aws")
+    assert (source.account, source.name) == (PAYER, f"aws {PAYER} at s3://{BUCKET}/cur/")
+    (landed,) = source.land(workspace.lake.root, MONTH, datetime.now(UTC))
+    assert (landed.delivery.account, landed.delivery.report, landed.is_new) == (PAYER, "octo-sample", True)
+    actions = [event.action for event in reversed(workspace.registry.audit())]
+    assert actions == ["register_account", "confirm_account", "set_up_cur", "confirm_account", "confirm_account"]
+
+
+def test_a_data_export_in_an_existing_bucket(
+    workspace: Workspace, aws_accounts: AwsAccounts, payer: Account, tmp_path: Path
+) -> None:
+    region = "eu-west-1"
+    aws_accounts.client("s3", PAYER).create_bucket(
+        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": region}
+    )
+    setup = aws.CurSetup(BUCKET, "octo-sample", "cur", region, "data_export", makes_bucket=False)
+    account = aws.set_up_cur(workspace, "ana", payer, setup)
+    parameters = aws_accounts.open(link_of(workspace, account), PAYER)
+    assert (parameters["ReportOption"], parameters["CurS3BucketOption"]) == ("CREATE_DATA_EXPORT", "USE_EXISTING")
+    account = aws.confirm(workspace, "ana", account)
+    assert "there is no Cost and Usage Report below" in str(account.problem)
+
+    # A manifest of the last month is enough in the first days of a month.
+    deliver(aws_accounts, tmp_path / "exports", add_months(MONTH, -1))
+    assert aws.confirm(workspace, "ana", account).is_completed
+
+
+def test_an_existing_report_is_found_and_must_go_where_it_is_registered(
+    workspace: Workspace, aws_accounts: AwsAccounts, payer: Account, tmp_path: Path
+) -> None:
+    setup = aws.CurSetup(BUCKET, "octo-sample", "other", makes_report=False)
+    account = aws.set_up_cur(workspace, "ana", payer, setup)
+    assert aws_accounts.open(link_of(workspace, account), PAYER)["ReportOption"] == "USE_EXISTING"
+    account = aws.confirm(workspace, "ana", account)
+    assert "it has no Cost and Usage Report called 'octo-sample'" in str(account.problem)
+
+    place = {"S3Bucket": BUCKET, "S3Prefix": "cur", "S3Region": "us-east-1"}
+    aws_accounts.reports[PAYER] = [{"ReportName": "another", **place}, {"ReportName": "octo-sample", **place}]
+    account = aws.confirm(workspace, "ana", account)
+    assert "the Cost and Usage Report 'octo-sample' has prefix 'cur' (registered: 'other')" in str(account.problem)
+
+    deliver(aws_accounts, tmp_path / "exports")
+    account = aws.set_up_cur(workspace, "ana", account, aws.CurSetup(BUCKET, "octo-sample", "cur", makes_report=False))
+    assert account.problem is None
+    assert aws.confirm(workspace, "ana", account).is_completed
+
+
+def test_a_linked_account_finds_its_payer_registered_or_not(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
+    (linked,) = aws_accounts.organization(PAYER, "Workload")
+    account = aws.register(workspace, "ana", linked)
+    aws_accounts.open(link_of(workspace, account), linked)
+    account = aws.confirm(workspace, "ana", account)
+    assert (account.kind, account.payer_id, account.is_completed) == ("linked", PAYER, True)
+    assert list(account.steps) == ["API", "PAYER"]
+    assert workspace.registry.payer_members([PAYER]) == ((PAYER, linked),)
+    assert sources(workspace, "aws") == []
+
+    with pytest.raises(OctoError, match=f"{linked} is a linked account of {PAYER}, and the report is set up at the"):
+        aws.set_up_cur(workspace, "ana", account, SETUP)
+
+
+def test_a_wrong_payer_is_not_completed_and_says_which_is_right(
+    workspace: Workspace, aws_accounts: AwsAccounts
+) -> None:
+    (linked,) = aws_accounts.organization(PAYER, "Workload")
+    account = aws.register(workspace, "ana", linked, payer_id="111111111111")
+    aws_accounts.open(link_of(workspace, account), linked)
+    account = aws.confirm(workspace, "ana", account)
+    assert account.steps["API"] is not None
+    assert account.steps["PAYER"] is None
+    assert f"registered as 111111111111, and AWS Organizations says {PAYER}" in str(account.problem)
+
+    account = aws.set_payer(workspace, "ana", account, PAYER)
+    assert aws.confirm(workspace, "ana", account).is_completed
+
+
+def test_all_linked_accounts_of_a_payer_by_one_stack_set(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
+    linked = aws_accounts.organization(PAYER, "Workload", "Workload", "Data")
+    payer = aws.register(workspace, "ana", PAYER, "Data")
+    with pytest.raises(OctoError, match=rf"Run `octo accounts confirm {PAYER}` first"):
+        aws.register_linked(workspace, "ana", payer)
+    aws_accounts.open(link_of(workspace, payer), PAYER)
+    payer = aws.confirm(workspace, "ana", payer)
+
+    added, link = aws.register_linked(workspace, "ana", payer)
+    assert sorted(one.account_id for one in added) == sorted(linked)
+    # Names that are taken are left out: they can be given later.
+    assert sorted(one.name or "" for one in added) == ["", "", "Workload"]
+    (external_id,) = {one.external_id for one in added}
+    assert external_id != payer.external_id
+    assert aws_accounts.open(link, PAYER)["ExternalId"] == external_id
+    assert all(aws.confirm(workspace, "ana", one).is_completed for one in added)
+
+    payer = workspace.registry.accounts.find(PAYER)
+    again, same = aws.register_linked(workspace, "ana", payer)
+    assert (again, same) == ([], link)
+
+
+def test_the_role_must_refuse_without_the_external_id(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
+    account = aws.register(workspace, "ana", PAYER)
+    assert "could not assume its role: AWS does not let this machine's credentials assume" in str(
+        _confirmed_with(workspace, aws_accounts, account, None)
+    )
+    for condition, sentence in (
+        ({}, "can be assumed without the ExternalId, so somebody else could make octo-pipeline read this account"),
+        ({"StringLike": {"sts:ExternalId": "*"}}, "can be assumed with any ExternalId"),
+        ({"StringEquals": {"sts:ExternalId": "another-external-id"}}, "the principal and the ExternalId must be"),
+    ):
+        problem = _confirmed_with(workspace, aws_accounts, account, condition)
+        assert sentence in str(problem)
+        assert PAYER in str(problem)
+
+
+def _confirmed_with(
+    workspace: Workspace, aws_accounts: AwsAccounts, account: Account, condition: dict[str, Any] | None
+) -> str | None:
+    """The problem of an account whose role has this condition; None makes no role."""
+    import json
+
+    if condition is not None:
+        iam, name = aws_accounts.client("iam", PAYER), "octo-pipeline-api-access"
+        if any(role["RoleName"] == name for role in iam.list_roles()["Roles"]):
+            iam.delete_role(RoleName=name)
+        statement = {"Effect": "Allow", "Principal": {"AWS": PRINCIPAL}, "Action": "sts:AssumeRole"}
+        policy = {"Version": "2012-10-17", "Statement": [statement | ({"Condition": condition} if condition else {})]}
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
+    account = aws.confirm(workspace, "ana", workspace.registry.accounts.find(account.account_id))
+    assert not account.is_completed
+    assert account.steps == {"API": None}
+    return account.problem
+
+
+def test_setting_api_access_up_anew_takes_another_external_id(
+    workspace: Workspace, aws_accounts: AwsAccounts, payer: Account, tmp_path: Path
+) -> None:
+    account = aws.set_up_cur(workspace, "ana", payer, SETUP)
+    aws_accounts.open(link_of(workspace, account), PAYER)
+    deliver(aws_accounts, tmp_path / "exports")
+    account = aws.confirm(workspace, "ana", account)
+    assert account.is_completed
+
+    anew = aws.set_up_api_access(workspace, "ana", account)
+    assert anew.external_id != account.external_id
+    assert anew.settings["source"]["external_id"] == anew.external_id
+    assert anew.steps == {"API": None, "CUR": None}
+    assert "is registered, but not Completed" in refusal(workspace, "aws")
+    assert "the ExternalId must be the same" in str(aws.confirm(workspace, "ana", anew).problem)
+
+
+def test_an_aws_that_cannot_be_asked_takes_no_confirmation_away(
+    workspace: Workspace, aws_accounts: AwsAccounts, payer: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octo_pipeline.vendors.aws.client._TRIES", 1)
+    for status, code in ((503, "ServiceUnavailable"), (400, "ThrottlingException"), (403, "ExpiredTokenException")):
+        aws_accounts.fails["DescribeOrganization"] = (status, code)
+        with pytest.raises(NotAskedError, match=f"AWS account {PAYER}: could not ask AWS Organizations who pays"):
+            aws.confirm(workspace, "ana", payer)
+    assert workspace.registry.accounts.find(PAYER) == payer
+
+    # A refusal is an answer.
+    aws_accounts.fails["DescribeOrganization"] = (400, "AccessDeniedException")
+    refused = aws.confirm(workspace, "ana", payer)
+    assert "may not do that. Allow DescribeOrganization there" in str(refused.problem)
+    assert not refused.is_completed
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", "/nonexistent")
+    with pytest.raises(NotAskedError, match="there are no AWS credentials on this machine"):
+        aws.confirm(workspace, "ana", refused)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "12345678901", "1234567890123", "12345678901a", "１２３４５６７８９０１２", "1" * 12 + "\n"]
+)
+def test_wrong_ids_register_nothing(workspace: Workspace, wrong: str) -> None:
+    with pytest.raises(OctoError, match="an AWS account id has 12 digits"):
+        aws.register(workspace, "ana", wrong)
+    with pytest.raises(OctoError, match="an AWS account id has 12 digits"):
+        aws.register(workspace, "ana", PAYER, payer_id=wrong)
+    with pytest.raises(OctoError, match="cannot be its own payer"):
+        aws.register(workspace, "ana", PAYER, payer_id=PAYER)
+    assert not workspace.registry.exists()
+
+
+def test_twice_and_taken_names_register_nothing(workspace: Workspace) -> None:
+    aws.register(workspace, "ana", PAYER, "Main")
+    with pytest.raises(OctoError, match=f"The aws account '{PAYER}' is registered as 'Main' since"):
+        aws.register(workspace, "ana", PAYER, "Other")
+    with pytest.raises(OctoError, match="The name 'Main' is taken by the aws account"):
+        aws.register(workspace, "ana", "111122223333", "Main")
+    assert [one.account_id for one in workspace.registry.accounts.all()] == [PAYER]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"bucket": "Company_CUR"}, "The bucket 'Company_CUR' is not right"),
+        ({"bucket": "x"}, "The bucket 'x' is not right"),
+        ({"region": "Ireland"}, "The region 'Ireland' is not right: it is written as eu-west-1"),
+        ({"report": "a b"}, "The report 'a b' is not right"),
+        ({"prefix": "/cur"}, "The prefix '/cur' is not right"),
+        ({"prefix": ""}, "A new Cost and Usage Report needs a prefix"),
+        ({"region": "eu-west-1"}, "A new bucket is made where its stack is, in us-east-1, not in eu-west-1"),
+    ],
+)
+def test_wrong_set_ups_change_nothing(workspace: Workspace, changed: dict[str, Any], sentence: str) -> None:
+    account = aws.register(workspace, "ana", PAYER)
+    with pytest.raises(OctoError, match=re.escape(sentence)):
+        aws.set_up_cur(workspace, "ana", account, aws.CurSetup(**(vars(SETUP) | changed)))
+    assert workspace.registry.accounts.find(PAYER) == account
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"aws_principal": None}, "OCTO_AWS_PRINCIPAL must be the ARN .* it is not set"),
+        ({"aws_principal": "octo"}, "OCTO_AWS_PRINCIPAL must be the ARN .* it is octo"),
+        ({"aws_template_url": None}, "OCTO_AWS_TEMPLATE_URL must be the https address .* it is not set"),
+        ({"aws_template_url": "http://x/y"}, "OCTO_AWS_TEMPLATE_URL must be the https address"),
+    ],
+)
+def test_an_installation_that_cannot_make_links(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+    right = {"aws_principal": PRINCIPAL, "aws_template_url": TEMPLATE_URL, "lake": tmp_path / "lake"}
+    workspace = Workspace(Settings(**(right | settings)))
+    with pytest.raises(OctoError, match=sentence):
+        aws.register(workspace, "ana", PAYER)
+    assert not workspace.registry.exists()
+
+
+def test_external_ids_are_made_once_for_each_account_and_cannot_be_guessed(workspace: Workspace) -> None:
+    accounts = [aws.register(workspace, "ana", f"{number:012}") for number in range(20)]
+    ids = [str(account.external_id) for account in accounts]
+    assert len(set(ids)) == 20
+    # 128 random bits.
+    assert all(re.fullmatch("octo-[0-9a-f]{32}", one) for one in ids)
+
+
+def test_links_are_escaped(workspace: Workspace) -> None:
+    account = aws.register(workspace, "ana", PAYER)
+    settings = workspace.settings.model_copy(update={"aws_template_url": f"{TEMPLATE_URL}/a b&c/"})
+    link = aws_links.api_access(settings, account)
+    assert "templateURL=https%3A%2F%2Fcompany-templates.s3.amazonaws.com%2Focto%2Fa%20b%26c%2Fapi-access.yaml&" in link
+    assert (
+        f"param_Principal=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Focto-pipeline&param_ExternalId={account.external_id}"
+        in link
+    )

@@ -1,0 +1,280 @@
+"""`octo accounts` as an administrator types it, on both databases, and the jobs that do the same."""
+
+import base64
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner, Result
+
+from octo_pipeline.cli.main import app
+from octo_pipeline.definitions import defs
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.registry.accounts import NewAccount
+from octo_pipeline.services import access as acting
+from octo_pipeline.settings import Settings
+from octo_pipeline.workspace import Workspace
+from tests.emulators.aws_accounts import AwsAccounts
+from tests.vendors.registration.test_aws import BUCKET, MONTH, PAYER, deliver
+
+
+def octo(*arguments: str, code: int = 0, answer: str | None = None) -> Result:
+    result = CliRunner().invoke(app, ["accounts", *arguments], input=answer)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def refused(*arguments: str, answer: str | None = None) -> str:
+    result = octo(*arguments, code=1, answer=answer)
+    assert isinstance(result.exception, OctoError)
+    return str(result.exception)
+
+
+def link_in(result: Result) -> str:
+    (link,) = [line for line in result.stdout.splitlines() if line.startswith("https://")]
+    return link
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> Workspace:
+    """The installation with its registry on each database."""
+    if request.param == "postgresql":
+        make: Callable[[], str] = request.getfixturevalue("postgresql")
+        monkeypatch.setenv("OCTO_DATABASE_URL", make())
+    return Workspace(Settings())
+
+
+def test_a_payer_by_flags(database: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:
+    aws_accounts.organization(PAYER)
+    result = octo("register", "aws", "--id", PAYER, "--name", "Main")
+    assert "ana, the user of this machine, is its administrator from now on" in result.stderr
+    assert f"Registered the aws account {PAYER} (Main)." in result.stdout
+    assert f"Open this link signed in to account {PAYER}" in result.stdout
+    assert "AWS does not let this machine's credentials assume" in refused("confirm", "Main")
+    aws_accounts.open(link_in(result), PAYER)
+
+    result = octo("confirm", PAYER)
+    assert "is a payer account and not Completed: API Completed, CUR open." in result.stdout
+    assert "Set up its report: `octo accounts edit" in result.stdout
+    result = octo("edit", "Main", "--cur-report", "octo-sample", "--cur-prefix", "cur")
+    aws_accounts.open(link_in(result), PAYER)
+    assert "there is no Cost and Usage Report below s3://" in refused("confirm", "Main")
+    deliver(aws_accounts, tmp_path / "exports")
+    assert "is a payer account and Completed: API Completed, CUR Completed." in octo("confirm", "Main").stdout
+
+    (row,) = json.loads(octo("list", "-o", "json").stdout)
+    assert row == {
+        "vendor": "aws", "id": PAYER, "name": "Main", "kind": "payer", "payer": PAYER, "API": "Completed", "PAYER": "",
+        "CUR": "Completed", "status": "Completed", "last_delivery": None, "problem": None,
+    }  # fmt: skip
+    table = octo("list").stdout
+    assert all(text in table for text in (PAYER, "Main", "payer", "Completed"))
+    assert max(map(len, table.splitlines())) <= 100
+    shown = octo("show", PAYER).stdout
+    assert (
+        f"cur: bucket {BUCKET}, report octo-sample, prefix cur, region us-east-1, kind cur, makes report yes" in shown
+    )
+    assert "https://" not in shown
+
+    assert "The name 'Main' is taken" in refused("register", "aws", "--id", "1" * 12, "--name", "Main")
+    octo("edit", "Main", "--name", "Principal")
+    octo("delete", "Principal", answer="n\n", code=1)
+    assert len(database.registry.accounts.all()) == 1
+    assert "Removed the aws account" in octo("delete", "Principal", answer="y\n").stdout
+    assert database.registry.accounts.all() == []
+
+
+def test_a_payer_by_prompts(workspace: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:
+    launched: list[str] = []
+    # A person opens the link as soon as it is there.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("typer.launch", lambda link: launched.append(link) or aws_accounts.open(link, PAYER))
+        answers = [PAYER, "Main", "y", "y", "cur", "octo-sample", "y", BUCKET, "cur", "y", "n"]
+        result = octo("register", "aws", "--open", answer="\n".join(answers) + "\n")
+    assert len(launched) == 2
+    assert "is a payer account and not Completed: API Completed, CUR open." in result.stdout
+    assert "Problem: AWS account 999988887777: there is no Cost and Usage Report below" in result.stdout
+    assert f"What is done is kept; go on with `octo accounts confirm {PAYER}`." in result.stdout
+    deliver(aws_accounts, tmp_path / "exports")
+    octo("confirm", "Main")
+    assert workspace.registry.accounts.find("Main").is_completed
+
+
+def test_linked_accounts_by_a_stack_set(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
+    linked = aws_accounts.organization(PAYER, "Workload", "Data")
+    aws_accounts.open(link_in(octo("register", "aws", "--id", PAYER)), PAYER)
+    assert "No linked account of 999988887777 is registered" in refused("confirm", PAYER, "--linked")
+    octo("confirm", PAYER)
+    result = octo("register", "aws", "--linked-of", PAYER)
+    assert "2 linked accounts of 999988887777 are new." in result.stdout
+    for account in linked:
+        assert "AWS does not let" in refused("confirm", account)
+    aws_accounts.open(link_in(result), PAYER)
+    assert octo("confirm", PAYER, "--linked").stdout.count("is a linked account and Completed") == 2
+    rows = json.loads(octo("list", "-o", "json").stdout)
+    assert [(row["kind"], row["payer"], row["PAYER"]) for row in rows if row["id"] in linked] == [
+        ("linked", PAYER, "Completed")
+    ] * 2
+
+
+def test_bad_input_is_a_sentence_and_registers_nothing(workspace: Workspace) -> None:
+    for arguments, sentence in (
+        (["register", "aws", "--id", "123"], "The account id '123' is not right: an AWS account id has 12 digits"),
+        (["register", "aws", "--name", "Main"], "Say which account the flags are about: --id"),
+        (["register", "aws", "--id", PAYER, "--linked-of", PAYER], "--linked-of registers all linked accounts"),
+        (["register", "aws", "--id", PAYER, "--cur-bucket", "A"], "The bucket 'A' is not right"),
+        (["register", "aws", "--linked-of", PAYER], "No aws account '999988887777' is registered"),
+        (["confirm", "nobody"], "No account 'nobody' is registered. `octo accounts list` shows those that are."),
+        (["show", "nobody"], "No account 'nobody' is registered"),
+        (["edit", "nobody", "--name", "x"], "No account 'nobody' is registered"),
+        (["delete", "nobody", "--yes"], "No account 'nobody' is registered"),
+    ):
+        assert sentence in refused(*arguments)
+    assert workspace.registry.accounts.all() == []
+    workspace.registry.accounts.add([NewAccount("gcp", "0D1DR5-ADE21G-RF09W")], "ana")
+    assert "these settings are of AWS accounts" in refused("edit", "0D1DR5-ADE21G-RF09W", "--payer", PAYER)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("register", "aws", "--id", "111111111111"),
+        ("register", "aws", "--linked-of", PAYER),
+        ("confirm", PAYER),
+        ("edit", PAYER, "--name", "Theirs"),
+        ("delete", PAYER, "--yes"),
+    ],
+    ids=" ".join,
+)
+def test_a_viewer_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...]) -> None:
+    octo("register", "aws", "--id", PAYER)
+    workspace.registry.users.add("vic", "viewer", "ana")
+    before = workspace.registry.accounts.all()
+    monkeypatch.setattr(acting, "os_user", lambda: "vic")
+    assert "'vic' is a viewer, and only administrators may change something" in refused(*change)
+    assert workspace.registry.accounts.all() == before
+    assert PAYER in octo("list").stdout
+    assert "is not known yet" in octo("show", PAYER).stdout
+
+
+def run(job: str, op: str, **config: object) -> dg.ExecuteInProcessResult:
+    with dg.DagsterInstance.ephemeral() as instance:
+        return defs.resolve_job_def(job).execute_in_process(
+            run_config={"ops": {op: {"config": config}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            instance=instance,
+            raise_on_error=False,
+        )
+
+
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    (event,) = [one for one in result.all_events if one.event_type_value == "STEP_OUTPUT"]
+    return {name: value.value for name, value in event.step_output_data.metadata.items()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    assert not result.success
+    (event,) = [one for one in result.all_events if one.is_step_failure]
+    return str(event.step_failure_data.user_failure_data.description)
+
+
+def test_the_jobs_do_the_same(workspace: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:
+    cur = {"report": "octo-sample", "prefix": "cur"}
+    said = metadata(run("register_aws_account", "register_aws", account_id=PAYER, name="Main", cur=cur))
+    assert (said["account"], said["kind"], said["status"], said["API"]) == (PAYER, "not known yet", "open", "open")
+    assert "is registered as 'Main' since" in failure(run("register_aws_account", "register_aws", account_id=PAYER))
+    assert "AWS does not let" in failure(run("confirm_account", "confirm", account="Main"))
+    aws_accounts.open(str(said["launch link"]), PAYER)
+
+    assert "it has no Cost and Usage Report called 'octo-sample'" in failure(
+        run("confirm_account", "confirm", account="Main")
+    )
+    aws_accounts.open(link_in(octo("show", "Main")), PAYER)
+    deliver(aws_accounts, tmp_path / "exports")
+    said = metadata(run("confirm_account", "confirm", account="Main"))
+    assert (said["kind"], said["status"], "launch link" in said) == ("payer", "Completed", False)
+
+    said = metadata(run("delete_account", "remove", account="Main", keep_data=True))
+    assert said == {"deliveries": 0, "months": "none", "re-applied items": 0}
+    assert workspace.registry.accounts.all() == []
+
+
+def test_a_viewer_runs_no_job(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.registry.users.add("ana", "admin", "ana")
+    workspace.registry.users.add("vic", "viewer", "ana")
+    monkeypatch.setattr(acting, "os_user", lambda: "vic")
+    for job, op, config in (
+        ("register_aws_account", "register_aws", {"account_id": PAYER}),
+        ("confirm_account", "confirm", {"account": PAYER}),
+        ("delete_account", "remove", {"account": PAYER}),
+    ):
+        assert "'vic' is a viewer" in failure(run(job, op, **config))
+    assert workspace.registry.accounts.all() == []
+
+
+def test_no_secret_is_in_a_log_an_event_a_file_or_a_sentence(
+    workspace: Workspace,
+    aws_accounts: AwsAccounts,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    workspace.registry.users.add("ana", "admin", "ana")
+    token = workspace.registry.users.make_token("ana", "launchpad", "ana")
+    key = base64.urlsafe_b64encode(os.urandom(32)).decode()
+    monkeypatch.setenv("OCTO_TOKEN", token)
+    monkeypatch.setenv("OCTO_SECRET_KEY", key)
+    password, refresh = "hunter2-not-a-real-one", "0.AXoA-not-a-real-one"
+    installation = Workspace(Settings())
+    (tmp_path / "dagster").mkdir()
+    with caplog.at_level(logging.DEBUG):
+        values = {"api_secret": SecretStr(password), "refresh_token": SecretStr(refresh)}
+        installation.secrets.put("azure", "a-tenant", values, "ana")
+        installation.secrets.rotate("ana")
+        assert installation.secrets.get("azure", "a-tenant", "refresh_token").get_secret_value() == refresh
+        with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+            job = defs.resolve_job_def("register_aws_account")
+            config = {"ops": {"register_aws": {"config": {"account_id": PAYER}}}}
+            assert job.execute_in_process(run_config=config, instance=instance).success
+            config = {"ops": {"confirm": {"config": {"account": PAYER}}}}
+            job = defs.resolve_job_def("confirm_account")
+            assert not job.execute_in_process(run_config=config, instance=instance, raise_on_error=False).success
+        printed = "".join(octo(*words).output for words in (["list"], ["show", PAYER]))
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".db" for path in files)
+    assert any(path.name == "registry.sqlite" for path in files)
+    # The part of a token that is no secret is its id, which the audit trail names.
+    for secret in (token.split("_", 2)[2], key, password, refresh):
+        assert secret not in caplog.text + printed + repr(installation) + str(installation.registry.audit())
+        for path in files:
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_the_next_run_lands_what_is_confirmed(workspace: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:
+    from octo_pipeline.services.landing import land_month
+    from octo_pipeline.services.sources import sources
+
+    aws_accounts.open(link_in(octo("register", "aws", "--id", PAYER)), PAYER)
+    octo("confirm", PAYER)
+    aws_accounts.open(link_in(octo("edit", PAYER, "--cur-report", "octo-sample", "--cur-prefix", "cur")), PAYER)
+    deliver(aws_accounts, tmp_path / "exports")
+    waiting = land_month(workspace, "aws", sources(workspace, "aws"), MONTH)
+    # It is named, and stops nobody else's month before it was ever confirmed.
+    assert (waiting.new, waiting.is_complete) == (0, True)
+    assert "is registered, but not Completed" in waiting.failures[0]
+    octo("confirm", PAYER)
+    assert land_month(workspace, "aws", sources(workspace, "aws"), MONTH).new == 1
+    (row,) = json.loads(octo("list", "-o", "json").stdout)
+    assert row["last_delivery"] is not None
+    octo("edit", PAYER, "--api")
+    # Regression: a payer that lost its confirmation was left out, and its month published without it.
+    lost = land_month(workspace, "aws", sources(workspace, "aws"), "2024-02")
+    assert (lost.deliveries, lost.is_complete) == ((), False)
+    assert f"`octo accounts confirm {PAYER}`" in lost.failures[0]
+    octo("delete", PAYER, "--yes")
+    assert land_month(workspace, "aws", sources(workspace, "aws"), MONTH).deliveries == ()
