@@ -1,12 +1,18 @@
-"""How the SQL engine spells things that engines spell differently; another engine is added here.
+"""SQL text: its types, and how DuckDB spells literals, names, patterns and map look-ups.
 
-Quoting, regular expressions and maps belong here. What a query means belongs to the module that writes it.
+What a query means belongs in the module that writes it, or in its template (`templates`).
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NewType
 
 from octo_pipeline.model.errors import OctoError
+
+# A query, a statement or an expression.
+Sql = NewType("Sql", str)
+# What may stand after FROM: a table's name, a table function, or a query in parentheses.
+Relation = NewType("Relation", str)
 
 _PLAIN_PATTERN = re.compile(r"\^?([^\W_]|[ ,:/-])*\$?")
 

@@ -91,7 +91,11 @@ def code_version(*parts: str) -> str:
     digest = hashlib.sha256()
     for part in parts:
         root = package / part if (package / part).exists() else package.parent / part
-        files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".sql", ".yml"})
+        files = (
+            [root]
+            if root.is_file()
+            else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".sql", ".j2", ".yml"})
+        )
         for file in files:
             if "target" in file.parts:
                 continue

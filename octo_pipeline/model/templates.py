@@ -1,0 +1,44 @@
+"""Renders the .sql.j2 templates that stand in the `sql` folder of each room.
+
+A template is written as SQL in stages (CTEs). Python fills in relations, values and what is dynamic (conditions,
+formulas); a piece that is missing is an error. Values are quoted by the filters ``literal`` and ``identifier``.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import octo_pipeline
+from octo_pipeline.model.columns import MONEY
+from octo_pipeline.model.sql import Sql, identifier, literal
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(template: str, **pieces: object) -> Sql:
+    """The SQL of a template.
+
+    Args:
+        template: ``<room>/<name>``, the file ``octo_pipeline/<room>/sql/<name>.sql.j2``.
+        pieces: what the template names. A `Relation` or `Sql` stands as it is; write a value as ``{{ month | literal }}``.
+    """
+    room, name = template.rsplit("/", 1)
+    return Sql(_environment().get_template(f"{room}/sql/{name}.sql.j2").render(**pieces))
+
+
+@cache
+def _environment() -> "Environment":
+    # Imported here: commands that render nothing do not pay for it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - SQL, not HTML: values are quoted by the filters
+        loader=FileSystemLoader(Path(octo_pipeline.__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {"literal": literal, "identifier": identifier}
+    environment.globals["MONEY"] = MONEY
+    return environment
