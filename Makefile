@@ -58,7 +58,7 @@ check: manifest docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml octo_pipeline
-	$(BIN)/sqlfluff lint dbt_project/models
+	$(BIN)/sqlfluff lint dbt_project/models octo_pipeline
 	$(BIN)/cfn-lint --regions us-east-1 -- octo_pipeline/vendors/aws/templates/*.yaml
 
 # What is installed, as CycloneDX. Validating it takes minutes and would look at the tool, not at what is installed.

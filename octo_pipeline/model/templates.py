@@ -22,6 +22,7 @@ def render(template: str, **pieces: object) -> Sql:
     Args:
         template: ``<room>/<name>``, the file ``octo_pipeline/<room>/sql/<name>.sql.j2``.
         pieces: what the template names. A `Relation` or `Sql` stands as it is; write a value as ``{{ month | literal }}``.
+            Each name has a stand-in in ``octo_pipeline/.sqlfluff``, with which the template is linted and tested.
     """
     room, name = template.rsplit("/", 1)
     return Sql(_environment().get_template(f"{room}/sql/{name}.sql.j2").render(**pieces))
