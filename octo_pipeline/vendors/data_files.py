@@ -1,7 +1,7 @@
-"""One data file of an AWS Cost and Usage Report: its format, its columns, and whether it is whole.
+"""One data file of any vendor: its format, its columns, and whether it is whole.
 
-Here belongs what is true of a file without knowing what its columns mean: unpacking, checksums, the shape of
-CSV rows, Parquet footers. Which columns matter and what their values must be does not.
+This module holds what is true of a file without knowing what its columns mean: unpacking, checksums, the shape of
+CSV rows, Parquet footers. Which columns matter and what their values must be belongs in the vendor's folder.
 
 DuckDB alone is not enough to judge a file (tried with 1.5.5): it reads a ``.csv.gz`` that was cut off as far
 as it goes and without an error, ignores its checksum, and takes a CSV row with one field too many if the
@@ -180,6 +180,12 @@ def path_literals(paths: Sequence[Location]) -> str:
     return f"[{', '.join(literal(_without_patterns(str(path))) for path in paths)}]"
 
 
+def read_parquet(paths: Sequence[Location], options: str = "") -> str:
+    """SQL of the rows of landed Parquet files as they are; options begin with a comma."""
+    # Hive partitioning would take the folder month=… of the landing for a column.
+    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true{options})"
+
+
 @contextmanager
 def readable(place: str) -> Iterator[None]:
     """Turn what libraries raise at a damaged file into a sentence that names it."""
@@ -261,7 +267,7 @@ def _csv_entries(archive: zipfile.ZipFile, place: str) -> list[zipfile.ZipInfo]:
         raise OctoError(f"{place} holds {len(entries)} files; a report's archive holds 1 to {MAX_ENTRIES}.")
     for entry in entries:
         if entry.flag_bits & 1:
-            raise OctoError(f"{place} is encrypted; AWS does not deliver that. Unpack it yourself.")
+            raise OctoError(f"{place} is encrypted; vendors do not deliver that. Unpack it yourself.")
         if not safe_name(entry.filename, f"file in {place}").lower().endswith(".csv"):
             raise OctoError(f"{place} holds {entry.filename}; a report's archive holds CSV files only.")
     return entries

@@ -9,7 +9,7 @@ from decimal import Decimal
 import duckdb
 import pytest
 
-from octo_pipeline.vendors import data_files as aws_cur_files
+from octo_pipeline.vendors import data_files
 from octo_pipeline.vendors.aws import cur_inspection as aws_cur_inspection
 from octo_pipeline.vendors.aws.cur import find_reports, land_cur, land_report, relation_sql
 from octo_pipeline.vendors.landing import deliveries
@@ -339,12 +339,12 @@ def test_files_of_no_bytes(lake, reports, suffix):
 @pytest.mark.parametrize("is_one_line", [True, False])
 def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(lake, reports, monkeypatch, is_one_line):
     """Regression: only archives had bounds; a .csv.gz was unpacked to its end, and a line of it held whole."""
-    monkeypatch.setattr(aws_cur_files, "ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(data_files, "ALWAYS_ALLOWED", 1 << 20)
     bomb = write_csv(reports / "octo-1.csv.gz", f"{HEADER}\n{LINE}\n" + ("0" if is_one_line else "\n") * (4 << 20))
     with refused(f"{bomb} unpacks to more than 200 times its size"):
         land(lake, bomb)
-    monkeypatch.setattr(aws_cur_files, "MAX_RATIO", 10**6)
-    monkeypatch.setattr(aws_cur_files, "MAX_LINE", 2 << 20)
+    monkeypatch.setattr(data_files, "MAX_RATIO", 10**6)
+    monkeypatch.setattr(data_files, "MAX_LINE", 2 << 20)
     if is_one_line:
         with refused(f"{bomb} has a line of more than 2 MiB"):
             land(lake, bomb)
@@ -353,16 +353,16 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(lake, reports, monkey
 
 
 def test_a_zip_bomb_is_refused_before_it_fills_the_disk(lake, reports, monkeypatch):
-    monkeypatch.setattr(aws_cur_files, "ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(data_files, "ALWAYS_ALLOWED", 1 << 20)
     archive = write_csv(reports / "octo-1.csv.zip", f"{HEADER}\n{LINE}\n" + "\n" * (4 << 20))
     assert archive.stat().st_size < 10_000
     with refused(f"{archive} unpacks to more than 200 times its size"):
         land(lake, archive)
-    monkeypatch.setattr(aws_cur_files, "MAX_RATIO", 10**6)
-    monkeypatch.setattr(aws_cur_files, "MAX_UNPACKED", 3 << 20)
+    monkeypatch.setattr(data_files, "MAX_RATIO", 10**6)
+    monkeypatch.setattr(data_files, "MAX_UNPACKED", 3 << 20)
     with refused(f"{archive} unpacks to more than"):
         land(lake, archive)
-    monkeypatch.setattr(aws_cur_files, "MAX_UNPACKED", 5 << 20)
+    monkeypatch.setattr(data_files, "MAX_UNPACKED", 5 << 20)
     assert land(lake, archive)[0].is_new
 
 

@@ -1,9 +1,9 @@
 """AWS Cost and Usage Reports: found, landed and read as one relation.
 
-Here belongs the way of a report from where it lies into the landing and from there into SQL. Its parts have
-modules of their own: which files make a report (`aws_cur_reports`, `aws_cur_manifest`), whether it may be
-landed (`aws_cur_inspection`), whether a file is whole (`aws_cur_files`), where a bad row stands
-(`aws_cur_rows`), what columns are called (`aws_cur_columns`).
+This module takes a report from where it lies into the landing, and from there into SQL. Its parts have modules
+of their own: which files make a report (`cur_reports`, `cur_manifest`), whether it may be landed
+(`cur_inspection`), whether a file is whole (`data_files`), where a bad row stands (`cur_rows`), what columns are
+called (`cur_columns`).
 
 A report is read to its end before it becomes a delivery: the newest delivery is what a month is made of, so a
 bad one would shut out the good one before it.

@@ -12,11 +12,11 @@ dates, ids, ARNs and the like) and stays where it can (operation, description, n
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
+from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 
 COLUMNS: dict[str, str] = {
     "bill_billing_period_start_date": "TIMESTAMP",
@@ -83,41 +83,6 @@ _INTEGER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 _NUMBER = re.compile(rf"{_INTEGER.pattern}|FLOAT|DOUBLE|DECIMAL\(.*\)")
 
 
-@dataclass(frozen=True)
-class SourceColumn:
-    """A column of a file: its name there, its DuckDB type, and how SQL refers to it."""
-
-    name: str
-    type: str
-    sql: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """What can be wrong with the values of a column.
-
-    Attributes:
-        column: the column's name in the file.
-        value: SQL of the value as it stands there.
-        is_bad: SQL that is true where a canonical column cannot be made of it.
-        reason: what such a value is not, to follow the value in a sentence.
-    """
-
-    column: str
-    value: str
-    is_bad: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Expression:
-    """How a canonical column is made of a file's columns; it fails only where one of the checks says so."""
-
-    name: str
-    value: str
-    checks: tuple[Check, ...] = ()
-
-
 def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]:
     """The canonical columns of a file, in the order of `COLUMNS`; what the file lacks is a typed NULL.
 
@@ -138,11 +103,6 @@ def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]
             "the report or export in AWS, or point to the right file."
         )
     return [_expression(name, found, columns, place) for name in COLUMNS]
-
-
-def folded(name: str) -> str:
-    """What column names are compared by."""
-    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _named(found: dict[str, list[SourceColumn]], name: str) -> list[SourceColumn]:

@@ -12,9 +12,21 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier
-from octo_pipeline.vendors import data_files as aws_cur_files
-from octo_pipeline.vendors.aws.cur_columns import COLUMNS, Expression, SourceColumn, expressions, folded
-from octo_pipeline.vendors.data_files import packing, path_literals, readable
+from octo_pipeline.vendors.aws.cur_columns import COLUMNS, expressions
+from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
+from octo_pipeline.vendors.data_files import (
+    count_csv_rows,
+    count_parquet_rows,
+    csv_header,
+    data_format,
+    first_csv_row,
+    line_of_row,
+    packing,
+    path_literals,
+    read_parquet,
+    readable,
+    row_group_of,
+)
 
 _PERIOD_START = "bill_billing_period_start_date"
 _SHOWN = 60
@@ -41,7 +53,7 @@ def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> Cur
     Raises:
         OctoError: it is damaged or has no header.
     """
-    if aws_cur_files.data_format(path.name) == "parquet":
+    if data_format(path.name) == "parquet":
         return CurFile(path, place, "parquet", tuple(_parquet_columns(con, path, place)))
     return CurFile(path, place, "csv", tuple(_csv_columns(path, place)))
 
@@ -69,14 +81,14 @@ def first_month(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> s
     Raises:
         OctoError: the beginning of the file cannot be read.
     """
-    if aws_cur_files.data_format(path.name) == "csv":
-        row = aws_cur_files.first_csv_row(path, place)
+    if data_format(path.name) == "csv":
+        row = first_csv_row(path, place)
         starts = [value.strip() for name, value in row.items() if folded(name) == folded(_PERIOD_START)]
         return starts[0][:7] if starts else ("" if row else None)
     file = open_file(con, path, place)
     value = next(one.value for one in file.expressions if one.name == _PERIOD_START)
     with readable(place):
-        query = f"SELECT coalesce(strftime({value}, '%Y-%m'), '') FROM {_read_parquet([path])} LIMIT 1"
+        query = f"SELECT coalesce(strftime({value}, '%Y-%m'), '') FROM {read_parquet([path])} LIMIT 1"
         found = con.execute(query).fetchone()
     return found[0] if found else None
 
@@ -87,9 +99,9 @@ def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> in
     Raises:
         OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
     """
-    if aws_cur_files.data_format(path.name) == "parquet":
-        return aws_cur_files.count_parquet_rows(con, path, place)
-    return aws_cur_files.count_csv_rows(path, place)
+    if data_format(path.name) == "parquet":
+        return count_parquet_rows(con, path, place)
+    return count_csv_rows(path, place)
 
 
 def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
@@ -136,26 +148,26 @@ def first_row(
 def row_place(con: duckdb.DuckDBPyConnection, file: CurFile, row: int) -> str:
     """The file and the line, or for Parquet the row, as people count them: the header is line 1."""
     if file.format == "csv":
-        return f"{file.place}, line {aws_cur_files.line_of_row(file.path, row)}"
-    return f"{file.place}, row {row + 1} (row group {aws_cur_files.row_group_of(con, file.path, row) + 1})"
+        return f"{file.place}, line {line_of_row(file.path, row)}"
+    return f"{file.place}, row {row + 1} (row group {row_group_of(con, file.path, row) + 1})"
 
 
 def _csv_columns(path: Location, place: str) -> list[SourceColumn]:
     """Columns of CSV are read by position: names that differ only in case are one name to DuckDB."""
-    header = aws_cur_files.csv_header(path, place)
+    header = csv_header(path, place)
     return [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
 
 
 def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
     with readable(place):
-        described = con.execute(f"DESCRIBE SELECT * FROM {_read_parquet([path])}").fetchall()
+        described = con.execute(f"DESCRIBE SELECT * FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 
 
 def _branch(files: Sequence[CurFile]) -> str:
     file = files[0]
     paths = [same.path for same in files]
-    scan = _read_parquet(paths) if file.format == "parquet" else _read_csv(paths, file.columns)
+    scan = read_parquet(paths) if file.format == "parquet" else _read_csv(paths, file.columns)
     selected = ",\n    ".join(f"{one.value} AS {one.name}" for one in file.expressions)
     return f"SELECT\n    {selected}\nFROM {scan}"
 
@@ -163,11 +175,6 @@ def _branch(files: Sequence[CurFile]) -> str:
 def _no_rows() -> str:
     selected = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
     return f"SELECT {selected} WHERE false"
-
-
-def _read_parquet(paths: Sequence[Location], options: str = "") -> str:
-    # Hive partitioning would take the folder month=… of the landing for a column.
-    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true{options})"
 
 
 def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], options: str = "") -> str:
@@ -183,7 +190,7 @@ def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], option
 def _numbered(file: CurFile) -> str:
     """The rows of one file with `octo_row`, their number from 0."""
     if file.format == "parquet":
-        scan = _read_parquet([file.path], ", file_row_number = true")
+        scan = read_parquet([file.path], ", file_row_number = true")
         return f"(SELECT file_row_number AS octo_row, * FROM {scan})"
     # Read in parallel, or with the order given up, rows would not be numbered as they stand in the file.
     scan = _read_csv([file.path], file.columns, ", parallel = false")

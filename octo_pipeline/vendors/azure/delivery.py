@@ -21,7 +21,7 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
 from octo_pipeline.vendors.azure.usage import REPEATS_USAGE
-from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, Shape
+from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, Shape, last_segment
 from octo_pipeline.vendors.azure.usage_rows import (
     AzureFile,
     check_values,
@@ -187,8 +187,7 @@ def _said_account(con: duckdb.DuckDBPyConnection, files: Sequence[AzureFile], fo
 
 def accounts_of(con: duckdb.DuckDBPyConnection, file: AzureFile) -> list[str]:
     """The billing accounts that the rows of a file name, as the landing calls them."""
-    value = f"regexp_extract({file.shape.account}, '[^/]+$')"
-    query = f"SELECT DISTINCT {value} AS account FROM ({relation([file])}) WHERE account <> '' ORDER BY account"
+    query = f"SELECT DISTINCT {last_segment(file.shape.account)} AS account FROM ({relation([file])}) WHERE account <> '' ORDER BY account"
     return [account for (account,) in con.execute(query).fetchall()]
 
 

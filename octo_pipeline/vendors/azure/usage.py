@@ -31,6 +31,7 @@ from octo_pipeline.vendors.azure.usage_columns import (
     FOCUS,
     SHAPES,
     Shape,
+    last_segment,
 )
 from octo_pipeline.vendors.azure.usage_rows import AzureFile, check_values, count_rows, no_rows, open_file, relation
 from octo_pipeline.vendors.data_files import packing
@@ -85,7 +86,7 @@ def source_costs(found: Mapping[str, str]) -> str:
         _costs(found, CSP_USAGE, "lower(partner_id)", "billing_currency", "billing_pre_tax_total", "true"),
         _costs(found, CSP_RECONCILIATION, "lower(partner_id)", "currency", "subtotal", "NOT repeats_usage"),
         _costs(found, COST_DETAILS, "billing_account_id", "billing_currency", cost, "NOT repeats_actual"),
-        _costs(found, FOCUS, "regexp_extract(billing_account_id, '[^/]+$')", "billing_currency", "billed_cost", "true"),
+        _costs(found, FOCUS, last_segment("billing_account_id"), "billing_currency", "billed_cost", "true"),
     ]
     return " UNION ALL ".join(counted)
 

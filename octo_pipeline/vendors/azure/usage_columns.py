@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier, literal
-from octo_pipeline.vendors.aws.cur_columns import Check, Expression, SourceColumn, folded
+from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 
 # Prices have more places than costs; nine digits before the point leave room to multiply them by a quantity.
 RATE = "DECIMAL(24,15)"
@@ -184,6 +184,11 @@ FOCUS = Shape(
 )
 
 SHAPES = {shape.name: shape for shape in (CSP_USAGE, CSP_RECONCILIATION, COST_DETAILS, FOCUS)}
+
+
+def last_segment(path: str) -> str:
+    """SQL of the last segment of a resource path, in which some exports write ids; an id alone stays as it is."""
+    return f"regexp_extract({path}, '[^/]+$')"
 
 
 def is_focus(names: Sequence[str]) -> bool:

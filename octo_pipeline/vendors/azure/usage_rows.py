@@ -15,7 +15,6 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier, literal
-from octo_pipeline.vendors.aws.cur_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.azure.usage_columns import (
     JSON_NUMBER,
     JSON_TEXT,
@@ -26,6 +25,7 @@ from octo_pipeline.vendors.azure.usage_columns import (
     digits_sql,
     expressions,
 )
+from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
     check_text,
     count_csv_rows,
@@ -35,6 +35,7 @@ from octo_pipeline.vendors.data_files import (
     line_of_row,
     packing,
     path_literals,
+    read_parquet,
     readable,
 )
 
@@ -235,14 +236,14 @@ def _bad_line(path: Location, place: str) -> OctoError | None:
 
 def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
     with readable(place):
-        described = con.execute(f"DESCRIBE SELECT * FROM {_read_parquet([path])}").fetchall()
+        described = con.execute(f"DESCRIBE SELECT * FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 
 
 def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False) -> str:
     match file.format:
         case "parquet":
-            return _read_parquet(paths)
+            return read_parquet(paths)
         case "jsonl":
             keys = ", ".join(literal(f'$."{column.name}"') for column in file.columns)
             lines = _read_lines(paths)
@@ -266,11 +267,6 @@ def _numbered(file: AzureFile) -> str:
     """The rows of one file with `octo_row`, their number from 0."""
     scan = _scan(file, [file.path], in_order=True)
     return f"(SELECT row_number() OVER () - 1 AS octo_row, * FROM {scan})"
-
-
-def _read_parquet(paths: Sequence[Location]) -> str:
-    # Hive partitioning would take the folder month=… of the landing for a column.
-    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true)"
 
 
 def _read_lines(paths: Sequence[Location]) -> str:

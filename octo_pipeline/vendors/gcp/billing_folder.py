@@ -21,10 +21,11 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
+from octo_pipeline.vendors.data_files import read_parquet
 from octo_pipeline.vendors.downloads import inside
 from octo_pipeline.vendors.gcp.billing_columns import schema_problem, table_names
 from octo_pipeline.vendors.gcp.billing_document import BILLING_ACCOUNT_ID
-from octo_pipeline.vendors.gcp.billing_rows import file_schema, inspect_file, read_parquet, readable
+from octo_pipeline.vendors.gcp.billing_rows import file_schema, inspect_file, readable
 from octo_pipeline.vendors.landing import (
     Delivery,
     Landed,

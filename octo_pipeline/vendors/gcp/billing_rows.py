@@ -15,7 +15,7 @@ import duckdb
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier, literal
-from octo_pipeline.vendors.data_files import path_literals
+from octo_pipeline.vendors.data_files import read_parquet
 from octo_pipeline.vendors.gcp.billing_columns import (
     COLUMNS,
     REQUIRED_VALUES,
@@ -141,12 +141,6 @@ def relation(files: Sequence[tuple[Location, str]]) -> str:
         schemas.setdefault(tuple(sorted(schema.items())), []).append(path)
     branches = [_branch(paths, dict(schema)) for schema, paths in schemas.items()]
     return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
-
-
-def read_parquet(paths: Sequence[Location]) -> str:
-    """SQL of the files as they are."""
-    # Hive partitioning would take the folder month=… of the landing for a column.
-    return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true)"
 
 
 @contextmanager

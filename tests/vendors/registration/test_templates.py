@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from octo_pipeline.vendors.aws.cur_columns import COLUMNS, folded
+from octo_pipeline.vendors.aws.cur_columns import COLUMNS
 from octo_pipeline.vendors.aws.launch_links import API_ACCESS, CUR, LINKED_ACCOUNTS, TEMPLATES
+from octo_pipeline.vendors.data_columns import folded
 
 
 class _Loader(yaml.SafeLoader):
