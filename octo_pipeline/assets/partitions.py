@@ -1,19 +1,16 @@
 """The monthly partition, and how a booking month reads earlier origin months."""
 
-import warnings
-
 import dagster as dg
 
+from octo_pipeline.assets.dagster_compat import accept_unstable_features
 from octo_pipeline.settings import load_settings
 
-# What is beta in Dagster and used here (backfill policies, partitioned checks, the mapping below) is used
-# knowingly and covered by tests; every module that uses it imports this one first.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+# Every module that uses an unstable feature imports this one first.
+accept_unstable_features()
 
 # The current month is a partition too: its bill grows every day.
 monthly = dg.MonthlyPartitionsDefinition(start_date=load_settings().start_month, fmt="%Y-%m", end_offset=1)
 
-# A booking month takes what the items of the 35 months before it still owe. Months before the first partition,
-# and months that were never run, are no obstacle.
+# The items of the 35 earlier months may still have instalments due in a booking month. Months before the first
+# partition and months that never ran do not block it.
 origin_months = dg.TimeWindowPartitionMapping(start_offset=-35, allow_nonexistent_upstream_partitions=True)

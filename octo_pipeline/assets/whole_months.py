@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG
 
+from octo_pipeline.assets.dagster_compat import data_version_tags
 from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.assets.months import outcome_metadata
 from octo_pipeline.assets.raw import RAW_ASSETS, landed_metadata
@@ -75,5 +75,5 @@ def record_materialised(context: dg.OpExecutionContext, workspace: Workspace, ma
 
 
 def _record(context: dg.OpExecutionContext, asset: str, month: str, told: dict[str, Any]) -> None:
-    tags = {DATA_VERSION_TAG: str(told["fingerprint"]), DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+    tags = data_version_tags(str(told["fingerprint"]))
     context.log_event(dg.AssetMaterialization(asset_key=asset, partition=month, metadata=told, tags=tags))

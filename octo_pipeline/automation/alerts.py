@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from octo_pipeline.assets.dagster_compat import run_months
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.settings import load_settings
 
@@ -110,9 +111,10 @@ def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
 
 
 def _months(context: dg.RunStatusSensorContext) -> str:
-    tags = context.dagster_run.tags
-    first = tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_start", "")
-    last = tags.get("dagster/asset_partition_range_end", first)
+    months = run_months(context.dagster_run.tags)
+    if months is None:
+        return ""
+    first, last = months
     return first if first == last else f"{first} … {last}"
 
 

@@ -1,8 +1,8 @@
 """The schedules."""
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from octo_pipeline.assets.dagster_compat import month_range_tags
 from octo_pipeline.automation.jobs import monthly_allocation
 from octo_pipeline.automation.watched import watched_months
 
@@ -19,5 +19,5 @@ def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     months = watched_months(context.scheduled_execution_time)
     return dg.RunRequest(
         run_key=context.scheduled_execution_time.strftime("%Y-%m-%d"),
-        tags={ASSET_PARTITION_RANGE_START_TAG: months[0], ASSET_PARTITION_RANGE_END_TAG: months[-1]},
+        tags=month_range_tags(months[0], months[-1]),
     )

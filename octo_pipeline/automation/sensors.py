@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from octo_pipeline.assets.checks import stale_evaluation
+from octo_pipeline.assets.dagster_compat import month_range_tags
 from octo_pipeline.automation.jobs import monthly_allocation, restatement
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.lake.lake import fingerprint
@@ -180,5 +180,5 @@ def _restatement(partitions: list[StalePartition]) -> dg.RunRequest:
     wanted = fingerprint({f"{one.table}/{one.month}": one.fingerprint for one in partitions})
     return dg.RunRequest(
         run_key=f"{first}/{last}/{wanted}",
-        tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last},
+        tags=month_range_tags(first, last),
     )

@@ -1,13 +1,16 @@
 """The Dagster side: what is defined, and that it loads without a network."""
 
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+import octo_pipeline
+from octo_pipeline.assets.dagster_compat import run_months
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.definitions import defs
 from octo_pipeline.services.checks import CHECKS
@@ -72,8 +75,13 @@ def test_the_daily_schedule_asks_for_the_previous_and_the_current_month_once_a_d
     context = dg.build_schedule_context(scheduled_execution_time=datetime(2024, 3, 1, 6, tzinfo=UTC))
     request = daily(context)
     assert request.run_key == "2024-03-01"
-    assert request.tags[ASSET_PARTITION_RANGE_START_TAG] == "2024-02"
-    assert request.tags[ASSET_PARTITION_RANGE_END_TAG] == "2024-03"
+    assert run_months(request.tags) == ("2024-02", "2024-03")
+
+
+def test_only_one_module_imports_what_dagster_keeps_private():
+    package = Path(octo_pipeline.__file__).parent
+    files = [file for file in package.rglob("*.py") if re.search(r"\bdagster\._", file.read_text())]
+    assert [file.relative_to(package).as_posix() for file in files] == ["assets/dagster_compat.py"]
 
 
 def test_definitions_load_without_a_network_or_an_sdk():

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from octo_pipeline.assets.dagster_compat import run_months
 from octo_pipeline.automation import sensors, watched
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.automation.sensors import aws_deliveries, look_for_deliveries, restated_months
@@ -46,7 +46,7 @@ def test_the_watched_months_are_the_previous_and_the_current_one_or_as_many_as_a
     monkeypatch.setattr(watched, "load_settings", lambda: Settings(watched_months=4))
     assert watched_months(NOW) == ["2023-11", "2023-12", "2024-01", "2024-02"]
     request = daily(dg.build_schedule_context(scheduled_execution_time=NOW))
-    assert request.tags[ASSET_PARTITION_RANGE_START_TAG] == "2023-11"
+    assert run_months(request.tags) == ("2023-11", "2024-02")
     assert watched_months(datetime(2018, 1, 5, tzinfo=UTC)) == ["2018-01"]
 
 
@@ -169,9 +169,7 @@ def asked(workspace: Workspace) -> list[tuple[str, str]]:
         result = restated_months(context)
     if isinstance(result, dg.SkipReason):
         return []
-    return [
-        (r.tags[ASSET_PARTITION_RANGE_START_TAG], r.tags[ASSET_PARTITION_RANGE_END_TAG]) for r in result.run_requests
-    ]
+    return [run_months(request.tags) for request in result.run_requests]
 
 
 def test_a_restated_month_has_exactly_its_booking_months_made_again(tmp_path, without_deliveries):
