@@ -9,7 +9,12 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
-pytest_plugins = ["tests.emulators.aws", "tests.emulators.azure", "tests.emulators.bigquery"]
+pytest_plugins = [
+    "tests.emulators.aws",
+    "tests.emulators.azure",
+    "tests.emulators.bigquery",
+    "tests.emulators.postgresql",
+]
 
 
 def pytest_addoption(parser):

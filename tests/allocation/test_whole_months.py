@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,13 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octo_pipeline.registry.registry import Decision
 from octo_pipeline.rules.allocator import load_allocators
-from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocation import explained_allocations
 from octo_pipeline.workspace import Workspace
-from tests.allocation.oracle import Line, allocate
-from tests.support.case import load_line_items, run
+from tests.support.case import run
+from tests.support.oracle import Line, allocate
+from tests.support.workspaces import decision, exact_rows, workspace_in
 
 MONTHS = ["2024-01", "2024-02", "2024-03"]
 ACCOUNTS = ["111111111111", "222222222222", "333333333333", "444444444444"]
@@ -111,33 +109,6 @@ def allocators(draw) -> dict:
     return document | ({"createTime": created} if created else {})
 
 
-def workspace_in(folder: Path, rows: list[Line], documents: list[dict]) -> Workspace:
-    """A workspace whose line items and allocators are these."""
-    config = folder / "config"
-    (config / "cost_groups").mkdir(parents=True)
-    write_allocators(config, documents)
-    workspace = Workspace(Settings(lake=folder / "lake", config=config))
-    write_lines(workspace, folder, rows)
-    return workspace
-
-
-def write_allocators(config: Path, documents: list[dict]) -> None:
-    (config / "allocators").mkdir(exist_ok=True)
-    for i, document in enumerate(documents):
-        (config / "allocators" / f"a{i}.json").write_text(json.dumps(document))
-
-
-def write_lines(workspace: Workspace, folder: Path, rows: list[Line]) -> None:
-    columns = list(Line.__dataclass_fields__)
-    text = [",".join(["vendor", "usage_date", *columns])]
-    for line in rows:
-        values = ["" if (v := getattr(line, name)) is None else str(v) for name in columns]
-        text.append(",".join(["aws", f"{line.billing_month}-01", *values]))
-    path = folder / "line_items.csv"
-    path.write_text("\n".join(text) + "\n")
-    load_line_items(workspace.lake, path)
-
-
 def rows_of(workspace: Workspace, month: str) -> dict[tuple, Decimal]:
     key = "origin_month, category, status, kind, allocator_id, source_account, target_account, service_code, charge_description"
     selected = ", ".join(f"coalesce({name}, '')" for name in key.split(", "))
@@ -150,14 +121,6 @@ def rows_of(workspace: Workspace, month: str) -> dict[tuple, Decimal]:
 
 def fingerprints(workspace: Workspace) -> dict[tuple[str, str], str | None]:
     return {(t, m): workspace.lake.fingerprint(t, m) for t in workspace.lake.tables() for m in workspace.lake.months(t)}
-
-
-def exact_rows(workspace: Workspace) -> list[tuple]:
-    """Every allocation row as it is at rest, in order."""
-    with duckdb.connect() as connection:
-        return connection.execute(
-            f"SELECT * FROM read_parquet('{workspace.lake.root}/allocations/*/*.parquet') ORDER BY ALL"
-        ).fetchall()
 
 
 several = settings(
@@ -219,10 +182,6 @@ def test_restore_then_reapply_gives_back_rows_and_fingerprints(rows, documents, 
         run(workspace, MONTHS)
         assert exact_rows(workspace) == before
         assert fingerprints(workspace) == prints
-
-
-def decision(action: str, item_id: str, origin: str) -> Decision:
-    return Decision(action, item_id, origin, "fee", "tester", "a test", datetime.now(UTC))
 
 
 @pytest.mark.slow

@@ -14,12 +14,12 @@ from octo_pipeline.services.figures import Bars, Figures, figures
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.meanings import TABLE_MEANINGS
 from octo_pipeline.tables.table import materialise
-from tests.allocation.test_whole_months import workspace_in
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 from tests.support.case import run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in
 
-HALF = allocator("cost*0.25") | {"defaultAccount": "3"}
-LINES = [*USAGE, FEE, line("9", "7.5", "Tax", "Tax", charge_description="VAT")]
+HALF = fee_allocator("cost*0.25") | {"defaultAccount": "3"}
+LINES = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("9", "7.5", "Tax", "Tax", charge_description="VAT")]
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import workspace_in
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator
 from tests.support.case import run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator
+from tests.support.workspaces import workspace_in
 
 
 def launched(job: dg.JobDefinition, workspace: Workspace, op: str, config: dict, instance=None):
@@ -41,11 +41,13 @@ def reason(result) -> str:
 
 @pytest.fixture
 def month(tmp_path):
-    return run(workspace_in(tmp_path, [*USAGE, FEE], []), [MONTH])
+    return run(workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], []), [MONTH])
 
 
 def test_simulate_tells_who_would_get_what(month):
-    result = launched(simulate_allocator, month, "simulate", {"allocator": allocator() | {"id": "new"}, "month": MONTH})
+    result = launched(
+        simulate_allocator, month, "simulate", {"allocator": fee_allocator() | {"id": "new"}, "month": MONTH}
+    )
     assert result.success
     told = metadata(result, "simulate")
     assert told["allocator"] == f"new (fee) on {MONTH}"
@@ -56,7 +58,7 @@ def test_simulate_tells_who_would_get_what(month):
 def test_simulate_takes_a_file(month, tmp_path):
     import json
 
-    (tmp_path / "rule.json").write_text(json.dumps(allocator()))
+    (tmp_path / "rule.json").write_text(json.dumps(fee_allocator()))
     result = launched(simulate_allocator, month, "simulate", {"file": str(tmp_path / "rule.json"), "month": MONTH})
     assert metadata(result, "simulate")["allocator"] == f"rule (fee) on {MONTH}"
 
@@ -67,8 +69,8 @@ def test_simulate_takes_a_file(month, tmp_path):
         ({}, "Give either the allocator's document or its file."),
         ({"file": "gone.json"}, "The file gone.json cannot be read"),
         ({"allocator": {"criteria": 7}}, "criteria"),
-        ({"allocator": allocator(), "month": "2031-01"}, "no cost line items of 2031-01"),
-        ({"allocator": allocator(), "month": "January"}, "'January' is not a month"),
+        ({"allocator": fee_allocator(), "month": "2031-01"}, "no cost line items of 2031-01"),
+        ({"allocator": fee_allocator(), "month": "January"}, "'January' is not a month"),
     ],
 )
 def test_a_wrong_simulation_is_a_sentence(month, config, said):
@@ -117,7 +119,9 @@ def test_a_backfill_the_wrong_way_round_is_a_sentence(month):
 
 @pytest.fixture
 def split_month(tmp_path):
-    workspace = run(workspace_in(tmp_path, [*USAGE, FEE], [allocator() | {"id": "half"}]), [MONTH])
+    workspace = run(
+        workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator() | {"id": "half"}]), [MONTH]
+    )
     return Workspace(workspace.settings)
 
 

@@ -19,11 +19,11 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.vendors.source import Available
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import workspace_in, write_lines
 from tests.emulators.aws import upload
-from tests.services.test_checks import FEE, USAGE, allocator, line
 from tests.support.case import run
 from tests.support.reports import PAYER, legacy_manifest, legacy_report, period, refused, write_json, write_rows
+from tests.support.small_month import FEE_OF_100, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in, write_lines
 
 NOW = datetime(2024, 2, 10, 12, tzinfo=UTC)
 OTHER_PAYER = "333333333333"
@@ -153,9 +153,9 @@ def test_a_wrong_document_is_named_and_its_values_are_not_shown(workspace, text,
         assert "hush" not in str(error)
 
 
-TWO_MONTHS = allocator() | {"allocator": [{"type": "account", "value": "1", "months": 2, "formula": "cost"}]}
+TWO_MONTHS = fee_allocator() | {"allocator": [{"type": "account", "value": "1", "months": 2, "formula": "cost"}]}
 MONTHS = ["2024-01", "2024-02", "2024-03", "2024-04"]
-LINES = [*USAGE, FEE, *(line("1", "5", billing_month=month) for month in MONTHS[1:])]
+LINES = [*USAGE_OF_10_AND_30, FEE_OF_100, *(line_item("1", "5", billing_month=month) for month in MONTHS[1:])]
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def asked(workspace: Workspace) -> list[tuple[str, str]]:
 def test_a_restated_month_has_exactly_its_booking_months_made_again(tmp_path, without_deliveries):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
     assert asked(workspace) == []
-    write_lines(workspace, tmp_path, [*USAGE, line("9", "300", "Fee", "Purchase"), *LINES[3:]])
+    write_lines(workspace, tmp_path, [*USAGE_OF_10_AND_30, line_item("9", "300", "Fee", "Purchase"), *LINES[3:]])
     assert asked(workspace) == [("2024-01", "2024-01")]
     run(workspace, ["2024-01"])
     assert asked(workspace) == [("2024-02", "2024-02")]
@@ -200,10 +200,10 @@ def test_months_with_a_gap_are_ranges_of_their_own_and_a_change_has_a_key_of_its
     keys = []
     for amount in ("6", "7", "6"):
         changed = [
-            *USAGE,
-            line("9", amount, "Fee", "Purchase"),
+            *USAGE_OF_10_AND_30,
+            line_item("9", amount, "Fee", "Purchase"),
             *LINES[3:-1],
-            line("1", amount, billing_month="2024-04"),
+            line_item("1", amount, billing_month="2024-04"),
         ]
         write_lines(workspace, tmp_path, changed)
         with dg.build_sensor_context(resources={"workspace": Workspace(workspace.settings)}) as context:

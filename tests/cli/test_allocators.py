@@ -16,8 +16,8 @@ from octo_pipeline.cli.main import app
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import parse_allocator
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import workspace_in
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in
 
 # The seed's own template, its braces mended: numbers as strings, and empty strings for what is not set.
 TEMPLATE = {
@@ -31,7 +31,7 @@ TEMPLATE = {
         {"type": "account", "value": "2", "formula": "cost*0.2", "months": "2"},
     ],
 }
-SUPPORT = line(
+SUPPORT = line_item(
     "9", "900", "Fee", "Purchase", service_code="AWSSupportBusiness", charge_description="AWS Support Monthly Fee"
 )
 
@@ -39,7 +39,11 @@ SUPPORT = line(
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     """A lake of one month, and one live allocator ``a0`` that takes the fee of 100."""
-    return workspace_in(tmp_path, [*USAGE, FEE, SUPPORT], [allocator(criteria=[{"and": {"productCode": "AmazonEC2"}}])])
+    return workspace_in(
+        tmp_path,
+        [*USAGE_OF_10_AND_30, FEE_OF_100, SUPPORT],
+        [fee_allocator(criteria=[{"and": {"productCode": "AmazonEC2"}}])],
+    )
 
 
 @pytest.fixture
@@ -93,9 +97,9 @@ def test_validate_prints_every_problem_of_every_file(octo, folder):
 
 
 def test_validate_named_files(octo, tmp_path):
-    good = written(tmp_path, allocator())
+    good = written(tmp_path, fee_allocator())
     assert octo("validate", good).stdout == "1 file is valid.\n"
-    bad = written(tmp_path, allocator(category="fees"), "bad")
+    bad = written(tmp_path, fee_allocator(category="fees"), "bad")
     result = octo("validate", good, bad, code=1)
     assert result.stdout.startswith(f'{bad}: category: "fees" is unknown')
     assert error(result) == "1 problem in 1 of 2 files."
@@ -124,25 +128,25 @@ def test_add_keeps_the_times_a_file_has(octo, tmp_path, folder):
 
 
 def test_add_asks_and_saves_nothing_on_no(octo, tmp_path, folder):
-    result = octo("add", written(tmp_path, allocator()), answer="n\n", code=1)
+    result = octo("add", written(tmp_path, fee_allocator()), answer="n\n", code=1)
     assert "Save it?" in result.stdout
     assert names(folder) == ["a0.json"]
-    octo("add", written(tmp_path, allocator()), answer="y\n")
+    octo("add", written(tmp_path, fee_allocator()), answer="y\n")
     assert names(folder) == ["a0.json", "new.json"]
 
 
 def test_add_refuses_an_id_that_exists(octo, tmp_path, folder):
     before = (folder / "a0.json").read_text()
-    changed = written(tmp_path, allocator("cost") | {"id": "a0"})
+    changed = written(tmp_path, fee_allocator("cost") | {"id": "a0"})
     assert "already holds the allocator 'a0'; use --replace" in error(octo("add", changed, "--yes", code=1))
     assert (folder / "a0.json").read_text() == before
 
 
 def test_replace_keeps_when_it_was_created_and_where_it_is(octo, tmp_path, folder):
     (folder / "a0.json").unlink()
-    old = allocator(createTime="2023-12-05T00:00:00Z") | {"id": "fees"}
+    old = fee_allocator(createTime="2023-12-05T00:00:00Z") | {"id": "fees"}
     (folder / "other-name.json").write_text(json.dumps(old))
-    changed = {k: v for k, v in allocator("cost").items() if k != "startMonth"} | {"id": "fees"}
+    changed = {k: v for k, v in fee_allocator("cost").items() if k != "startMonth"} | {"id": "fees"}
     octo("add", written(tmp_path, changed), "--replace", "--yes")
     assert names(folder) == ["other-name.json"]
     document = json.loads((folder / "other-name.json").read_text())
@@ -152,8 +156,8 @@ def test_replace_keeps_when_it_was_created_and_where_it_is(octo, tmp_path, folde
 
 
 def test_add_does_not_overwrite_a_file_of_another_id(octo, tmp_path, folder):
-    (folder / "new.json").write_text(json.dumps(allocator() | {"id": "else"}))
-    assert "holds an allocator of another id" in error(octo("add", written(tmp_path, allocator()), "--yes", code=1))
+    (folder / "new.json").write_text(json.dumps(fee_allocator() | {"id": "else"}))
+    assert "holds an allocator of another id" in error(octo("add", written(tmp_path, fee_allocator()), "--yes", code=1))
     assert json.loads((folder / "new.json").read_text())["id"] == "else"
 
 
@@ -203,7 +207,7 @@ def test_remove(octo, folder):
 
 
 def test_remove_does_not_guess_between_two_files_of_one_id(octo, folder):
-    (folder / "b.json").write_text(json.dumps(allocator() | {"id": "a0"}))
+    (folder / "b.json").write_text(json.dumps(fee_allocator() | {"id": "a0"}))
     assert "'a0' is the id in a0.json, b.json" in error(octo("remove", "a0", "--yes", code=1))
     assert names(folder) == ["a0.json", "b.json"]
 
@@ -249,7 +253,7 @@ def test_simulate_for_machines(octo, tmp_path):
 
 
 def test_simulate_shows_conflicts_and_warnings(octo, tmp_path):
-    greedy = allocator("cost*usage*1.5", createTime="2023-12-01T00:00:00Z") | {
+    greedy = fee_allocator("cost*usage*1.5", createTime="2023-12-01T00:00:00Z") | {
         "criteria": [{"and": {"lineType": "Fee"}}]
     }
     shown = octo("simulate", written(tmp_path, greedy), "--month", MONTH).stdout

@@ -7,9 +7,9 @@ import pytest
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.decide import decide, find_items, story
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import exact_rows, workspace_in
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 from tests.support.case import run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import exact_rows, workspace_in
 
 NEXT = "2024-02"
 
@@ -17,10 +17,15 @@ NEXT = "2024-02"
 @pytest.fixture
 def spread(tmp_path) -> Workspace:
     """A fee of 100 over two months and two accounts, 1:3 in the first month."""
-    document = allocator() | {"id": "fees", "name": "Fees"}
+    document = fee_allocator() | {"id": "fees", "name": "Fees"}
     for entry in document["allocator"]:
         entry["months"] = 2
-    lines = [*USAGE, FEE, line("1", "5", billing_month=NEXT), line("2", "5", billing_month=NEXT)]
+    lines = [
+        *USAGE_OF_10_AND_30,
+        FEE_OF_100,
+        line_item("1", "5", billing_month=NEXT),
+        line_item("2", "5", billing_month=NEXT),
+    ]
     return run(workspace_in(tmp_path, lines, [document]), [MONTH, NEXT])
 
 

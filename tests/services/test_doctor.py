@@ -8,10 +8,10 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import workspace_in
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 from tests.support.case import run
 from tests.support.reports import write_json
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in
 
 NOW = datetime(2024, 4, 5, tzinfo=UTC)
 
@@ -68,8 +68,8 @@ def test_two_sources_of_one_account_are_named(workspace, tmp_path, monkeypatch):
 
 
 def test_months_that_are_missing_empty_or_stale_are_named(tmp_path):
-    lines = [*USAGE, FEE, line("1", "5", billing_month="2024-03")]
-    workspace = run(workspace_in(tmp_path, lines, [allocator()]), [MONTH, "2024-03"])
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("1", "5", billing_month="2024-03")]
+    workspace = run(workspace_in(tmp_path, lines, [fee_allocator()]), [MONTH, "2024-03"])
     told = [sentence for state, sentence in found(Workspace(workspace.settings), "months") if state == "warning"]
     assert told[0] == "2024-02 were never run: `octo backfill --from 2024-02 --to 2024-02`."
     # The line items of this test come from no delivery, so every month of theirs is stale.

@@ -13,19 +13,19 @@ from octo_pipeline.services.report_page import write_report
 from octo_pipeline.tables.marts import MART_TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import workspace_in
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 from tests.support.case import run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in
 
 EVIL = "<script>alert('x')</script>"
 
 
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
-    document = allocator() | {"id": "fees", "name": EVIL, "description": "Fees & more"}
+    document = fee_allocator() | {"id": "fees", "name": EVIL, "description": "Fees & more"}
     document["allocator"][1]["formula"] = "cost*0.5"
-    left = line("2", "7", "Tax", "Tax", charge_description=EVIL)
-    workspace = run(workspace_in(tmp_path, [*USAGE, FEE, left], [document]), [MONTH])
+    left = line_item("2", "7", "Tax", "Tax", charge_description=EVIL)
+    workspace = run(workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100, left], [document]), [MONTH])
     for table in MART_TABLES:
         materialise(Workspace(workspace.settings), table, MONTH)
     return workspace

@@ -16,10 +16,10 @@ from octo_pipeline.rules.allocator import Allocator, parse_allocator
 from octo_pipeline.services.simulate import Simulation, simulate
 from octo_pipeline.tables.allocation import explained_allocations
 from octo_pipeline.workspace import Workspace
-from tests.allocation.oracle import Line
-from tests.allocation.test_whole_months import workspace_in
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 from tests.support.case import Case, prepare, run
+from tests.support.oracle import Line
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in
 
 CASES = Path(__file__).parent.parent / "cases"
 NEXT, LATER = "2024-02", "2024-03"
@@ -32,7 +32,9 @@ def candidate(document: dict, name: str = "new") -> Allocator:
 def simulation(
     folder: Path, document: dict, lines: list[Line] | None = None, live: list[dict] | None = None, name: str = "new"
 ) -> Simulation:
-    return simulate(workspace_in(folder, lines or [*USAGE, FEE], live or []), candidate(document, name), MONTH)
+    return simulate(
+        workspace_in(folder, lines or [*USAGE_OF_10_AND_30, FEE_OF_100], live or []), candidate(document, name), MONTH
+    )
 
 
 def picked(rows: Rows, *names: str) -> list[tuple]:
@@ -109,8 +111,8 @@ def test_a_live_allocator_simulated_alone_books_what_a_run_books(name, tmp_path)
 
 
 def test_instalments_of_months_without_usage_data_are_listed(tmp_path):
-    document = allocator() | {"allocator": [entry("1", "cost", months=3)]}
-    found = simulation(tmp_path, document, [*USAGE, FEE, line("1", "5", billing_month=NEXT)])
+    document = fee_allocator() | {"allocator": [entry("1", "cost", months=3)]}
+    found = simulation(tmp_path, document, [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("1", "5", billing_month=NEXT)])
     assert booked(found.bookings) == [
         (MONTH, "split", "9", "1", "USD", Decimal("33.3333333333")),
         (NEXT, "split", "9", "1", "USD", Decimal("33.3333333333")),
@@ -119,7 +121,7 @@ def test_instalments_of_months_without_usage_data_are_listed(tmp_path):
 
 
 def test_a_start_after_the_month_books_nothing_in_it(tmp_path):
-    document = allocator(createTime="2024-01-01T00:00:00Z", startMonth=LATER)
+    document = fee_allocator(createTime="2024-01-01T00:00:00Z", startMonth=LATER)
     document["allocator"] = [entry("1", "cost", months=2)]
     found = simulation(tmp_path, document)
     assert len(found.matched_items) == 1
@@ -128,8 +130,8 @@ def test_a_start_after_the_month_books_nothing_in_it(tmp_path):
 
 
 def test_the_difference_per_account_to_what_is_live(tmp_path):
-    live = allocator() | {"id": "new"}
-    changed = allocator("usage > 0.5 ? cost*0.9 : cost*0.1")
+    live = fee_allocator() | {"id": "new"}
+    changed = fee_allocator("usage > 0.5 ? cost*0.9 : cost*0.1")
     found = simulation(tmp_path, changed, live=[live])
     assert found.replaces == candidate(live).version
     assert picked(found.differences, "booking_month", "account", "live", "simulated", "difference") == [
@@ -139,7 +141,7 @@ def test_the_difference_per_account_to_what_is_live(tmp_path):
 
 
 def test_the_difference_takes_the_cost_from_its_own_account(tmp_path):
-    found = simulation(tmp_path, allocator())
+    found = simulation(tmp_path, fee_allocator())
     assert picked(found.differences, "category", "account", "currency", "difference") == [
         ("fee", "1", "USD", Decimal(25)),
         ("fee", "2", "USD", Decimal(75)),
@@ -149,8 +151,10 @@ def test_the_difference_takes_the_cost_from_its_own_account(tmp_path):
 
 
 def test_a_replacement_of_another_category_gives_back_what_the_old_one_took(tmp_path):
-    changed = allocator(category="account", criteria=[{"and": {"account": "1"}}]) | {"allocator": [entry("2", "cost")]}
-    found = simulation(tmp_path, changed, live=[allocator() | {"id": "new"}])
+    changed = fee_allocator(category="account", criteria=[{"and": {"account": "1"}}]) | {
+        "allocator": [entry("2", "cost")]
+    }
+    found = simulation(tmp_path, changed, live=[fee_allocator() | {"id": "new"}])
     assert picked(found.differences, "category", "account", "difference") == [
         ("account", "1", Decimal(-10)),
         ("account", "2", Decimal(10)),
@@ -161,14 +165,14 @@ def test_a_replacement_of_another_category_gives_back_what_the_old_one_took(tmp_
 
 
 def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
-    live = [allocator(createTime="2024-01-02T00:00:00Z")]
-    later = simulation(tmp_path / "later", allocator("cost", createTime="2024-01-03T00:00:00Z"), live=live)
+    live = [fee_allocator(createTime="2024-01-02T00:00:00Z")]
+    later = simulation(tmp_path / "later", fee_allocator("cost", createTime="2024-01-03T00:00:00Z"), live=live)
     assert later.conflicts.rows == (("a0", "new", "USD", 1, Decimal(100)),)
     assert later.matched_items.column("taken_by") == ["a0"]
     assert set(later.bookings.column("taken_by")) == {"a0"}
     assert len(later.differences) == 0
 
-    earlier = simulation(tmp_path / "earlier", allocator("0", createTime="2024-01-01T00:00:00Z"), live=live)
+    earlier = simulation(tmp_path / "earlier", fee_allocator("0", createTime="2024-01-01T00:00:00Z"), live=live)
     assert earlier.conflicts.rows == (("new", "a0", "USD", 1, Decimal(100)),)
     assert picked(earlier.differences, "account", "difference") == [
         ("1", Decimal(-25)),
@@ -178,15 +182,19 @@ def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
 
 
 def test_conflicts_between_live_allocators_are_not_the_candidates(tmp_path):
-    live = [allocator(), allocator()]
-    other = allocator(criteria=[{"and": {"lineType": "Tax"}}])
-    lines = [*USAGE, FEE, line("9", "7", "Tax", "Tax")]
+    live = [fee_allocator(), fee_allocator()]
+    other = fee_allocator(criteria=[{"and": {"lineType": "Tax"}}])
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("9", "7", "Tax", "Tax")]
     assert len(simulation(tmp_path, other, lines, live).conflicts) == 0
 
 
 def test_items_of_months_outside_the_window(tmp_path):
-    earlier = [line("9", "40", "Fee", "Purchase", billing_month=m) for m in ("2023-11", "2023-12")]
-    found = simulation(tmp_path, allocator(), [*USAGE, FEE, *earlier, line("9", "1", "Tax", billing_month="2023-12")])
+    earlier = [line_item("9", "40", "Fee", "Purchase", billing_month=m) for m in ("2023-11", "2023-12")]
+    found = simulation(
+        tmp_path,
+        fee_allocator(),
+        [*USAGE_OF_10_AND_30, FEE_OF_100, *earlier, line_item("9", "1", "Tax", billing_month="2023-12")],
+    )
     assert found.not_reached.rows == (("2023-11", "USD", 1, Decimal(40)), ("2023-12", "USD", 1, Decimal(40)))
     assert found.warnings == (
         "It would match 2 items of 2023-11 to 2023-12 (80.00 USD) but does not reach them: it holds from "
@@ -195,9 +203,9 @@ def test_items_of_months_outside_the_window(tmp_path):
 
 
 def test_instalments_of_items_of_earlier_months_are_named(tmp_path):
-    earlier = [line("9", "40", "Fee", "Purchase", billing_month=m) for m in ("2023-11", "2023-12")]
-    document = allocator(startMonth="2023-11") | {"allocator": [entry("1", "cost", months=2)]}
-    found = simulation(tmp_path, document, [*USAGE, FEE, *earlier])
+    earlier = [line_item("9", "40", "Fee", "Purchase", billing_month=m) for m in ("2023-11", "2023-12")]
+    document = fee_allocator(startMonth="2023-11") | {"allocator": [entry("1", "cost", months=2)]}
+    found = simulation(tmp_path, document, [*USAGE_OF_10_AND_30, FEE_OF_100, *earlier])
     assert found.earlier_origins.rows == (("2023-12", "USD", 1, Decimal(40)),)
     assert found.warnings == (
         "It also matches 1 item of 2023-12 (40.00 USD) with instalments due in 2024-01, which are not shown: "
@@ -206,8 +214,8 @@ def test_instalments_of_items_of_earlier_months_are_named(tmp_path):
 
 
 def test_what_each_account_gets(tmp_path):
-    other = line("9", "20", "Fee", "Purchase", charge_description="y")
-    found = simulation(tmp_path, allocator("cost*usage*0.5"), [*USAGE, FEE, other])
+    other = line_item("9", "20", "Fee", "Purchase", charge_description="y")
+    found = simulation(tmp_path, fee_allocator("cost*usage*0.5"), [*USAGE_OF_10_AND_30, FEE_OF_100, other])
     assert found.accounts.rows == (
         (MONTH, "1", "split", "USD", 2, Decimal(15)),
         (MONTH, "2", "split", "USD", 2, Decimal(45)),
@@ -216,7 +224,7 @@ def test_what_each_account_gets(tmp_path):
 
 
 def test_a_month_outside_the_window_matches_nothing_and_says_what_it_would(tmp_path):
-    found = simulation(tmp_path, allocator(startMonth=NEXT))
+    found = simulation(tmp_path, fee_allocator(startMonth=NEXT))
     assert (len(found.matched_items), len(found.bookings), len(found.differences)) == (0, 0, 0)
     assert found.not_reached.rows == ((MONTH, "USD", 1, Decimal(100)),)
     assert found.warnings[0].startswith("It matches no item of 2024-01.")
@@ -224,7 +232,9 @@ def test_a_month_outside_the_window_matches_nothing_and_says_what_it_would(tmp_p
 
 @pytest.mark.parametrize("cost", ["100", "-100"])
 def test_over_allocation(cost, tmp_path):
-    found = simulation(tmp_path, allocator("cost*usage*1.5"), [*USAGE, line("9", cost, "Fee", "Purchase")])
+    found = simulation(
+        tmp_path, fee_allocator("cost*usage*1.5"), [*USAGE_OF_10_AND_30, line_item("9", cost, "Fee", "Purchase")]
+    )
     assert picked(found.over_allocated, "booking_month", "target_account", "cost") == [(MONTH, "9", -Decimal(cost) / 2)]
     assert found.warnings == (
         "It hands out 50.00 USD more than there is; the default account, or the item's own, bears the difference. Check the formulas.",
@@ -232,7 +242,7 @@ def test_over_allocation(cost, tmp_path):
 
 
 def test_entries_that_resolve_to_nobody(tmp_path):
-    document = allocator() | {
+    document = fee_allocator() | {
         "allocator": [entry("1"), {"type": "payer", "value": "5"}, {"type": "costgroup", "value": "gone"}]
     }
     found = simulation(tmp_path, document)
@@ -246,16 +256,16 @@ def test_entries_that_resolve_to_nobody(tmp_path):
 
 
 def test_registered_accounts_are_members_of_their_payer(tmp_path):
-    workspace = workspace_in(tmp_path, [*USAGE, FEE], [])
+    workspace = workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [])
     workspace.registry.accounts.add([NewAccount("aws", "7", "Seven", payer_id="5")], "test")
-    document = allocator() | {"allocator": [{"type": "payer", "value": "5", "formula": "cost"}]}
+    document = fee_allocator() | {"allocator": [{"type": "payer", "value": "5", "formula": "cost"}]}
     found = simulate(workspace, candidate(document), MONTH)
     assert picked(found.bookings, "target_account", "cost") == [("7", Decimal(100))]
 
 
 @pytest.mark.parametrize("months", [1, 2])
 def test_failed_formulas(months, tmp_path):
-    document = allocator() | {"allocator": [entry("1", "cost/(usage-usage)", months=months)]}
+    document = fee_allocator() | {"allocator": [entry("1", "cost/(usage-usage)", months=months)]}
     found = simulation(tmp_path, document)
     assert picked(found.failed, "booking_month", "cost") == [(MONTH, Decimal(100) / months)]
     assert found.warnings == (
@@ -265,12 +275,12 @@ def test_failed_formulas(months, tmp_path):
 
 def test_covered_usage_without_its_negation(tmp_path):
     lines = [
-        line("1", "10", "SavingsPlanCoveredUsage"),
-        line("1", "-10", "SavingsPlanNegation"),
-        line("2", "30", "SavingsPlanCoveredUsage"),
-        line("2", "-30", "SavingsPlanNegation", charge_description="SavingsPlanNegation"),
+        line_item("1", "10", "SavingsPlanCoveredUsage"),
+        line_item("1", "-10", "SavingsPlanNegation"),
+        line_item("2", "30", "SavingsPlanCoveredUsage"),
+        line_item("2", "-30", "SavingsPlanNegation", charge_description="SavingsPlanNegation"),
     ]
-    document = allocator(category="account", criteria=[{"and": {"description": "x"}}]) | {"allocator": [entry("1")]}
+    document = fee_allocator(category="account", criteria=[{"and": {"description": "x"}}]) | {"allocator": [entry("1")]}
     found = simulation(tmp_path, document, lines)
     assert found.commitment_lines.rows == (("2", "USD", Decimal(30), Decimal(0), Decimal(30)),)
     assert [w for w in found.warnings if w.startswith("It takes 30.00 USD of usage that a savings plan covers")]
@@ -280,17 +290,17 @@ def test_covered_usage_without_its_negation(tmp_path):
 
 
 def test_a_restored_item_stays_undistributed(tmp_path):
-    workspace = workspace_in(tmp_path, [*USAGE, FEE], [])
-    item = simulate(workspace, candidate(allocator()), MONTH).matched_items.column("item_id")[0]
+    workspace = workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [])
+    item = simulate(workspace, candidate(fee_allocator()), MONTH).matched_items.column("item_id")[0]
     workspace.registry.record_decisions(
         [Decision("restore", item, MONTH, "fee", "test", "test", datetime(2024, 1, 31, tzinfo=UTC))]
     )
-    found = simulate(workspace, candidate(allocator()), MONTH)
+    found = simulate(workspace, candidate(fee_allocator()), MONTH)
     assert (len(found.matched_items), len(found.bookings), len(found.differences)) == (1, 0, 0)
     assert found.warnings == ("1 of the items it matches are restored and stay undistributed until re-applied.",)
 
 
 def test_a_month_the_lake_does_not_have(tmp_path):
-    workspace = workspace_in(tmp_path, [*USAGE, FEE], [])
+    workspace = workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [])
     with pytest.raises(OctoError, match=r"no cost line items of 2030-01.*2024-01 to 2024-01"):
-        simulate(workspace, candidate(allocator()), "2030-01")
+        simulate(workspace, candidate(fee_allocator()), "2030-01")

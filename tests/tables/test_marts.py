@@ -22,21 +22,21 @@ from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts, prove_account_costs
 from octo_pipeline.tables.table import materialise, stale
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import workspace_in, write_lines
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line, result
 from tests.support.case import make, run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import run_check, workspace_in, write_lines
 
 NEXT = "2024-02"
 COVERED = replace(
-    line("2", "7", "DiscountedUsage", commitment_discount_type="RI", savings_kind="used"), list_cost=Decimal(10)
+    line_item("2", "7", "DiscountedUsage", commitment_discount_type="RI", savings_kind="used"), list_cost=Decimal(10)
 )
 # A shared account whose usage moves, a saving, a tax that stays, and the fee that goes to 1 and 2 by usage.
 LINES = [
-    *USAGE,
-    FEE,
-    line("8", "40", service_code="AmazonEKS"),
-    line("8", "2", service_code="AmazonEKS", charge_description="kept"),
-    line("1", "5", "Tax", "Tax"),
+    *USAGE_OF_10_AND_30,
+    FEE_OF_100,
+    line_item("8", "40", service_code="AmazonEKS"),
+    line_item("8", "2", service_code="AmazonEKS", charge_description="kept"),
+    line_item("1", "5", "Tax", "Tax"),
     COVERED,
 ]
 SHARED = {
@@ -65,7 +65,7 @@ def shown(workspace: Workspace, table, columns: str, month: str = MONTH) -> list
 
 
 def test_account_costs_of_a_month(tmp_path):
-    workspace = make(month_of(tmp_path, [allocator(), SHARED]), AccountCosts(), [MONTH])
+    workspace = make(month_of(tmp_path, [fee_allocator(), SHARED]), AccountCosts(), [MONTH])
     # Usage of 1 and 2 is 10 and 37 (the covered line's effective cost is its 7).
     one = (Decimal(1000) / 47).quantize(Decimal("1e-10"))
     found = shown(workspace, AccountCosts, "account, currency, billed, allocated_out, allocated_in, final_cost")
@@ -79,9 +79,9 @@ def test_account_costs_of_a_month(tmp_path):
 
 
 def test_an_instalment_is_what_is_due_and_no_more(tmp_path):
-    spread = allocator("cost*usage")
+    spread = fee_allocator("cost*usage")
     spread["allocator"] = [{"type": "account", "value": "1", "formula": "cost", "months": 3}]
-    lines = [*USAGE, FEE, line("1", "1", billing_month=NEXT)]
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("1", "1", billing_month=NEXT)]
     workspace = make(month_of(tmp_path, [spread], lines, (MONTH, NEXT)), AccountCosts(), [MONTH, NEXT])
     third = Decimal("33.3333333333")
     columns = "account, billed, allocated_out, allocated_in, final_cost"
@@ -96,13 +96,13 @@ def test_an_instalment_is_what_is_due_and_no_more(tmp_path):
 def test_a_saving_lowers_the_amortised_cost_of_who_gets_it(tmp_path):
     ri = {"category": "savings", "startMonth": MONTH, "criteria": [{"and": {"type": "RI"}}]}
     ri["allocator"] = [{"type": "account", "value": "1", "formula": "cost"}]
-    workspace = make(month_of(tmp_path, [ri], [*USAGE, COVERED]), AccountCosts(), [MONTH])
+    workspace = make(month_of(tmp_path, [ri], [*USAGE_OF_10_AND_30, COVERED]), AccountCosts(), [MONTH])
     columns = "account, savings_out, savings_in, final_cost, amortised_final_cost"
     assert shown(workspace, AccountCosts, columns) == [("1", 0, 3, 10, 7), ("2", 3, 0, 37, 40)]
 
 
 def test_the_sections_of_a_group_that_matches_everything_add_up_to_the_final_costs(tmp_path):
-    workspace = month_of(tmp_path, [allocator(), SHARED])
+    workspace = month_of(tmp_path, [fee_allocator(), SHARED])
     group(tmp_path, "all", account="re:.*")
     group(tmp_path, "eks", productCode="AmazonEKS")
     workspace = make(make(workspace, AccountCosts(), [MONTH]), CostGroupCosts(), [MONTH])
@@ -137,7 +137,7 @@ def test_restored_account_usage_stays_direct(tmp_path):
 
 
 def test_without_cost_groups_the_month_is_an_empty_file(tmp_path):
-    workspace = make(month_of(tmp_path, [allocator(), SHARED]), CostGroupCosts(), [MONTH])
+    workspace = make(month_of(tmp_path, [fee_allocator(), SHARED]), CostGroupCosts(), [MONTH])
     assert workspace.lake.months("cost_group_costs") == [MONTH]
     assert shown(workspace, CostGroupCosts, "count(*)") == [(0,)]
 
@@ -148,7 +148,7 @@ def test_a_month_without_allocations_is_refused(tmp_path):
 
 
 def test_an_edited_cost_group_makes_only_the_cost_groups_stale(tmp_path):
-    workspace = month_of(tmp_path, [allocator()])
+    workspace = month_of(tmp_path, [fee_allocator()])
     group(tmp_path, "one", account="1")
     make(make(workspace, AccountCosts(), [MONTH]), CostGroupCosts(), [MONTH])
     marts = (AccountCosts(), CostGroupCosts())
@@ -159,8 +159,8 @@ def test_an_edited_cost_group_makes_only_the_cost_groups_stale(tmp_path):
 
 
 def test_allocations_of_an_older_bill_are_not_shown(tmp_path):
-    workspace = month_of(tmp_path, [allocator()])
-    write_lines(workspace, tmp_path, [*LINES, line("1", "3", "Fee", "Purchase", charge_description="late")])
+    workspace = month_of(tmp_path, [fee_allocator()])
+    write_lines(workspace, tmp_path, [*LINES, line_item("1", "3", "Fee", "Purchase", charge_description="late")])
     with pytest.raises(ProofError, match=r"everything are the bill.* USD is .* Run 2024-01 again, allocations first"):
         materialise(workspace, CostGroupCosts(), MONTH)
     assert workspace.lake.months("cost_group_costs") == []
@@ -178,7 +178,7 @@ def test_allocations_of_an_older_bill_are_not_shown(tmp_path):
     ],
 )
 def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
-    workspace = make(month_of(tmp_path, [allocator(), SHARED]), AccountCosts(), [MONTH])
+    workspace = make(month_of(tmp_path, [fee_allocator(), SHARED]), AccountCosts(), [MONTH])
     lake = workspace.lake
     lines = lake.scan("cost_line_items", [MONTH], CostLineItems.columns)
     rows = f"({explained_allocations(lake, [MONTH])})"
@@ -200,7 +200,7 @@ def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
     ],
 )
 def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_path, wrong, claim):
-    workspace = month_of(tmp_path, [allocator(), SHARED])
+    workspace = month_of(tmp_path, [fee_allocator(), SHARED])
     group(tmp_path, "all", account="re:.*")
     workspace = make(workspace, CostGroupCosts(), [MONTH])
     lake = workspace.lake
@@ -218,19 +218,19 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
 def commitment(kind: str, plan: str = "s1", description: str = "No Upfront") -> list:
     """The covered usage and the fee of a Savings Plan."""
     plan_of = {"commitment_discount_type": "SP", "commitment_discount_id": plan}
-    covered = line("2", "7", "SavingsPlanCoveredUsage", savings_kind="used", **plan_of)
-    fee = line("9", "16", kind, "Purchase", savings_kind="unused", charge_description=description, **plan_of)
+    covered = line_item("2", "7", "SavingsPlanCoveredUsage", savings_kind="used", **plan_of)
+    fee = line_item("9", "16", kind, "Purchase", savings_kind="unused", charge_description=description, **plan_of)
     return [replace(covered, list_cost=Decimal(10)), fee]
 
 
-FEES = allocator() | {"criteria": [{"and": {"lineType": "re:Fee"}}]}
-SAVINGS = allocator() | {"category": "savings", "criteria": [{"and": {"arn": "s1"}}]}
+FEES = fee_allocator() | {"criteria": [{"and": {"lineType": "re:Fee"}}]}
+SAVINGS = fee_allocator() | {"category": "savings", "criteria": [{"and": {"arn": "s1"}}]}
 
 
 @pytest.mark.parametrize("kind", ["RIFee", "SavingsPlanRecurringFee", "SavingsPlanUpfrontFee"])
 def test_a_commitment_that_is_allocated_by_fee_and_by_savings_is_warned_of(tmp_path, kind):
-    lines = [*USAGE, *commitment(kind), *commitment(kind, "s2", "other")]
-    found = result("no_commitment_twice", month_of(tmp_path, [FEES, SAVINGS], lines))
+    lines = [*USAGE_OF_10_AND_30, *commitment(kind), *commitment(kind, "s2", "other")]
+    found = run_check("no_commitment_twice", month_of(tmp_path, [FEES, SAVINGS], lines), MONTH)
     assert not found.passed
     assert found.summary == (
         "16.00 USD of commitment fees are allocated as fees by a0 while the savings of the same commitments are "
@@ -245,14 +245,14 @@ def test_a_commitment_that_is_allocated_by_fee_and_by_savings_is_warned_of(tmp_p
     ids=["fees alone", "savings alone", "savings of another"],
 )
 def test_a_commitment_that_is_allocated_once_is_fine(tmp_path, documents, plan):
-    lines = [*USAGE, *commitment("SavingsPlanRecurringFee", plan)]
-    assert result("no_commitment_twice", month_of(tmp_path, documents, lines)).passed
+    lines = [*USAGE_OF_10_AND_30, *commitment("SavingsPlanRecurringFee", plan)]
+    assert run_check("no_commitment_twice", month_of(tmp_path, documents, lines), MONTH).passed
 
 
 def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
     from dbt.cli.main import dbtRunner
 
-    workspace = month_of(tmp_path, [allocator()])
+    workspace = month_of(tmp_path, [fee_allocator()])
     rows = explained_allocations(workspace.lake, [MONTH])
     absent = "SELECT '' AS cost_group_id, '' AS account"
     relations = {
@@ -279,7 +279,7 @@ def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
 @pytest.fixture
 def octo(tmp_path, monkeypatch):
     """The command line over a made month with two cost groups."""
-    workspace = month_of(tmp_path, [allocator(), SHARED])
+    workspace = month_of(tmp_path, [fee_allocator(), SHARED])
     group(tmp_path, "eks", productCode="AmazonEKS")
     group(tmp_path, "nobody", account="0")
     make(make(workspace, AccountCosts(), [MONTH]), CostGroupCosts(), [MONTH])
@@ -362,7 +362,7 @@ def test_a_catalog_shows_months_that_come_after_it(octo, tmp_path):
         connection.execute("CREATE TABLE mine AS SELECT 1 AS x")
     assert octo("catalog", str(file)).exit_code == 0
     workspace = Workspace(Settings(lake=tmp_path / "lake", config=tmp_path / "config"))
-    write_lines(workspace, tmp_path, [*LINES, line("1", "4", billing_month=NEXT)])
+    write_lines(workspace, tmp_path, [*LINES, line_item("1", "4", billing_month=NEXT)])
     make(run(workspace, [NEXT]), AccountCosts(), [NEXT])
     with duckdb.connect(str(file), read_only=True) as connection:
         assert connection.execute("SELECT final_cost FROM account_costs WHERE month = '2024-02'").fetchall() == [(4,)]

@@ -7,17 +7,17 @@ from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.tables.allocation import Allocations, MatchedItems
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import decision, exact_rows, workspace_in, write_lines
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 from tests.support.case import run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import decision, exact_rows, workspace_in, write_lines
 
 
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     """A month that was published once and whose inputs have changed since."""
-    lines = [*USAGE, FEE, line("1", "4", "Tax", "Tax")]
-    workspace = run(workspace_in(tmp_path, lines, [allocator()]), [MONTH])
-    write_lines(workspace, tmp_path, [*lines, line("2", "1.25", "Tax", "Tax")])
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("1", "4", "Tax", "Tax")]
+    workspace = run(workspace_in(tmp_path, lines, [fee_allocator()]), [MONTH])
+    write_lines(workspace, tmp_path, [*lines, line_item("2", "1.25", "Tax", "Tax")])
     return workspace
 
 

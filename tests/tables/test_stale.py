@@ -6,14 +6,14 @@ from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.tables.table import materialise, stale
 from octo_pipeline.workspace import Workspace
-from tests.allocation.test_whole_months import workspace_in, write_allocators, write_lines
-from tests.services.test_checks import FEE, MONTH, USAGE, allocator, line
 from tests.support.case import run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in, write_allocators, write_lines
 
 NEXT, LATER = "2024-02", "2024-03"
 MONTHS = [MONTH, NEXT, LATER]
-TWO_MONTHS = allocator() | {"allocator": [{"type": "account", "value": "1", "months": 2, "formula": "cost"}]}
-LINES = [*USAGE, FEE, *(line("1", "5", billing_month=m) for m in (NEXT, LATER))]
+TWO_MONTHS = fee_allocator() | {"allocator": [{"type": "account", "value": "1", "months": 2, "formula": "cost"}]}
+LINES = [*USAGE_OF_10_AND_30, FEE_OF_100, *(line_item("1", "5", billing_month=m) for m in (NEXT, LATER))]
 
 
 def stale_months(workspace: Workspace) -> list[tuple[str, str]]:
@@ -34,7 +34,7 @@ def test_a_rerun_with_the_same_inputs_writes_nothing_and_says_so(tmp_path):
 
 def test_restating_an_origin_month_makes_exactly_its_booking_months_stale(tmp_path):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
-    write_lines(workspace, tmp_path, [*USAGE, line("9", "300", "Fee", "Purchase"), *LINES[3:]])
+    write_lines(workspace, tmp_path, [*USAGE_OF_10_AND_30, line_item("9", "300", "Fee", "Purchase"), *LINES[3:]])
     run(workspace, [MONTH])
     assert stale_months(workspace) == [("allocations", NEXT)]
     run(workspace, [NEXT])
@@ -43,20 +43,20 @@ def test_restating_an_origin_month_makes_exactly_its_booking_months_stale(tmp_pa
 
 def test_a_restatement_that_changes_no_due_amount_leaves_later_months_alone(tmp_path):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
-    write_lines(workspace, tmp_path, [*LINES, line("2", "1", "Tax", "Tax")])
+    write_lines(workspace, tmp_path, [*LINES, line_item("2", "1", "Tax", "Tax")])
     run(workspace, [MONTH])
     assert stale_months(workspace) == []
 
 
 def test_editing_an_allocator_makes_stale_only_the_months_it_holds_for(tmp_path):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
-    from_next = allocator() | {"startMonth": NEXT, "criteria": [{"and": {"lineType": "Tax"}}]}
+    from_next = fee_allocator() | {"startMonth": NEXT, "criteria": [{"and": {"lineType": "Tax"}}]}
     write_allocators(workspace.settings.config, [TWO_MONTHS, from_next])
     assert stale_months(workspace) == [("matched_items", NEXT), ("matched_items", LATER)]
 
 
 def test_a_decision_makes_stale_the_months_in_which_the_item_is_booked(tmp_path):
-    from tests.allocation.test_whole_months import decision
+    from tests.support.workspaces import decision
 
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
     with workspace.lake.connect() as connection:

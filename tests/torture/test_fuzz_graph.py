@@ -28,9 +28,9 @@ from octo_pipeline.vendors.azure.csp import AzureCspSource
 from octo_pipeline.vendors.azure.graph import GRAPH_URL, PARTNER_CENTER_URL, PartnerBilling, parse_manifest
 from octo_pipeline.vendors.landing import deliveries, newest_deliveries
 from tests.emulators.azure import TENANT, blob
+from tests.support.partner_rows import PARTNER_PURCHASE, PARTNER_USAGE
 from tests.torture.chance import fuzz
 from tests.torture.hostile import TEXTS, bounded, changed, texts
-from tests.vendors.test_azure_csp import LINE, PURCHASE
 
 NOW = datetime(2024, 5, 20, tzinfo=UTC)
 MONTH = "2024-05"
@@ -168,7 +168,7 @@ def broken(draw: st.DrawFn, answer: Answer) -> Answer:
 def worlds(draw: st.DrawFn) -> tuple[dict[str, Answer], bytes]:
     """What is answered, one or two answers of it broken, and what the blob really holds."""
     invoices = draw(st.sampled_from([[], [{"id": "G1", "billingPeriodStartDate": "2024-05-01T00:00:00Z"}]]))
-    answers = right_answers(invoices, [{**LINE, **PURCHASE}])
+    answers = right_answers(invoices, [{**PARTNER_USAGE, **PARTNER_PURCHASE}])
     content = answers[STORAGE].body
     for place in draw(st.lists(st.sampled_from(sorted(answers)), min_size=1, max_size=2, unique=True)):
         answers[place] = draw(broken(answers[place]))
@@ -210,10 +210,10 @@ def test_any_answer_is_a_right_delivery_or_a_sentence(tmp_path_factory, world):
 @st.composite
 def lines(draw: st.DrawFn) -> dict[str, Any]:
     """A line of usage in which a value is another, or two of them."""
-    line = draw(changed(LINE))
+    line = draw(changed(PARTNER_USAGE))
     line = line if isinstance(line, dict) else {"x": line}
     if draw(st.booleans()):
-        line[draw(st.sampled_from(sorted(LINE)))] = draw(texts)
+        line[draw(st.sampled_from(sorted(PARTNER_USAGE)))] = draw(texts)
     return line
 
 
@@ -229,27 +229,27 @@ def _amount(line: dict[str, Any]) -> Decimal:
 
 
 @fuzz(60, 600)
-@example({**LINE, "CustomerName": "a\0b"})
-@example({**LINE, "BillingPreTaxTotal": 2**63})
-@example({**LINE, "CustomerName": "\ud800"})
-@example({**LINE, "BillingPreTaxTotal": 10**30})
-@example({**LINE, "Tags": {"a": [{"b": None}]}})
-@example({**LINE, '"a': 1, "a.b[0]": 2, "": 3})
+@example({**PARTNER_USAGE, "CustomerName": "a\0b"})
+@example({**PARTNER_USAGE, "BillingPreTaxTotal": 2**63})
+@example({**PARTNER_USAGE, "CustomerName": "\ud800"})
+@example({**PARTNER_USAGE, "BillingPreTaxTotal": 10**30})
+@example({**PARTNER_USAGE, "Tags": {"a": [{"b": None}]}})
+@example({**PARTNER_USAGE, '"a': 1, "a.b[0]": 2, "": 3})
 @given(lines())
 def test_any_line_is_counted_as_it_stands_or_refused(tmp_path_factory, line):
     lake = tmp_path_factory.mktemp("lines") / "lake"
     with bounded():
-        source(Session(right_answers([], [line, LINE])), Pauses()).land(lake, MONTH, NOW)
+        source(Session(right_answers([], [line, PARTNER_USAGE])), Pauses()).land(lake, MONTH, NOW)
     for delivery in deliveries(lake):
         with duckdb.connect() as con:
             found, costs = _landed(con, [delivery], lake.parent)
-            assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall() == [(billed(line, LINE),)]
+            assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall() == [(billed(line, PARTNER_USAGE),)]
             names = {
                 name for (name,) in con.execute(f"SELECT customer_name FROM ({found['azure_csp_usage']})").fetchall()
             }
         given_name = line.get("CustomerName")
         if isinstance(given_name, str):
-            assert {(name or "").strip() for name in names} == {given_name.strip(), LINE["CustomerName"]}
+            assert {(name or "").strip() for name in names} == {given_name.strip(), PARTNER_USAGE["CustomerName"]}
 
 
 @fuzz(100, 3_000)
@@ -352,7 +352,7 @@ def test_a_redirect_that_leads_nowhere_is_a_sentence(redirecting, to):
 
 def test_a_landed_month_stays_whatever_is_answered_next(tmp_path):
     """What is there is not touched by an answer that is not understood: not even by one that says there is nothing."""
-    answers = right_answers([], [LINE])
+    answers = right_answers([], [PARTNER_USAGE])
     source(Session(answers), Pauses()).land(tmp_path / "lake", MONTH, NOW)
     (before,) = newest_deliveries(tmp_path / "lake", MONTH)
     for body in (

@@ -17,6 +17,7 @@ from octo_pipeline.vendors.azure.client import authorization_url, csp_source, re
 from octo_pipeline.vendors.azure.csp import AzureCspDocument, AzureCspFolderSource
 from octo_pipeline.vendors.landing import deliveries, newest_deliveries
 from tests.emulators.azure import CLIENT, SECRET, TENANT, blob, login_session
+from tests.support.partner_rows import PARTNER_PURCHASE, PARTNER_USAGE
 
 MONTH = "2024-05"
 NOW = datetime(2024, 5, 20, 6, tzinfo=UTC)
@@ -24,18 +25,6 @@ CURRENT = "unbilled/current/GBP"
 DOCUMENT = {
     "vendor": "azure", "kind": "csp", "tenant_id": TENANT, "client_id": CLIENT, "client_secret_variable": "CSP_SECRET",
     "currencies": ["GBP"],
-}  # fmt: skip
-LINE = {
-    "PartnerId": TENANT, "CustomerName": "One", "EntitlementId": "AAAA-1", "EntitlementDescription": "one-prod",
-    "UsageDate": "2024-05-03T00:00:00Z", "ChargeType": "New", "MeterCategory": "Storage", "MeterSubCategory": "Blob",
-    "MeterName": "Reads", "ProductName": "Tiered Block Blob", "SkuName": "Blob - Reads", "ConsumedService": "Microsoft.Storage",
-    "ResourceLocation": "uksouth", "Quantity": 2.0, "UnitPrice": 1.0, "PCToBCExchangeRate": 0.5,
-    "BillingPreTaxTotal": 1.5, "BillingCurrency": "GBP", "Tags": '{"team":"web"}',
-}  # fmt: skip
-PURCHASE = {
-    "PartnerId": TENANT, "ChargeStartDate": "2024-05-01T00:00:00Z", "ChargeType": "New", "ProductName": "Reserved VM Instance",
-    "SkuName": "Reserved VM Instance, D2", "ReservationOrderId": "order-1", "Subtotal": 100.0, "Currency": "GBP",
-    "TermAndBillingCycle": "1 Year", "Quantity": 1,
 }  # fmt: skip
 REPEATED = {
     "PartnerId": TENANT, "ChargeStartDate": "2024-05-01T00:00:00Z", "ChargeType": "New", "ProductName": "Tiered Block Blob",
@@ -98,7 +87,7 @@ def rows(workspace, columns, month=MONTH):
 
 
 def test_the_current_month_is_what_is_unbilled(fake_azure, make, workspace, pauses):
-    fake_azure.usage(CURRENT, LINE, LINE | {"UsageDate": "2024-05-04T00:00:00Z", "Tags": ""})
+    fake_azure.usage(CURRENT, PARTNER_USAGE, PARTNER_USAGE | {"UsageDate": "2024-05-04T00:00:00Z", "Tags": ""})
     source = make()
     (offered,) = source.available(MONTH)
     landed = land(source, workspace)
@@ -120,12 +109,12 @@ def test_the_current_month_is_what_is_unbilled(fake_azure, make, workspace, paus
 
 
 def test_the_last_month_is_what_is_unbilled_until_its_invoice_comes(fake_azure, make, workspace):
-    fake_azure.usage("unbilled/last/GBP", LINE)
+    fake_azure.usage("unbilled/last/GBP", PARTNER_USAGE)
     june = date(2024, 6, 3)
     first = land(make(june), workspace)
     fake_azure.invoices = [INVOICE]
-    fake_azure.usage("billed/G001", LINE | {"BillingPreTaxTotal": 1.6})
-    fake_azure.usage("reconciliation/G001", PURCHASE, REPEATED, PURCHASE | {"ReservationOrderId": None, "ChargeType":
+    fake_azure.usage("billed/G001", PARTNER_USAGE | {"BillingPreTaxTotal": 1.6})
+    fake_azure.usage("reconciliation/G001", PARTNER_PURCHASE, REPEATED, PARTNER_PURCHASE | {"ReservationOrderId": None, "ChargeType":
                      "customerCredit", "CreditReasonCode": "outage", "Subtotal": -7.0, "SubscriptionDescription": "Azure plan"})  # fmt: skip
     second = land(make(june), workspace, at=datetime(2024, 6, 9, tzinfo=UTC))
     assert (second.is_new, second.delivery.version != first.delivery.version) == (True, True)
@@ -142,8 +131,8 @@ def test_all_invoices_of_the_month_count_and_no_other(fake_azure, make, workspac
     legacy = {"id": "D0001", "billingPeriodStartDate": "2024-05-01T00:00:00Z"}
     fake_azure.invoices = [INVOICE, INVOICE | {"id": "G002"}, other, legacy]
     for number, currency in (("G001", "GBP"), ("G002", "EUR")):
-        fake_azure.usage(f"billed/{number}", LINE | {"BillingCurrency": currency})
-        fake_azure.usage(f"reconciliation/{number}", PURCHASE | {"Currency": currency})
+        fake_azure.usage(f"billed/{number}", PARTNER_USAGE | {"BillingCurrency": currency})
+        fake_azure.usage(f"reconciliation/{number}", PARTNER_PURCHASE | {"Currency": currency})
     land(make(), workspace)
     assert rows(workspace, "billing_currency, sum(billed_cost) OVER (PARTITION BY billing_currency)")[::2] == [
         ("EUR", Decimal("101.5")),
@@ -152,7 +141,7 @@ def test_all_invoices_of_the_month_count_and_no_other(fake_azure, make, workspac
 
 
 def test_an_old_month_without_invoice_has_nothing_to_offer(fake_azure, make, workspace):
-    fake_azure.usage(CURRENT, LINE)
+    fake_azure.usage(CURRENT, PARTNER_USAGE)
     land(make(), workspace)
     later = make(date(2024, 9, 1))
     assert later.available(MONTH) == []
@@ -161,9 +150,9 @@ def test_an_old_month_without_invoice_has_nothing_to_offer(fake_azure, make, wor
 
 
 def test_a_changed_export_is_a_new_version(fake_azure, make, workspace):
-    fake_azure.usage(CURRENT, LINE)
+    fake_azure.usage(CURRENT, PARTNER_USAGE)
     first = land(make(), workspace)
-    fake_azure.usage(CURRENT, LINE, LINE)
+    fake_azure.usage(CURRENT, PARTNER_USAGE, PARTNER_USAGE)
     second = land(make(), workspace, at=datetime(2024, 5, 21, tzinfo=UTC))
     assert second.is_new
     assert second.delivery.version != first.delivery.version
@@ -171,8 +160,10 @@ def test_a_changed_export_is_a_new_version(fake_azure, make, workspace):
 
 
 def test_amounts_keep_ten_places_whatever_their_size_and_spelling(fake_azure, make, workspace):
-    text = json.dumps(LINE).replace('"BillingPreTaxTotal": 1.5', '"BillingPreTaxTotal": 123456789.12345678905')
-    camel = {name[0].lower() + name[1:]: value for name, value in LINE.items()} | {"billingPreTaxTotal": "1E-10"}
+    text = json.dumps(PARTNER_USAGE).replace('"BillingPreTaxTotal": 1.5', '"BillingPreTaxTotal": 123456789.12345678905')
+    camel = {name[0].lower() + name[1:]: value for name, value in PARTNER_USAGE.items()} | {
+        "billingPreTaxTotal": "1E-10"
+    }
     fake_azure.exports[CURRENT] = {
         "a.json.gz": gzip.compress(text.encode()),
         "b/c.json.gz": blob(camel | {"meterName": "BillingPreTaxTotal", "tags": '{"b":1,"a":"","b":2}'}),
@@ -190,9 +181,9 @@ def test_amounts_keep_ten_places_whatever_their_size_and_spelling(fake_azure, ma
 @pytest.fixture
 def landed(fake_azure, make, workspace):
     """A good delivery is there, and the export has changed since."""
-    fake_azure.usage(CURRENT, LINE)
+    fake_azure.usage(CURRENT, PARTNER_USAGE)
     land(make(), workspace)
-    fake_azure.usage(CURRENT, LINE, LINE)
+    fake_azure.usage(CURRENT, PARTNER_USAGE, PARTNER_USAGE)
     return make()
 
 
@@ -273,9 +264,9 @@ def test_an_empty_answer_where_there_were_rows(fake_azure, landed, workspace, em
 def test_a_list_of_invoices_that_lost_the_months(fake_azure, make, workspace):
     """Regression: the month went back to what was unbilled, without its purchases."""
     fake_azure.invoices = [INVOICE]
-    fake_azure.usage("billed/G001", LINE)
-    fake_azure.usage("reconciliation/G001", PURCHASE)
-    fake_azure.usage("unbilled/last/GBP", LINE)
+    fake_azure.usage("billed/G001", PARTNER_USAGE)
+    fake_azure.usage("reconciliation/G001", PARTNER_PURCHASE)
+    fake_azure.usage("unbilled/last/GBP", PARTNER_USAGE)
     source = make(today=date(2024, 6, 9))
     land(source, workspace)
     fake_azure.invoices = []
@@ -286,8 +277,8 @@ def test_a_list_of_invoices_that_lost_one_of_two(fake_azure, make, workspace):
     """Regression: the other invoice still had rows, so the smaller month was accepted."""
     fake_azure.invoices = [INVOICE, INVOICE | {"id": "G002"}]
     for number in ("G001", "G002"):
-        fake_azure.usage(f"billed/{number}", LINE)
-        fake_azure.usage(f"reconciliation/{number}", PURCHASE)
+        fake_azure.usage(f"billed/{number}", PARTNER_USAGE)
+        fake_azure.usage(f"reconciliation/{number}", PARTNER_PURCHASE)
     source = make(today=date(2024, 6, 9))
     land(source, workspace)
     fake_azure.invoices = [INVOICE]
@@ -299,11 +290,11 @@ def test_a_list_of_invoices_that_lost_one_of_two(fake_azure, make, workspace):
 def test_an_invoice_with_usage_whose_daily_usage_is_empty(fake_azure, make, workspace):
     fake_azure.invoices = [INVOICE]
     fake_azure.usage("billed/G001")
-    fake_azure.usage("reconciliation/G001", PURCHASE, REPEATED)
+    fake_azure.usage("reconciliation/G001", PARTNER_PURCHASE, REPEATED)
     assert f"the invoices of {MONTH} have 1 lines of usage, but their daily usage has no rows" in refused(
         make(), workspace
     )
-    fake_azure.usage("reconciliation/G001", PURCHASE)
+    fake_azure.usage("reconciliation/G001", PARTNER_PURCHASE)
     land(make(), workspace)
     assert rows(workspace, "charge_category, billed_cost") == [("Purchase", Decimal(100))]
 
@@ -325,12 +316,12 @@ def test_a_month_that_was_always_empty(fake_azure, make, workspace):
     ],
 )
 def test_a_bad_value(fake_azure, landed, workspace, change, sentence):
-    fake_azure.usage(CURRENT, LINE, LINE | change)
+    fake_azure.usage(CURRENT, PARTNER_USAGE, PARTNER_USAGE | change)
     assert sentence in refused(landed, workspace)
 
 
 def test_a_line_that_is_no_json(fake_azure, landed, workspace):
-    fake_azure.exports[CURRENT] = {"x.json.gz": gzip.compress(json.dumps(LINE).encode() + b"\n{oops\n")}
+    fake_azure.exports[CURRENT] = {"x.json.gz": gzip.compress(json.dumps(PARTNER_USAGE).encode() + b"\n{oops\n")}
     assert "x.json.gz of partner billing of" in (sentence := refused(landed, workspace))
     assert "line 2: the line is no JSON object" in sentence
 
@@ -384,7 +375,7 @@ def test_a_secret_that_is_not_set(make):
 
 
 def test_the_application_alone_asks_for_a_token_of_each_service_once(fake_azure, make, workspace):
-    fake_azure.usage(CURRENT, LINE)
+    fake_azure.usage(CURRENT, PARTNER_USAGE)
     source = make()
     source.available(MONTH)
     land(source, workspace)
@@ -395,7 +386,7 @@ def test_the_application_alone_asks_for_a_token_of_each_service_once(fake_azure,
 
 
 def test_a_refresh_token_rotates_and_the_next_one_is_saved(fake_azure, make, workspace):
-    fake_azure.usage(CURRENT, LINE)
+    fake_azure.usage(CURRENT, PARTNER_USAGE)
     saved = []
     land(make(sign_in="user", refresh_token="refresh-0", save_refresh_token=saved.append), workspace)
     assert saved == ["refresh-1", "refresh-2"]
@@ -483,12 +474,12 @@ def write_export(folder, name, *lines, etag="e1", **changes):
 
 def test_a_folder_in_which_billed_supersedes_unbilled(tmp_path, workspace):
     folder = tmp_path / "csp"
-    write_export(folder, "usage-unbilled-GBP", LINE | {"BillingPreTaxTotal": 9})
+    write_export(folder, "usage-unbilled-GBP", PARTNER_USAGE | {"BillingPreTaxTotal": 9})
     source = AzureCspFolderSource(folder)
     land(source, workspace)
     assert rows(workspace, "billed_cost") == [(Decimal(9),)]
-    write_export(folder, "usage-billed-G001", LINE)
-    write_export(folder, "reconciliation-billed-G001", PURCHASE, REPEATED)
+    write_export(folder, "usage-billed-G001", PARTNER_USAGE)
+    write_export(folder, "reconciliation-billed-G001", PARTNER_PURCHASE, REPEATED)
     landed = land(source, workspace, at=datetime(2024, 6, 9, tzinfo=UTC))
     assert [one.version for one in source.available(MONTH)] == [landed.delivery.version]
     assert source.available("2024-04") == []
@@ -504,20 +495,20 @@ def test_a_folder_in_which_billed_supersedes_unbilled(tmp_path, workspace):
     ],
 )
 def test_a_folder_that_is_not_whole(tmp_path, workspace, changes, sentence):
-    write_export(tmp_path / "csp", "usage-billed-G001", LINE, **changes)
+    write_export(tmp_path / "csp", "usage-billed-G001", PARTNER_USAGE, **changes)
     assert sentence in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
 
 
 def test_a_manifest_that_is_nested_too_deep(tmp_path, workspace):
     """Regression: it was a traceback."""
-    write_export(tmp_path / "csp", "usage-billed-G001", LINE)
+    write_export(tmp_path / "csp", "usage-billed-G001", PARTNER_USAGE)
     next((tmp_path / "csp").rglob("manifest.json")).write_text("[" * 100_000)
     assert "is no JSON" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
 
 
 def test_a_blob_that_is_one_endless_line(tmp_path, workspace):
     """Regression: it was read into memory whole, a thousand times the size of the file."""
-    write_export(tmp_path / "csp", "usage-billed-G001", LINE)
+    write_export(tmp_path / "csp", "usage-billed-G001", PARTNER_USAGE)
     with gzip.open(next((tmp_path / "csp").rglob("*.json.gz")), "wb") as stream:
         stream.write(b"0" * (20 << 20))
     assert "has a line of more than 16 MiB" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
@@ -525,7 +516,7 @@ def test_a_blob_that_is_one_endless_line(tmp_path, workspace):
 
 def test_a_link_that_leads_out_is_refused(tmp_path, workspace):
     """Regression: whatever it led to was read."""
-    write_export(tmp_path / "csp", "usage-billed-G001", LINE)
+    write_export(tmp_path / "csp", "usage-billed-G001", PARTNER_USAGE)
     data = next((tmp_path / "csp").rglob("*.json.gz"))
     data.rename(tmp_path / "elsewhere")
     data.symlink_to(tmp_path / "elsewhere")
@@ -537,7 +528,7 @@ def test_a_link_that_leads_out_is_refused(tmp_path, workspace):
 
 
 def test_a_landed_file_that_was_changed_is_named(tmp_path, workspace):
-    write_export(tmp_path / "csp", "usage-billed-G001", LINE)
+    write_export(tmp_path / "csp", "usage-billed-G001", PARTNER_USAGE)
     delivery = land(AzureCspFolderSource(tmp_path / "csp"), workspace).delivery
     (path,) = delivery.file_paths
     with duckdb.connect() as con:

@@ -16,24 +16,9 @@ import pytest
 
 from octo_pipeline.vendors import landing
 from octo_pipeline.vendors.downloads import SourceFile
-from octo_pipeline.vendors.landing import deliveries, land, newest_deliveries, remove, verify
+from octo_pipeline.vendors.landing import deliveries, newest_deliveries, remove, verify
+from tests.support.landed_files import FILE_DATA, land_files
 from tests.support.reports import NOW, PAYER, refused, sha256, source_file
-
-DATA = b"some data"
-
-
-def land_files(root: Path, *files: SourceFile, **changes):
-    given = {
-        "vendor": "aws",
-        "account": PAYER,
-        "month": "2024-01",
-        "version": "v1",
-        "format": "csv",
-        "report": "octo",
-        "source": "a bucket",
-        "fetched_at": NOW,
-    }
-    return land(root, files=files or [source_file("a.csv", DATA)], **(given | changes))
 
 
 def everything_below(root: Path) -> list[str]:
@@ -41,13 +26,13 @@ def everything_below(root: Path) -> list[str]:
 
 
 def test_a_delivery_reads_back_as_it_was_landed(tmp_path):
-    landed = land_files(tmp_path, source_file("a.csv", DATA), source_file("b.csv", b"more"))
+    landed = land_files(tmp_path, source_file("a.csv", FILE_DATA), source_file("b.csv", b"more"))
     assert landed.is_new
     folder = tmp_path / "landing" / "aws" / PAYER / "month=2024-01" / "v1"
     assert landed.delivery.path == folder
-    assert [path.read_bytes() for path in landed.delivery.file_paths] == [DATA, b"more"]
+    assert [path.read_bytes() for path in landed.delivery.file_paths] == [FILE_DATA, b"more"]
     assert [(file.name, file.size, file.sha256) for file in landed.delivery.files] == [
-        ("a.csv", 9, sha256(DATA)),
+        ("a.csv", 9, sha256(FILE_DATA)),
         ("b.csv", 4, sha256(b"more")),
     ]
     assert deliveries(tmp_path) == [landed.delivery]
@@ -71,14 +56,14 @@ def test_a_folder_without_description_is_no_delivery_and_makes_room(tmp_path):
     (folder / "a.csv").write_bytes(b"half")
     assert deliveries(tmp_path) == []
     assert land_files(tmp_path).is_new
-    assert (folder / "a.csv").read_bytes() == DATA
+    assert (folder / "a.csv").read_bytes() == FILE_DATA
 
 
 def test_a_delivery_that_lost_a_file_is_landed_again(tmp_path):
     path = land_files(tmp_path).delivery.file_paths[0]
     path.write_bytes(b"short")
     assert land_files(tmp_path).is_new
-    assert path.read_bytes() == DATA
+    assert path.read_bytes() == FILE_DATA
 
 
 def test_the_newest_of_each_account_wins(tmp_path):
@@ -139,7 +124,7 @@ def test_unsafe_names_are_refused(tmp_path, name, what):
     root = tmp_path / "lake"
     with refused(f"cannot be the {what} of a delivery"):
         if what == "file":
-            land_files(root, source_file(name, DATA))
+            land_files(root, source_file(name, FILE_DATA))
         else:
             land_files(root, **{what: name})
     assert everything_below(tmp_path) == []
@@ -163,13 +148,13 @@ def test_a_month_is_a_month(tmp_path):
 )
 def test_what_was_announced_must_arrive(tmp_path, announced, sentence):
     with refused(sentence):
-        land_files(tmp_path, source_file("a.csv", DATA, **announced))
+        land_files(tmp_path, source_file("a.csv", FILE_DATA, **announced))
     assert everything_below(tmp_path) == []
 
 
 def test_what_was_announced_and_arrived_is_landed(tmp_path):
-    md5 = hashlib.md5(DATA).hexdigest()
-    assert land_files(tmp_path, source_file("a.csv", DATA, size=9, sha256=sha256(DATA), md5=md5)).is_new
+    md5 = hashlib.md5(FILE_DATA).hexdigest()
+    assert land_files(tmp_path, source_file("a.csv", FILE_DATA, size=9, sha256=sha256(FILE_DATA), md5=md5)).is_new
 
 
 def test_an_empty_file_is_refused(tmp_path):
@@ -179,7 +164,7 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_two_files_of_one_name_are_refused(tmp_path):
     with refused("a bucket has two files named a.csv"):
-        land_files(tmp_path, source_file("a.csv", DATA), source_file("a.csv", b"other"))
+        land_files(tmp_path, source_file("a.csv", FILE_DATA), source_file("a.csv", b"other"))
 
 
 def test_a_source_that_cannot_be_read_leaves_nothing(tmp_path):

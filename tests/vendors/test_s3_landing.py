@@ -18,8 +18,8 @@ from octo_pipeline.vendors.aws.cur import explain_failure, land_cur, relation_sq
 from octo_pipeline.vendors.data_files import path_literals
 from octo_pipeline.vendors.downloads import SourceFile
 from octo_pipeline.vendors.landing import damage, deliveries, newest_deliveries, remove, verify
+from tests.support.landed_files import FILE_DATA, land_files
 from tests.support.reports import NOW, PAYER, legacy_report, refused, source_file
-from tests.vendors.test_landing import DATA, land_files
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def put(root: S3Path, path: S3Path, body: bytes) -> None:
 
 
 def test_a_delivery_reads_back_as_it_was_landed(root, tmp_path):
-    landed = land_files(root, source_file("a.csv", DATA), source_file("b c+%é#&=.csv", b"more"))
+    landed = land_files(root, source_file("a.csv", FILE_DATA), source_file("b c+%é#&=.csv", b"more"))
     assert landed.is_new
     assert str(landed.delivery.path) == f"s3://{root.bucket}/lake/landing/aws/{PAYER}/month=2024-01/v1"
-    assert [path.open().read() for path in landed.delivery.file_paths] == [DATA, b"more"]
+    assert [path.open().read() for path in landed.delivery.file_paths] == [FILE_DATA, b"more"]
     assert deliveries(root) == [landed.delivery]
     verify(landed.delivery)
     assert keys(root) == [f"month=2024-01/v1/{name}" for name in ("_delivery.json", "a.csv", "b c+%é#&=.csv")]
@@ -64,7 +64,7 @@ def test_the_description_is_uploaded_last_and_removed_first(root):
     root.store._client.meta.events.register(
         "before-send.s3", lambda request, **_: requests.append((request.method, request.url.rpartition("/")[2]))
     )
-    delivery = land_files(root, source_file("z.csv", DATA), source_file("a.csv", DATA)).delivery
+    delivery = land_files(root, source_file("z.csv", FILE_DATA), source_file("a.csv", FILE_DATA)).delivery
     assert [name for method, name in requests if method == "PUT"] == ["a.csv", "z.csv", "_delivery.json"]
     requests.clear()
     remove(root, delivery)
@@ -74,7 +74,7 @@ def test_the_description_is_uploaded_last_and_removed_first(root):
 
 
 def test_files_without_description_are_no_delivery_and_are_taken_up(root):
-    folder = land_files(root, source_file("a.csv", DATA), source_file("b.csv", b"more")).delivery.path
+    folder = land_files(root, source_file("a.csv", FILE_DATA), source_file("b.csv", b"more")).delivery.path
     root.store.remove(folder / "_delivery.json")
     put(root, folder / "b.csv", b"half")
     assert deliveries(root) == []
@@ -82,7 +82,7 @@ def test_files_without_description_are_no_delivery_and_are_taken_up(root):
     root.store._client.meta.events.register(
         "before-send.s3.PutObject", lambda request, **_: uploaded.append(request.url.rpartition("/")[2])
     )
-    landed = land_files(root, source_file("a.csv", DATA), source_file("b.csv", b"more"))
+    landed = land_files(root, source_file("a.csv", FILE_DATA), source_file("b.csv", b"more"))
     assert landed.is_new
     assert uploaded == ["b.csv", "_delivery.json"]
     verify(landed.delivery)
@@ -95,7 +95,7 @@ def test_a_delivery_that_lost_a_file_is_landed_again(root, body):
     (damaged,) = deliveries(root)
     assert str(path) in damage(damaged)
     assert land_files(root).is_new
-    assert path.open().read() == DATA
+    assert path.open().read() == FILE_DATA
 
 
 def test_verify_reads_all_again(root):
@@ -145,7 +145,7 @@ def test_a_bucket_that_refuses_the_upload_leaves_no_delivery(root, monkeypatch):
 
     monkeypatch.setattr(root.store._client, "put_object", refuse)
     with refused(f"Cannot write s3://{root.bucket}/lake/landing/aws/", "b.csv: S3 denies it", "s3:PutObject"):
-        land_files(root, source_file("a.csv", DATA), source_file("b.csv", b"more"))
+        land_files(root, source_file("a.csv", FILE_DATA), source_file("b.csv", b"more"))
     assert deliveries(root) == []
     assert keys(root) == ["month=2024-01/v1/a.csv"]
 
@@ -178,7 +178,7 @@ def test_a_file_with_the_signs_of_a_pattern_in_its_name(root):
 
 def test_a_file_with_a_question_mark_in_its_name_is_not_landed_since_it_could_not_be_read(root):
     with refused("a?b.csv could not be read again"):
-        land_files(root, source_file("a.csv", DATA), source_file("a?b.csv", DATA))
+        land_files(root, source_file("a.csv", FILE_DATA), source_file("a?b.csv", FILE_DATA))
     assert keys(root) == []
 
 

@@ -8,9 +8,8 @@ from octo_pipeline.services import access as acting
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 from tests.emulators.aws_accounts import PRINCIPAL, TEMPLATE_URL, aws_accounts
-from tests.registry.conftest import postgresql
 
-__all__ = ["aws_accounts", "postgresql"]
+__all__ = ["aws_accounts"]
 
 
 @pytest.fixture

@@ -14,17 +14,12 @@ from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import launch_links as aws_links
 from octo_pipeline.vendors.aws import registration as aws
-from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
-from tests.emulators.aws import upload
 from tests.emulators.aws_accounts import PRINCIPAL, TEMPLATE_URL, AwsAccounts
+from tests.support.aws_registration import CUR_BUCKET, CURRENT_MONTH, SAMPLE_PAYER, deliver_report
 from tests.vendors.registration.waiting import refusal
 
-# The sample's payer.
-PAYER = "999988887777"
-BUCKET = f"octo-cur-{PAYER}"
-SETUP = aws.CurSetup(bucket=BUCKET, report="octo-sample", prefix="cur")
-MONTH = f"{datetime.now(UTC):%Y-%m}"
+SETUP = aws.CurSetup(bucket=CUR_BUCKET, report="octo-sample", prefix="cur")
 
 
 def link_of(workspace: Workspace, account: Account) -> str:
@@ -35,24 +30,18 @@ def link_of(workspace: Workspace, account: Account) -> str:
 @pytest.fixture
 def payer(workspace: Workspace, aws_accounts: AwsAccounts) -> Account:
     """A payer with confirmed API access."""
-    account = aws.register(workspace, "ana", PAYER, "Main")
-    aws_accounts.open(link_of(workspace, account), PAYER)
+    account = aws.register(workspace, "ana", SAMPLE_PAYER, "Main")
+    aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)
     return aws.confirm(workspace, "ana", account)
-
-
-def deliver(aws_accounts: AwsAccounts, folder: Path, month: str = MONTH) -> None:
-    """Write a month's report into the payer's bucket, as AWS would."""
-    write_cur(folder, months=[month], accounts=4, lines=200)
-    upload(aws_accounts.client("s3", PAYER), folder / "aws", bucket=BUCKET)
 
 
 def test_a_payer_from_the_first_step_to_the_daily_run(
     workspace: Workspace, aws_accounts: AwsAccounts, tmp_path: Path
 ) -> None:
-    aws_accounts.organization(PAYER, "Workload")
-    account = aws.register(workspace, "ana", PAYER, "Main")
+    aws_accounts.organization(SAMPLE_PAYER, "Workload")
+    account = aws.register(workspace, "ana", SAMPLE_PAYER, "Main")
     assert (account.kind, account.steps, account.is_completed) == (None, {"API": None}, False)
-    parameters = aws_accounts.open(link_of(workspace, account), PAYER)
+    parameters = aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)
     assert parameters == {"Principal": PRINCIPAL, "ExternalId": account.external_id}
 
     account = aws.confirm(workspace, "ana", account)
@@ -62,14 +51,14 @@ def test_a_payer_from_the_first_step_to_the_daily_run(
     assert sources(workspace, "aws") == []
 
     account = aws.set_up_cur(workspace, "ana", account, SETUP)
-    parameters = aws_accounts.open(link_of(workspace, account), PAYER)
+    parameters = aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)
     assert parameters == {
         "Principal": PRINCIPAL,
         "ExternalId": account.external_id,
         "ReportOption": "CREATE_CUR",
         "CurReportName": "octo-sample",
         "CurS3BucketOption": "CREATE_NEW",
-        "CurS3BucketName": BUCKET,
+        "CurS3BucketName": CUR_BUCKET,
         "CurS3BucketRegion": "us-east-1",
         "CurS3Prefix": "cur",
     }
@@ -77,17 +66,17 @@ def test_a_payer_from_the_first_step_to_the_daily_run(
     assert "there is no Cost and Usage Report below s3://octo-cur-999988887777/cur/" in str(account.problem)
     assert "is registered, but not Completed" in refusal(workspace, "aws")
 
-    deliver(aws_accounts, tmp_path / "exports")
+    deliver_report(aws_accounts, tmp_path / "exports")
     account = aws.confirm(workspace, "ana", account)
     assert (account.problem, account.is_completed) == (None, True)
     assert aws.next_step(workspace.settings, account) == []
-    assert workspace.registry.accounts.find(PAYER) == account
+    assert workspace.registry.accounts.find(SAMPLE_PAYER) == account
 
     # A completed payer is a source of the next run, and nothing else is needed for it to land.
     (source,) = sources(workspace, "aws")
-    assert (source.account, source.name) == (PAYER, f"aws {PAYER} at s3://{BUCKET}/cur/")
-    (landed,) = source.land(workspace.lake.root, MONTH, datetime.now(UTC))
-    assert (landed.delivery.account, landed.delivery.report, landed.is_new) == (PAYER, "octo-sample", True)
+    assert (source.account, source.name) == (SAMPLE_PAYER, f"aws {SAMPLE_PAYER} at s3://{CUR_BUCKET}/cur/")
+    (landed,) = source.land(workspace.lake.root, CURRENT_MONTH, datetime.now(UTC))
+    assert (landed.delivery.account, landed.delivery.report, landed.is_new) == (SAMPLE_PAYER, "octo-sample", True)
     actions = [event.action for event in reversed(workspace.registry.audit())]
     assert actions == ["register_account", "confirm_account", "set_up_cur", "confirm_account", "confirm_account"]
 
@@ -96,76 +85,80 @@ def test_a_data_export_in_an_existing_bucket(
     workspace: Workspace, aws_accounts: AwsAccounts, payer: Account, tmp_path: Path
 ) -> None:
     region = "eu-west-1"
-    aws_accounts.client("s3", PAYER).create_bucket(
-        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": region}
+    aws_accounts.client("s3", SAMPLE_PAYER).create_bucket(
+        Bucket=CUR_BUCKET, CreateBucketConfiguration={"LocationConstraint": region}
     )
-    setup = aws.CurSetup(BUCKET, "octo-sample", "cur", region, "data_export", makes_bucket=False)
+    setup = aws.CurSetup(CUR_BUCKET, "octo-sample", "cur", region, "data_export", makes_bucket=False)
     account = aws.set_up_cur(workspace, "ana", payer, setup)
-    parameters = aws_accounts.open(link_of(workspace, account), PAYER)
+    parameters = aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)
     assert (parameters["ReportOption"], parameters["CurS3BucketOption"]) == ("CREATE_DATA_EXPORT", "USE_EXISTING")
     account = aws.confirm(workspace, "ana", account)
     assert "there is no Cost and Usage Report below" in str(account.problem)
 
     # A manifest of the last month is enough in the first days of a month.
-    deliver(aws_accounts, tmp_path / "exports", add_months(MONTH, -1))
+    deliver_report(aws_accounts, tmp_path / "exports", add_months(CURRENT_MONTH, -1))
     assert aws.confirm(workspace, "ana", account).is_completed
 
 
 def test_an_existing_report_is_found_and_must_go_where_it_is_registered(
     workspace: Workspace, aws_accounts: AwsAccounts, payer: Account, tmp_path: Path
 ) -> None:
-    setup = aws.CurSetup(BUCKET, "octo-sample", "other", makes_report=False)
+    setup = aws.CurSetup(CUR_BUCKET, "octo-sample", "other", makes_report=False)
     account = aws.set_up_cur(workspace, "ana", payer, setup)
-    assert aws_accounts.open(link_of(workspace, account), PAYER)["ReportOption"] == "USE_EXISTING"
+    assert aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)["ReportOption"] == "USE_EXISTING"
     account = aws.confirm(workspace, "ana", account)
     assert "it has no Cost and Usage Report called 'octo-sample'" in str(account.problem)
 
-    place = {"S3Bucket": BUCKET, "S3Prefix": "cur", "S3Region": "us-east-1"}
-    aws_accounts.reports[PAYER] = [{"ReportName": "another", **place}, {"ReportName": "octo-sample", **place}]
+    place = {"S3Bucket": CUR_BUCKET, "S3Prefix": "cur", "S3Region": "us-east-1"}
+    aws_accounts.reports[SAMPLE_PAYER] = [{"ReportName": "another", **place}, {"ReportName": "octo-sample", **place}]
     account = aws.confirm(workspace, "ana", account)
     assert "the Cost and Usage Report 'octo-sample' has prefix 'cur' (registered: 'other')" in str(account.problem)
 
-    deliver(aws_accounts, tmp_path / "exports")
-    account = aws.set_up_cur(workspace, "ana", account, aws.CurSetup(BUCKET, "octo-sample", "cur", makes_report=False))
+    deliver_report(aws_accounts, tmp_path / "exports")
+    account = aws.set_up_cur(
+        workspace, "ana", account, aws.CurSetup(CUR_BUCKET, "octo-sample", "cur", makes_report=False)
+    )
     assert account.problem is None
     assert aws.confirm(workspace, "ana", account).is_completed
 
 
 def test_a_linked_account_finds_its_payer_registered_or_not(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
-    (linked,) = aws_accounts.organization(PAYER, "Workload")
+    (linked,) = aws_accounts.organization(SAMPLE_PAYER, "Workload")
     account = aws.register(workspace, "ana", linked)
     aws_accounts.open(link_of(workspace, account), linked)
     account = aws.confirm(workspace, "ana", account)
-    assert (account.kind, account.payer_id, account.is_completed) == ("linked", PAYER, True)
+    assert (account.kind, account.payer_id, account.is_completed) == ("linked", SAMPLE_PAYER, True)
     assert list(account.steps) == ["API", "PAYER"]
-    assert workspace.registry.payer_members([PAYER]) == ((PAYER, linked),)
+    assert workspace.registry.payer_members([SAMPLE_PAYER]) == ((SAMPLE_PAYER, linked),)
     assert sources(workspace, "aws") == []
 
-    with pytest.raises(OctoError, match=f"{linked} is a linked account of {PAYER}, and the report is set up at the"):
+    with pytest.raises(
+        OctoError, match=f"{linked} is a linked account of {SAMPLE_PAYER}, and the report is set up at the"
+    ):
         aws.set_up_cur(workspace, "ana", account, SETUP)
 
 
 def test_a_wrong_payer_is_not_completed_and_says_which_is_right(
     workspace: Workspace, aws_accounts: AwsAccounts
 ) -> None:
-    (linked,) = aws_accounts.organization(PAYER, "Workload")
+    (linked,) = aws_accounts.organization(SAMPLE_PAYER, "Workload")
     account = aws.register(workspace, "ana", linked, payer_id="111111111111")
     aws_accounts.open(link_of(workspace, account), linked)
     account = aws.confirm(workspace, "ana", account)
     assert account.steps["API"] is not None
     assert account.steps["PAYER"] is None
-    assert f"registered as 111111111111, and AWS Organizations says {PAYER}" in str(account.problem)
+    assert f"registered as 111111111111, and AWS Organizations says {SAMPLE_PAYER}" in str(account.problem)
 
-    account = aws.set_payer(workspace, "ana", account, PAYER)
+    account = aws.set_payer(workspace, "ana", account, SAMPLE_PAYER)
     assert aws.confirm(workspace, "ana", account).is_completed
 
 
 def test_all_linked_accounts_of_a_payer_by_one_stack_set(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
-    linked = aws_accounts.organization(PAYER, "Workload", "Workload", "Data")
-    payer = aws.register(workspace, "ana", PAYER, "Data")
-    with pytest.raises(OctoError, match=rf"Run `octo accounts confirm {PAYER}` first"):
+    linked = aws_accounts.organization(SAMPLE_PAYER, "Workload", "Workload", "Data")
+    payer = aws.register(workspace, "ana", SAMPLE_PAYER, "Data")
+    with pytest.raises(OctoError, match=rf"Run `octo accounts confirm {SAMPLE_PAYER}` first"):
         aws.register_linked(workspace, "ana", payer)
-    aws_accounts.open(link_of(workspace, payer), PAYER)
+    aws_accounts.open(link_of(workspace, payer), SAMPLE_PAYER)
     payer = aws.confirm(workspace, "ana", payer)
 
     added, link = aws.register_linked(workspace, "ana", payer)
@@ -174,16 +167,16 @@ def test_all_linked_accounts_of_a_payer_by_one_stack_set(workspace: Workspace, a
     assert sorted(one.name or "" for one in added) == ["", "", "Workload"]
     (external_id,) = {one.external_id for one in added}
     assert external_id != payer.external_id
-    assert aws_accounts.open(link, PAYER)["ExternalId"] == external_id
+    assert aws_accounts.open(link, SAMPLE_PAYER)["ExternalId"] == external_id
     assert all(aws.confirm(workspace, "ana", one).is_completed for one in added)
 
-    payer = workspace.registry.accounts.find(PAYER)
+    payer = workspace.registry.accounts.find(SAMPLE_PAYER)
     again, same = aws.register_linked(workspace, "ana", payer)
     assert (again, same) == ([], link)
 
 
 def test_the_role_must_refuse_without_the_external_id(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
-    account = aws.register(workspace, "ana", PAYER)
+    account = aws.register(workspace, "ana", SAMPLE_PAYER)
     assert "could not assume its role: AWS does not let this machine's credentials assume" in str(
         _confirmed_with(workspace, aws_accounts, account, None)
     )
@@ -194,7 +187,7 @@ def test_the_role_must_refuse_without_the_external_id(workspace: Workspace, aws_
     ):
         problem = _confirmed_with(workspace, aws_accounts, account, condition)
         assert sentence in str(problem)
-        assert PAYER in str(problem)
+        assert SAMPLE_PAYER in str(problem)
 
 
 def _confirmed_with(
@@ -204,7 +197,7 @@ def _confirmed_with(
     import json
 
     if condition is not None:
-        iam, name = aws_accounts.client("iam", PAYER), "octo-pipeline-api-access"
+        iam, name = aws_accounts.client("iam", SAMPLE_PAYER), "octo-pipeline-api-access"
         if any(role["RoleName"] == name for role in iam.list_roles()["Roles"]):
             iam.delete_role(RoleName=name)
         statement = {"Effect": "Allow", "Principal": {"AWS": PRINCIPAL}, "Action": "sts:AssumeRole"}
@@ -220,8 +213,8 @@ def test_setting_api_access_up_anew_takes_another_external_id(
     workspace: Workspace, aws_accounts: AwsAccounts, payer: Account, tmp_path: Path
 ) -> None:
     account = aws.set_up_cur(workspace, "ana", payer, SETUP)
-    aws_accounts.open(link_of(workspace, account), PAYER)
-    deliver(aws_accounts, tmp_path / "exports")
+    aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)
+    deliver_report(aws_accounts, tmp_path / "exports")
     account = aws.confirm(workspace, "ana", account)
     assert account.is_completed
 
@@ -239,9 +232,11 @@ def test_an_aws_that_cannot_be_asked_takes_no_confirmation_away(
     monkeypatch.setattr("octo_pipeline.vendors.aws.client._TRIES", 1)
     for status, code in ((503, "ServiceUnavailable"), (400, "ThrottlingException"), (403, "ExpiredTokenException")):
         aws_accounts.fails["DescribeOrganization"] = (status, code)
-        with pytest.raises(NotAskedError, match=f"AWS account {PAYER}: could not ask AWS Organizations who pays"):
+        with pytest.raises(
+            NotAskedError, match=f"AWS account {SAMPLE_PAYER}: could not ask AWS Organizations who pays"
+        ):
             aws.confirm(workspace, "ana", payer)
-    assert workspace.registry.accounts.find(PAYER) == payer
+    assert workspace.registry.accounts.find(SAMPLE_PAYER) == payer
 
     # A refusal is an answer.
     aws_accounts.fails["DescribeOrganization"] = (400, "AccessDeniedException")
@@ -263,19 +258,19 @@ def test_wrong_ids_register_nothing(workspace: Workspace, wrong: str) -> None:
     with pytest.raises(OctoError, match="an AWS account id has 12 digits"):
         aws.register(workspace, "ana", wrong)
     with pytest.raises(OctoError, match="an AWS account id has 12 digits"):
-        aws.register(workspace, "ana", PAYER, payer_id=wrong)
+        aws.register(workspace, "ana", SAMPLE_PAYER, payer_id=wrong)
     with pytest.raises(OctoError, match="cannot be its own payer"):
-        aws.register(workspace, "ana", PAYER, payer_id=PAYER)
+        aws.register(workspace, "ana", SAMPLE_PAYER, payer_id=SAMPLE_PAYER)
     assert not workspace.registry.exists()
 
 
 def test_twice_and_taken_names_register_nothing(workspace: Workspace) -> None:
-    aws.register(workspace, "ana", PAYER, "Main")
-    with pytest.raises(OctoError, match=f"The aws account '{PAYER}' is registered as 'Main' since"):
-        aws.register(workspace, "ana", PAYER, "Other")
+    aws.register(workspace, "ana", SAMPLE_PAYER, "Main")
+    with pytest.raises(OctoError, match=f"The aws account '{SAMPLE_PAYER}' is registered as 'Main' since"):
+        aws.register(workspace, "ana", SAMPLE_PAYER, "Other")
     with pytest.raises(OctoError, match="The name 'Main' is taken by the aws account"):
         aws.register(workspace, "ana", "111122223333", "Main")
-    assert [one.account_id for one in workspace.registry.accounts.all()] == [PAYER]
+    assert [one.account_id for one in workspace.registry.accounts.all()] == [SAMPLE_PAYER]
 
 
 @pytest.mark.parametrize(
@@ -291,10 +286,10 @@ def test_twice_and_taken_names_register_nothing(workspace: Workspace) -> None:
     ],
 )
 def test_wrong_set_ups_change_nothing(workspace: Workspace, changed: dict[str, Any], sentence: str) -> None:
-    account = aws.register(workspace, "ana", PAYER)
+    account = aws.register(workspace, "ana", SAMPLE_PAYER)
     with pytest.raises(OctoError, match=re.escape(sentence)):
         aws.set_up_cur(workspace, "ana", account, aws.CurSetup(**(vars(SETUP) | changed)))
-    assert workspace.registry.accounts.find(PAYER) == account
+    assert workspace.registry.accounts.find(SAMPLE_PAYER) == account
 
 
 @pytest.mark.parametrize(
@@ -310,7 +305,7 @@ def test_an_installation_that_cannot_make_links(tmp_path: Path, settings: dict[s
     right = {"aws_principal": PRINCIPAL, "aws_template_url": TEMPLATE_URL, "lake": tmp_path / "lake"}
     workspace = Workspace(Settings(**(right | settings)))
     with pytest.raises(OctoError, match=sentence):
-        aws.register(workspace, "ana", PAYER)
+        aws.register(workspace, "ana", SAMPLE_PAYER)
     assert not workspace.registry.exists()
 
 
@@ -323,7 +318,7 @@ def test_external_ids_are_made_once_for_each_account_and_cannot_be_guessed(works
 
 
 def test_links_are_escaped(workspace: Workspace) -> None:
-    account = aws.register(workspace, "ana", PAYER)
+    account = aws.register(workspace, "ana", SAMPLE_PAYER)
     settings = workspace.settings.model_copy(update={"aws_template_url": f"{TEMPLATE_URL}/a b&c/"})
     link = aws_links.api_access(settings, account)
     assert "templateURL=https%3A%2F%2Fcompany-templates.s3.amazonaws.com%2Focto%2Fa%20b%26c%2Fapi-access.yaml&" in link

@@ -20,7 +20,7 @@ from octo_pipeline.services import access as acting
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 from tests.emulators.aws_accounts import AwsAccounts
-from tests.vendors.registration.test_aws import BUCKET, MONTH, PAYER, deliver
+from tests.support.aws_registration import CUR_BUCKET, CURRENT_MONTH, SAMPLE_PAYER, deliver_report
 
 
 def octo(*arguments: str, code: int = 0, answer: str | None = None) -> Result:
@@ -50,34 +50,35 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, wo
 
 
 def test_a_payer_by_flags(database: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:
-    aws_accounts.organization(PAYER)
-    result = octo("register", "aws", "--id", PAYER, "--name", "Main")
+    aws_accounts.organization(SAMPLE_PAYER)
+    result = octo("register", "aws", "--id", SAMPLE_PAYER, "--name", "Main")
     assert "ana, the user of this machine, is its administrator from now on" in result.stderr
-    assert f"Registered the aws account {PAYER} (Main)." in result.stdout
-    assert f"Open this link signed in to account {PAYER}" in result.stdout
+    assert f"Registered the aws account {SAMPLE_PAYER} (Main)." in result.stdout
+    assert f"Open this link signed in to account {SAMPLE_PAYER}" in result.stdout
     assert "AWS does not let this machine's credentials assume" in refused("confirm", "Main")
-    aws_accounts.open(link_in(result), PAYER)
+    aws_accounts.open(link_in(result), SAMPLE_PAYER)
 
-    result = octo("confirm", PAYER)
+    result = octo("confirm", SAMPLE_PAYER)
     assert "is a payer account and not Completed: API Completed, CUR open." in result.stdout
     assert "Set up its report: `octo accounts edit" in result.stdout
     result = octo("edit", "Main", "--cur-report", "octo-sample", "--cur-prefix", "cur")
-    aws_accounts.open(link_in(result), PAYER)
+    aws_accounts.open(link_in(result), SAMPLE_PAYER)
     assert "there is no Cost and Usage Report below s3://" in refused("confirm", "Main")
-    deliver(aws_accounts, tmp_path / "exports")
+    deliver_report(aws_accounts, tmp_path / "exports")
     assert "is a payer account and Completed: API Completed, CUR Completed." in octo("confirm", "Main").stdout
 
     (row,) = json.loads(octo("list", "-o", "json").stdout)
     assert row == {
-        "vendor": "aws", "id": PAYER, "name": "Main", "kind": "payer", "payer": PAYER, "API": "Completed", "PAYER": "",
+        "vendor": "aws", "id": SAMPLE_PAYER, "name": "Main", "kind": "payer", "payer": SAMPLE_PAYER, "API": "Completed", "PAYER": "",
         "CUR": "Completed", "status": "Completed", "last_delivery": None, "problem": None,
     }  # fmt: skip
     table = octo("list").stdout
-    assert all(text in table for text in (PAYER, "Main", "payer", "Completed"))
+    assert all(text in table for text in (SAMPLE_PAYER, "Main", "payer", "Completed"))
     assert max(map(len, table.splitlines())) <= 100
-    shown = octo("show", PAYER).stdout
+    shown = octo("show", SAMPLE_PAYER).stdout
     assert (
-        f"cur: bucket {BUCKET}, report octo-sample, prefix cur, region us-east-1, kind cur, makes report yes" in shown
+        f"cur: bucket {CUR_BUCKET}, report octo-sample, prefix cur, region us-east-1, kind cur, makes report yes"
+        in shown
     )
     assert "https://" not in shown
 
@@ -93,32 +94,32 @@ def test_a_payer_by_prompts(workspace: Workspace, aws_accounts: AwsAccounts, tmp
     launched: list[str] = []
     # A person opens the link as soon as it is there.
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("typer.launch", lambda link: launched.append(link) or aws_accounts.open(link, PAYER))
-        answers = [PAYER, "Main", "y", "y", "cur", "octo-sample", "y", BUCKET, "cur", "y", "n"]
+        patched.setattr("typer.launch", lambda link: launched.append(link) or aws_accounts.open(link, SAMPLE_PAYER))
+        answers = [SAMPLE_PAYER, "Main", "y", "y", "cur", "octo-sample", "y", CUR_BUCKET, "cur", "y", "n"]
         result = octo("register", "aws", "--open", answer="\n".join(answers) + "\n")
     assert len(launched) == 2
     assert "is a payer account and not Completed: API Completed, CUR open." in result.stdout
     assert "Problem: AWS account 999988887777: there is no Cost and Usage Report below" in result.stdout
-    assert f"What is done is kept; go on with `octo accounts confirm {PAYER}`." in result.stdout
-    deliver(aws_accounts, tmp_path / "exports")
+    assert f"What is done is kept; go on with `octo accounts confirm {SAMPLE_PAYER}`." in result.stdout
+    deliver_report(aws_accounts, tmp_path / "exports")
     octo("confirm", "Main")
     assert workspace.registry.accounts.find("Main").is_completed
 
 
 def test_linked_accounts_by_a_stack_set(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
-    linked = aws_accounts.organization(PAYER, "Workload", "Data")
-    aws_accounts.open(link_in(octo("register", "aws", "--id", PAYER)), PAYER)
-    assert "No linked account of 999988887777 is registered" in refused("confirm", PAYER, "--linked")
-    octo("confirm", PAYER)
-    result = octo("register", "aws", "--linked-of", PAYER)
+    linked = aws_accounts.organization(SAMPLE_PAYER, "Workload", "Data")
+    aws_accounts.open(link_in(octo("register", "aws", "--id", SAMPLE_PAYER)), SAMPLE_PAYER)
+    assert "No linked account of 999988887777 is registered" in refused("confirm", SAMPLE_PAYER, "--linked")
+    octo("confirm", SAMPLE_PAYER)
+    result = octo("register", "aws", "--linked-of", SAMPLE_PAYER)
     assert "2 linked accounts of 999988887777 are new." in result.stdout
     for account in linked:
         assert "AWS does not let" in refused("confirm", account)
-    aws_accounts.open(link_in(result), PAYER)
-    assert octo("confirm", PAYER, "--linked").stdout.count("is a linked account and Completed") == 2
+    aws_accounts.open(link_in(result), SAMPLE_PAYER)
+    assert octo("confirm", SAMPLE_PAYER, "--linked").stdout.count("is a linked account and Completed") == 2
     rows = json.loads(octo("list", "-o", "json").stdout)
     assert [(row["kind"], row["payer"], row["PAYER"]) for row in rows if row["id"] in linked] == [
-        ("linked", PAYER, "Completed")
+        ("linked", SAMPLE_PAYER, "Completed")
     ] * 2
 
 
@@ -126,9 +127,12 @@ def test_bad_input_is_a_sentence_and_registers_nothing(workspace: Workspace) -> 
     for arguments, sentence in (
         (["register", "aws", "--id", "123"], "The account id '123' is not right: an AWS account id has 12 digits"),
         (["register", "aws", "--name", "Main"], "Say which account the flags are about: --id"),
-        (["register", "aws", "--id", PAYER, "--linked-of", PAYER], "--linked-of registers all linked accounts"),
-        (["register", "aws", "--id", PAYER, "--cur-bucket", "A"], "The bucket 'A' is not right"),
-        (["register", "aws", "--linked-of", PAYER], "No aws account '999988887777' is registered"),
+        (
+            ["register", "aws", "--id", SAMPLE_PAYER, "--linked-of", SAMPLE_PAYER],
+            "--linked-of registers all linked accounts",
+        ),
+        (["register", "aws", "--id", SAMPLE_PAYER, "--cur-bucket", "A"], "The bucket 'A' is not right"),
+        (["register", "aws", "--linked-of", SAMPLE_PAYER], "No aws account '999988887777' is registered"),
         (["confirm", "nobody"], "No account 'nobody' is registered. `octo accounts list` shows those that are."),
         (["show", "nobody"], "No account 'nobody' is registered"),
         (["edit", "nobody", "--name", "x"], "No account 'nobody' is registered"),
@@ -137,29 +141,29 @@ def test_bad_input_is_a_sentence_and_registers_nothing(workspace: Workspace) -> 
         assert sentence in refused(*arguments)
     assert workspace.registry.accounts.all() == []
     workspace.registry.accounts.add([NewAccount("gcp", "0D1DR5-ADE21G-RF09W")], "ana")
-    assert "these settings are of AWS accounts" in refused("edit", "0D1DR5-ADE21G-RF09W", "--payer", PAYER)
+    assert "these settings are of AWS accounts" in refused("edit", "0D1DR5-ADE21G-RF09W", "--payer", SAMPLE_PAYER)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         ("register", "aws", "--id", "111111111111"),
-        ("register", "aws", "--linked-of", PAYER),
-        ("confirm", PAYER),
-        ("edit", PAYER, "--name", "Theirs"),
-        ("delete", PAYER, "--yes"),
+        ("register", "aws", "--linked-of", SAMPLE_PAYER),
+        ("confirm", SAMPLE_PAYER),
+        ("edit", SAMPLE_PAYER, "--name", "Theirs"),
+        ("delete", SAMPLE_PAYER, "--yes"),
     ],
     ids=" ".join,
 )
 def test_a_viewer_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...]) -> None:
-    octo("register", "aws", "--id", PAYER)
+    octo("register", "aws", "--id", SAMPLE_PAYER)
     workspace.registry.users.add("vic", "viewer", "ana")
     before = workspace.registry.accounts.all()
     monkeypatch.setattr(acting, "os_user", lambda: "vic")
     assert "'vic' is a viewer, and only administrators may change something" in refused(*change)
     assert workspace.registry.accounts.all() == before
-    assert PAYER in octo("list").stdout
-    assert "is not known yet" in octo("show", PAYER).stdout
+    assert SAMPLE_PAYER in octo("list").stdout
+    assert "is not known yet" in octo("show", SAMPLE_PAYER).stdout
 
 
 def run(job: str, op: str, **config: object) -> dg.ExecuteInProcessResult:
@@ -184,17 +188,24 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 def test_the_jobs_do_the_same(workspace: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:
     cur = {"report": "octo-sample", "prefix": "cur"}
-    said = metadata(run("register_aws_account", "register_aws", account_id=PAYER, name="Main", cur=cur))
-    assert (said["account"], said["kind"], said["status"], said["API"]) == (PAYER, "not known yet", "open", "open")
-    assert "is registered as 'Main' since" in failure(run("register_aws_account", "register_aws", account_id=PAYER))
+    said = metadata(run("register_aws_account", "register_aws", account_id=SAMPLE_PAYER, name="Main", cur=cur))
+    assert (said["account"], said["kind"], said["status"], said["API"]) == (
+        SAMPLE_PAYER,
+        "not known yet",
+        "open",
+        "open",
+    )
+    assert "is registered as 'Main' since" in failure(
+        run("register_aws_account", "register_aws", account_id=SAMPLE_PAYER)
+    )
     assert "AWS does not let" in failure(run("confirm_account", "confirm", account="Main"))
-    aws_accounts.open(str(said["launch link"]), PAYER)
+    aws_accounts.open(str(said["launch link"]), SAMPLE_PAYER)
 
     assert "it has no Cost and Usage Report called 'octo-sample'" in failure(
         run("confirm_account", "confirm", account="Main")
     )
-    aws_accounts.open(link_in(octo("show", "Main")), PAYER)
-    deliver(aws_accounts, tmp_path / "exports")
+    aws_accounts.open(link_in(octo("show", "Main")), SAMPLE_PAYER)
+    deliver_report(aws_accounts, tmp_path / "exports")
     said = metadata(run("confirm_account", "confirm", account="Main"))
     assert (said["kind"], said["status"], "launch link" in said) == ("payer", "Completed", False)
 
@@ -208,9 +219,9 @@ def test_a_viewer_runs_no_job(workspace: Workspace, monkeypatch: pytest.MonkeyPa
     workspace.registry.users.add("vic", "viewer", "ana")
     monkeypatch.setattr(acting, "os_user", lambda: "vic")
     for job, op, config in (
-        ("register_aws_account", "register_aws", {"account_id": PAYER}),
-        ("confirm_account", "confirm", {"account": PAYER}),
-        ("delete_account", "remove", {"account": PAYER}),
+        ("register_aws_account", "register_aws", {"account_id": SAMPLE_PAYER}),
+        ("confirm_account", "confirm", {"account": SAMPLE_PAYER}),
+        ("delete_account", "remove", {"account": SAMPLE_PAYER}),
     ):
         assert "'vic' is a viewer" in failure(run(job, op, **config))
     assert workspace.registry.accounts.all() == []
@@ -238,12 +249,12 @@ def test_no_secret_is_in_a_log_an_event_a_file_or_a_sentence(
         assert installation.secrets.get("azure", "a-tenant", "refresh_token").get_secret_value() == refresh
         with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
             job = defs.resolve_job_def("register_aws_account")
-            config = {"ops": {"register_aws": {"config": {"account_id": PAYER}}}}
+            config = {"ops": {"register_aws": {"config": {"account_id": SAMPLE_PAYER}}}}
             assert job.execute_in_process(run_config=config, instance=instance).success
-            config = {"ops": {"confirm": {"config": {"account": PAYER}}}}
+            config = {"ops": {"confirm": {"config": {"account": SAMPLE_PAYER}}}}
             job = defs.resolve_job_def("confirm_account")
             assert not job.execute_in_process(run_config=config, instance=instance, raise_on_error=False).success
-        printed = "".join(octo(*words).output for words in (["list"], ["show", PAYER]))
+        printed = "".join(octo(*words).output for words in (["list"], ["show", SAMPLE_PAYER]))
 
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in files)
@@ -259,22 +270,24 @@ def test_the_next_run_lands_what_is_confirmed(workspace: Workspace, aws_accounts
     from octo_pipeline.services.landing import land_month
     from octo_pipeline.services.sources import sources
 
-    aws_accounts.open(link_in(octo("register", "aws", "--id", PAYER)), PAYER)
-    octo("confirm", PAYER)
-    aws_accounts.open(link_in(octo("edit", PAYER, "--cur-report", "octo-sample", "--cur-prefix", "cur")), PAYER)
-    deliver(aws_accounts, tmp_path / "exports")
-    waiting = land_month(workspace, "aws", sources(workspace, "aws"), MONTH)
+    aws_accounts.open(link_in(octo("register", "aws", "--id", SAMPLE_PAYER)), SAMPLE_PAYER)
+    octo("confirm", SAMPLE_PAYER)
+    aws_accounts.open(
+        link_in(octo("edit", SAMPLE_PAYER, "--cur-report", "octo-sample", "--cur-prefix", "cur")), SAMPLE_PAYER
+    )
+    deliver_report(aws_accounts, tmp_path / "exports")
+    waiting = land_month(workspace, "aws", sources(workspace, "aws"), CURRENT_MONTH)
     # It is named, and stops nobody else's month before it was ever confirmed.
     assert (waiting.new, waiting.is_complete) == (0, True)
     assert "is registered, but not Completed" in waiting.failures[0]
-    octo("confirm", PAYER)
-    assert land_month(workspace, "aws", sources(workspace, "aws"), MONTH).new == 1
+    octo("confirm", SAMPLE_PAYER)
+    assert land_month(workspace, "aws", sources(workspace, "aws"), CURRENT_MONTH).new == 1
     (row,) = json.loads(octo("list", "-o", "json").stdout)
     assert row["last_delivery"] is not None
-    octo("edit", PAYER, "--api")
+    octo("edit", SAMPLE_PAYER, "--api")
     # Regression: a payer that lost its confirmation was left out, and its month published without it.
     lost = land_month(workspace, "aws", sources(workspace, "aws"), "2024-02")
     assert (lost.deliveries, lost.is_complete) == ((), False)
-    assert f"`octo accounts confirm {PAYER}`" in lost.failures[0]
-    octo("delete", PAYER, "--yes")
-    assert land_month(workspace, "aws", sources(workspace, "aws"), MONTH).deliveries == ()
+    assert f"`octo accounts confirm {SAMPLE_PAYER}`" in lost.failures[0]
+    octo("delete", SAMPLE_PAYER, "--yes")
+    assert land_month(workspace, "aws", sources(workspace, "aws"), CURRENT_MONTH).deliveries == ()
