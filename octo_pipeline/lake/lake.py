@@ -18,9 +18,9 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.lake import staging
-from octo_pipeline.model.sql import identifier, literal
-from octo_pipeline.model.errors import OctoError
 from octo_pipeline.lake.store import Location, store_of
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import identifier, literal
 
 _METADATA_KEY = "octo"
 _FILE = "data.parquet"

@@ -9,11 +9,11 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from octo_pipeline.model.errors import OctoError
-from octo_pipeline.lake.s3_store import S3Path, S3Store
-from octo_pipeline.model.s3_url import split_url
 from octo_pipeline.lake.s3_errors import said
+from octo_pipeline.lake.s3_store import S3Path, S3Store
 from octo_pipeline.lake.store import Location
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.s3_url import split_url
 
 _CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 10, 60, 6
 

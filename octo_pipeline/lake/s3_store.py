@@ -18,7 +18,6 @@ files after it was found whole; `damage` of the landing tells, and the next land
 import hashlib
 import io
 import random
-import re
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -31,9 +30,9 @@ from tempfile import NamedTemporaryFile
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from octo_pipeline.model.sql import literal
-from octo_pipeline.model.errors import OctoError
 from octo_pipeline.lake.s3_errors import error_code, said
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import literal
 
 _ATTEMPTS = 20
 _READ_ATTEMPTS = 4

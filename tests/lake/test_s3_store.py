@@ -19,8 +19,8 @@ from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.lake.s3_errors import said
 from octo_pipeline.lake.s3_store import S3Path
-from octo_pipeline.model.s3_url import split_url
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.s3_url import split_url
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 
