@@ -9,8 +9,7 @@ from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.encryption import NEW_KEY, KeyFile, Keys, KeySetting
-from octo_pipeline.registry.registry import Registry
-from octo_pipeline.registry.secrets import Secrets
+from octo_pipeline.registry.store import Registry, Secrets
 from octo_pipeline.rules.allocator import Allocator, load_allocators
 from octo_pipeline.rules.cost_group import CostGroup, load_cost_groups
 from octo_pipeline.rules.documents import Problem
@@ -61,18 +60,17 @@ class Workspace:
         Raises:
             OctoError: OCTO_SECRET_KEY holds no key, or is not set for a registry that several machines use.
         """
-        connections = self.registry.connections
         keys: Keys
         if self.settings.secret_key is not None:
             keys = KeySetting(self.settings.secret_key.get_secret_value())
-        elif connections.path is not None:
-            keys = KeyFile(connections.path.with_name("registry.key"))
+        elif self.registry.path is not None:
+            keys = KeyFile(self.registry.path.with_name("registry.key"))
         else:
             raise OctoError(
                 "Secrets in a registry on a server need OCTO_SECRET_KEY: a key file of this machine would shut the other "
                 f"machines out. This makes a key: {NEW_KEY}"
             )
-        return Secrets(connections, keys)
+        return Secrets(self.registry, keys)
 
     @cached_property
     def configuration(self) -> Configuration:
@@ -94,4 +92,4 @@ class Workspace:
 
     def registered_accounts(self, payers: Sequence[str]) -> list[tuple[str, str]]:
         """(payer, account) of the accounts registered to these payers."""
-        return list(self.registry.payer_members(payers)) if payers else []
+        return list(self.registry.accounts.payer_members(payers)) if payers else []

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from octo_pipeline.automation.launchpad import acting_admin, sentences
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration as vendors
 from octo_pipeline.services.accounts import delete
 from octo_pipeline.vendors.aws import registration as aws

@@ -10,7 +10,7 @@ from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
-    from octo_pipeline.registry.accounts import Account
+    from octo_pipeline.registry.records import Account
     from octo_pipeline.workspace import Workspace
 
 app = typer.Typer(help="Accounts: registered ones, and what each pays.", no_args_is_help=True)

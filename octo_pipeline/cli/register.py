@@ -10,7 +10,7 @@ from octo_pipeline.cli.acting import admin
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
-    from octo_pipeline.registry.accounts import Account
+    from octo_pipeline.registry.records import Account
     from octo_pipeline.vendors.aws.registration import CurSetup
     from octo_pipeline.workspace import Workspace
 

@@ -1,41 +1,33 @@
-"""How the registry's database is opened, locked, migrated and refused; what its tables mean is elsewhere.
+"""How the registry's database is opened, locked, migrated and refused; `store.py` knows what its tables mean.
 
 A connection lives for one operation, so a forked process inherits none and none is held while idle. SQLite
 keeps its rollback journal rather than a write-ahead log: the registry stays one file, which can be copied
 while nobody writes and works on a network file system; the price is that readers wait for a bulk write.
 
-Importing this module imports SQLAlchemy; Alembic is imported only to migrate or to name a version.
+SQLAlchemy is imported when a database is opened, Alembic only to migrate or to name a version.
 """
 
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    column,
-    create_engine,
-    event,
-    inspect,
-    make_url,
-    select,
-    table,
-    text,
-)
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
-
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.schema import HEAD, VERSION_TABLE
+from octo_pipeline.registry import lazy_sqlalchemy as sql
+from octo_pipeline.registry.location import is_there, sqlite_path
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy import Connection, Engine
 
+# The migration this code works with. Reading it from the migrations would import Alembic for every read.
+HEAD = "0002"
+# Not Alembic's usual name: a database that another Alembic user owns must be told from one of ours.
+VERSION_TABLE = "octo_registry_version"
 # A million decisions take some 20 s to write; whoever waits longer than this waits for a writer that hangs.
 BUSY_SECONDS = 120
 CONNECT_SECONDS = 10
@@ -46,31 +38,109 @@ _POSTGRESQL_LOCK = 0x6F63746F
 _IS_WRITER = "octo_registry_writer"
 
 
-def open_engine(url: str, path: Path | None) -> Engine:
-    """An engine for the database; nothing is connected yet.
+class Database:
+    """The database at a URL: SQLite (``sqlite:////folder/file``) or PostgreSQL (``postgresql://…``).
 
-    Args:
-        url: the registry's URL.
-        path: its file if it is SQLite, else None.
-
-    Raises:
-        OctoError: the URL cannot be read, or PostgreSQL's driver is not installed.
+    Attributes:
+        path: the file if it is SQLite, else None.
     """
-    return _postgresql_engine(url) if path is None else _sqlite_engine(path)
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.path = sqlite_path(url)
+
+    def exists(self) -> bool:
+        """Tell whether there is a registry to read; for SQLite that is known without opening it."""
+        if self.path is not None:
+            return is_there(self.path)
+        with self.reading() as connection:
+            return connection is not None
+
+    @contextmanager
+    def reading(self) -> Iterator["Connection | None"]:
+        """A connection that sees one state of the registry; None if there is no registry yet.
+
+        Raises:
+            OctoError: the database cannot be reached, is not a registry, or is of another version than the code.
+        """
+        if self.path is not None and not is_there(self.path):
+            yield None
+            return
+        with _in_sentences(self._title), self._engine.connect() as connection, connection.begin():
+            yield connection if _is_current(connection, self._title) else None
+
+    @contextmanager
+    def writing(self) -> Iterator["Connection"]:
+        """A connection in the only writing transaction; an empty database is migrated in it first.
+
+        Raises:
+            OctoError: as in `reading`, or the SQLite file cannot be made.
+        """
+        with self._only_writer() as connection:
+            if not _is_current(connection, self._title):
+                _migrate(connection)
+            yield connection
+
+    def migrate(self, permit: "Callable[[Connection], None]") -> bool:
+        """Bring the database to the code's version; tells whether there was something to do.
+
+        Args:
+            permit: raises OctoError if this may not be done; called before anything is changed, unless the
+                database is empty.
+
+        Raises:
+            OctoError: as in `writing`, except for a database that is behind; or it is not permitted.
+        """
+        with self._only_writer() as connection:
+            version = _version(connection, self._title)
+            if version is not None:
+                permit(connection)
+            if version == HEAD:
+                return False
+            if version is not None and not _is_behind(version):
+                raise _unknown_version(self._title, version)
+            _migrate(connection)
+            return True
+
+    @contextmanager
+    def _only_writer(self) -> Iterator["Connection"]:
+        if self.path is not None:
+            _make_file(self.path)
+        with (
+            _in_sentences(self._title),
+            self._engine.connect().execution_options(**{_IS_WRITER: True}) as connection,
+            connection.begin(),
+        ):
+            if self.path is None:
+                _lock_postgresql(connection)
+            yield connection
+
+    @cached_property
+    def _engine(self) -> "Engine":
+        return _postgresql_engine(self._url) if self.path is None else _sqlite_engine(self.path)
+
+    @cached_property
+    def _title(self) -> str:
+        """The database as a sentence names it: without user, password and options."""
+        if self.path is not None:
+            return str(self.path)
+        url = self._engine.url
+        port = "" if url.port is None else f":{url.port}"
+        return f"postgresql://{url.host or ''}{port}/{url.database or ''}"
 
 
-def _sqlite_engine(path: Path) -> Engine:
+def _sqlite_engine(path: Path) -> "Engine":
     # mode=rw: SQLite must not make the file; `_make_file` does, with the right permissions.
     uri = f"file:{quote(str(path))}?mode=rw"
-    engine = create_engine(
+    engine = sql.create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None),
-        poolclass=NullPool,
+        poolclass=sql.NullPool,
         hide_parameters=True,
     )
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
+    @sql.event.listens_for(engine, "begin")
+    def _begin(connection: "Connection") -> None:
         # A transaction that reads and then writes cannot wait for its turn: SQLite fails it at once.
         is_writer = connection.get_execution_options().get(_IS_WRITER, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
@@ -78,19 +148,19 @@ def _sqlite_engine(path: Path) -> Engine:
     return engine
 
 
-def _postgresql_engine(url: str) -> Engine:
+def _postgresql_engine(url: str) -> "Engine":
     try:
-        parsed = make_url(f"postgresql+psycopg://{url.partition('://')[2]}")
+        parsed = sql.make_url(f"postgresql+psycopg://{url.partition('://')[2]}")
         if "connect_timeout" not in parsed.query:
             parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
         # A writer must see what was committed while it waited for the lock, whatever the server's default is.
-        return create_engine(parsed, poolclass=NullPool, hide_parameters=True, isolation_level="READ COMMITTED")
+        return sql.create_engine(parsed, poolclass=sql.NullPool, hide_parameters=True, isolation_level="READ COMMITTED")
     except ImportError as error:
         raise OctoError(
             "The registry's URL (OCTO_DATABASE_URL) names PostgreSQL, and its driver is not installed; "
             'install it with pip install "psycopg[binary]".'
         ) from error
-    except (ArgumentError, ValueError):
+    except (sql.ArgumentError, ValueError):
         # The cause repeats parts of the URL, which may be the password.
         raise OctoError(
             "The registry's URL (OCTO_DATABASE_URL) cannot be read; write it as "
@@ -98,88 +168,17 @@ def _postgresql_engine(url: str) -> Engine:
         ) from None
 
 
-@contextmanager
-def reading(engine: Engine, path: Path | None) -> Iterator[Connection | None]:
-    """A connection that sees one state of the registry, or None if the database is still empty.
-
-    Raises:
-        OctoError: the database cannot be reached, is not a registry, or is of another version than the code.
-    """
-    where = _place(engine, path)
-    with _in_sentences(where), engine.connect() as connection, connection.begin():
-        yield connection if _is_current(connection, where) else None
-
-
-@contextmanager
-def writing(engine: Engine, path: Path | None) -> Iterator[Connection]:
-    """A connection in a transaction that is the only writing one; an empty database is migrated in it first.
-
-    Raises:
-        OctoError: as in `reading`, or the SQLite file cannot be made.
-    """
-    with _write_transaction(engine, path) as connection:
-        if not _is_current(connection, _place(engine, path)):
-            _migrate(connection)
-        yield connection
-
-
-def upgrade(engine: Engine, path: Path | None, permit: Callable[[Connection], None]) -> bool:
-    """Bring the database to the code's version, from nothing if need be; tells whether it was not there yet.
-
-    Args:
-        engine: the database.
-        path: its file if it is SQLite, else None.
-        permit: raises OctoError if this may not be done; it sees the database as it is before.
-
-    Raises:
-        OctoError: as in `writing`, but for a database that is behind; or it is not permitted.
-    """
-    where = _place(engine, path)
-    with _write_transaction(engine, path) as connection:
-        version = _version(connection, where)
-        if version is not None:
-            permit(connection)
-        if version == HEAD:
-            return False
-        if version is not None and not _is_behind(version):
-            raise _unknown_version(where, version)
-        _migrate(connection)
-        return True
-
-
-@contextmanager
-def _write_transaction(engine: Engine, path: Path | None) -> Iterator[Connection]:
-    if path is not None:
-        _make_file(path)
-    with (
-        _in_sentences(_place(engine, path)),
-        engine.connect().execution_options(**{_IS_WRITER: True}) as connection,
-        connection.begin(),
-    ):
-        if path is None:
-            _lock_postgresql(connection)
-        yield connection
-
-
-def _lock_postgresql(connection: Connection) -> None:
+def _lock_postgresql(connection: "Connection") -> None:
     # One writer at a time, as in SQLite: so the order of ids is the order in which writes come to be seen.
-    connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})"))
-
-
-def _place(engine: Engine, path: Path | None) -> str:
-    """The database as a sentence names it: without user, password and options."""
-    if path is not None:
-        return str(path)
-    port = "" if engine.url.port is None else f":{engine.url.port}"
-    return f"postgresql://{engine.url.host or ''}{port}/{engine.url.database or ''}"
+    connection.execute(sql.select(sql.func.set_config("lock_timeout", f"{BUSY_SECONDS}s", True)))
+    connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)))
 
 
 @contextmanager
 def _in_sentences(where: str) -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
+    except sql.DBAPIError as error:
         cause = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         raise OctoError(
             f"The registry {where} cannot be used: {cause[0].rstrip('.')}. "
@@ -198,7 +197,7 @@ def _make_file(path: Path) -> None:
         ) from error
 
 
-def _is_current(connection: Connection, where: str) -> bool:
+def _is_current(connection: "Connection", where: str) -> bool:
     """True at the code's version, False for an empty database."""
     version = _version(connection, where)
     if version is None or version == HEAD:
@@ -211,11 +210,11 @@ def _is_current(connection: Connection, where: str) -> bool:
     raise _unknown_version(where, version)
 
 
-def _version(connection: Connection, where: str) -> str | None:
+def _version(connection: "Connection", where: str) -> str | None:
     """The migration the database is at, or None for an empty database."""
-    tables = inspect(connection).get_table_names()
+    tables = sql.inspect(connection).get_table_names()
     if VERSION_TABLE in tables:
-        return connection.execute(select(table(VERSION_TABLE, column("version_num")))).scalar_one_or_none()
+        return connection.execute(sql.select(sql.table(VERSION_TABLE, sql.column("version_num")))).scalar_one_or_none()
     if tables:
         raise OctoError(
             f"The database {where} is not a registry of octo-pipeline: it holds other tables. "
@@ -238,7 +237,7 @@ def _is_behind(version: str) -> bool:
     return version in {script.revision for script in scripts.walk_revisions()}
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: "Connection") -> None:
     from alembic import command
 
     config = _alembic_config()

@@ -2,8 +2,8 @@
 
 A key is 32 random bytes, written in URL-safe base64. Keys come from OCTO_SECRET_KEY, or from a file that the
 first secret makes; several are separated by commas or line ends, the first encrypts, all decrypt. What is
-encrypted is bound to its place in the registry, so that nobody can swap two secrets' rows. The database is
-`secrets.py`'s matter.
+encrypted is bound to its place in the registry, so that nobody can swap two secrets' rows. The rows are read
+and written in `store.py`.
 """
 
 import base64

@@ -1,11 +1,12 @@
-"""Decisions and audit events as plain values, and the rules a decision must meet.
+"""The values of the registry, and the rules that each must meet by itself.
 
-Nothing here knows a database; rules that need the history (restored twice) are in `queries.py`.
+Nothing here knows a database. Rules that need what is stored already (restored twice, a name that is taken) are in
+`store.py`; how a vendor's account id must look belongs in the vendor's registration.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,21 @@ REASON_LENGTH = 2_000
 # Long enough for an ARN or an e-mail address.
 NAME_LENGTH = 256
 ACTIONS = ("restore", "reapply")
+VENDORS = ("aws", "azure", "gcp")
+ROLES = ("admin", "viewer")
+
+Kind = Literal["payer", "linked", "csp", "billing_account"]
+Step = Literal["API", "PAYER", "CUR"]
+Role = Literal["admin", "viewer"]
+
+# The steps of the vendors' registration. An account whose kind is unknown has the step that finds it out.
+_STEPS: dict[Kind | None, tuple[Step, ...]] = {
+    None: ("API",),
+    "payer": ("API", "CUR"),
+    "linked": ("API", "PAYER"),
+    "csp": ("API",),
+    "billing_account": ("API",),
+}
 
 # Lower case only: the same id in capitals is another text, and would match no item.
 _ITEM_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -73,6 +89,112 @@ class AuditEvent:
     details: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class NewAccount:
+    """An account that is to be registered.
+
+    Attributes:
+        vendor: ``aws``, ``azure`` or ``gcp``.
+        account_id: the vendor's id: AWS account, partner tenant, billing account.
+        name: what people call it; no two accounts of a vendor share one.
+        kind: None if only the vendor can tell.
+        payer_id: the payer it is billed under; None makes it no payer's member.
+        external_id: what the role's trust policy demands (AWS).
+        settings: the vendor's settings, as JSON values; never a secret.
+    """
+
+    vendor: str
+    account_id: str
+    name: str | None = None
+    kind: Kind | None = None
+    payer_id: str | None = None
+    external_id: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Account(NewAccount):
+    """A registered account.
+
+    Attributes:
+        registered_at: when, in UTC.
+        api_confirmed_at: when API access was last verified; None if it is not.
+        payer_confirmed_at: the same for the payer of a linked account.
+        cur_confirmed_at: the same for the report and bucket of a payer.
+        problem: why the last verification failed; None if it did not.
+        version: counts the changes.
+    """
+
+    registered_at: datetime = field(kw_only=True)
+    api_confirmed_at: datetime | None = None
+    payer_confirmed_at: datetime | None = None
+    cur_confirmed_at: datetime | None = None
+    problem: str | None = None
+    version: int = 1
+
+    @property
+    def steps(self) -> dict[Step, datetime | None]:
+        """The steps that an account of its kind has, and when each was confirmed."""
+        at = {"API": self.api_confirmed_at, "PAYER": self.payer_confirmed_at, "CUR": self.cur_confirmed_at}
+        return {step: at[step] for step in _STEPS[self.kind]}
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether all steps are confirmed; an account of unknown kind never is."""
+        return self.kind is not None and all(self.steps.values())
+
+    @property
+    def title(self) -> str:
+        """How sentences call it."""
+        return f"the {self.vendor} account {self.account_id}" + (f" ({self.name})" if self.name else "")
+
+
+@dataclass(frozen=True)
+class User:
+    """A user; `added_at` in UTC."""
+
+    name: str
+    role: Role
+    added_at: datetime
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as it is listed; its text was shown once, to whoever made it.
+
+    Attributes:
+        id: the part of the text that names it.
+        user_name: as whom its holder acts.
+        label: what it is for.
+        made_at: when, in UTC.
+        revoked_at: since when it no longer opens anything; None if it still does.
+    """
+
+    id: str
+    user_name: str
+    label: str
+    made_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Admin:
+    """An administrator who acts; `is_new` if this first use of the registry made them one."""
+
+    name: str
+    is_new: bool
+
+
+class StoredSecret(NamedTuple):
+    """A secret at rest: whose it is, what it is called, and its text encrypted with a key."""
+
+    vendor: str
+    account_id: str
+    name: str
+    key_id: str
+    ciphertext: str
+
+
 def check_decisions(decisions: Sequence[Decision]) -> None:
     """Check what can be checked of decisions without their items' history.
 
@@ -80,12 +202,12 @@ def check_decisions(decisions: Sequence[Decision]) -> None:
         OctoError: one of them breaks a rule, or they are of several people; the sentence says which and why.
     """
     for number, decision in enumerate(decisions, start=1):
-        problem = _problem(decision)
+        problem = _decision_problem(decision)
         if problem is None and decision.actor != decisions[0].actor:
             problem = "it is another person's than the first; record each person's decisions in a call of their own"
         if problem is not None:
-            place = f"Decision {number} of {len(decisions)} (item {shown(decision.item_id)})"
-            raise OctoError(f"{place} is refused: {problem}. Nothing was recorded.")
+            subject = f"Decision {number} of {len(decisions)} (item {shown(decision.item_id)})"
+            raise OctoError(f"{subject} is refused: {problem}. Nothing was recorded.")
 
 
 def check_item_id(item_id: str) -> None:
@@ -98,18 +220,37 @@ def check_item_id(item_id: str) -> None:
         raise OctoError(f"{shown(item_id)} is not an item id; it has 32 hex digits in lower case.")
 
 
-def _problem(decision: Decision) -> str | None:
-    if decision.action not in ACTIONS:
-        return f"the action {shown(decision.action)} is unknown; it is one of {', '.join(ACTIONS)}"
-    if _ITEM_ID.fullmatch(decision.item_id) is None:
-        return "the item id is not 32 hex digits in lower case"
-    if not is_month(decision.origin_month):
-        return f"the origin month {shown(decision.origin_month)} is not written as YYYY-MM"
-    if decision.category not in ITEM_GRAINS:
-        return f"the category {shown(decision.category)} is unknown; it is one of {', '.join(ITEM_GRAINS)}"
-    if decision.decided_at.utcoffset() is None:
-        return "its time has no time zone; give it in UTC"
-    return text_problem("actor", decision.actor, NAME_LENGTH) or text_problem("reason", decision.reason, REASON_LENGTH)
+def check_account(account: NewAccount, actor: str) -> None:
+    """Check what can be checked of an account by itself.
+
+    Raises:
+        OctoError: a value breaks a rule; the sentence says which and why.
+    """
+    problem = None
+    if account.vendor not in VENDORS:
+        problem = f"the vendor {shown(account.vendor)} is unknown; it is one of {', '.join(VENDORS)}"
+    texts = {
+        "account id": account.account_id,
+        "payer id": account.payer_id,
+        "name": account.name,
+        "ExternalId": account.external_id,
+        "actor": actor,
+    }
+    for what, text in texts.items():
+        if problem is None and text is not None:
+            problem = text_problem(what, text, NAME_LENGTH)
+    if problem is not None:
+        raise OctoError(f"The account {shown(account.account_id)} cannot be registered: {problem}.")
+
+
+def check_role(role: str) -> None:
+    """Check the name of a role.
+
+    Raises:
+        OctoError: there is no such role.
+    """
+    if role not in ROLES:
+        raise OctoError(f"The role {shown(role)} is unknown; it is one of {', '.join(ROLES)}.")
 
 
 def text_problem(what: str, text: str, length: int) -> str | None:
@@ -132,3 +273,17 @@ def text_problem(what: str, text: str, length: int) -> str | None:
 def shown(text: str) -> str:
     """A value as it is put in a sentence: quoted, and cut where it is long."""
     return repr(text if len(text) <= 80 else text[:80] + "…")
+
+
+def _decision_problem(decision: Decision) -> str | None:
+    if decision.action not in ACTIONS:
+        return f"the action {shown(decision.action)} is unknown; it is one of {', '.join(ACTIONS)}"
+    if _ITEM_ID.fullmatch(decision.item_id) is None:
+        return "the item id is not 32 hex digits in lower case"
+    if not is_month(decision.origin_month):
+        return f"the origin month {shown(decision.origin_month)} is not written as YYYY-MM"
+    if decision.category not in ITEM_GRAINS:
+        return f"the category {shown(decision.category)} is unknown; it is one of {', '.join(ITEM_GRAINS)}"
+    if decision.decided_at.utcoffset() is None:
+        return "its time has no time zone; give it in UTC"
+    return text_problem("actor", decision.actor, NAME_LENGTH) or text_problem("reason", decision.reason, REASON_LENGTH)

@@ -1,6 +1,6 @@
 """The registry's tables as the code reads and writes them; migrations make them, and a test compares both.
 
-A change here needs a new file in ``migrations/versions`` and its revision in `HEAD`.
+A change here needs a new file in ``migrations/versions`` and its revision in `database.HEAD`.
 """
 
 from datetime import UTC, datetime
@@ -20,11 +20,6 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-
-# The migration this code works with. Reading it from the migrations would import Alembic for every read.
-HEAD = "0002"
-# Not Alembic's usual name: a database that another Alembic user owns must be told from one of ours.
-VERSION_TABLE = "octo_registry_version"
 
 
 class UtcDateTime(TypeDecorator[datetime]):

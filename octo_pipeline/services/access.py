@@ -5,7 +5,7 @@ Reading, and running the pipeline, is for whoever may read and write the lake.
 
 import os
 
-from octo_pipeline.registry.users import Admin
+from octo_pipeline.registry.records import Admin
 from octo_pipeline.workspace import Workspace
 
 

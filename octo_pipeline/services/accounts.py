@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from octo_pipeline.model.sql import literal
-from octo_pipeline.registry.accounts import Account
-from octo_pipeline.registry.records import Decision
+from octo_pipeline.registry.records import Account, Decision
 from octo_pipeline.tables.allocation import MatchedItems
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.table import materialise

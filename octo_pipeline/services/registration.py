@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Account
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import registration as aws
 from octo_pipeline.vendors.azure import registration as azure

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Account
 from octo_pipeline.rules.documents import shown
 from octo_pipeline.vendors.aws import client as aws
 from octo_pipeline.vendors.aws.cur import CurFolderSource

@@ -2,8 +2,7 @@
 
 from typing import Protocol
 
-from octo_pipeline.registry.registry import Registry
-from octo_pipeline.registry.secrets import Secrets
+from octo_pipeline.registry.store import Registry, Secrets
 from octo_pipeline.settings import Settings
 
 

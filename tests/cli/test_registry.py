@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from octo_pipeline.cli.main import app
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.store import Registry
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.store import Registry
 from octo_pipeline.services import access as acting
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.store import Registry
 
 DECIDED_AT = datetime(2024, 5, 1, 10, 30, tzinfo=UTC)
 

@@ -13,11 +13,9 @@ from sqlalchemy.pool import NullPool
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database
-from octo_pipeline.registry.accounts import Account, NewAccount
 from octo_pipeline.registry.encryption import KeyFile
-from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
-from octo_pipeline.registry.secrets import Secrets
+from octo_pipeline.registry.records import Account, Decision, NewAccount
+from octo_pipeline.registry.store import Registry, Secrets
 
 Decide = Callable[..., Decision]
 Sql = Callable[[str], Sequence[Any]]
@@ -42,22 +40,22 @@ def test_members_are_sorted_distinct_and_of_the_payers_asked_for(registry: Regis
         "admin",
     )
 
-    assert registry.payer_members(["999999999999"]) == (
+    assert registry.accounts.payer_members(["999999999999"]) == (
         ("999999999999", "200000000000"),
         ("999999999999", "300000000000"),
     )
-    assert registry.payer_members(["Billing", "999999999999", "Billing"])[2:] == (
+    assert registry.accounts.payer_members(["Billing", "999999999999", "Billing"])[2:] == (
         ("Billing", "Project"),
         ("Billing", "project"),
     )
-    assert registry.payer_members([]) == ()
-    assert registry.payer_members(["400000000000", "' OR 1=1 --", "\0", "\ud800"]) == ()
+    assert registry.accounts.payer_members([]) == ()
+    assert registry.accounts.payer_members(["400000000000", "' OR 1=1 --", "\0", "\ud800"]) == ()
 
 
 def test_many_payers_at_once(registry: Registry) -> None:
     registry.accounts.add([member("200000000000", "payer 69999")], "admin")
 
-    assert registry.payer_members([f"payer {i}" for i in range(70_000)]) == (("payer 69999", "200000000000"),)
+    assert registry.accounts.payer_members([f"payer {i}" for i in range(70_000)]) == (("payer 69999", "200000000000"),)
 
 
 def test_registering_is_in_the_audit_trail(registry: Registry) -> None:
@@ -146,7 +144,7 @@ def test_removing_takes_secrets_away_and_restores_back_in_one_go(
     registry: Registry, decide: Decide, sql: Sql, tmp_path: Path
 ) -> None:
     registry.accounts.add([PLATFORM, member("2", None)], "a")
-    secrets = Secrets(registry.connections, KeyFile(tmp_path / "key"))
+    secrets = Secrets(registry, KeyFile(tmp_path / "key"))
     for account in ("200000000000", "2"):
         secrets.put("aws", account, {"key": SecretStr("s")}, "a")
     registry.record_decisions([decide("a" * 32), decide("b" * 32)])
@@ -171,7 +169,7 @@ def test_removing_takes_secrets_away_and_restores_back_in_one_go(
 
 
 def test_accounts_of_the_first_version_are_kept_and_told_apart(url: str, registry: Registry, sql: Sql) -> None:
-    registry.connections.path and registry.connections.path.parent.mkdir(exist_ok=True)
+    registry.path and registry.path.parent.mkdir(exist_ok=True)
     config = database._alembic_config()
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
     with engine.begin() as connection:
@@ -190,7 +188,7 @@ def test_accounts_of_the_first_version_are_kept_and_told_apart(url: str, registr
         ("3", None, None, {}),
         ("4", None, None, {}),
     ]
-    assert registry.payer_members(["9"]) == (("9", "1"), ("9", "2"), ("9", "3"), ("9", "4"))
+    assert registry.accounts.payer_members(["9"]) == (("9", "1"), ("9", "2"), ("9", "3"), ("9", "4"))
 
 
 @pytest.mark.parametrize(

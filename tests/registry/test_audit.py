@@ -8,9 +8,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import NewAccount
-from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.records import Decision, NewAccount
+from octo_pipeline.registry.store import Registry
 
 Decide = Callable[..., Decision]
 Sql = Callable[[str], Sequence[Any]]

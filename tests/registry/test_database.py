@@ -19,9 +19,10 @@ from sqlalchemy.pool import NullPool
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database, migrations
+from octo_pipeline.registry.database import HEAD, VERSION_TABLE
 from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
-from octo_pipeline.registry.schema import HEAD, METADATA, VERSION_TABLE
+from octo_pipeline.registry.schema import METADATA
+from octo_pipeline.registry.store import Registry
 
 Decide = Callable[..., Decision]
 Sql = Callable[[str], Sequence[Any]]
@@ -44,7 +45,7 @@ def everything_read(registry: Registry) -> list[Any]:
         registry.restored_items(["2024-01"]),
         registry.decisions(),
         registry.audit(),
-        registry.payer_members(["999999999999"]),
+        registry.accounts.payer_members(["999999999999"]),
     ]
 
 
@@ -65,10 +66,10 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
 def test_reading_what_is_not_there_costs_and_makes_nothing(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from octo_pipeline.registry.registry import Registry\n"
+        "from octo_pipeline.registry.store import Registry\n"
         "r = Registry('sqlite:///' + sys.argv[1] + '/lake/registry.sqlite')\n"
         "print(r.exists(), r.restored_items(), r.restored_items(['2024-01']), r.decisions(), r.audit(),\n"
-        "      r.payer_members(['1']), r.record_decisions([]))\n"
+        "      r.accounts.payer_members(['1']), r.record_decisions([]))\n"
         "print([name for name in ('sqlalchemy', 'alembic', 'dagster', 'duckdb') if name in sys.modules])\n"
     )
 
@@ -149,7 +150,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
         registry.exists,
         lambda: registry.record_decisions([decide("b" * 32)]),
     ):
-        if use == registry.exists and registry.connections.path is not None:
+        if use == registry.exists and registry.path is not None:
             continue
         with pytest.raises(OctoError, match=r"is at version 0002 and .* needs 0003: back it up, then run `octo"):
             use()
@@ -244,10 +245,9 @@ def test_a_writer_that_never_ends_is_waited_for_and_named(
 ) -> None:
     registry.record_decisions([decide()])
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.5)
-    engine = database.open_engine(url, registry.connections.path)
 
     with (
-        database.writing(engine, registry.connections.path),
+        Registry(url).writing(),
         pytest.raises(OctoError, match=r"cannot be used: .*(database is locked|lock timeout)"),
     ):
         Registry(url).record_decisions([decide("b" * 32)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.store import Registry
 
 Decide = Callable[..., Decision]
 A, B, C = "a" * 32, "b" * 32, "c" * 32

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.store import Registry
 
 Sql = Callable[[str], Sequence[Any]]
 Start = Callable[..., "subprocess.Popen[str]"]

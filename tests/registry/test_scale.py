@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.store import Registry
 
 ITEMS = 1_000_000
 

@@ -13,8 +13,7 @@ from pydantic import SecretStr
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.encryption import KeyFile, KeySetting
-from octo_pipeline.registry.registry import Registry
-from octo_pipeline.registry.secrets import Secrets
+from octo_pipeline.registry.store import Registry, Secrets
 
 Sql = Callable[[str], Sequence[Any]]
 PLAIN = "hunter2 é \U0001f511 and more"
@@ -33,7 +32,7 @@ def key_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def secrets(registry: Registry, key_file: Path) -> Secrets:
-    return Secrets(registry.connections, KeyFile(key_file))
+    return Secrets(registry, KeyFile(key_file))
 
 
 def put(secrets: Secrets, text: str = PLAIN, name: str = "api", account: str = "1") -> None:
@@ -50,7 +49,7 @@ def test_a_secret_comes_back_and_is_nowhere_in_plain(
     assert PLAIN not in repr(secrets.get("azure", "1", "api"))
     kept = str(sql("SELECT * FROM secrets")) + str(sql("SELECT * FROM audit_events"))
     assert "hunter2" not in kept
-    if path := registry.connections.path:
+    if path := registry.path:
         assert b"hunter2" not in path.read_bytes()
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert [path.name for path in key_file.parent.iterdir()] == ["registry.key"]
@@ -103,7 +102,7 @@ def test_rotating_the_key_file(registry: Registry, secrets: Secrets, key_file: P
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert not set(rows) & set(sql("SELECT ciphertext FROM secrets"))
     assert [secrets.get("azure", "1", name).get_secret_value() for name in ("a", "b")] == ["one", "two"]
-    old = Secrets(registry.connections, KeySetting(before))
+    old = Secrets(registry, KeySetting(before))
     with pytest.raises(OctoError, match="was encrypted with another key") as refused:
         old.get("azure", "1", "a")
     assert before.strip() not in str(refused.value)
@@ -125,7 +124,7 @@ def test_a_rotation_that_is_stopped_leaves_every_secret_readable(
     assert secrets.get("azure", "1", "api").get_secret_value() == PLAIN
 
     with monkeypatch.context() as patched:
-        patched.setattr("octo_pipeline.registry.secret_queries.append_rotated", stop)
+        patched.setattr("octo_pipeline.registry.store._append_event", stop)
         with pytest.raises(TypeError):
             secrets.rotate("ana")
     assert secrets.get("azure", "1", "api").get_secret_value() == PLAIN
@@ -136,12 +135,12 @@ def test_a_rotation_that_is_stopped_leaves_every_secret_readable(
 
 def test_rotating_the_setting(registry: Registry) -> None:
     old, new = new_key(), new_key()
-    put(Secrets(registry.connections, KeySetting(old)))
+    put(Secrets(registry, KeySetting(old)))
 
-    both = Secrets(registry.connections, KeySetting(f"{new},{old}"))
+    both = Secrets(registry, KeySetting(f"{new},{old}"))
     assert both.get("azure", "1", "api").get_secret_value() == PLAIN
     assert both.rotate("ana") == 1
-    assert Secrets(registry.connections, KeySetting(new)).get("azure", "1", "api").get_secret_value() == PLAIN
+    assert Secrets(registry, KeySetting(new)).get("azure", "1", "api").get_secret_value() == PLAIN
 
 
 def test_processes_that_make_the_key_at_once_agree_on_one(tmp_path: Path) -> None:

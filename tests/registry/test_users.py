@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
-from octo_pipeline.registry.users import Admin
+from octo_pipeline.registry.records import Admin, Decision
+from octo_pipeline.registry.store import Registry
 
 Decide = Callable[..., Decision]
 Sql = Callable[[str], Sequence[Any]]

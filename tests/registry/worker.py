@@ -12,7 +12,7 @@ from typing import Any
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Decision
-from octo_pipeline.registry.registry import Registry
+from octo_pipeline.registry.store import Registry
 
 
 def decision(name: str, action: str = "restore") -> Decision:

@@ -10,8 +10,7 @@ import pytest
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.registry.accounts import NewAccount
-from octo_pipeline.registry.registry import Decision
+from octo_pipeline.registry.records import Decision, NewAccount
 from octo_pipeline.rules.allocator import Allocator, parse_allocator
 from octo_pipeline.services.simulate import Simulation, simulate
 from octo_pipeline.tables.allocation import explained_allocations

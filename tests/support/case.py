@@ -20,8 +20,7 @@ from octo_pipeline.model.columns import (
     TAGS,
 )
 from octo_pipeline.model.sql import literal, rows_sql
-from octo_pipeline.registry.accounts import NewAccount
-from octo_pipeline.registry.registry import Decision
+from octo_pipeline.registry.records import Decision, NewAccount
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocation import ALLOCATION_TABLES, explained_allocations
 from octo_pipeline.tables.marts import CostGroupCosts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from octo_pipeline.registry.registry import Decision
+from octo_pipeline.registry.records import Decision
 from octo_pipeline.services.checks import CHECKS, CheckResult
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from octo_pipeline.registry.schema import METADATA, VERSION_TABLE
+from octo_pipeline.registry.database import VERSION_TABLE
+from octo_pipeline.registry.schema import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Account
 from octo_pipeline.settings import Settings
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -20,8 +20,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from octo_pipeline.model.errors import NotAskedError, OctoError
-from octo_pipeline.registry.accounts import Account, NewAccount
-from octo_pipeline.registry.records import shown
+from octo_pipeline.registry.records import Account, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import access as aws_access
 from octo_pipeline.vendors.aws import launch_links as aws_links

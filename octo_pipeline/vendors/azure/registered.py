@@ -5,7 +5,7 @@ The refresh token rotates at each use; the next one is kept in the registry befo
 
 from pydantic import SecretStr
 
-from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Account
 from octo_pipeline.vendors.azure import client as azure
 from octo_pipeline.vendors.azure.csp import AzureCspDocument, AzureCspSource
 from octo_pipeline.vendors.registrar import Registrar

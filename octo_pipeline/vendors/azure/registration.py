@@ -20,8 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import SecretStr, ValidationError
 
 from octo_pipeline.model.errors import NotAskedError, OctoError
-from octo_pipeline.registry.accounts import Account, NewAccount
-from octo_pipeline.registry.records import shown
+from octo_pipeline.registry.records import Account, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.azure import client as resource
 from octo_pipeline.vendors.azure.client import SignIn

@@ -16,8 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import Account, NewAccount
-from octo_pipeline.registry.records import shown
+from octo_pipeline.registry.records import Account, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
 from octo_pipeline.vendors.gcp.billing_tables import ExportInspection, inspect_export

@@ -9,7 +9,7 @@ import pytest
 
 from octo_pipeline.model.errors import NotAskedError, OctoError
 from octo_pipeline.model.months import add_months
-from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Account
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import launch_links as aws_links
@@ -129,7 +129,7 @@ def test_a_linked_account_finds_its_payer_registered_or_not(workspace: Workspace
     account = aws.confirm(workspace, "ana", account)
     assert (account.kind, account.payer_id, account.is_completed) == ("linked", SAMPLE_PAYER, True)
     assert list(account.steps) == ["API", "PAYER"]
-    assert workspace.registry.payer_members([SAMPLE_PAYER]) == ((SAMPLE_PAYER, linked),)
+    assert workspace.registry.accounts.payer_members([SAMPLE_PAYER]) == ((SAMPLE_PAYER, linked),)
     assert sources(workspace, "aws") == []
 
     with pytest.raises(

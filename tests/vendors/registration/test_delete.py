@@ -7,8 +7,7 @@ import duckdb
 import pytest
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import Account, NewAccount
-from octo_pipeline.registry.records import Decision
+from octo_pipeline.registry.records import Account, Decision, NewAccount
 from octo_pipeline.services.accounts import delete, listed
 from octo_pipeline.tables.allocation import MatchedItems
 from octo_pipeline.tables.cost_line_items import CostLineItems

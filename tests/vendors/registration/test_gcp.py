@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.accounts import Account
+from octo_pipeline.registry.records import Account
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.gcp import registration as gcp
