@@ -20,7 +20,7 @@ import duckdb
 from octo_pipeline.lake import staging
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.sql import Relation, identifier, literal
 
 _METADATA_KEY = "octo"
 _FILE = "data.parquet"
@@ -238,8 +238,8 @@ class Lake:
         columns: Mapping[str, str],
         *,
         month_as: str | None = None,
-    ) -> str:
-        """SQL of a relation over the table's partitions.
+    ) -> Relation:
+        """A relation over the table's partitions.
 
         Args:
             table: the table.
@@ -255,10 +255,10 @@ class Lake:
         if not paths:
             absent = dict(columns) | ({month_as: "VARCHAR"} if month_as else {})
             empty = ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in absent.items())
-            return f"(SELECT {empty} WHERE false)"
+            return Relation(f"(SELECT {empty} WHERE false)")
         files = ", ".join(literal(str(p)) for p in paths)
         selected = [*map(identifier, columns), *([f"month AS {identifier(month_as)}"] if month_as else [])]
-        return (
+        return Relation(
             f"(SELECT {', '.join(selected)} FROM read_parquet([{files}], hive_partitioning = true, "
             "hive_types = {month: VARCHAR}))"
         )

@@ -13,7 +13,7 @@ from typing import Literal
 import re2
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import is_one_of, regexp_matches
+from octo_pipeline.model.sql import Sql, is_one_of, regexp_matches
 from octo_pipeline.rules.documents import Location, not_text, refuse, shown
 
 MAX_PATTERN = 10_000
@@ -42,7 +42,7 @@ class Condition:
         """The condition as the document has it."""
         return (_PREFIXES[self.kind] if self.has_prefix else "") + self.text
 
-    def sql(self, column: str) -> str:
+    def sql(self, column: Sql) -> Sql:
         """The condition as a truth value that is never null.
 
         Args:
@@ -50,8 +50,8 @@ class Condition:
         """
         if self.kind == "eq":
             return equals_any_sql(column, [self.text])
-        found = regexp_matches(_not_null(column), self.text)
-        return found if self.kind == "re" else f"NOT {found}"
+        matches = regexp_matches(_not_null(column), self.text)
+        return matches if self.kind == "re" else Sql(f"NOT {matches}")
 
     def holds(self, value: str | None) -> bool:
         """Tell whether the condition holds on the value, as its SQL does."""
@@ -67,7 +67,7 @@ Conditions = Mapping[str, Condition]
 _PREFIXES: dict[Literal["eq", "re", "not_re"], str] = {"eq": "eq:", "re": "re:", "not_re": "!re:"}
 
 
-def equals_any_sql(column: str, texts: Sequence[str]) -> str:
+def equals_any_sql(column: Sql, texts: Sequence[str]) -> Sql:
     """A truth value that is never null: the column equals one of the texts."""
     return is_one_of(_not_null(column), texts)
 
@@ -119,8 +119,8 @@ def written_alternatives(alternatives: Iterable[Conditions], *, word: str) -> li
     return [{word: {key: condition.written for key, condition in conditions.items()}} for conditions in alternatives]
 
 
-def _not_null(column: str) -> str:
-    return f"coalesce({column}, '')"
+def _not_null(column: Sql) -> Sql:
+    return Sql(f"coalesce({column}, '')")
 
 
 def _parse_alternative(

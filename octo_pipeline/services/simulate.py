@@ -32,7 +32,7 @@ from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.sql import Relation, identifier, literal
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.allocation import LINE_ITEMS
 from octo_pipeline.workspace import Workspace
@@ -156,7 +156,7 @@ class _Simulator:
         columns = tuple(column[0] for column in result.description or ())
         return Rows(columns, tuple(result.fetchall()))
 
-    def _line_items(self, months: Sequence[str]) -> str:
+    def _line_items(self, months: Sequence[str]) -> Relation:
         return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
 
     def _create_restored(self) -> None:
