@@ -19,10 +19,10 @@ from decimal import Decimal
 
 import duckdb
 
-from octo_pipeline.allocation.items import is_fee_line, item_id_sql
+from octo_pipeline.allocation.items import is_fee_line_sql, item_id_sql
 from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.model.columns import COST_GROUP_COLUMNS, MONEY
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.sql import Sql, literal
 from octo_pipeline.rules.cost_group import CostGroup
 
 COST_GROUP_COST_COLUMNS: dict[str, str] = {
@@ -64,13 +64,13 @@ def matches_sql(line_items: str, allocations: str, groups: Sequence[CostGroup]) 
     lines = ", ".join(_FILTERED)
     rows = " UNION ALL ".join(
         (
-            f"SELECT CASE WHEN {is_fee_line()} THEN 'fee' ELSE 'usage' END AS part, {lines}, billed_cost AS cost "
+            f"SELECT CASE WHEN {is_fee_line_sql()} THEN 'fee' ELSE 'usage' END AS part, {lines}, billed_cost AS cost "
             f"FROM {line_items}",
             _rows_as_lines("distributed", allocations, "source_account", _DISTRIBUTED),
             _rows_as_lines("booked", allocations, "target_account", _BOOKED),
         )
     )
-    named = {g.id: sql for g in groups if (sql := g.account_sql(vendor="vendor", account="sub_account_id"))}
+    named = {g.id: sql for g in groups if (sql := g.account_sql(vendor=Sql("vendor"), account=Sql("sub_account_id")))}
     targets = f"SELECT DISTINCT vendor, target_account AS sub_account_id FROM {allocations} WHERE kind <> 'item'"
     return (
         "SELECT part, vendor, sub_account_id AS account, service_code, max(service_name) AS service_name, "
@@ -207,7 +207,7 @@ def _undistributed(line_items: str, allocations: str) -> str:
     )
     return (
         f"SELECT 'usage' AS part, {', '.join(_FILTERED)}, billed_cost AS cost FROM {line_items} "
-        f"WHERE NOT {is_fee_line()} AND "
+        f"WHERE NOT {is_fee_line_sql()} AND "
         f"CASE WHEN {suspect} THEN {item_id_sql('account')} NOT IN (SELECT item_id FROM {gone}) ELSE true END"
     )
 

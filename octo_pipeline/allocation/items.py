@@ -1,21 +1,11 @@
 """Items: what an allocator allocates, as relations over ``cost_line_items`` (allocation.md §4).
 
-Only what an item is belongs here. Which allocator takes it is matching's.
+Only what an item is belongs here. Which allocator takes it belongs in `matching`.
 """
 
-from octo_pipeline.model.columns import (
-    ACCOUNT_GRAIN,
-    FEE_GRAIN,
-    ITEM_GRAINS,
-    LINE_ITEM_GRAIN,
-    MONEY,
-    SAVINGS_GRAIN,
-    TAGS,
-)
-from octo_pipeline.model.sql import identifier, literal
-
-# AWS bills support as Usage since about 2023-10, so support is a fee by product, not by charge category.
-_SUPPORT_PRODUCTS = ("AWSDeveloperSupport", "AWSEnterpriseOnRamp", "OCBPremiumSupport")
+from octo_pipeline.model.columns import ITEM_GRAINS, LINE_ITEM_GRAIN, MONEY, TAGS
+from octo_pipeline.model.sql import Relation, Sql, identifier, literal
+from octo_pipeline.model.templates import macro, render
 
 # Every column an item has, whatever its category: its grain columns, its two attributes and its cost.
 ITEM_COLUMNS: dict[str, str] = (
@@ -25,17 +15,13 @@ ITEM_COLUMNS: dict[str, str] = (
 )
 
 
-def is_fee_line() -> str:
+def is_fee_line_sql() -> Sql:
     """SQL condition: the line item belongs to a fee item."""
-    products = ", ".join(literal(code) for code in _SUPPORT_PRODUCTS)
-    return (
-        "(charge_category <> 'Usage' OR (vendor = 'aws' AND coalesce("
-        f"starts_with(service_code, 'AWSSupport') OR service_code IN ({products}), false)))"
-    )
+    return macro("allocation/lines", "is_fee_line")
 
 
-def items_sql(category: str, line_items: str) -> str:
-    """The query of all items of a category, one row each, without their id.
+def items_sql(category: str, line_items: Relation) -> Sql:
+    """The query of all items of a category, one row per item, without their id.
 
     Args:
         category: fee, account or savings.
@@ -44,31 +30,10 @@ def items_sql(category: str, line_items: str) -> str:
     Returns:
         SQL with the category's grain columns, ``sub_account_name``, ``service_name`` and ``cost``.
     """
-    if category == "account":
-        grain = ", ".join(ACCOUNT_GRAIN)
-        return (
-            f"SELECT {grain}, sub_account_name, service_name, billed_cost AS cost "
-            f"FROM {line_items} WHERE NOT {is_fee_line()}"
-        )
-    if category == "fee":
-        return _aggregated(FEE_GRAIN, "sum(billed_cost)", f"{line_items} WHERE {is_fee_line()}")
-    used = _aggregated(
-        SAVINGS_GRAIN, "sum(list_cost) - sum(effective_cost)", f"{line_items} WHERE savings_kind = 'used'"
-    )
-    unused = _aggregated(SAVINGS_GRAIN, "-sum(effective_cost)", f"{line_items} WHERE savings_kind = 'unused'")
-    return f"{used} UNION ALL SELECT * FROM ({unused}) WHERE cost <> 0"
+    return render(f"allocation/items_{category}", grain=ITEM_GRAINS[category], line_items=line_items)
 
 
-def _aggregated(grain: tuple[str, ...], cost: str, source: str) -> str:
-    columns = ", ".join(grain)
-    # An item has one cost whatever the order its lines come in: sums are DECIMAL, hence exact.
-    return (
-        f"SELECT {columns}, max(sub_account_name) AS sub_account_name, max(service_name) AS service_name, "
-        f"({cost})::{MONEY} AS cost FROM {source} GROUP BY {columns}"
-    )
-
-
-def item_id_sql(category: str) -> str:
+def item_id_sql(category: str) -> Sql:
     """SQL of the item's id: 128 bits of SHA-256 over category and grain, as 32 hex digits.
 
     Every value is written with its length before it (null as ``~``), so no two grains share an encoding
@@ -79,34 +44,34 @@ def item_id_sql(category: str) -> str:
         column = identifier(name)
         kind = LINE_ITEM_GRAIN[name]
         if kind == TAGS:
-            entry = f"{_counted('e.key')}, {_counted('e.value')}"
+            entry = f"{_counted_sql('e.key')}, {_counted_sql('e.value')}"
+            parts.append(Sql(f"len(map_keys({column}))::varchar, '#'"))
             parts.append(
-                f"len(map_keys({column}))::VARCHAR, '#', "
-                f"array_to_string(list_transform(map_entries({column}), lambda e: concat({entry})), '')"
+                Sql(f"array_to_string(list_transform(map_entries({column}), lambda e: concat({entry})), '')"),
             )
         else:
-            parts.append(_counted(column if kind == "VARCHAR" else f"{column}::VARCHAR"))
+            parts.append(_counted_sql(column if kind == "VARCHAR" else f"{column}::varchar"))
     # One concatenation of all parts: a chain of || copies the text again for every part.
-    return f"sha256(concat({', '.join(parts)}))[:32]"
+    return Sql(f"sha256(concat({', '.join(parts)}))[:32]")
 
 
-def _counted(value: str) -> str:
-    """SQL of two texts to be concatenated; concat takes a null, which the second is then, for ''."""
-    return f"coalesce(strlen({value})::VARCHAR || ':', '~'), {value}"
+def _counted_sql(value: str) -> Sql:
+    """SQL of two texts to be concatenated; the second is null for a null, which concat takes for ''."""
+    return Sql(f"coalesce(strlen({value})::varchar || ':', '~'), {value}")
 
 
-def uniform_item(category: str) -> str:
+def uniform_item_sql(category: str) -> Sql:
     """SQL select list that brings the items of a category to `ITEM_COLUMNS`, absent grain columns null."""
     grain = set(ITEM_GRAINS[category])
     selected = []
     for name, kind in ITEM_COLUMNS.items():
         source = "billing_month" if name == "origin_month" else name
         if name == "item_id":
-            selected.append(f"{item_id_sql(category)} AS item_id")
+            selected.append(f"{item_id_sql(category)} as item_id")
         elif name == "category":
-            selected.append(f"{literal(category)} AS category")
+            selected.append(f"{literal(category)} as category")
         elif source in LINE_ITEM_GRAIN and source not in grain:
-            selected.append(f"MAP {{}}::{kind} AS {name}" if kind == TAGS else f"NULL::{kind} AS {name}")
+            selected.append(f"map {{}}::{kind} as {name}" if kind == TAGS else f"null::{kind} as {name}")
         else:
-            selected.append(f"{source} AS {name}")
-    return ", ".join(selected)
+            selected.append(f"{source} as {name}")
+    return Sql(", ".join(selected))

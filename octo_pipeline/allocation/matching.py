@@ -30,9 +30,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item
+from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item_sql
 from octo_pipeline.model.months import add_months
-from octo_pipeline.model.sql import identifier, rows_sql
+from octo_pipeline.model.sql import Relation, Sql, identifier, rows_sql
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.rules.conditions import Condition
 
@@ -58,7 +58,7 @@ def applying(allocators: Sequence[Allocator], month: str) -> list[Allocator]:
 
 def match_items(
     connection: duckdb.DuckDBPyConnection,
-    line_items: str,
+    line_items: Relation,
     month: str,
     allocators: Sequence[Allocator],
     categories: Sequence[str] = CATEGORIES,
@@ -119,7 +119,7 @@ _MOST_COMBINATIONS = 100_000
 
 def _match_category(
     connection: duckdb.DuckDBPyConnection,
-    line_items: str,
+    line_items: Relation,
     category: str,
     rules: Sequence[tuple[int, Allocator]],
 ) -> str:
@@ -128,7 +128,7 @@ def _match_category(
         # Aggregated items are few and read more than once; account-usage items are the lines themselves.
         connection.execute(f"CREATE OR REPLACE TEMP TABLE matching_{category}_items AS SELECT * FROM {items}")
         items = f"matching_{category}_items"
-    selected = uniform_item(category)
+    selected = uniform_item_sql(category)
     taken_columns = [name for name in MATCHED_ITEM_COLUMNS if name not in ITEM_COLUMNS]
     groups = _groups(category, [_Map(i, dict(criteria)) for i, allocator in rules for criteria in allocator.criteria])
     if not groups:
@@ -223,7 +223,7 @@ def _create_classes(connection: duckdb.DuckDBPyConnection, items: str, category:
             bits = ["'1'" if c is None else conditions.setdefault(c, f"c{len(conditions)}") for c in found]
             masks.append(f"concat({', '.join(bits)})::BIT AS {group.name}")
         evaluated = ", ".join(
-            f"CASE WHEN {condition.sql('value')} THEN '1' ELSE '0' END AS {name}"
+            f"CASE WHEN {condition.sql(Sql('value'))} THEN '1' ELSE '0' END AS {name}"
             for condition, name in conditions.items()
         )
         # Distinct values first, in a table of their own: in one query the optimiser filters on the conditions

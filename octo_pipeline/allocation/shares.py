@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from octo_pipeline.allocation.items import is_fee_line
+from octo_pipeline.allocation.items import is_fee_line_sql
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal, rows_sql
@@ -61,7 +61,7 @@ def usage_shares(
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE shares_usage AS SELECT sub_account_id AS account_id, "
         f"billing_currency AS currency, sum(effective_cost)::{MONEY} AS cost FROM {line_items} "
-        f"WHERE NOT {is_fee_line()} GROUP BY sub_account_id, billing_currency HAVING cost <> 0"
+        f"WHERE NOT {is_fee_line_sql()} GROUP BY sub_account_id, billing_currency HAVING cost <> 0"
     )
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE shares_listed AS SELECT DISTINCT allocator_version, account_id "

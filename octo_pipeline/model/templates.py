@@ -13,7 +13,7 @@ from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.sql import Sql, identifier, literal
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 
 def render(template: str, **pieces: object) -> Sql:
@@ -24,8 +24,17 @@ def render(template: str, **pieces: object) -> Sql:
         pieces: what the template names. A `Relation` or `Sql` stands as it is; write a value as ``{{ month | literal }}``.
             Each name has a stand-in in ``octo_pipeline/.sqlfluff``, with which the template is linted and tested.
     """
+    return Sql(_template(template).render(**pieces))
+
+
+def macro(template: str, name: str, *arguments: str) -> Sql:
+    """The SQL of one macro of a template, for a query that is not a template itself."""
+    return Sql(getattr(_template(template).module, name)(*arguments))
+
+
+def _template(template: str) -> "Template":
     room, name = template.rsplit("/", 1)
-    return Sql(_environment().get_template(f"{room}/sql/{name}.sql.j2").render(**pieces))
+    return _environment().get_template(f"{room}/sql/{name}.sql.j2")
 
 
 @cache
