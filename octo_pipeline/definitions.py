@@ -20,9 +20,7 @@ defs = dg.Definitions(
     jobs=[jobs.monthly_allocation, jobs.restatement, *operations.operations, *accounts.jobs],
     schedules=[schedules.daily],
     sensors=[
-        sensors.aws_deliveries,
-        sensors.azure_deliveries,
-        sensors.gcp_deliveries,
+        *sensors.deliveries_sensors.values(),
         sensors.stale_months,
         sensors.restated_months,
         alerts.alert_on_failed_runs,

@@ -5,17 +5,34 @@ Nothing else in the project reads environment variables of ours (``OCTO_*``).
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
 from octo_pipeline.model.s3_url import split_url
+from octo_pipeline.model.vendors import VENDORS
+
+if TYPE_CHECKING:
+    _VendorSettings = BaseSettings
+else:
+    # A folder of exports for each vendor: OCTO_AWS_EXPORTS and so on.
+    _VendorSettings = create_model(
+        "_VendorSettings",
+        __base__=BaseSettings,
+        **{
+            f"{vendor.name}_exports": (
+                Path | None,
+                Field(default=None, description=f"{vendor.exports}; what is new in it is landed."),
+            )
+            for vendor in VENDORS.values()
+        },
+    )
 
 
-class Settings(BaseSettings):
+class Settings(_VendorSettings):
     """The settings of one installation; every field is the environment variable ``OCTO_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="OCTO_", env_ignore_empty=True, frozen=True, extra="forbid")
@@ -37,18 +54,6 @@ class Settings(BaseSettings):
         default=None, description="Where failed runs and checks are posted; nothing is posted if unset."
     )
     alert_format: Literal["slack", "teams"] = Field(default="slack", description="What the webhook takes.")
-    aws_exports: Path | None = Field(
-        default=None,
-        description="Folder laid out as the S3 bucket of the CUR; raw_cur lands what is new in it.",
-    )
-    azure_exports: Path | None = Field(
-        default=None,
-        description="Folder of an Azure partner's or of Cost Management exports; azure_usage lands what is new in it.",
-    )
-    gcp_exports: Path | None = Field(
-        default=None,
-        description="Folder of exported Google Cloud billing tables; bigquery_export lands what is new in it.",
-    )
     token: SecretStr | None = Field(default=None, description="Token of who acts; the user of this machine if unset.")
     secret_key: SecretStr | None = Field(
         default=None, description="Keys of stored secrets, the first encrypts; a file beside the registry if unset."
@@ -90,6 +95,10 @@ class Settings(BaseSettings):
         if len(value) != 3 or not value.isascii() or not value.isupper():
             raise ValueError("must be a three-letter currency code such as USD")
         return value
+
+    def exports(self, vendor: str) -> Path | None:
+        """The folder of a vendor's exports; None if none is set."""
+        return cast("Path | None", getattr(self, f"{vendor}_exports"))
 
     @cached_property
     def registry_url(self) -> str:

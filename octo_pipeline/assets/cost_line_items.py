@@ -11,16 +11,8 @@ from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS, table_metadata
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.dbt import manifest_path
+from octo_pipeline.vendors.catalog import vendor_of_relation
 from octo_pipeline.workspace import Workspace
-
-_SOURCES = {
-    "aws_cur": "raw_cur",
-    "azure_csp_usage": "azure_usage",
-    "azure_csp_reconciliation": "azure_usage",
-    "azure_cost_details": "azure_usage",
-    "azure_focus": "azure_usage",
-    "gcp_billing": "bigquery_export",
-}
 
 
 class _Translator(DagsterDbtTranslator):
@@ -28,8 +20,10 @@ class _Translator(DagsterDbtTranslator):
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         name = dbt_resource_props["name"]
-        # The marts' sources are tables of the lake: they have their names already.
-        return dg.AssetKey(_SOURCES.get(name, name) if dbt_resource_props["resource_type"] == "source" else name)
+        # Other sources are tables of the lake, which have their names already.
+        if dbt_resource_props.get("source_name") == "landing":
+            return dg.AssetKey(vendor_of_relation(name).raw_asset)
+        return dg.AssetKey(name)
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         spec = super().get_asset_spec(manifest, unique_id, project).replace_attributes(owners=DATA_ENGINEERING)

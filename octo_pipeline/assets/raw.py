@@ -11,13 +11,15 @@ from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.landing import LandedMonth, land_month
-from octo_pipeline.services.sources import folder_source, sources
+from octo_pipeline.services.sources import sources
+from octo_pipeline.vendors.catalog import VENDORS
+from octo_pipeline.vendors.vendor import Vendor
 from octo_pipeline.workspace import Workspace
 
 EVERY_SOURCE_ANSWERED = "every_source_answered"
 
 # The vendor and the asset of its raw exports.
-RAW_ASSETS = {"aws": "raw_cur", "azure": "azure_usage", "gcp": "bigquery_export"}
+RAW_ASSETS = {vendor.name: vendor.raw_asset for vendor in VENDORS.values()}
 
 
 class ExportConfig(dg.Config):
@@ -27,12 +29,12 @@ class ExportConfig(dg.Config):
     """A folder laid out as the vendor lays out its exports, or one data file; the configured sources if not given."""
 
 
-def _raw(name: str, vendor: str, kind: str, description: str) -> dg.AssetsDefinition:
+def _raw(vendor: Vendor) -> dg.AssetsDefinition:
     @dg.asset(
-        name=name,
-        description=description,
+        name=vendor.raw_asset,
+        description=vendor.raw_description,
         group_name="raw",
-        kinds={kind, "parquet"},
+        kinds={vendor.raw_kind, "parquet"},
         owners=DATA_ENGINEERING,
         freshness_policy=FRESHNESS,
         partitions_def=monthly,
@@ -40,7 +42,7 @@ def _raw(name: str, vendor: str, kind: str, description: str) -> dg.AssetsDefini
         check_specs=[
             dg.AssetCheckSpec(
                 EVERY_SOURCE_ANSWERED,
-                asset=name,
+                asset=vendor.raw_asset,
                 description="Every configured source could be reached, and what it had was whole. Where it was not, "
                 "the last good delivery of the month stays.",
             )
@@ -49,11 +51,11 @@ def _raw(name: str, vendor: str, kind: str, description: str) -> dg.AssetsDefini
     def raw(
         context: dg.AssetExecutionContext, config: ExportConfig, workspace: dg.ResourceParam[Workspace]
     ) -> dg.MaterializeResult:
-        found = [folder_source(vendor, Path(config.path))] if config.path else sources(workspace, vendor)
+        found = [vendor.folder_source(Path(config.path))] if config.path else sources(workspace, vendor.name)
         failures: dict[str, tuple[str, ...]] = {}
 
         def land(month: str) -> LandedMonth:
-            landed = land_month(workspace, vendor, found, month)
+            landed = land_month(workspace, vendor.name, found, month)
             # Without any delivery of a payer the month is not whole; and who names a folder wants that folder.
             landed.require_complete()
             if landed.failures and config.path:
@@ -89,23 +91,4 @@ def _answered(failures: dict[str, tuple[str, ...]]) -> dg.AssetCheckResult:
     )
 
 
-raw_cur = _raw(
-    "raw_cur",
-    "aws",
-    "aws",
-    "AWS Cost and Usage Reports as delivered. One delivery a payer, month and version; the newest counts.",
-)
-azure_usage = _raw(
-    "azure_usage",
-    "azure",
-    "azure",
-    "Azure usage, purchases and credits as delivered: CSP exports and Cost Management exports. One delivery a "
-    "partner tenant or billing account, month and version; the newest counts.",
-)
-bigquery_export = _raw(
-    "bigquery_export",
-    "gcp",
-    "bigquery",
-    "GCP billing export as read from BigQuery. One delivery a billing account, invoice month and version; the newest "
-    "counts.",
-)
+raw_exports = [_raw(vendor) for vendor in VENDORS.values()]

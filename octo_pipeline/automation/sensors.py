@@ -23,13 +23,11 @@ from octo_pipeline.services.landing import new_versions
 from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.table import StalePartition, stale
+from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.source import Available, Source
+from octo_pipeline.vendors.vendor import Vendor
 from octo_pipeline.workspace import Workspace
 
-# Exports are refreshed a few times a day; a look costs a few requests.
-_LOOK_SECONDS = 600
-# Microsoft Graph makes an export to tell its version, and throttles who asks often.
-_GRAPH_SECONDS = 4 * 3600
 _RESTATE_SECONDS = 60
 # Sources wait for the network, not for the processor; Dagster ends a look that takes minutes.
 _SIDE_BY_SIDE = 8
@@ -62,7 +60,7 @@ def look_for_deliveries(
 
     Args:
         workspace: whose sources and lake.
-        vendor: aws, azure or gcp.
+        vendor: the vendor's name.
         now: with a time zone.
         cursor: what the look before returned; None at the first.
 
@@ -90,18 +88,18 @@ def look_for_deliveries(
     return found, sentences, json.dumps({name: asdict(wait) for name, wait in still.items()})
 
 
-def _deliveries_sensor(vendor: str, name: str, what: str, seconds: int = _LOOK_SECONDS) -> dg.SensorDefinition:
+def _deliveries_sensor(vendor: Vendor) -> dg.SensorDefinition:
     @dg.sensor(
-        name=name,
+        name=f"{vendor.name}_deliveries",
         job=monthly_allocation,
-        minimum_interval_seconds=seconds,
-        description=f"New versions of {what} in the watched months. Asks for a run of the month, once for each account, "
+        minimum_interval_seconds=vendor.look_seconds,
+        description=f"New versions of {vendor.deliveries} in the watched months. Asks for a run of the month, once for each account, "
         "month and version; a source that is down is logged and left alone for a while.",
     )
     def deliveries(
         context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]
     ) -> dg.SensorResult | dg.SkipReason:
-        found, down, cursor = look_for_deliveries(workspace, vendor, datetime.now(UTC), context.cursor)
+        found, down, cursor = look_for_deliveries(workspace, vendor.name, datetime.now(UTC), context.cursor)
         for sentence in down:
             context.log.warning(sentence)
         context.update_cursor(cursor)
@@ -120,9 +118,7 @@ def _request(found: Available) -> dg.RunRequest:
     )
 
 
-aws_deliveries = _deliveries_sensor("aws", "aws_deliveries", "Cost and Usage Reports")
-azure_deliveries = _deliveries_sensor("azure", "azure_deliveries", "Azure exports", _GRAPH_SECONDS)
-gcp_deliveries = _deliveries_sensor("gcp", "gcp_deliveries", "BigQuery billing exports")
+deliveries_sensors = {name: _deliveries_sensor(vendor) for name, vendor in VENDORS.items()}
 
 
 @dg.sensor(

@@ -9,9 +9,6 @@ import typer
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
 
-# The smallest sample that has every kind of line.
-_LEAST_LINES = 200
-
 
 def run(
     month: Annotated[str | None, typer.Option(help="The month, YYYY-MM.")] = None,
@@ -89,19 +86,14 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same months.")] = 7,
 ) -> None:
     """Write sample months in the vendors' own formats."""
-    from octo_pipeline.vendors.aws.sample import write_cur
-    from octo_pipeline.vendors.azure.sample import write_csp
-    from octo_pipeline.vendors.gcp.sample import write_billing_export
+    from octo_pipeline.vendors.catalog import VENDORS
 
     months = _months(first, last)
-    write_cur(folder, months=months, accounts=accounts, lines=lines, seed=seed)
-    # A company that has most of its bill at AWS.
-    write_csp(folder, months=months, lines=max(lines // 5, _LEAST_LINES), seed=seed)
-    write_billing_export(folder, months=months, lines=max(lines * 3 // 10, _LEAST_LINES), seed=seed)
-    typer.echo(
-        f"{len(months)} months of an AWS Cost and Usage Report (USD), an Azure partner's usage (GBP) and a Google Cloud "
-        f"billing export (EUR) in {folder}: aws, azure, gcp."
-    )
+    samples = {name: vendor.sample for name, vendor in VENDORS.items() if vendor.sample}
+    for sample in samples.values():
+        sample.write(folder, months=months, accounts=accounts, lines=lines, seed=seed)
+    *titles, last_title = [sample.title for sample in samples.values()]
+    typer.echo(f"{len(months)} months of {', '.join(titles)} and {last_title} in {folder}: {', '.join(samples)}.")
 
 
 def manifest() -> None:

@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 from octo_pipeline.model.columns import ITEM_GRAINS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
+from octo_pipeline.model.vendors import VENDORS
 
 REASON_LENGTH = 2_000
 # Long enough for an ARN or an e-mail address.
 NAME_LENGTH = 256
 ACTIONS = ("restore", "reapply")
-VENDORS = ("aws", "azure", "gcp")
 ROLES = ("admin", "viewer")
 
 Kind = Literal["payer", "linked", "csp", "billing_account"]

@@ -60,7 +60,7 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
 
     Args:
         workspace: whose lake it is landed in.
-        vendor: aws, azure or gcp.
+        vendor: the vendor's name.
         sources: of this vendor.
         month: the billing month.
     """

@@ -1,14 +1,12 @@
 """Which sources an installation has: folders from the settings, documents of the configuration, registered accounts.
 
-Here belongs what is fetched from where; how, is the matter of each vendor's source.
+This module says what is fetched from where; how it is fetched belongs in each vendor's folder.
 
 A document is ``<config>/sources/<any name>.json``, such as
 ``{"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "reports", "role_arn": …}``.
 """
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,22 +17,10 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Account
 from octo_pipeline.rules.documents import shown
-from octo_pipeline.vendors.aws import client as aws
-from octo_pipeline.vendors.aws.cur import CurFolderSource
-from octo_pipeline.vendors.aws.cur_bucket import CurDocument
-from octo_pipeline.vendors.azure import client as azure
-from octo_pipeline.vendors.azure.blobs import FolderListing
-from octo_pipeline.vendors.azure.csp import AzureCspDocument, AzureCspFolderSource, has_csp_exports
-from octo_pipeline.vendors.azure.exports import AzureExportDocument, AzureExportSource
-from octo_pipeline.vendors.azure.registered import registered_azure
-from octo_pipeline.vendors.gcp import client as gcp
-from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
-from octo_pipeline.vendors.gcp.billing_folder import GcpFolderSource
+from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import Landed
 from octo_pipeline.vendors.source import Available, Source
 from octo_pipeline.workspace import Workspace
-
-VENDORS = ("aws", "azure", "gcp")
 
 
 def sources(workspace: Workspace, vendor: str) -> list[Source]:
@@ -45,9 +31,7 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
             of which vendor it is, or the registry cannot be read. No source of the vendor is used then, since what is
             left out would be missing from the bill.
     """
-    settings = workspace.settings
-    folders = {"aws": settings.aws_exports, "azure": settings.azure_exports, "gcp": settings.gcp_exports}
-    folder = folders.get(vendor)
+    folder = workspace.settings.exports(vendor)
     found = [folder_source(vendor, folder)] if folder else []
     documents = workspace.settings.config / "sources"
     if documents.is_dir():
@@ -83,9 +67,9 @@ def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
 def _registered(workspace: Workspace, account: Account) -> Source:
     if not account.is_completed:
         return _Unconfirmed(account)
-    if account.vendor == "azure":
-        # A partner's secrets are in the registry, other vendors' documents say all.
-        return registered_azure(workspace, account)
+    vendor = VENDORS[account.vendor]
+    if vendor.registered_source:
+        return vendor.registered_source(workspace, account)
     place = f"The registration of the {account.vendor} account {account.account_id}"
     return _source(account.settings["source"], place)
 
@@ -124,36 +108,7 @@ class _Unconfirmed:
 
 def folder_source(vendor: str, path: Path) -> Source:
     """A folder with a vendor's exports as the vendor lays them out, or one data file."""
-    return _FOLDERS[vendor](path)
-
-
-def _azure_folder(path: Path) -> Source:
-    """Exports of a partner where their layout is found in the folder, else of Cost Management."""
-    return AzureCspFolderSource(path) if has_csp_exports(path) else AzureExportSource(FolderListing(path))
-
-
-_FOLDERS: dict[str, Callable[[Path], Source]] = {
-    "aws": CurFolderSource,
-    "azure": _azure_folder,
-    "gcp": GcpFolderSource,
-}
-
-
-def _cur_source(given: object) -> Source:
-    return aws.cur_source(CurDocument.model_validate(given))
-
-
-def _azure_source(given: object) -> Source:
-    if isinstance(given, dict) and given.get("kind") == "cost_management":
-        return azure.export_source(AzureExportDocument.model_validate(given), os.environ)
-    return azure.csp_source(AzureCspDocument.model_validate(given), os.environ)
-
-
-def _gcp_source(given: object) -> Source:
-    return gcp.source(GcpSourceDocument.model_validate(given))
-
-
-_DOCUMENTS: dict[str, Callable[[object], Source]] = {"aws": _cur_source, "azure": _azure_source, "gcp": _gcp_source}
+    return VENDORS[vendor].folder_source(path)
 
 
 def _read(path: Path) -> object:
@@ -165,14 +120,14 @@ def _read(path: Path) -> object:
 
 def _vendor(given: object, place: str) -> str:
     vendor = given.get("vendor") if isinstance(given, dict) else None
-    if not isinstance(vendor, str) or vendor not in _DOCUMENTS:
-        raise OctoError(f"{place}: vendor must be one of {', '.join(_DOCUMENTS)}, not {shown(vendor)}.")
+    if not isinstance(vendor, str) or vendor not in VENDORS:
+        raise OctoError(f"{place}: vendor must be one of {', '.join(VENDORS)}, not {shown(vendor)}.")
     return vendor
 
 
 def _source(given: object, place: str) -> Source:
     try:
-        return _DOCUMENTS[_vendor(given, place)](given)
+        return VENDORS[_vendor(given, place)].document_source(given)
     except ValidationError as error:
         raise OctoError(f"{place}: {_flaw(error)}.") from None
 

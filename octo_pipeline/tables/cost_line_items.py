@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import duckdb
 
@@ -13,16 +12,17 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
 from octo_pipeline.tables.dbt import DbtModelError, Session, dbt_project
 from octo_pipeline.tables.table import code_version
-from octo_pipeline.vendors.aws import cur as aws_cur
-from octo_pipeline.vendors.azure import usage as azure_usage
-from octo_pipeline.vendors.gcp import billing as gcp_billing
+from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import Delivery, newest_deliveries
 from octo_pipeline.workspace import Workspace
 
-# What the rows depend on; a change of another model must not make them again.
+# What the rows depend on. A change of another model, of how deliveries are fetched, of registration or of a sample
+# must not make them again.
 _SOURCES_OF_TRUTH = (
     "model",
-    "vendors",
+    "vendors/data_columns.py",
+    "vendors/data_files.py",
+    *(f"vendors/{vendor.name}/{file}" for vendor in VENDORS.values() for file in vendor.row_sources),
     "dbt_project/macros",
     "dbt_project/models/staging",
     "dbt_project/models/intermediate",
@@ -76,19 +76,6 @@ def _session(
     )
 
 
-class _VendorFiles(Protocol):
-    """What a vendor's module knows of its landed files."""
-
-    def relations(self, con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]: ...
-
-    def source_costs(self, found: Mapping[str, str]) -> str: ...
-
-    def explain_failure(self, con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None: ...
-
-
-_VENDORS: dict[str, _VendorFiles] = {"aws": aws_cur, "azure": azure_usage, "gcp": gcp_billing}
-
-
 def _landed(
     connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], scratch: Path
 ) -> tuple[dict[str, str], str]:
@@ -101,16 +88,20 @@ def _landed(
     """
     relations: dict[str, str] = {}
     costs = []
-    for vendor, files in _VENDORS.items():
-        own = [one for one in deliveries if one.vendor == vendor]
+    for name, vendor in VENDORS.items():
+        files = vendor.files()
+        own = [delivery for delivery in deliveries if delivery.vendor == name]
         try:
-            found = files.relations(connection, own)
+            queries = files.relations(connection, own)
         except duckdb.Error as error:
             raise OctoError(f"A landed file cannot be read: {error}") from error
-        if any(one.format != "parquet" for one in own):
-            found = {name: _read_once(connection, query, scratch / f"{name}.parquet") for name, query in found.items()}
-        relations |= found
-        costs.append(files.source_costs(found))
+        if any(delivery.format != "parquet" for delivery in own):
+            queries = {
+                relation: _read_once(connection, query, scratch / f"{relation}.parquet")
+                for relation, query in queries.items()
+            }
+        relations |= queries
+        costs.append(files.source_costs(queries))
     return relations, " UNION ALL ".join(costs)
 
 
@@ -122,8 +113,8 @@ def _read_once(connection: duckdb.DuckDBPyConnection, query: str, path: Path) ->
 
 def _explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
     """The first vendor's sentence about a bad file, or that all files are in order."""
-    for vendor, files in _VENDORS.items():
-        found = files.explain_failure(connection, [one for one in deliveries if one.vendor == vendor])
-        if found is not None:
-            return found
+    for name, vendor in VENDORS.items():
+        own = [delivery for delivery in deliveries if delivery.vendor == name]
+        if (explanation := vendor.files().explain_failure(connection, own)) is not None:
+            return explanation
     return OctoError(f"The landed reports are as they were landed, but reading them failed: {error}")

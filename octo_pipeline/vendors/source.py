@@ -33,7 +33,7 @@ class Source(Protocol):
 
     @property
     def vendor(self) -> str:
-        """The vendor: aws, azure or gcp."""
+        """The vendor's name."""
         ...
 
     @property

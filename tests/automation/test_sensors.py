@@ -10,7 +10,7 @@ import pytest
 from octo_pipeline.assets.dagster_compat import run_months
 from octo_pipeline.automation import sensors, watched
 from octo_pipeline.automation.schedules import daily
-from octo_pipeline.automation.sensors import aws_deliveries, look_for_deliveries, restated_months
+from octo_pipeline.automation.sensors import deliveries_sensors, look_for_deliveries, restated_months
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.definitions import defs
 from octo_pipeline.services.landing import land_month
@@ -102,7 +102,7 @@ def test_the_sensor_asks_for_a_run_of_the_month_with_the_version_as_its_key(two_
     month = datetime.now(UTC).strftime("%Y-%m")
     monkeypatch.setattr("octo_pipeline.automation.sensors.watched_months", lambda now: ["2024-01", month])
     with dg.build_sensor_context(resources={"workspace": two_payers}) as context:
-        result = aws_deliveries(context)
+        result = deliveries_sensors["aws"](context)
     (request,) = result.run_requests
     (found,) = look_for_deliveries(two_payers, "aws", NOW, None)[0]
     assert request.run_key == f"aws/{PAYER}/2024-01/octo/{found.version}"
@@ -110,7 +110,7 @@ def test_the_sensor_asks_for_a_run_of_the_month_with_the_version_as_its_key(two_
     assert request.tags["octo/account"] == PAYER
     land_month(two_payers, "aws", sources(two_payers, "aws"), "2024-01")
     with dg.build_sensor_context(resources={"workspace": two_payers}) as context:
-        skipped = aws_deliveries(context)
+        skipped = deliveries_sensors["aws"](context)
     assert isinstance(skipped, dg.SkipReason)
     assert OTHER_PAYER in (skipped.skip_message or "")
 

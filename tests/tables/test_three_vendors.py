@@ -10,9 +10,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.landing import land_month
-from octo_pipeline.services.sources import VENDORS, sources
+from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.table import materialise

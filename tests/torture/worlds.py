@@ -25,8 +25,9 @@ from typing import NamedTuple
 import duckdb
 
 from octo_pipeline.lake.lake import read_metadata
+from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.services.landing import land_month
-from octo_pipeline.services.sources import VENDORS, sources
+from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.table import materialise

@@ -9,8 +9,8 @@ import pytest
 
 from octo_pipeline.vendors.aws import cur_bucket as aws_cur_bucket
 from octo_pipeline.vendors.aws.client import cur_source
-from octo_pipeline.vendors.aws.cur import find_reports
 from octo_pipeline.vendors.aws.cur_bucket import CurBucketSource, CurDocument
+from octo_pipeline.vendors.aws.cur_reports import find_reports
 from tests.emulators.aws import upload
 from tests.support.reports import (
     PAYER,

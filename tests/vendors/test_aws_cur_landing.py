@@ -11,7 +11,9 @@ import pytest
 
 from octo_pipeline.vendors import data_files
 from octo_pipeline.vendors.aws import cur_inspection as aws_cur_inspection
-from octo_pipeline.vendors.aws.cur import find_reports, land_cur, land_report, relation_sql
+from octo_pipeline.vendors.aws.cur import land_cur, land_report
+from octo_pipeline.vendors.aws.cur_relations import relation_sql
+from octo_pipeline.vendors.aws.cur_reports import find_reports
 from octo_pipeline.vendors.landing import deliveries
 from tests.support.reports import (
     NOW,

@@ -9,8 +9,10 @@ import duckdb
 import pytest
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.vendors.aws.cur import explain_failure, find_reports, land_cur, relation_sql
+from octo_pipeline.vendors.aws.cur import land_cur
 from octo_pipeline.vendors.aws.cur_columns import COLUMNS
+from octo_pipeline.vendors.aws.cur_relations import explain_failure, relation_sql
+from octo_pipeline.vendors.aws.cur_reports import find_reports
 from octo_pipeline.vendors.landing import land, newest_deliveries
 from tests.support.reports import (
     ACCOUNT,

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from octo_pipeline.vendors.aws.cur import find_reports
 from octo_pipeline.vendors.aws.cur_manifest import month_of_folder
+from octo_pipeline.vendors.aws.cur_reports import find_reports
 from tests.support.reports import (
     PARQUET_ROW,
     PAYER,

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 from google.cloud.bigquery import SchemaField
 
-from octo_pipeline.vendors.gcp.billing import GcpBillingSource, explain_failure, relations, source_costs
+from octo_pipeline.vendors.gcp.billing import GcpBillingSource
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_relations import explain_failure, relations, source_costs
 from octo_pipeline.vendors.gcp.billing_rows import write_batches
 from octo_pipeline.vendors.gcp.billing_tables import inspect_export
 from octo_pipeline.vendors.gcp.client import BigQueryDataset, Endpoint

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from octo_pipeline.vendors.gcp.billing import explain_failure, relations, source_costs
 from octo_pipeline.vendors.gcp.billing_folder import GcpFolderSource
+from octo_pipeline.vendors.gcp.billing_relations import explain_failure, relations, source_costs
 from octo_pipeline.vendors.landing import newest_deliveries
 from octo_pipeline.vendors.source import Source
 from tests.support.billing_exports import ACCOUNT, DETAILED, STANDARD, credit, row, without, write_export

@@ -14,7 +14,8 @@ from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.lake.s3_store import S3Path
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.vendors.aws.cur import explain_failure, land_cur, relation_sql
+from octo_pipeline.vendors.aws.cur import land_cur
+from octo_pipeline.vendors.aws.cur_relations import explain_failure, relation_sql
 from octo_pipeline.vendors.data_files import path_literals
 from octo_pipeline.vendors.downloads import SourceFile
 from octo_pipeline.vendors.landing import damage, deliveries, newest_deliveries, remove, verify

@@ -1,1 +1,57 @@
 """Amazon Web Services: Cost and Usage Reports, registration, sample."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octo_pipeline.vendors.vendor import LandedFiles, Registration, Sample, Vendor
+
+if TYPE_CHECKING:
+    from octo_pipeline.vendors.source import Source
+
+
+def _files() -> LandedFiles:
+    from octo_pipeline.vendors.aws import cur_relations
+
+    return cur_relations
+
+
+def _registration() -> Registration:
+    from octo_pipeline.vendors.aws import registration
+
+    return registration
+
+
+def _folder_source(path: Path) -> "Source":
+    from octo_pipeline.vendors.aws.cur import CurFolderSource
+
+    return CurFolderSource(path)
+
+
+def _document_source(document: object) -> "Source":
+    from octo_pipeline.vendors.aws.client import cur_source
+    from octo_pipeline.vendors.aws.cur_bucket import CurDocument
+
+    return cur_source(CurDocument.model_validate(document))
+
+
+def _write_sample(folder: Path, *, months: Sequence[str], accounts: int, lines: int, seed: int) -> None:
+    from octo_pipeline.vendors.aws.sample import write_cur
+
+    write_cur(folder, months=months, accounts=accounts, lines=lines, seed=seed)
+
+
+VENDOR = Vendor(
+    name="aws",
+    raw_asset="raw_cur",
+    raw_kind="aws",
+    raw_description="AWS Cost and Usage Reports as delivered. One delivery a payer, month and version; the newest "
+    "counts.",
+    deliveries="Cost and Usage Reports",
+    files=_files,
+    row_sources=("cur_relations.py", "cur_rows.py", "cur_columns.py"),
+    folder_source=_folder_source,
+    document_source=_document_source,
+    registration=_registration,
+    sample=Sample("an AWS Cost and Usage Report (USD)", _write_sample),
+)

@@ -1,9 +1,8 @@
-"""AWS Cost and Usage Reports: found, landed and read as one relation.
+"""AWS Cost and Usage Reports: found and landed.
 
-This module takes a report from where it lies into the landing, and from there into SQL. Its parts have modules
-of their own: which files make a report (`cur_reports`, `cur_manifest`), whether it may be landed
-(`cur_inspection`), whether a file is whole (`data_files`), where a bad row stands (`cur_rows`), what columns are
-called (`cur_columns`).
+This module takes a report from where it lies into the landing. Its parts have modules of their own: which files
+make a report (`cur_reports`, `cur_manifest`), whether it may be landed (`cur_inspection`), whether a file is whole
+(`data_files`). How landed files are read is in `cur_relations`.
 
 A report is read to its end before it becomes a delivery: the newest delivery is what a month is made of, so a
 bad one would shut out the good one before it.
@@ -13,47 +12,26 @@ Export) replaces the first as the newest delivery, so an export whose query leav
 landed.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-
-import duckdb
 
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.vendors.aws.cur_inspection import StagedFile, inspect_report
 from octo_pipeline.vendors.aws.cur_reports import CurReport, find_reports, search_reports
-from octo_pipeline.vendors.aws.cur_rows import check_values, count_rows, open_file, relation
 from octo_pipeline.vendors.data_files import data_format, unzip
 from octo_pipeline.vendors.downloads import DeliveredFile, fetch, file_place
 from octo_pipeline.vendors.landing import (
     Delivery,
     Landed,
-    damage,
     delivery_path,
     describe,
     find_delivery,
-    first_refusal,
     publish,
     staging,
-    verify,
 )
 from octo_pipeline.vendors.source import Available
-
-__all__ = [
-    "CurFolderSource",
-    "CurReport",
-    "explain_failure",
-    "find_reports",
-    "known_report",
-    "land_cur",
-    "land_report",
-    "relation_sql",
-    "relations",
-    "source_costs",
-]
 
 _VENDOR = "aws"
 
@@ -150,72 +128,6 @@ class CurFolderSource:
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """As `land_cur`."""
         return land_cur(root, self.path, month=month, fetched_at=fetched_at)
-
-
-def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> str:
-    """The SELECT that reads the files of AWS deliveries as one relation with the columns of `COLUMNS`.
-
-    It streams, and of Parquet files it reads only what the query around it needs.
-
-    Args:
-        con: used to look at the files' columns.
-        deliveries: the newest of each payer.
-
-    Returns:
-        SQL text, of no rows if there are no deliveries.
-
-    Raises:
-        OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
-    """
-    for delivery in deliveries:
-        if sentence := damage(delivery):
-            raise OctoError(sentence)
-    return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
-
-
-def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
-    """The relations that dbt reads: its source's name -> SELECT; see `relation_sql`."""
-    return {"aws_cur": relation_sql(con, deliveries)}
-
-
-def source_costs(found: Mapping[str, str]) -> str:
-    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
-
-    One row for each line item that counts, as it was delivered; split-cost rows repeat other rows' cost and do
-    not count.
-
-    Args:
-        found: what `relations` returned.
-    """
-    return (
-        "SELECT 'aws' AS vendor, bill_payer_account_id AS billing_account_id, "
-        "line_item_currency_code AS billing_currency, line_item_unblended_cost AS cost "
-        f"FROM ({found['aws_cur']}) "
-        "WHERE coalesce(line_item_operation, '') NOT IN ('EKSPod-EC2', 'ECSTask-EC2')"
-    )
-
-
-def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
-    """Find out why a query over `relations` failed; reads the files again, so call it only then.
-
-    Args:
-        con: a connection to the same database.
-        deliveries: the AWS deliveries of the failed query.
-
-    Returns:
-        A sentence with the first bad file and its line or row; None if all files are in order.
-    """
-    with con.cursor() as cursor:
-        return first_refusal(deliveries, partial(_check_again, cursor))
-
-
-def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
-    if sentence := damage(delivery):
-        raise OctoError(sentence)
-    for path in delivery.file_paths:
-        count_rows(con, path, str(path))
-        check_values(con, open_file(con, path, str(path)))
-    verify(delivery)
 
 
 def _unpacked(file: DeliveredFile, folder: Path, source: str) -> list[StagedFile]:

@@ -1,8 +1,8 @@
-"""Google Cloud billing exports: landed from BigQuery partition by partition, and read as one relation.
+"""Google Cloud billing exports: landed from BigQuery partition by partition.
 
-Here belongs the way of a month from an export table into the landing and from there into SQL. What is asked
-of the dataset first is in `gcp_billing_tables`, the columns are in `gcp_billing_columns`, the files in
-`gcp_billing_rows`; a folder of exported files instead of BigQuery is `gcp_billing_folder`.
+This module takes a month from an export table into the landing. What is asked of the dataset first is in
+`billing_tables`, the columns are in `billing_columns`, the files in `billing_rows`; a folder of exported files
+instead of BigQuery is `billing_folder`. How landed files are read is in `billing_relations`.
 
 Assumptions: the export is an append-only table that is partitioned by ingestion day, and `export_time` of a
 later row is later. So a partition is what it was if its latest export time and its number of rows are.
@@ -27,12 +27,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +41,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.vendors.downloads import DeliveredFile
 from octo_pipeline.vendors.gcp.billing_columns import known, lost
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
-from octo_pipeline.vendors.gcp.billing_rows import FileFacts, inspect_file, relation, write_batches
+from octo_pipeline.vendors.gcp.billing_rows import FileFacts, inspect_file, write_batches
 from octo_pipeline.vendors.gcp.billing_tables import (
     BillingDataset,
     ExportedMonth,
@@ -59,14 +57,10 @@ from octo_pipeline.vendors.landing import (
     delivery_path,
     describe,
     find_delivery,
-    first_refusal,
     publish,
     staging,
-    verify,
 )
 from octo_pipeline.vendors.source import Available
-
-__all__ = ["GcpBillingSource", "explain_failure", "relations", "source_costs"]
 
 _VENDOR = "gcp"
 # Part of every version: raise it when other columns are selected, so that months are fetched again.
@@ -192,56 +186,6 @@ class GcpBillingSource:
                     f"Of {facts['rows']} rows of {month} in the partition {day} only {now.get(day, 0)} are left in "
                     f"{self.document.place}. {remedy}"
                 )
-
-
-def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
-    """The relation that dbt reads: its source's name -> SELECT with the columns of `COLUMNS`.
-
-    Args:
-        con: not needed; the signature is every vendor's.
-        deliveries: the newest of each billing account.
-
-    Raises:
-        OctoError: a file is gone, has changed in size since it was landed, or cannot be read.
-    """
-    for delivery in deliveries:
-        if sentence := damage(delivery):
-            raise OctoError(sentence)
-    return {"gcp_billing": relation([(path, str(path)) for one in deliveries for path in one.file_paths])}
-
-
-def source_costs(found: Mapping[str, str]) -> str:
-    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
-
-    One row for each row of the export, its cost and credits cast to NUMERIC one by one.
-
-    Args:
-        found: what `relations` returned.
-    """
-    return (
-        "SELECT 'gcp' AS vendor, billing_account_id, currency AS billing_currency, cost + credits_cost AS cost "
-        f"FROM ({found['gcp_billing']})"
-    )
-
-
-def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
-    """Find out why a query over `relations` failed; reads the files again, so call it only then.
-
-    Args:
-        con: a connection to the same database.
-        deliveries: the Google Cloud deliveries of the failed query.
-
-    Returns:
-        A sentence with the first bad file; None if all files are in order.
-    """
-    with con.cursor() as cursor:
-        return first_refusal(deliveries, partial(_check_again, cursor))
-
-
-def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
-    verify(delivery)
-    for path in delivery.file_paths:
-        inspect_file(con, path, str(path), delivery.month)
 
 
 def _version(export: ExportedMonth) -> str:

@@ -1,0 +1,80 @@
+"""Landed Cost and Usage Reports as a relation: what dbt reads, and what the files say was billed.
+
+This module decides which rows of a month's files count. Where a bad row stands is in `cur_rows`, what columns are
+called in `cur_columns`; how reports are found and landed is in `cur`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import duckdb
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.vendors.aws.cur_rows import check_values, count_rows, open_file, relation
+from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
+
+
+def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> str:
+    """The SELECT that reads the files of AWS deliveries as one relation with the columns of `COLUMNS`.
+
+    It streams, and of Parquet files it reads only what the query around it needs.
+
+    Args:
+        con: used to look at the files' columns.
+        deliveries: the newest of each payer.
+
+    Returns:
+        SQL text, of no rows if there are no deliveries.
+
+    Raises:
+        OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
+    """
+    for delivery in deliveries:
+        if sentence := damage(delivery):
+            raise OctoError(sentence)
+    return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
+
+
+def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
+    """The relations that dbt reads: its source's name -> SELECT; see `relation_sql`."""
+    return {"aws_cur": relation_sql(con, deliveries)}
+
+
+def source_costs(found: Mapping[str, str]) -> str:
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+
+    One row for each line item that counts, as it was delivered; split-cost rows repeat other rows' cost and do
+    not count.
+
+    Args:
+        found: what `relations` returned.
+    """
+    return (
+        "SELECT 'aws' AS vendor, bill_payer_account_id AS billing_account_id, "
+        "line_item_currency_code AS billing_currency, line_item_unblended_cost AS cost "
+        f"FROM ({found['aws_cur']}) "
+        "WHERE coalesce(line_item_operation, '') NOT IN ('EKSPod-EC2', 'ECSTask-EC2')"
+    )
+
+
+def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
+    """Find out why a query over `relations` failed; reads the files again, so call it only then.
+
+    Args:
+        con: a connection to the same database.
+        deliveries: the AWS deliveries of the failed query.
+
+    Returns:
+        A sentence with the first bad file and its line or row; None if all files are in order.
+    """
+    with con.cursor() as cursor:
+        return first_refusal(deliveries, partial(_check_again, cursor))
+
+
+def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    if sentence := damage(delivery):
+        raise OctoError(sentence)
+    for path in delivery.file_paths:
+        count_rows(con, path, str(path))
+        check_values(con, open_file(con, path, str(path)))
+    verify(delivery)

@@ -1,0 +1,64 @@
+"""Landed Google Cloud billing exports as a relation: what dbt reads, and what the files say was billed.
+
+How exports are landed is in `billing` and `billing_folder`, the columns are in `billing_columns`, and the SQL that
+reads a file is in `billing_rows`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import duckdb
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.vendors.gcp.billing_rows import inspect_file, relation
+from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
+
+
+def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
+    """The relation that dbt reads: its source's name -> SELECT with the columns of `COLUMNS`.
+
+    Args:
+        con: not needed; the signature is every vendor's.
+        deliveries: the newest of each billing account.
+
+    Raises:
+        OctoError: a file is gone, has changed in size since it was landed, or cannot be read.
+    """
+    for delivery in deliveries:
+        if sentence := damage(delivery):
+            raise OctoError(sentence)
+    return {"gcp_billing": relation([(path, str(path)) for one in deliveries for path in one.file_paths])}
+
+
+def source_costs(found: Mapping[str, str]) -> str:
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+
+    One row for each row of the export, its cost and credits cast to NUMERIC one by one.
+
+    Args:
+        found: what `relations` returned.
+    """
+    return (
+        "SELECT 'gcp' AS vendor, billing_account_id, currency AS billing_currency, cost + credits_cost AS cost "
+        f"FROM ({found['gcp_billing']})"
+    )
+
+
+def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
+    """Find out why a query over `relations` failed; reads the files again, so call it only then.
+
+    Args:
+        con: a connection to the same database.
+        deliveries: the Google Cloud deliveries of the failed query.
+
+    Returns:
+        A sentence with the first bad file; None if all files are in order.
+    """
+    with con.cursor() as cursor:
+        return first_refusal(deliveries, partial(_check_again, cursor))
+
+
+def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
+    verify(delivery)
+    for path in delivery.file_paths:
+        inspect_file(con, path, str(path), delivery.month)

@@ -1,0 +1,125 @@
+"""What a vendor is to the rest of the house: one object that says where its exports come from and how they are read.
+
+This module holds the shape alone. A vendor's package exports ``VENDOR``, and `catalog` finds it. The functions of a
+`Vendor` import what they need when they are called: SDKs take seconds to load.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from octo_pipeline.model.errors import OctoError
+    from octo_pipeline.registry.records import Account
+    from octo_pipeline.settings import Settings
+    from octo_pipeline.vendors.landing import Delivery
+    from octo_pipeline.vendors.registrar import Registrar
+    from octo_pipeline.vendors.source import Source
+
+# Exports are refreshed a few times a day; a look costs a few requests.
+LOOK_SECONDS = 600
+# The smallest sample with every kind of line.
+LEAST_SAMPLE_LINES = 200
+
+
+class LandedFiles(Protocol):
+    """A module that reads the vendor's landed files."""
+
+    def relations(self, con: "duckdb.DuckDBPyConnection", deliveries: "Sequence[Delivery]") -> dict[str, str]:
+        """The relations that dbt reads: its source's name -> SELECT, of no rows where there are no files.
+
+        Raises:
+            OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
+        """
+        ...
+
+    def source_costs(self, found: Mapping[str, str]) -> str:
+        """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost."""
+        ...
+
+    def explain_failure(self, con: "duckdb.DuckDBPyConnection", deliveries: "Sequence[Delivery]") -> "OctoError | None":
+        """A sentence with the first bad file and its line or row; None if all files are in order."""
+        ...
+
+
+class Registration(Protocol):
+    """A module with the steps of a vendor's registration after an account is registered."""
+
+    def confirm(self, registrar: "Registrar", actor: str, account: "Account") -> "Account":
+        """Verify the account's steps for real; what failed is the `problem` of the account that is returned.
+
+        Raises:
+            OctoError: the vendor could not be asked; nothing was changed.
+        """
+        ...
+
+    def next_step(self, settings: "Settings", account: "Account") -> list[str]:
+        """What is to be done next, in sentences and links; nothing for a completed account."""
+        ...
+
+
+class WriteSample(Protocol):
+    """Writes sample months in the vendor's own format."""
+
+    def __call__(self, folder: Path, *, months: Sequence[str], accounts: int, lines: int, seed: int) -> None:
+        """Write them to the folder with the vendor's name in ``folder``.
+
+        Args:
+            folder: where the samples of all vendors are.
+            months: YYYY-MM each.
+            accounts: how many accounts the largest vendor has.
+            lines: how many usage lines a month the largest vendor has.
+            seed: the same seed gives the same months.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The vendor's sample months: what people call them, and how they are written."""
+
+    title: str
+    write: WriteSample
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """One vendor.
+
+    By convention its dbt models are ``int_<name>__charges`` and what that reads, and the names of its relations begin
+    with its own.
+
+    Attributes:
+        name: as in `model.vendors`.
+        raw_asset: the Dagster asset of its raw exports.
+        raw_kind: the kind that Dagster shows on that asset.
+        raw_description: the same asset's description.
+        deliveries: what its sensor looks for, to follow "new versions of".
+        files: the module that reads its landed files.
+        row_sources: the files in its folder that the rows of a month depend on. When one of them changes, every month
+            is made again.
+        folder_source: the source of a folder laid out as the vendor lays out its exports, or of one data file.
+        document_source: the source of a document of the configuration or of a registration; raises pydantic's
+            ValidationError.
+        registered_source: the source of a completed account, if its document does not say all.
+        registration: the module with the steps of an account's registration; None if accounts cannot be registered.
+        sample: its sample months; None if it has none.
+        look_seconds: how often its sensor looks.
+    """
+
+    name: str
+    raw_asset: str
+    raw_kind: str
+    raw_description: str
+    deliveries: str
+    files: Callable[[], LandedFiles]
+    row_sources: tuple[str, ...]
+    folder_source: "Callable[[Path], Source]"
+    document_source: "Callable[[object], Source]"
+    registered_source: "Callable[[Registrar, Account], Source] | None" = None
+    registration: Callable[[], Registration] | None = None
+    sample: Sample | None = None
+    look_seconds: int = LOOK_SECONDS
