@@ -85,7 +85,14 @@ def sample(
     lines: Annotated[int, typer.Option(help="Usage lines a month.")] = 20_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same months.")] = 7,
 ) -> None:
-    """Write sample months in the vendors' own formats."""
+    """Write sample months in the vendors' own formats.
+
+    Where there is no configuration yet, the sample's own is written too: allocators, cost groups and exchange rates.
+    """
+    import shutil
+
+    from octo_pipeline.model.shipped import shipped_folder
+    from octo_pipeline.settings import load_settings
     from octo_pipeline.vendors.catalog import VENDORS
 
     months = _months(first, last)
@@ -94,10 +101,14 @@ def sample(
         sample.write(folder, months=months, accounts=accounts, lines=lines, seed=seed)
     *titles, last_title = [sample.title for sample in samples.values()]
     typer.echo(f"{len(months)} months of {', '.join(titles)} and {last_title} in {folder}: {', '.join(samples)}.")
+    config = load_settings().config
+    if not config.exists():
+        shutil.copytree(shipped_folder("allocator_configs"), config)
+        typer.echo(f"The rules that share their costs are in {config}.")
 
 
 def manifest() -> None:
-    """Build the dbt manifest that runs and Dagster load."""
-    from octo_pipeline.tables.dbt import DbtProject
+    """Build the dbt manifest now, so that no later command waits for it."""
+    from octo_pipeline.tables.dbt import manifest_path
 
-    typer.echo(f"dbt manifest: {DbtProject().build_manifest()}")
+    typer.echo(f"dbt manifest: {manifest_path()}")

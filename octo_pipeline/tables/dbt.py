@@ -1,26 +1,33 @@
-"""dbt, in this process: the manifest built at install time, and one way to run models.
+"""dbt, in this process: the manifest, which the first process that needs it builds, and one way to run models.
 
 A run in process with a loaded manifest takes about half a second where a subprocess takes five to eight.
 """
 
+import fcntl
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import octo_pipeline
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.shipped import shipped_folder
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
 # dbt keeps its adapter and our session in module state, so one invocation at a time.
 _LOCK = threading.Lock()
+_JSON, _PACKED = "manifest.json", "manifest.msgpack"
+# Manifests of that many states of the project, so that switching between branches builds nothing.
+_KEPT = 4
 _QUIET = (
     "--log-level", "none", "--log-level-file", "none", "--no-version-check", "--no-send-anonymous-usage-stats",
     "--no-partial-parse", "--no-use-colors",
@@ -54,12 +61,16 @@ def current_session() -> Session:
 
 def project_folder() -> Path:
     """The dbt project of this installation."""
-    return Path(octo_pipeline.__file__).parent.parent / "dbt_project"
+    return shipped_folder("dbt_project")
 
 
 def manifest_path() -> Path:
-    """The manifest that Dagster reads; built by `build_manifest`, never at import."""
-    return project_folder() / "target" / "manifest.json"
+    """The manifest that Dagster reads; built if there is none of this project yet.
+
+    Raises:
+        OctoError: the project does not parse, or the manifest cannot be written.
+    """
+    return dbt_project().manifest_folder / _JSON
 
 
 @cache
@@ -80,39 +91,39 @@ class DbtProject:
     def __init__(self) -> None:
         self.folder = project_folder()
 
-    def build_manifest(self) -> Path:
-        """Parse the project and write what `run` and Dagster load.
+    @cached_property
+    def manifest_folder(self) -> Path:
+        """The folder with the manifest of the project as it is now.
+
+        It is named after what it is made from: the project's files and dbt itself. So it is never out of date, and
+        editions of the program do not disturb each other. Of several processes that need it at once, one builds it and
+        the others wait: Dagster's workers all start by importing the definitions.
 
         Raises:
-            OctoError: the project does not parse.
+            OctoError: the project does not parse, or the cache folder cannot be written.
         """
-        from dbt.cli.main import dbtRunner
-
-        result = dbtRunner().invoke(["parse", *self._paths(self.folder / "target"), *_QUIET])
-        if not result.success:
-            raise OctoError(f"The dbt project {self.folder} does not parse: {result.exception}")
-        # The object dbt works with is not the JSON it writes, so both are kept, with what they were made from.
-        self._packed_path.write_bytes(cast("Manifest", result.result).to_msgpack())
-        self._stamp_path.write_text(self._source_digest())
-        return manifest_path()
-
-    def check_manifest(self) -> None:
-        """Tell whether `run` would find its manifest.
-
-        Raises:
-            OctoError: it is missing or out of date; the sentence says what to run.
-        """
-        if not self._packed_path.exists():
-            raise OctoError(f"The dbt manifest of {self.folder} is not built yet: run `make manifest`.")
-        if self._stamp_path.read_text() != self._source_digest():
-            raise OctoError(f"The dbt project {self.folder} changed since its manifest was built: run `make manifest`.")
+        folder = self._cache / self._source_digest()
+        if folder.is_dir():
+            return folder
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            with (self._cache / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not folder.is_dir():
+                    self._build(folder)
+        except OSError as error:
+            raise OctoError(
+                f"The dbt manifest cannot be kept in {self._cache}: {error.strerror}. "
+                "Set XDG_CACHE_HOME to a folder that can be written."
+            ) from error
+        return folder
 
     def run(self, models: Sequence[str], session: Session) -> None:
         """Run models within a session.
 
         Raises:
             DbtModelError: a model failed.
-            OctoError: the manifest is missing or out of date.
+            OctoError: there is no manifest and none can be built.
         """
         from dbt.cli.main import dbtRunner
 
@@ -140,29 +151,44 @@ class DbtProject:
         ]  # fmt: skip
 
     @property
-    def _packed_path(self) -> Path:
-        return self.folder / "target" / "octo_manifest.msgpack"
+    def _cache(self) -> Path:
+        # A checkout keeps everything in its own folder; an installed package may be read-only, or of several users.
+        if (self.folder.parent / "pyproject.toml").exists():
+            return self.folder / "target" / "manifests"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octo-pipeline" / "manifests"
 
-    @property
-    def _stamp_path(self) -> Path:
-        return self.folder / "target" / "octo_manifest.digest"
+    def _build(self, folder: Path) -> None:
+        """Parse the project and write what `run` and Dagster load; the folder is there only when all of it is."""
+        from dbt.cli.main import dbtRunner
+
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=self._cache) as scratch:
+            target = Path(scratch) / "target"
+            result = dbtRunner().invoke(["parse", *self._paths(target), *_QUIET])
+            if not result.success:
+                raise OctoError(f"The dbt project {self.folder} does not parse: {result.exception}")
+            # The object that dbt works with is not the JSON that it writes, so both are kept.
+            (target / _PACKED).write_bytes(cast("Manifest", result.result).to_msgpack())
+            target.replace(folder)
+        others = [path for path in self._cache.iterdir() if path.is_dir() and path.name[0] != "." and path != folder]
+        for old in sorted(others, key=lambda path: path.stat().st_mtime)[: -(_KEPT - 1)]:
+            shutil.rmtree(old, ignore_errors=True)
 
     @cached_property
     def _manifest(self) -> "Manifest":
         from dbt.contracts.graph.manifest import Manifest
 
-        self.check_manifest()
-        manifest = Manifest.from_msgpack(self._packed_path.read_bytes())
+        manifest = Manifest.from_msgpack((self.manifest_folder / _PACKED).read_bytes())
         manifest.build_flat_graph()  # type: ignore[no-untyped-call]
         return manifest
 
     def _source_digest(self) -> str:
-        digest = hashlib.sha256()
+        # The manifest also holds the macros of dbt and of its adapter.
+        digest = hashlib.sha256(f"{version('dbt-core')} {version('dbt-duckdb')}\0".encode())
         for file in sorted(self.folder.rglob("*")):
             if file.suffix in {".sql", ".yml"} and "target" not in file.relative_to(self.folder).parts:
                 digest.update(f"{file.relative_to(self.folder)}\0".encode())
                 digest.update(file.read_bytes())
-        return digest.hexdigest()
+        return digest.hexdigest()[:32]
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import octo_pipeline
 from octo_pipeline.lake.lake import InputChangedError, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.workspace import Workspace
 
 # A partition whose inputs keep changing while it is computed is somebody's loop, not a coincidence.
@@ -85,12 +86,15 @@ def code_version(*parts: str) -> str:
     """A digest of the source files a table's rows depend on, so that a changed program makes its rows again.
 
     Args:
-        parts: files or folders, relative to the package or to its parent for ``dbt_project``.
+        parts: files or folders of the package, or of the dbt project if they begin with ``dbt_project/``.
     """
     package = Path(octo_pipeline.__file__).parent
     digest = hashlib.sha256()
     for part in parts:
-        root = package / part if (package / part).exists() else package.parent / part
+        # A wheel has the project elsewhere than a checkout; both make the same rows, so both have the same version.
+        is_dbt = part.startswith("dbt_project/")
+        base = shipped_folder("dbt_project").parent if is_dbt else package
+        root = base / part
         files = (
             [root]
             if root.is_file()
@@ -99,7 +103,7 @@ def code_version(*parts: str) -> str:
         for file in files:
             if "target" in file.parts:
                 continue
-            digest.update(f"{file.relative_to(package.parent)}\0".encode())
+            digest.update(f"{file.relative_to(base if is_dbt else package.parent)}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

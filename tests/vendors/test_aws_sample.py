@@ -16,7 +16,7 @@ from octo_pipeline.rules.cost_group import load_cost_groups
 from octo_pipeline.vendors.aws import sample as aws
 from octo_pipeline.vendors.aws.sample import DATA_PLATFORM, PAYER, PLATFORM, SANDBOX, write_cur
 
-CONFIG = Path(__file__).parent.parent / "allocator_configs"
+CONFIG = Path(__file__).parents[2] / "allocator_configs"
 MONTHS = ["2024-01", "2024-02", "2024-03"]
 LINES = 20_000
 TEAMS = [str(400000000000 + n) for n in range(1, 9)]
