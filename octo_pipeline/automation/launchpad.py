@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import dagster as dg
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.services.access import require_admin
+from octo_pipeline.registry.records import Actor
+from octo_pipeline.services.access import caller
 from octo_pipeline.workspace import Workspace
 
 
@@ -19,13 +20,13 @@ def sentences() -> Iterator[None]:
         raise dg.Failure(description=str(error), allow_retries=False) from None
 
 
-def acting_admin(context: dg.OpExecutionContext, workspace: Workspace) -> str:
+def acting_admin(context: dg.OpExecutionContext, workspace: Workspace) -> Actor:
     """The name of the administrator whom the code location runs as; says so if this first use made them one.
 
     Raises:
         OctoError: this is no administrator.
     """
-    acting = require_admin(workspace)
+    acting = workspace.registry.users.require_admin(caller(workspace.settings.token))
     if acting.is_new:
         context.log.info(f"The registry had no users: {acting.name} is its administrator from now on.")
     return acting.name

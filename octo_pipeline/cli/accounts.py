@@ -10,7 +10,7 @@ from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
-    from octo_pipeline.registry.records import Account
+    from octo_pipeline.registry.records import Account, Actor
     from octo_pipeline.workspace import Workspace
 
 app = typer.Typer(help="Accounts: registered ones, and what each pays.", no_args_is_help=True)
@@ -209,7 +209,7 @@ def edit(
     register.print_next_step(workspace, found, open_link)
 
 
-def _edit_by_prompts(workspace: "Workspace", actor: str, found: "Account") -> "Account":
+def _edit_by_prompts(workspace: "Workspace", actor: "Actor", found: "Account") -> "Account":
     from octo_pipeline.services.accounts import rename
     from octo_pipeline.vendors.aws import registration as steps
     from octo_pipeline.vendors.azure import registration as azure

@@ -10,7 +10,7 @@ from octo_pipeline.cli.acting import admin
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
-    from octo_pipeline.registry.records import Account
+    from octo_pipeline.registry.records import Account, Actor
     from octo_pipeline.vendors.aws.registration import CurSetup
     from octo_pipeline.workspace import Workspace
 
@@ -153,7 +153,7 @@ def ask_secret(what: str) -> Any:
     return SecretStr(typer.prompt(f"{what}: secret key", hide_input=True))
 
 
-def sign_in(workspace: "Workspace", actor: str, account: "Account", *, open_link: bool, paste: bool) -> None:
+def sign_in(workspace: "Workspace", actor: "Actor", account: "Account", *, open_link: bool, paste: bool) -> None:
     """Sign in to the partner API in a browser, on this machine or by pasting the address it came back to."""
     from octo_pipeline.vendors.azure import registration as steps
     from octo_pipeline.vendors.azure.redirect import listening
@@ -245,7 +245,7 @@ def cur_values(
     return {field: value for field, value in values.items() if value is not None}
 
 
-def set_up_cur(workspace: "Workspace", actor: str, account: "Account", given: dict[str, Any]) -> "Account":
+def set_up_cur(workspace: "Workspace", actor: "Actor", account: "Account", given: dict[str, Any]) -> "Account":
     """Change these fields of a payer's report; what is not given stays, or is what is proposed."""
     from octo_pipeline.vendors.aws import registration as steps
 
@@ -310,7 +310,7 @@ def _by_prompts(workspace: "Workspace", open_link: bool) -> None:
         typer.echo(f"What is done is kept; go on with `octo accounts confirm {account.account_id}`.")
 
 
-def _confirm_until(workspace: "Workspace", actor: str, account: "Account", step: str) -> "Account":
+def _confirm_until(workspace: "Workspace", actor: "Actor", account: "Account", step: str) -> "Account":
     """Confirm as often as the person says that the stack is there."""
     from octo_pipeline.vendors.aws import registration as steps
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NewType
 
 from octo_pipeline.model.columns import ITEM_GRAINS
 from octo_pipeline.model.errors import OctoError
@@ -24,6 +24,9 @@ ROLES = ("admin", "viewer")
 Kind = Literal["payer", "linked", "csp", "billing_account"]
 Step = Literal["API", "PAYER", "CUR"]
 Role = Literal["admin", "viewer"]
+# The name of an administrator, or of the program where it acts by itself. Whatever changes something takes one, so
+# that a plain text cannot be passed by mistake.
+Actor = NewType("Actor", str)
 
 # The steps of the vendors' registration. An account whose kind is unknown has the step that finds it out.
 _STEPS: dict[Kind | None, tuple[Step, ...]] = {
@@ -58,7 +61,7 @@ class Decision:
     item_id: str
     origin_month: str
     category: str
-    actor: str
+    actor: Actor
     reason: str
     decided_at: datetime
 
@@ -178,10 +181,23 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Somebody who asks for a change, before it is known who that is.
+
+    Attributes:
+        os_user: the user of the operating system, who counts if there is no token.
+        token: the text of a token; its holder acts as its user.
+    """
+
+    os_user: str
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Admin:
     """An administrator who acts; `is_new` if this first use of the registry made them one."""
 
-    name: str
+    name: Actor
     is_new: bool
 
 
@@ -220,7 +236,7 @@ def check_item_id(item_id: str) -> None:
         raise OctoError(f"{shown(item_id)} is not an item id; it has 32 hex digits in lower case.")
 
 
-def check_account(account: NewAccount, actor: str) -> None:
+def check_account(account: NewAccount, actor: Actor) -> None:
     """Check what can be checked of an account by itself.
 
     Raises:

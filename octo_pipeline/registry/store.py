@@ -23,8 +23,10 @@ from octo_pipeline.registry.encryption import Key, Keys
 from octo_pipeline.registry.records import (
     NAME_LENGTH,
     Account,
+    Actor,
     Admin,
     AuditEvent,
+    Caller,
     Decision,
     NewAccount,
     RestoredItem,
@@ -72,12 +74,11 @@ class Registry(Database):
         self.accounts = Accounts(self)
         self.users = Users(self)
 
-    def upgrade(self, token: str | None, os_user: str) -> bool:
+    def upgrade(self, caller: Caller) -> bool:
         """Migrate the database to the version of the code; tells whether there was something to do.
 
         Args:
-            token: the token of whoever asks for it, if there is one.
-            os_user: who asks for it, if there is no token.
+            caller: who asks for it; an older registry cannot resolve them by the way of the other changes.
 
         Raises:
             OctoError: the registry has users, and this is not one of its administrators.
@@ -85,7 +86,7 @@ class Registry(Database):
 
         def permit(connection: "Connection") -> None:
             if _has_users(connection):
-                _admin_name(connection, token, os_user)
+                _admin(connection, caller)
 
         return self.migrate(permit)
 
@@ -164,7 +165,7 @@ class Registry(Database):
             query = _select(events, AuditEvent.__slots__).order_by(events.c.id.desc()).limit(limit)
             return [AuditEvent(*row._tuple()) for row in connection.execute(query).all()]
 
-    def note(self, actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
+    def note(self, actor: Actor, action: str, subject: str, details: dict[str, Any]) -> None:
         """Append an event of a change that is kept elsewhere, such as an allocator's file.
 
         Args:
@@ -183,7 +184,7 @@ class Accounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, accounts: Sequence[NewAccount], actor: str) -> None:
+    def add(self, accounts: Sequence[NewAccount], actor: Actor) -> None:
         """Register accounts, all or none.
 
         Raises:
@@ -223,7 +224,7 @@ class Accounts:
             raise OctoError(f"No {kind} {shown(account)} is registered. `octo accounts list` shows those that are.")
         return matches[0]
 
-    def change(self, account: Account, actor: str, action: str, **values: Any) -> Account:
+    def change(self, account: Account, actor: Actor, action: str, **values: Any) -> Account:
         """Change an account as it was read.
 
         Args:
@@ -255,7 +256,7 @@ class Accounts:
             _append_event(connection, actor, action, account.account_id, {"vendor": account.vendor, **details})
         return changed
 
-    def remove(self, account: Account, actor: str, reapplied: Sequence[Decision], *, keeps_data: bool) -> None:
+    def remove(self, account: Account, actor: Actor, reapplied: Sequence[Decision], *, keeps_data: bool) -> None:
         """Remove an account and its secrets, and take back the restores of its items.
 
         Decisions are history and stay: what is restored is re-applied by decisions of its own, so that the
@@ -310,20 +311,16 @@ class Users:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def require_admin(self, token: str | None, os_user: str) -> Admin:
+    def require_admin(self, caller: Caller) -> Admin:
         """Who acts, if that is an administrator. If the registry has no users, the first to ask becomes one.
-
-        Args:
-            token: the text of a token; its holder acts as its user.
-            os_user: the user of the operating system, who counts if there is no token.
 
         Raises:
             OctoError: the token is unknown or revoked, or this is not a user or not an administrator.
         """
         with self._database.reading() as connection:
-            if connection is not None and (token is not None or _has_users(connection)):
-                return Admin(_admin_name(connection, token, os_user), is_new=False)
-        if token is not None:
+            if connection is not None and (caller.token is not None or _has_users(connection)):
+                return Admin(_admin(connection, caller), is_new=False)
+        if caller.token is not None:
             raise OctoError(
                 "OCTO_TOKEN is set, and this registry has no users yet. Unset it: the first user to change "
                 "something becomes the administrator, who can then make tokens."
@@ -331,9 +328,10 @@ class Users:
         with self._database.writing() as connection:
             # Somebody else may have been first since it was read.
             if _has_users(connection):
-                return Admin(_admin_name(connection, token, os_user), is_new=False)
-            _add_user(connection, os_user, "admin", os_user)
-            return Admin(os_user, is_new=True)
+                return Admin(_admin(connection, caller), is_new=False)
+            actor = Actor(caller.os_user)
+            _add_user(connection, actor, "admin", actor)
+            return Admin(actor, is_new=True)
 
     def all(self) -> list[User]:
         """The users by name."""
@@ -348,7 +346,7 @@ class Users:
             rows = connection.execute(_select(sql.TOKENS, _TOKEN).order_by(sql.TOKENS.c.made_at))
             return [Token(*row._tuple()) for row in rows]
 
-    def add(self, name: str, role: str, actor: str) -> None:
+    def add(self, name: str, role: str, actor: Actor) -> None:
         """Add a user.
 
         Raises:
@@ -361,7 +359,7 @@ class Users:
         with self._database.writing() as connection:
             _add_user(connection, name, role, actor)
 
-    def set_role(self, name: str, role: str, actor: str) -> None:
+    def set_role(self, name: str, role: str, actor: Actor) -> None:
         """Give a user another role.
 
         Raises:
@@ -375,7 +373,7 @@ class Users:
             connection.execute(sql.USERS.update().where(sql.USERS.c.name == name), {"role": role})
             _append_event(connection, actor, "set_role", name, {"role": role, "before": user.role})
 
-    def remove(self, name: str, actor: str) -> None:
+    def remove(self, name: str, actor: Actor) -> None:
         """Remove a user and revoke their tokens.
 
         Raises:
@@ -390,7 +388,7 @@ class Users:
             connection.execute(sql.USERS.delete().where(sql.USERS.c.name == name))
             _append_event(connection, actor, "remove_user", name, {"role": user.role, "revoked_tokens": revoked})
 
-    def make_token(self, name: str, label: str, actor: str) -> str:
+    def make_token(self, name: str, label: str, actor: Actor) -> str:
         """Make a token for a user.
 
         Returns:
@@ -418,7 +416,7 @@ class Users:
             _append_event(connection, actor, "make_token", token_id, {"user": name, "role": user.role, "label": label})
         return text
 
-    def revoke(self, token_id: str, actor: str) -> None:
+    def revoke(self, token_id: str, actor: Actor) -> None:
         """Revoke a token by its id.
 
         Raises:
@@ -450,7 +448,7 @@ class Secrets:
         vendor: str,
         account_id: str,
         values: dict[str, SecretStr],
-        actor: str,
+        actor: Actor,
         registers: NewAccount | None = None,
     ) -> None:
         """Store secrets of an account under their names, all or none, in place of those there are.
@@ -496,7 +494,7 @@ class Secrets:
             key_id = secret.key_id
         raise _no_key(title, key_id)
 
-    def rotate(self, actor: str) -> int:
+    def rotate(self, actor: Actor) -> int:
         """Encrypt all secrets with a new key, or with the first key of the setting; returns how many.
 
         A rotation that is stopped leaves every secret readable: the new key is kept before the first secret is
@@ -540,7 +538,7 @@ def _append(connection: "Connection", table: "Table", rows: Iterable[dict[str, A
     return first
 
 
-def _append_event(connection: "Connection", actor: str, action: str, subject: str, details: dict[str, Any]) -> None:
+def _append_event(connection: "Connection", actor: Actor, action: str, subject: str, details: dict[str, Any]) -> None:
     event = {
         "at": datetime.now(UTC),
         "actor": actor,
@@ -611,7 +609,7 @@ def _refuse_contradictions(connection: "Connection", first_id: int) -> None:
     raise OctoError(f"Cannot {action} item {item_id} of {month}: {problem}. Nothing was recorded.")
 
 
-def _add_account(connection: "Connection", account: NewAccount, actor: str) -> None:
+def _add_account(connection: "Connection", account: NewAccount, actor: Actor) -> None:
     """Add an account and its audit event.
 
     Raises:
@@ -692,7 +690,7 @@ def _user(connection: "Connection", name: str) -> User:
     return user
 
 
-def _add_user(connection: "Connection", name: str, role: str, actor: str) -> None:
+def _add_user(connection: "Connection", name: str, role: str, actor: Actor) -> None:
     user = _find_user(connection, name)
     if user is not None:
         raise OctoError(f"{shown(name)} is a user already, with the role {user.role}; nothing was changed.")
@@ -709,13 +707,13 @@ def _refuse_last_admin(connection: "Connection", user: User) -> None:
         )
 
 
-def _admin_name(connection: "Connection", token: str | None, os_user: str) -> str:
-    """The name of whoever acts.
+def _admin(connection: "Connection", caller: Caller) -> Actor:
+    """The administrator that the caller is.
 
     Raises:
         OctoError: the token is unknown or revoked, or this is not a user or not an administrator.
     """
-    name = os_user if token is None else _token_user(connection, token)
+    name = caller.os_user if caller.token is None else _token_user(connection, caller.token)
     user = _find_user(connection, name)
     if user is None:
         raise OctoError(
@@ -727,7 +725,7 @@ def _admin_name(connection: "Connection", token: str | None, os_user: str) -> st
             f"{shown(name)} is a {user.role}, and only administrators may change something; nothing was changed. "
             f"Ask an administrator to do it or to run `octo users role {name} admin`."
         )
-    return name
+    return Actor(name)
 
 
 def _token_user(connection: "Connection", text: str) -> str:

@@ -1,27 +1,20 @@
-"""Who acts: the user of this machine, or whom OCTO_TOKEN is of; the gate of every change of what people decided.
+"""Who asks for a change: the holder of a token, or the user of this machine.
 
-Reading, and running the pipeline, is for whoever may read and write the lake.
+A face (command line, launchpad) says which token counts and has the registry resolve the caller to an administrator
+once; services take that administrator's name as `actor`. Reading, and running the pipeline, is open to whoever may
+read and write the lake.
 """
 
 import os
 
-from octo_pipeline.registry.records import Admin
-from octo_pipeline.workspace import Workspace
+from pydantic import SecretStr
+
+from octo_pipeline.registry.records import Caller
 
 
-def require_admin(workspace: Workspace) -> Admin:
-    """The administrator who acts; of a registry without users, the first to ask becomes one.
-
-    Raises:
-        OctoError: this is no administrator; the sentence says who it is and what to do.
-    """
-    return workspace.registry.users.require_admin(token_of(workspace), os_user())
-
-
-def token_of(workspace: Workspace) -> str | None:
-    """The text of the token that is set, if one is."""
-    token = workspace.settings.token
-    return token.get_secret_value() if token is not None else None
+def caller(token: SecretStr | None) -> Caller:
+    """The caller with this token or, without one, the user this process runs as."""
+    return Caller(os_user(), token.get_secret_value() if token is not None else None)
 
 
 def os_user() -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from octo_pipeline.model.sql import literal
-from octo_pipeline.registry.records import Account, Decision
+from octo_pipeline.registry.records import Account, Actor, Decision
 from octo_pipeline.tables.allocation import MatchedItems
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.table import materialise
@@ -53,7 +53,7 @@ def listed(workspace: Workspace) -> list[Listed]:
     ]
 
 
-def rename(workspace: Workspace, actor: str, account: Account, name: str | None) -> Account:
+def rename(workspace: Workspace, actor: Actor, account: Account, name: str | None) -> Account:
     """Give an account another name, or none.
 
     Raises:
@@ -62,7 +62,7 @@ def rename(workspace: Workspace, actor: str, account: Account, name: str | None)
     return workspace.registry.accounts.change(account, actor, "rename_account", name=name)
 
 
-def delete(workspace: Workspace, actor: str, account: Account, *, keeps_data: bool) -> Removed:
+def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: bool) -> Removed:
     """Remove an account and, unless it is kept, what the lake has of it.
 
     1. The account's steps lose their confirmation, so that no run fetches its costs anew meanwhile.
@@ -113,7 +113,7 @@ def _remove_costs(workspace: Workspace, account: Account) -> tuple[int, tuple[st
     return len(landed), months
 
 
-def _reapplied(workspace: Workspace, actor: str, account: Account) -> list[Decision]:
+def _reapplied(workspace: Workspace, actor: Actor, account: Account) -> list[Decision]:
     """Decisions that re-apply the restored items of the account."""
     restored = {item.item_id for item in workspace.registry.restored_items()}
     if not restored:

@@ -8,7 +8,7 @@ from typing import Literal
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.sql import literal
-from octo_pipeline.registry.records import Decision
+from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.allocation import MatchedItems, explained_allocations
 from octo_pipeline.tables.table import Materialised, materialise
@@ -76,7 +76,7 @@ def find_items(
 
 
 def decide(
-    workspace: Workspace, action: Action, items: Sequence[DecidedItem], *, reason: str, actor: str
+    workspace: Workspace, action: Action, items: Sequence[DecidedItem], *, reason: str, actor: Actor
 ) -> list[Materialised]:
     """Record the decision on all items at once, then make the partitions concerned again.
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.sources import NotConfirmedError
 from octo_pipeline.vendors.landing import (
     Delivery,
@@ -153,13 +154,13 @@ def delivery_of(workspace: Workspace, version: str) -> Delivery:
     return found[0]
 
 
-def remove_delivery(workspace: Workspace, delivery: Delivery, actor: str) -> None:
+def remove_delivery(workspace: Workspace, delivery: Delivery, actor: Actor) -> None:
     """Remove a delivery, on the record; the next newest one counts from the next run on."""
     remove(workspace.lake.root, delivery)
     _note(workspace, delivery, actor, "remove_delivery")
 
 
-def reland(workspace: Workspace, delivery: Delivery, sources: Iterable[Source], actor: str) -> LandedMonth:
+def reland(workspace: Workspace, delivery: Delivery, sources: Iterable[Source], actor: Actor) -> LandedMonth:
     """Fetch a delivery again from the source that offers its version.
 
     Raises:
@@ -186,6 +187,6 @@ def _offers(source: Source, delivery: Delivery) -> bool:
     return any(one.version == delivery.version for one in source.available(delivery.month))
 
 
-def _note(workspace: Workspace, delivery: Delivery, actor: str, action: str) -> None:
+def _note(workspace: Workspace, delivery: Delivery, actor: Actor, action: str) -> None:
     details = {"report": delivery.report, "source": delivery.source}
     workspace.registry.note(actor, action, delivery.title, details)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from octo_pipeline.model.errors import OctoError
-    from octo_pipeline.registry.records import Account
+    from octo_pipeline.registry.records import Account, Actor
     from octo_pipeline.settings import Settings
     from octo_pipeline.vendors.landing import Delivery
     from octo_pipeline.vendors.registrar import Registrar
@@ -48,7 +48,7 @@ class LandedFiles(Protocol):
 class Registration(Protocol):
     """A module with the steps of a vendor's registration after an account is registered."""
 
-    def confirm(self, registrar: "Registrar", actor: str, account: "Account") -> "Account":
+    def confirm(self, registrar: "Registrar", actor: "Actor", account: "Account") -> "Account":
         """Verify the account's steps for real; what failed is the `problem` of the account that is returned.
 
         Raises:

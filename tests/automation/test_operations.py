@@ -10,6 +10,7 @@ from octo_pipeline.automation.operations import (
     restore_items,
     simulate_allocator,
 )
+from octo_pipeline.registry.records import Caller
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
@@ -155,7 +156,7 @@ def test_a_viewer_restores_nothing(split_month, monkeypatch):
     from octo_pipeline.services import access as acting
 
     users = split_month.registry.users
-    admin = users.require_admin(None, "ana").name
+    admin = users.require_admin(Caller("ana")).name
     users.add("ben", "viewer", admin)
     monkeypatch.setattr(acting, "os_user", lambda: "ben")
     result = launched(restore_items, split_month, "restore", {"allocator": "half", "month": MONTH, "reason": "x"})

@@ -127,13 +127,13 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.vendors.aws.cur import CurFolderSource
-from octo_pipeline.services.access import os_user
+from octo_pipeline.services.access import caller
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 url, config, temp, registry, cur = sys.argv[1:]
 settings = Settings(lake=url, config=Path(config), temp=Path(temp), database_url=f"sqlite:///{registry}")
 workspace = Workspace(settings)
-workspace.registry.upgrade(None, os_user())
+workspace.registry.upgrade(caller(None))
 print("ready", flush=True)
 sys.stdin.readline()
 land_month(workspace, "aws", [CurFolderSource(Path(cur))], "2024-01")

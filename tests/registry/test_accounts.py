@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database
 from octo_pipeline.registry.encryption import KeyFile
-from octo_pipeline.registry.records import Account, Decision, NewAccount
+from octo_pipeline.registry.records import Account, Caller, Decision, NewAccount
 from octo_pipeline.registry.store import Registry, Secrets
 
 Decide = Callable[..., Decision]
@@ -181,7 +181,7 @@ def test_accounts_of_the_first_version_are_kept_and_told_apart(url: str, registr
             f"INSERT INTO registered_accounts {columns} VALUES ({number}, 'aws', '{number}', '9', {name}, '2024-01-01')"
         )
 
-    assert registry.upgrade(None, "root") is True
+    assert registry.upgrade(Caller("root")) is True
     assert [(a.account_id, a.name, a.kind, a.settings) for a in registry.accounts.all()] == [
         ("1", "Prod", None, {}),
         ("2", "Prod (2)", None, {}),

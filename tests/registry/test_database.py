@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database, migrations
 from octo_pipeline.registry.database import HEAD, VERSION_TABLE
-from octo_pipeline.registry.records import Decision
+from octo_pipeline.registry.records import Caller, Decision
 from octo_pipeline.registry.schema import METADATA
 from octo_pipeline.registry.store import Registry
 
@@ -122,7 +122,7 @@ def test_a_path_relative_and_full_of_signs(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_migrations_make_what_the_code_expects(url: str) -> None:
-    Registry(url).upgrade(None, "root")
+    Registry(url).upgrade(Caller("root"))
 
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
     with engine.connect() as connection:
@@ -133,9 +133,9 @@ def test_migrations_make_what_the_code_expects(url: str) -> None:
 
 
 def test_upgrade_from_nothing_and_again(registry: Registry) -> None:
-    assert registry.upgrade(None, "root") is True
+    assert registry.upgrade(Caller("root")) is True
     assert registry.exists()
-    assert registry.upgrade(None, "root") is False
+    assert registry.upgrade(Caller("root")) is False
     assert everything_read(registry) == [(), (), [], [], ()]
 
 
@@ -155,7 +155,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
         with pytest.raises(OctoError, match=r"is at version 0002 and .* needs 0003: back it up, then run `octo"):
             use()
 
-    assert registry.upgrade(None, "root") is True
+    assert registry.upgrade(Caller("root")) is True
     registry.record_decisions([decide("b" * 32)])
     assert [item.item_id for item in registry.restored_items()] == ["a" * 32, "b" * 32]
 
@@ -166,7 +166,7 @@ def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(registry: Registry
 
     for use in (
         registry.decisions,
-        lambda: registry.upgrade(None, "root"),
+        lambda: registry.upgrade(Caller("root")),
         lambda: registry.record_decisions([decide()]),
     ):
         with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0002: a newer one wrote it"):
@@ -183,7 +183,7 @@ def test_a_failed_migration_changes_nothing(
     sql("CREATE TABLE second (id INTEGER)")
 
     with pytest.raises(OctoError, match=r"cannot be used: .*second.* already exists"):
-        registry.upgrade(None, "root")
+        registry.upgrade(Caller("root"))
 
     assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0002",)]
 
@@ -193,7 +193,11 @@ def test_a_database_of_something_else_is_left_alone(registry: Registry, decide: 
         Path(url.removeprefix("sqlite:///")).parent.mkdir()
     sql("CREATE TABLE alembic_version (version_num VARCHAR(32))")
 
-    for use in (registry.audit, lambda: registry.upgrade(None, "root"), lambda: registry.record_decisions([decide()])):
+    for use in (
+        registry.audit,
+        lambda: registry.upgrade(Caller("root")),
+        lambda: registry.record_decisions([decide()]),
+    ):
         with pytest.raises(OctoError, match="is not a registry of octo-pipeline: it holds other tables"):
             use()
 

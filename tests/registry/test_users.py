@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.records import Admin, Decision
+from octo_pipeline.registry.records import Admin, Caller, Decision
 from octo_pipeline.registry.store import Registry
 
 Decide = Callable[..., Decision]
@@ -15,10 +15,10 @@ Sql = Callable[[str], Sequence[Any]]
 
 def test_the_first_to_change_something_becomes_the_administrator(registry: Registry) -> None:
     assert registry.users.all() == []
-    assert registry.users.require_admin(None, "ana") == Admin("ana", is_new=True)
-    assert registry.users.require_admin(None, "ana") == Admin("ana", is_new=False)
+    assert registry.users.require_admin(Caller("ana")) == Admin("ana", is_new=True)
+    assert registry.users.require_admin(Caller("ana")) == Admin("ana", is_new=False)
     with pytest.raises(OctoError, match=r"'bob' is no user of this registry, .*octo users add bob --role admin"):
-        registry.users.require_admin(None, "bob")
+        registry.users.require_admin(Caller("bob"))
 
     assert [(user.name, user.role) for user in registry.users.all()] == [("ana", "admin")]
     (event,) = registry.audit()
@@ -27,12 +27,12 @@ def test_the_first_to_change_something_becomes_the_administrator(registry: Regis
 
 def test_a_token_is_no_first_user(registry: Registry, decide: Decide) -> None:
     with pytest.raises(OctoError, match="OCTO_TOKEN is set, and this registry has no users yet"):
-        registry.users.require_admin("octo_1_2", "ana")
+        registry.users.require_admin(Caller("ana", "octo_1_2"))
     assert not registry.exists()
 
     registry.record_decisions([decide()])
     with pytest.raises(OctoError, match="OCTO_TOKEN holds no token of this registry"):
-        registry.users.require_admin("octo_1_2", "ana")
+        registry.users.require_admin(Caller("ana", "octo_1_2"))
     assert registry.users.all() == []
 
 
@@ -40,13 +40,13 @@ def test_a_viewer_is_refused_and_a_changed_role_counts_at_once(registry: Registr
     registry.users.add("ana", "admin", "ana")
     registry.users.add("vic", "viewer", "ana")
     with pytest.raises(OctoError, match="'vic' is a viewer, and only administrators may change something; nothing"):
-        registry.users.require_admin(None, "vic")
+        registry.users.require_admin(Caller("vic"))
 
     registry.users.set_role("vic", "admin", "ana")
-    assert registry.users.require_admin(None, "vic").name == "vic"
+    assert registry.users.require_admin(Caller("vic")).name == "vic"
     registry.users.set_role("ana", "viewer", "vic")
     with pytest.raises(OctoError, match="'ana' is a viewer"):
-        registry.users.require_admin(None, "ana")
+        registry.users.require_admin(Caller("ana"))
     assert registry.audit()[0].details == {"role": "viewer", "before": "admin"}
 
 
@@ -67,14 +67,14 @@ def test_a_token_acts_as_its_user_until_it_is_revoked(registry: Registry) -> Non
     text = registry.users.make_token("ana", "nightly", "ana")
     viewers = registry.users.make_token("vic", "report", "ana")
 
-    assert registry.users.require_admin(text, "nobody").name == "ana"
+    assert registry.users.require_admin(Caller("nobody", text)).name == "ana"
     with pytest.raises(OctoError, match="'vic' is a viewer"):
-        registry.users.require_admin(viewers, "ana")
+        registry.users.require_admin(Caller("ana", viewers))
     token = registry.users.tokens()[0]
     assert (token.id, token.user_name, token.label) == (text.split("_")[1], "ana", "nightly")
     registry.users.revoke(token.id, "ana")
     with pytest.raises(OctoError, match="or one that was revoked"):
-        registry.users.require_admin(text, "ana")
+        registry.users.require_admin(Caller("ana", text))
     with pytest.raises(OctoError, match=f"The token {token.id} is revoked since 20"):
         registry.users.revoke(token.id, "ana")
     assert [one.revoked_at is None for one in registry.users.tokens()] == [False, True]
@@ -88,7 +88,7 @@ def test_a_token_of_a_removed_user_opens_nothing_ever_again(registry: Registry) 
     registry.users.add("bob", "admin", "ana")
 
     with pytest.raises(OctoError, match="or one that was revoked"):
-        registry.users.require_admin(text, "bob")
+        registry.users.require_admin(Caller("bob", text))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_wrong_token_is_refused(registry: Registry, wrong: Callable[[str], str
     text = registry.users.make_token("ana", "nightly", "ana")
 
     with pytest.raises(OctoError, match="OCTO_TOKEN holds no token") as refused:
-        registry.users.require_admin(wrong(text), "ana")
+        registry.users.require_admin(Caller("ana", wrong(text)))
     assert text.split("_", 2)[2] not in str(refused.value)
 
 
@@ -147,6 +147,6 @@ def test_the_upgrade_of_a_registry_with_users_is_the_administrators(registry: Re
     text = registry.users.make_token("ana", "nightly", "ana")
 
     with pytest.raises(OctoError, match="'vic' is a viewer"):
-        registry.upgrade(None, "vic")
-    assert registry.upgrade(None, "ana") is False
-    assert registry.upgrade(text, "vic") is False
+        registry.upgrade(Caller("vic"))
+    assert registry.upgrade(Caller("ana")) is False
+    assert registry.upgrade(Caller("vic", text)) is False

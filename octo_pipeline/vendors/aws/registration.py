@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from octo_pipeline.model.errors import NotAskedError, OctoError
-from octo_pipeline.registry.records import Account, NewAccount, shown
+from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import access as aws_access
 from octo_pipeline.vendors.aws import launch_links as aws_links
@@ -73,7 +73,7 @@ def setup_of(account: Account) -> CurSetup:
 
 
 def register(
-    registrar: Registrar, actor: str, account_id: str, name: str | None = None, payer_id: str | None = None
+    registrar: Registrar, actor: Actor, account_id: str, name: str | None = None, payer_id: str | None = None
 ) -> Account:
     """Register an account; what it is, is found when it is confirmed.
 
@@ -97,7 +97,7 @@ def register(
     return registrar.registry.accounts.find(account_id, VENDOR)
 
 
-def register_linked(registrar: Registrar, actor: str, payer: Account) -> tuple[list[Account], str]:
+def register_linked(registrar: Registrar, actor: Actor, payer: Account) -> tuple[list[Account], str]:
     """Register all linked accounts of a payer that are not yet, to be opened by one StackSet.
 
     They share one ExternalId, which is the payer's for them: a StackSet has one set of parameters.
@@ -143,7 +143,7 @@ def _new_linked(
     return new
 
 
-def set_payer(registrar: Registrar, actor: str, account: Account, payer_id: str) -> Account:
+def set_payer(registrar: Registrar, actor: Actor, account: Account, payer_id: str) -> Account:
     """Say which payer a linked account has; it is confirmed anew.
 
     Raises:
@@ -157,7 +157,7 @@ def set_payer(registrar: Registrar, actor: str, account: Account, payer_id: str)
     )
 
 
-def set_up_api_access(registrar: Registrar, actor: str, account: Account) -> Account:
+def set_up_api_access(registrar: Registrar, actor: Actor, account: Account) -> Account:
     """Begin API access anew with a new ExternalId; the stacks are to be updated and the account confirmed again.
 
     Raises:
@@ -173,7 +173,7 @@ def set_up_api_access(registrar: Registrar, actor: str, account: Account) -> Acc
     return registrar.registry.accounts.change(account, actor, "set_up_api_access", **values)
 
 
-def set_up_cur(registrar: Registrar, actor: str, account: Account, setup: CurSetup) -> Account:
+def set_up_cur(registrar: Registrar, actor: Actor, account: Account, setup: CurSetup) -> Account:
     """Say which report a payer has or is to have; it is confirmed anew.
 
     Raises:
@@ -205,7 +205,7 @@ def set_up_cur(registrar: Registrar, actor: str, account: Account, setup: CurSet
     )
 
 
-def confirm(registrar: Registrar, actor: str, account: Account) -> Account:
+def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
     """Verify an account's steps for real and keep what was found.
 
     Returns:

@@ -5,7 +5,7 @@ The refresh token rotates at each use; the next one is kept in the registry befo
 
 from pydantic import SecretStr
 
-from octo_pipeline.registry.records import Account
+from octo_pipeline.registry.records import Account, Actor
 from octo_pipeline.vendors.azure import client as azure
 from octo_pipeline.vendors.azure.csp import AzureCspDocument, AzureCspSource
 from octo_pipeline.vendors.registrar import Registrar
@@ -14,7 +14,7 @@ CENTER_SECRET = "partner_center_secret"  # noqa: S105 - a name
 API_SECRET = "partner_api_secret"  # noqa: S105 - a name
 REFRESH_TOKEN = "refresh_token"  # noqa: S105 - a name
 # Rotation is nobody's decision; the audit trail says that the program did it.
-_ACTOR = "octo-pipeline"
+_ACTOR = Actor("octo-pipeline")
 
 
 def registered_azure(registrar: Registrar, account: Account) -> AzureCspSource:

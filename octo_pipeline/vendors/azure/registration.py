@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import SecretStr, ValidationError
 
 from octo_pipeline.model.errors import NotAskedError, OctoError
-from octo_pipeline.registry.records import Account, NewAccount, shown
+from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.azure import client as resource
 from octo_pipeline.vendors.azure.client import SignIn
@@ -55,7 +55,7 @@ def application_from(environment: Mapping[str, str], what: str, application_id: 
 
 def register(
     registrar: Registrar,
-    actor: str,
+    actor: Actor,
     partner_id: str,
     tenant_id: str,
     center: Application,
@@ -96,7 +96,7 @@ def register(
     return registrar.registry.accounts.find(document.tenant_id, VENDOR)
 
 
-def set_secrets(registrar: Registrar, actor: str, account: Account, center: SecretStr, api: SecretStr) -> Account:
+def set_secrets(registrar: Registrar, actor: Actor, account: Account, center: SecretStr, api: SecretStr) -> Account:
     """Replace the applications' secret keys, such as before they expire; the account is confirmed anew."""
     registrar.secrets.put(VENDOR, account.account_id, {CENTER_SECRET: center, API_SECRET: api}, actor)
     return registrar.registry.accounts.change(account, actor, "set_secrets", api_confirmed_at=None, problem=None)
@@ -114,7 +114,7 @@ def begin_sign_in(registrar: Registrar, account: Account, redirect_uri: str) -> 
 
 
 def finish_sign_in(
-    registrar: Registrar, actor: str, account: Account, sign_in: SignIn, response: Mapping[str, str]
+    registrar: Registrar, actor: Actor, account: Account, sign_in: SignIn, response: Mapping[str, str]
 ) -> None:
     """Redeem the code that came back and keep the refresh token.
 
@@ -143,7 +143,7 @@ def response_of(address: str) -> dict[str, str]:
     return query
 
 
-def confirm(registrar: Registrar, actor: str, account: Account) -> Account:
+def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
     """Ask Partner Center and the partner API for something small, for real, and keep what was found.
 
     Returns:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.records import Account, NewAccount, shown
+from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
 from octo_pipeline.vendors.gcp.billing_tables import ExportInspection, inspect_export
@@ -36,7 +36,7 @@ _FORMS = {
 
 def register(
     registrar: Registrar,
-    actor: str,
+    actor: Actor,
     billing_account_id: str,
     project: str,
     dataset: str,
@@ -66,7 +66,7 @@ def register(
 
 
 def set_up_export(
-    registrar: Registrar, actor: str, account: Account, project: str, dataset: str, region: str
+    registrar: Registrar, actor: Actor, account: Account, project: str, dataset: str, region: str
 ) -> Account:
     """Say where the account's export is now; it is confirmed anew.
 
@@ -79,7 +79,7 @@ def set_up_export(
     )
 
 
-def confirm(registrar: Registrar, actor: str, account: Account) -> Account:
+def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
     """Look at the account's export in BigQuery and keep what was found.
 
     Returns:
