@@ -5,7 +5,7 @@ Nothing else in the project reads environment variables of ours (``OCTO_*``).
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -119,14 +119,17 @@ class Settings(_VendorSettings):
         return f"sqlite:///{Path(self.lake).absolute() / 'registry.sqlite'}"
 
 
-def load_settings() -> Settings:
+def load_settings(**given: Any) -> Settings:
     """Read the environment.
+
+    Args:
+        given: settings that count instead of the environment's.
 
     Raises:
         OctoError: a variable has a value that is not allowed; the sentence names the variable.
     """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = "OCTO_" + "_".join(str(part) for part in first["loc"]).upper()
