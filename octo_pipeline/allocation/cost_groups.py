@@ -112,12 +112,9 @@ def _summed(rows: str, groups: Sequence[CostGroup]) -> str:
     """A relation of the rows summed by what the filters look at: a filter costs more than a sum, and is asked less."""
     columns = {"part": None, "vendor": None, "sub_account_id": None, "service_code": None, "billing_currency": None}
     for group in groups:
-        options = group.combinations
-        for vendor in options.by_vendor().values():
-            columns |= dict.fromkeys(COST_GROUP_COLUMNS[key] for conditions in vendor.filters for key in conditions)
-            columns |= {"tags": None} if vendor.tag_filters else {}
-        columns |= {"tags": None} if options.gcp.label_filters else {}
-        columns |= {"project_labels": None} if options.gcp.project_label_filters else {}
+        for options in group.combinations.by_vendor().values():
+            columns |= dict.fromkeys(COST_GROUP_COLUMNS[key] for conditions in options.filters for key in conditions)
+            columns |= dict.fromkeys(column for filters, column in options.label_lists() if filters)
     by = ", ".join(columns)
     name = "" if "service_name" in columns else "max(service_name) AS service_name, "
     return f"(SELECT {by}, {name}sum(cost)::{MONEY} AS cost FROM ({rows}) GROUP BY {by})"

@@ -5,15 +5,17 @@ marts, and who gets a part of a cost by it to `resolution`.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, create_model
+from pydantic.alias_generators import to_camel
 
 from octo_pipeline.model.columns import COST_GROUP_COLUMNS
 from octo_pipeline.model.sql import Sql, literal, map_value
+from octo_pipeline.model.vendors import VENDORS, VendorName
 from octo_pipeline.rules.conditions import Conditions, equals_any_sql, parse_alternatives, written_alternatives
 from octo_pipeline.rules.documents import Document, Problem, Section, load_documents, parse_document
 
@@ -33,18 +35,20 @@ class VendorOptions(Section):
         tag_filters: maps of tag keys.
     """
 
+    label_columns: ClassVar[Mapping[str, str]] = {"tag_filters": "tags"}
+
     filters: Filters = ()
     tag_filters: TagFilters = Field(default=(), alias="tagFilters")
 
     def sql(self) -> Sql | None:
         """A truth value over a row of ``cost_line_items``; None if the options are empty."""
         lists = [_any_sql(self.filters, lambda key: Sql(COST_GROUP_COLUMNS[key]))]
-        lists += [_any_sql(maps, partial(map_value, column)) for maps, column in self._label_lists()]
+        lists += [_any_sql(maps, partial(map_value, column)) for maps, column in self.label_lists()]
         return Sql(" AND ".join(part for part in lists if part)) or None
 
     def account_sql(self, account: Sql) -> Sql | None:
         """A truth value over the named account column: the maps that look at the account and nothing else."""
-        if any(maps for maps, _ in self._label_lists()):
+        if any(maps for maps, _ in self.label_lists()):
             return None
         return _any_sql([maps for maps in self.filters if list(maps) == ["account"]], lambda _: account)
 
@@ -53,34 +57,41 @@ class VendorOptions(Section):
         lists = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
         return {key: written_alternatives(maps, word=_WORD) for key, maps in lists.items() if maps}
 
-    def _label_lists(self) -> list[tuple[tuple[Conditions, ...], Sql]]:
-        return [(self.tag_filters, Sql("tags"))]
+    def label_lists(self) -> list[tuple[tuple[Conditions, ...], Sql]]:
+        """The filters by labels, each with the column of ``cost_line_items`` that it looks into."""
+        return [(getattr(self, name), Sql(column)) for name, column in self.label_columns.items()]
 
 
-class GcpOptions(VendorOptions):
-    """GCP's options: a line item's labels are its tags, and its project has labels of its own."""
-
-    label_filters: TagFilters = Field(default=(), alias="labelFilters")
-    project_label_filters: TagFilters = Field(default=(), alias="projectLabelFilters")
-
-    def _label_lists(self) -> list[tuple[tuple[Conditions, ...], Sql]]:
-        return [
-            (self.tag_filters, Sql("tags")),
-            (self.label_filters, Sql("tags")),
-            (self.project_label_filters, Sql("project_labels")),
-        ]
+def _vendor_options(vendor: VendorName) -> type[VendorOptions]:
+    """The options of a vendor: those of all vendors, and its label filters."""
+    if not vendor.label_filters:
+        return VendorOptions
+    fields: dict[str, Any] = {
+        name: (TagFilters, Field(default=(), alias=to_camel(name))) for name in vendor.label_filters
+    }
+    options = create_model(f"{vendor.name.title()}Options", __base__=VendorOptions, **fields)
+    options.label_columns = {**VendorOptions.label_columns, **vendor.label_filters}
+    return options
 
 
-class Combinations(Section):
+class _Combinations(Section):
     """The options of each vendor."""
-
-    aws: VendorOptions = Field(default=VendorOptions(), alias="awsOptions")
-    azure: VendorOptions = Field(default=VendorOptions(), alias="azureOptions")
-    gcp: GcpOptions = Field(default=GcpOptions(), alias="gcpOptions")
 
     def by_vendor(self) -> dict[str, VendorOptions]:
         """The options by the vendor's name in ``cost_line_items``."""
-        return {"aws": self.aws, "azure": self.azure, "gcp": self.gcp}
+        return {name: getattr(self, name) for name in VENDORS}
+
+
+if TYPE_CHECKING:
+    Combinations = _Combinations
+else:
+    _OPTIONS = {vendor.name: _vendor_options(vendor) for vendor in VENDORS.values()}
+    Combinations = create_model(
+        "Combinations",
+        __base__=_Combinations,
+        __doc__=_Combinations.__doc__,
+        **{name: (options, Field(default=options(), alias=f"{name}Options")) for name, options in _OPTIONS.items()},
+    )
 
 
 class CostGroup(Document):

@@ -19,9 +19,13 @@ from typing import TYPE_CHECKING, cast
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.shipped import shipped_folder
+from octo_pipeline.model.vendors import VENDORS
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
+
+# The models of all vendors are found by these names; see marts/cost_line_items.sql.
+VARIABLES = ("--vars", json.dumps({"vendors": list(VENDORS)}))
 
 # dbt keeps its adapter and our session in module state, so one invocation at a time.
 _LOCK = threading.Lock()
@@ -133,7 +137,7 @@ class DbtProject:
             _session = session
             try:
                 result = dbtRunner(manifest=manifest).invoke(
-                    ["run", "--select", *models, "--no-write-json", *self._paths(Path(scratch)), *_QUIET]
+                    ["run", "--select", *models, "--no-write-json", *VARIABLES, *self._paths(Path(scratch)), *_QUIET]
                 )
             finally:
                 _session = Session()
@@ -163,7 +167,7 @@ class DbtProject:
 
         with tempfile.TemporaryDirectory(prefix=".building-", dir=self._cache) as scratch:
             target = Path(scratch) / "target"
-            result = dbtRunner().invoke(["parse", *self._paths(target), *_QUIET])
+            result = dbtRunner().invoke(["parse", *VARIABLES, *self._paths(target), *_QUIET])
             if not result.success:
                 raise OctoError(f"The dbt project {self.folder} does not parse: {result.exception}")
             # The object that dbt works with is not the JSON that it writes, so both are kept.
@@ -183,7 +187,7 @@ class DbtProject:
 
     def _source_digest(self) -> str:
         # The manifest also holds the macros of dbt and of its adapter.
-        digest = hashlib.sha256(f"{version('dbt-core')} {version('dbt-duckdb')}\0".encode())
+        digest = hashlib.sha256(f"{version('dbt-core')} {version('dbt-duckdb')} {VARIABLES[1]}\0".encode())
         for file in sorted(self.folder.rglob("*")):
             if file.suffix in {".sql", ".yml"} and "target" not in file.relative_to(self.folder).parts:
                 digest.update(f"{file.relative_to(self.folder)}\0".encode())

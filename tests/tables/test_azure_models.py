@@ -15,7 +15,7 @@ def test_the_unit_tests_of_the_azure_models(tmp_path, monkeypatch):
     folder = str(dbt.project_folder())
     done = dbtRunner().invoke(
         ["build", "--select", "+int_azure__charges", "--project-dir", folder, "--profiles-dir", folder, "--target-path",
-         str(tmp_path), "--log-path", str(tmp_path), "--no-partial-parse", "--no-send-anonymous-usage-stats"]
+         str(tmp_path), "--log-path", str(tmp_path), "--no-partial-parse", "--no-send-anonymous-usage-stats", *dbt.VARIABLES]
     )  # fmt: skip
     assert done.exception is None
     results = {r.node.name: (r.status, r.message) for r in done.result.results if r.node.resource_type == "unit_test"}

@@ -267,7 +267,7 @@ def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
     done = dbtRunner().invoke(
         ["test", "--select", "test_type:unit,account_costs", "test_type:unit,cost_group_costs", "--project-dir", folder,
          "--profiles-dir", folder, "--target-path", str(tmp_path), "--log-path", str(tmp_path), "--no-partial-parse",
-         "--no-send-anonymous-usage-stats"]
+         "--no-send-anonymous-usage-stats", *dbt.VARIABLES]
     )  # fmt: skip
     assert done.exception is None
     assert {(r.node.name, r.status) for r in done.result.results} == {

@@ -2,11 +2,10 @@ with
 
 charges as (
 
-    select * from {{ ref('int_aws__charges') }}
-    union all by name
-    select * from {{ ref('int_azure__charges') }}
-    union all by name
-    select * from {{ ref('int_gcp__charges') }}
+    {% for vendor in var('vendors') %}
+        select * from {{ ref('int_' ~ vendor ~ '__charges') }}
+        {% if not loop.last %}union all by name{% endif %}
+    {% endfor %}
 
 ),
 
