@@ -96,10 +96,7 @@ class AzureCspSource:
     currencies: tuple[str, ...]
     today: Callable[[], date] = lambda: datetime.now(UTC).date()
 
-    @property
-    def vendor(self) -> str:
-        """The vendor: azure."""
-        return VENDOR
+    vendor = VENDOR
 
     @property
     def account(self) -> str:
@@ -164,15 +161,8 @@ class AzureCspFolderSource:
 
     path: Path
 
-    @property
-    def vendor(self) -> str:
-        """The vendor: azure."""
-        return VENDOR
-
-    @property
-    def account(self) -> None:
-        """Only the folder can tell."""
-        return
+    vendor = VENDOR
+    account = None
 
     @property
     def name(self) -> str:

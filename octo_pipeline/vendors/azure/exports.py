@@ -94,15 +94,8 @@ class AzureExportSource:
 
     listing: Listing
 
-    @property
-    def vendor(self) -> str:
-        """The vendor: azure."""
-        return VENDOR
-
-    @property
-    def account(self) -> None:
-        """Only the exports can tell."""
-        return
+    vendor = VENDOR
+    account = None
 
     @property
     def name(self) -> str:

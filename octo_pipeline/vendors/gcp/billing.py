@@ -74,10 +74,7 @@ class GcpBillingSource:
     document: GcpSourceDocument
     dataset: BillingDataset
 
-    @property
-    def vendor(self) -> str:
-        """The vendor, gcp."""
-        return _VENDOR
+    vendor = _VENDOR
 
     @property
     def account(self) -> str:

@@ -64,15 +64,8 @@ class GcpFolderSource:
 
     root: Path
 
-    @property
-    def vendor(self) -> str:
-        """The vendor, gcp."""
-        return _VENDOR
-
-    @property
-    def account(self) -> None:
-        """None: the folder may hold the exports of several billing accounts."""
-        return
+    vendor = _VENDOR
+    account = None
 
     @property
     def name(self) -> str:
