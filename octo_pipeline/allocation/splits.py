@@ -24,7 +24,7 @@ import duckdb
 
 from octo_pipeline.allocation.formula_sql import select_sql
 from octo_pipeline.model.columns import MONEY
-from octo_pipeline.model.months import add_months
+from octo_pipeline.model.months import origin_months
 from octo_pipeline.model.sql import literal, rows_sql
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.rules.formula import parse_formula
@@ -65,11 +65,6 @@ def tranche_sql(cost: str, index: str, count: str) -> str:
     return money(f"{c} * (({index}) + 1) // {count} - {c} * ({index}) // {count}")
 
 
-def months_with_dues(month: str) -> list[str]:
-    """The origin months whose items can have a tranche due in the booking month: 36 at most."""
-    return [add_months(month, -k) for k in range(35, -1, -1)]
-
-
 def due_items_sql(matched_items: str, month: str) -> str:
     """SQL of the taken items with a tranche due in the booking month, with ``tranche_index``."""
 
@@ -96,7 +91,7 @@ def allocate(
 
     Args:
         connection: where the relations can be read; temporary tables are made in it.
-        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of `months_with_dues(month)`.
+        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of `origin_months(month)`.
         usage_shares: relation with `shares.USAGE_SHARE_COLUMNS` of the booking month.
         restored_items: relation with ``item_id`` of the items that are restored.
         month: the booking month.
@@ -145,7 +140,7 @@ def allocate(
 
 def _create_types(connection: duckdb.DuckDBPyConnection, month: str) -> None:
     types = {
-        "splits_month": months_with_dues(month),
+        "splits_month": origin_months(month),
         "splits_status": ("checked_splitted", "checked_allocated", "unchecked_allocated"),
         "splits_kind": ("split", "remainder", "item"),
         "splits_reason": ("no_allocator", "restored", "formula_failed"),

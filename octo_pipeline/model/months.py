@@ -4,6 +4,10 @@ import re
 
 from octo_pipeline.model.errors import OctoError
 
+# The last part of an item is booked at most this many months after its origin month, that month counted. An allocator
+# that would wait and spread for longer is refused.
+MOST_MONTHS = 36
+
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 
 
@@ -46,3 +50,13 @@ def months_between(start: str, end: str) -> int:
 def month_range(start: str, end: str) -> list[str]:
     """All months from `start` to `end`, both included; empty if `end` is before `start`."""
     return [month_of_index(i) for i in range(month_index(start), month_index(end) + 1)]
+
+
+def origin_months(booking_month: str) -> list[str]:
+    """The months whose items can have a part booked in the booking month, which is the last of them."""
+    return month_range(add_months(booking_month, 1 - MOST_MONTHS), booking_month)
+
+
+def booking_months(origin_month: str) -> list[str]:
+    """The months in which a part of the origin month's items can be booked, which is the first of them."""
+    return month_range(origin_month, add_months(origin_month, MOST_MONTHS - 1))

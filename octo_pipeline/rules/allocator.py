@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from octo_pipeline.model.columns import CRITERIA_COLUMNS
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import add_months, is_month, months_between
+from octo_pipeline.model.months import MOST_MONTHS, add_months, is_month, months_between
 from octo_pipeline.rules.conditions import Conditions, parse_alternatives, written_alternatives
 from octo_pipeline.rules.documents import (
     Document,
@@ -31,7 +31,6 @@ from octo_pipeline.rules.formula import DEFAULT_FORMULA, parse_formula
 Category = Literal["fee", "account", "savings"]
 EntryType = Literal["account", "payer", "costgroup"]
 
-MAX_MONTHS = 36
 MAX_EXPIRATION = 9_999
 
 _LAST_MONTH = "9999-12"
@@ -101,7 +100,7 @@ class Entry(Section):
         description="an account id, a payer id or the id of a cost group"
     )
     formula: Annotated[str, AfterValidator(_formula)] = DEFAULT_FORMULA
-    months: Annotated[int, BeforeValidator(lambda value: _whole_number(value, MAX_MONTHS))] = 1
+    months: Annotated[int, BeforeValidator(lambda value: _whole_number(value, MOST_MONTHS))] = 1
 
 
 class Allocator(Document):
@@ -156,10 +155,10 @@ class Allocator(Document):
             )
         if value and created and "entries" in info.data:
             wait, longest = months_between(created, value), _longest(info.data["entries"])
-            if wait + longest > MAX_MONTHS:
+            if wait + longest > MOST_MONTHS:
                 raise ValueError(
                     f"{value} is {wait} months after createTime ({created}) and an entry takes {longest}; "
-                    f"together they may be {MAX_MONTHS} months: start earlier or take fewer months"
+                    f"together they may be {MOST_MONTHS} months: start earlier or take fewer months"
                 )
         return value
 

@@ -12,7 +12,7 @@ import duckdb
 
 from octo_pipeline.allocation.splits import tranche_sql
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
-from octo_pipeline.model.months import add_months, month_range
+from octo_pipeline.model.months import booking_months
 from octo_pipeline.model.sql import rows_sql
 from octo_pipeline.tables.allocation import (
     Allocations,
@@ -175,7 +175,7 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
     made = set(lake.months(Allocations.name))
     absent = sorted(set(metadata.facts["due"]) - made) if metadata else []
     # Every month that could hold a row of these items: one that owes nothing any more may still have some.
-    present = [m for m in month_range(month, add_months(month, 35)) if m in made]
+    present = [m for m in booking_months(month) if m in made]
     items = lake.scan(MatchedItems.name, [month], MatchedItems.columns)
     rows = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
     index = "(booked[:4]::INTEGER * 12 + booked[6:]::INTEGER) - (first_booking_month[:4]::INTEGER * 12 + first_booking_month[6:]::INTEGER)"

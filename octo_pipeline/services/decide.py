@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import add_months, month_range
+from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.sql import literal
 from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.tables.all_tables import TABLES
@@ -140,7 +140,7 @@ _ITEM_FACTS = (
 def _months_of(workspace: Workspace, found: dict[str, object]) -> list[str]:
     origin = str(found["origin_month"])
     made = set(workspace.lake.months("allocations"))
-    return [m for m in month_range(origin, add_months(origin, 71)) if m in made]
+    return [m for m in booking_months(origin) if m in made]
 
 
 def _item_sentences(found: dict[str, object]) -> list[str]:

@@ -9,6 +9,7 @@ from octo_pipeline.allocation import proofs as proof
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.model.months import origin_months
 from octo_pipeline.model.sql import literal
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.table import code_version
@@ -29,7 +30,7 @@ def due_dues(lake: Lake, month: str) -> dict[str, dict[str, str]]:
         origin month -> {allocator version: digest}, of the months that owe something.
     """
     found = {}
-    for origin, metadata in lake.metadata_of("matched_items", splits.months_with_dues(month)).items():
+    for origin, metadata in lake.metadata_of("matched_items", origin_months(month)).items():
         if month in metadata.facts["due"]:
             found[origin] = metadata.facts["due"][month]
     return found
@@ -38,7 +39,7 @@ def due_dues(lake: Lake, month: str) -> dict[str, dict[str, str]]:
 def due_allocators(lake: Lake, month: str) -> list[Allocator]:
     """The pinned allocator versions that have a tranche due in the booking month, by version."""
     documents: dict[str, str] = {}
-    for metadata in lake.metadata_of("matched_items", splits.months_with_dues(month)).values():
+    for metadata in lake.metadata_of("matched_items", origin_months(month)).values():
         documents |= {v: metadata.facts["allocators"][v] for v in metadata.facts["due"].get(month, {})}
     return [Allocator.from_document(documents[version]) for version in sorted(documents)]
 
@@ -206,7 +207,7 @@ def _create_restored(connection: duckdb.DuckDBPyConnection, name: str, item_ids:
 def explained_allocations(lake: Lake, months: Sequence[str] | None) -> str:
     """SQL of the explained allocations of booking months; None means all months of the lake."""
     booked = lake.months(Allocations.name) if months is None else months
-    origins = sorted({origin for month in booked for origin in splits.months_with_dues(month)})
+    origins = sorted({origin for month in booked for origin in origin_months(month)})
     return explained_sql(
         lake.scan(Allocations.name, booked, Allocations.columns, month_as="booking_month"),
         lake.scan(MatchedItems.name, origins, MatchedItems.columns),
