@@ -13,7 +13,7 @@ from benchmarks.matching import MONTH, match, rule, rules, synthetic_line_items
 from benchmarks.measure import Row, growth, python
 from benchmarks.splitting import prepared, split
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.all_tables import TABLES
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.cur import land_cur
 from octo_pipeline.workspace import Workspace

@@ -16,7 +16,8 @@ from octo_pipeline.cli.sql import views
 from octo_pipeline.lake.lake import PartitionMetadata
 from octo_pipeline.rules.formula import evaluate, parse_formula
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.allocation import ALLOCATION_TABLES, Allocations
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.graph import order
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 
@@ -45,7 +46,7 @@ def prepared(folder: Path, items: int, accounts: int, allocators: int = 1) -> Wo
         metadata = PartitionMetadata({"made": f"{items} lines"}, "benchmark")
         workspace.lake.copy(connection, synthetic_line_items(items), staged, metadata)
         workspace.lake.publish(staged, still_current=lambda: metadata.inputs)
-    for table in ALLOCATION_TABLES:
+    for table in (table for table in order() if table.group == "allocation"):
         if table.name != Allocations.name:
             materialise(workspace, table, MONTH)
     return workspace

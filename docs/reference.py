@@ -21,9 +21,10 @@ from octo_pipeline.definitions import defs
 from octo_pipeline.model.sql import rows_sql
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.allocation import Allocations, MatchedItems, UsageShares
-from octo_pipeline.tables.meanings import TABLE_MEANINGS, column_meaning
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.graph import TABLES, column_meaning
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.usage_shares import UsageShares
 
 
 def settings_page() -> str:
@@ -156,12 +157,9 @@ def tables_page() -> str:
     """Every table with its columns, and the view that explains allocations."""
     parts = []
     for table in TABLES:
-        columns = [
-            (f"`{name}`", _sql_type(kind), column_meaning(table.name, name)) for name, kind in table.columns.items()
-        ]
-        meaning = TABLE_MEANINGS[table.name]
-        parts += [f"## {table.name}", meaning.grain, _table(("column", "type", "meaning"), columns)]
-    columns = [(f"`{name}`", _sql_type(kind), column_meaning(Allocations.name, name)) for name, kind in _explained()]
+        columns = [(f"`{name}`", _sql_type(kind), column_meaning(table, name)) for name, kind in table.columns.items()]
+        parts += [f"## {table.name}", table.grain, _table(("column", "type", "meaning"), columns)]
+    columns = [(f"`{name}`", _sql_type(kind), column_meaning(Allocations(), name)) for name, kind in _explained()]
     return _page(
         "Tables and columns",
         "A table is Parquet at `<OCTO_LAKE>/<table>/month=YYYY-MM/data.parquet`. `octo sql` has each as a view with a "

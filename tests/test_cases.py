@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from octo_pipeline.services.checks import CHECKS
-from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from tests.support.case import (
     ALLOCATION_KEY,
     COST_GROUP_KEY,

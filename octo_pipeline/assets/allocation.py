@@ -5,7 +5,10 @@ import dagster as dg
 from octo_pipeline.assets.months import materialise_months
 from octo_pipeline.assets.partitions import monthly, origin_months
 from octo_pipeline.assets.specs import FINOPS, FRESHNESS, table_metadata
-from octo_pipeline.tables.allocation import Allocations, MatchedItems, ResolvedAccounts, UsageShares
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
+from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
 _GROUP = "allocation"

@@ -8,8 +8,8 @@ from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.checks import CHECKS, Check
-from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.table import StalePartition, Table, stale
+from octo_pipeline.tables.graph import TABLES, StalePartition, stale
+from octo_pipeline.tables.table import Table
 from octo_pipeline.workspace import Workspace
 
 

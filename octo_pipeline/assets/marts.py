@@ -5,7 +5,8 @@ import dagster as dg
 from octo_pipeline.assets.months import materialise_months
 from octo_pipeline.assets.partitions import monthly, origin_months
 from octo_pipeline.assets.specs import FINOPS, FRESHNESS, table_metadata
-from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.workspace import Workspace
 
 _GROUP = "marts"

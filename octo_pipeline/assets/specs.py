@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from octo_pipeline.tables.meanings import TABLE_MEANINGS, column_meaning
+from octo_pipeline.tables.graph import column_meaning
 from octo_pipeline.tables.table import Table
 
 DATA_ENGINEERING = ("team:data-engineering",)
@@ -17,17 +17,16 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn
 
 def table_metadata(table: Table) -> dict[str, Any]:
     """Grain, columns and column lineage of a table, as an asset's metadata."""
-    meaning = TABLE_MEANINGS[table.name]
     schema = dg.TableSchema(
         columns=[
-            dg.TableColumn(name, kind.lower(), description=column_meaning(table.name, name))
+            dg.TableColumn(name, kind.lower(), description=column_meaning(table, name))
             for name, kind in table.columns.items()
         ]
     )
     lineage = dg.TableColumnLineage(
         {
             column: [dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=name) for asset, name in deps]
-            for column, deps in meaning.made_from.items()
+            for column, deps in table.made_from.items()
         }
     )
-    return {"grain": meaning.grain, "dagster/column_schema": schema, "dagster/column_lineage": lineage}
+    return {"grain": table.grain, "dagster/column_schema": schema, "dagster/column_lineage": lineage}

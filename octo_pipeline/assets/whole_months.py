@@ -20,7 +20,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.figures import figures
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
-from octo_pipeline.tables.all_tables import TABLES
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.table import Materialised, materialise
 from octo_pipeline.workspace import Workspace
 

@@ -21,8 +21,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.services.landing import new_versions
 from octo_pipeline.services.sources import sources
-from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.table import StalePartition, stale
+from octo_pipeline.tables.graph import TABLES, StalePartition, stale
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.source import Available, Source
 from octo_pipeline.vendors.vendor import Vendor

@@ -272,7 +272,7 @@ def costs(
     """List what each account was billed, what was moved from and to it, and what it pays."""
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.marts import AccountCosts
+    from octo_pipeline.tables.account_costs import AccountCosts
     from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake

@@ -55,7 +55,7 @@ def list_(
     output: OutputOption = Output.table,
 ) -> None:
     """List the items of a month and the rows booked in it."""
-    from octo_pipeline.tables.allocation import explained_allocations
+    from octo_pipeline.tables.explained_allocations import explained_allocations
 
     lake = _lake_with(month)
     with lake.connect() as connection:
@@ -182,7 +182,7 @@ def export(
 ) -> None:
     """Write a month's allocations, every row with all that explains it."""
     from octo_pipeline.model.sql import literal
-    from octo_pipeline.tables.allocation import explained_allocations
+    from octo_pipeline.tables.explained_allocations import explained_allocations
 
     lake = _lake_with(month)
     kind = file.suffix.removeprefix(".").lower()

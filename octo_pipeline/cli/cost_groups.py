@@ -113,7 +113,7 @@ def _months(first: str, last: str) -> list[str]:
 def _costs(cost_group: str, months: list[str]) -> list[tuple[Any, ...]]:
     from octo_pipeline.model.sql import literal
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.marts import CostGroupCosts
+    from octo_pipeline.tables.cost_group_costs import CostGroupCosts
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())

@@ -65,8 +65,8 @@ def _config(cur: Path | None) -> dict[str, Any]:
 def stale(output: OutputOption = Output.table) -> None:
     """List the partitions whose recorded inputs are no longer current."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.all_tables import TABLES
-    from octo_pipeline.tables.table import stale as find_stale
+    from octo_pipeline.tables.graph import TABLES
+    from octo_pipeline.tables.graph import stale as find_stale
     from octo_pipeline.workspace import Workspace
 
     found = find_stale(Workspace(load_settings()), TABLES)

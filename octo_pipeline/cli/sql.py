@@ -66,9 +66,13 @@ def views(lake: "Lake") -> dict[str, str]:
     A table that has no partition yet is a view without rows.
     """
     from octo_pipeline.allocation.explained import explained_sql
-    from octo_pipeline.tables.allocation import Allocations, MatchedItems, ResolvedAccounts, UsageShares
+    from octo_pipeline.tables.account_costs import AccountCosts
+    from octo_pipeline.tables.allocations import Allocations
+    from octo_pipeline.tables.cost_group_costs import CostGroupCosts
     from octo_pipeline.tables.cost_line_items import CostLineItems
-    from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+    from octo_pipeline.tables.matched_items import MatchedItems
+    from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
+    from octo_pipeline.tables.usage_shares import UsageShares
 
     tables = (CostLineItems, MatchedItems, ResolvedAccounts, UsageShares, AccountCosts, CostGroupCosts)
     found = {t.name: f"FROM {_every_month(lake, t.name, t.columns, 'month')}" for t in tables}

@@ -12,7 +12,7 @@ from octo_pipeline.model.wording import amount
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.settings import load_settings
-from octo_pipeline.tables.allocation import explained_allocations
+from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.workspace import Workspace
 
 

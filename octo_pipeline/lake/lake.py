@@ -87,6 +87,11 @@ class Staged:
         """The file to write before publishing."""
         return self.folder / _FILE
 
+    @property
+    def relation(self) -> Relation:
+        """The rows of the staged file, to be proved."""
+        return Relation(f"read_parquet({literal(str(self.path))})")
+
 
 class Lake:
     """The tables under one root, a folder or a place in a bucket."""

@@ -6,6 +6,9 @@ The dbt contract of ``cost_line_items`` and the SQL of the core are both held ag
 MONEY = "DECIMAL(38,10)"
 TAGS = "MAP(VARCHAR, VARCHAR)"
 
+# The table that every other begins with.
+LINE_ITEMS = "cost_line_items"
+
 # Grain of cost_line_items, in the table's column order.
 LINE_ITEM_GRAIN: dict[str, str] = {
     "billing_month": "VARCHAR",

@@ -7,6 +7,7 @@ Times are compared in UTC: the month of createTime is its UTC month, and a time 
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -272,6 +273,11 @@ def load_allocators(folder: Path) -> tuple[tuple[Allocator, ...], tuple[Problem,
     """
     allocators, problems = load_documents(Allocator, folder)
     return tuple(sorted(allocators, key=lambda allocator: allocator.precedence)), problems
+
+
+def values_named(allocators: Iterable[Allocator], entry_type: EntryType) -> list[str]:
+    """What the entries of a type name, such as all payers: sorted and distinct."""
+    return sorted({entry.value for a in allocators for entry in a.entries if entry.type == entry_type})
 
 
 def _month_of(time: datetime | None) -> str | None:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from octo_pipeline.model.sql import literal
 from octo_pipeline.registry.records import Account, Actor, Decision
-from octo_pipeline.tables.allocation import MatchedItems
 from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.landing import deliveries, remove
 from octo_pipeline.workspace import Workspace

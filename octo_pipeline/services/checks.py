@@ -14,13 +14,11 @@ from octo_pipeline.allocation.splits import tranche_sql
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
 from octo_pipeline.model.months import booking_months
 from octo_pipeline.model.sql import rows_sql
-from octo_pipeline.tables.allocation import (
-    Allocations,
-    MatchedItems,
-    ResolvedAccounts,
-    due_dues,
-    explained_allocations,
-)
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.dues import origins_read
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
 from octo_pipeline.workspace import Workspace
 
 Severity = Literal["warning", "error"]
@@ -141,8 +139,7 @@ def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
 def _failed_formulas(workspace: Workspace, month: str) -> CheckResult:
     lake = workspace.lake
     rows = lake.scan(Allocations.name, [month], Allocations.columns)
-    origins = sorted({*due_dues(lake, month), month})
-    items = lake.scan(MatchedItems.name, origins, MatchedItems.columns)
+    items = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
     return _found(
         workspace,
         f"SELECT m.allocator_id, a.item_id, m.billing_currency, a.cost FROM {rows} AS a JOIN {items} AS m "

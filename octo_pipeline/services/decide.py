@@ -9,8 +9,9 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.sql import literal
 from octo_pipeline.registry.records import Actor, Decision
-from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.allocation import MatchedItems, explained_allocations
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.graph import TABLES
+from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import Materialised, materialise
 from octo_pipeline.workspace import Workspace
 

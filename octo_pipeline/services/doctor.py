@@ -17,9 +17,8 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.services.sources import sources
-from octo_pipeline.tables.all_tables import TABLES
 from octo_pipeline.tables.dbt import dbt_project
-from octo_pipeline.tables.table import stale
+from octo_pipeline.tables.graph import TABLES, stale
 from octo_pipeline.workspace import Workspace
 
 State = Literal["ok", "warning", "error"]

@@ -13,14 +13,13 @@ import duckdb
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import literal
-from octo_pipeline.tables.allocation import (
-    Allocations,
-    MatchedItems,
-    ResolvedAccounts,
-    UsageShares,
-    explained_allocations,
-)
-from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
+from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
 _PREVIEW = 10

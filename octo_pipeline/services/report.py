@@ -13,8 +13,10 @@ from octo_pipeline.model.months import add_months
 from octo_pipeline.model.sql import literal
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.services.checks import CHECKS
-from octo_pipeline.tables.allocation import MatchedItems, explained_allocations
-from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.workspace import Workspace
 
 _MOST_ROWS = 60  # more lines than a person reads; the CSV has all

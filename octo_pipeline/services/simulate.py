@@ -28,13 +28,12 @@ import duckdb
 from octo_pipeline.allocation import matching, resolution, shares, splits
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.items import items_sql
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, identifier, literal
-from octo_pipeline.rules.allocator import Allocator
-from octo_pipeline.tables.allocation import LINE_ITEMS
+from octo_pipeline.rules.allocator import Allocator, values_named
 from octo_pipeline.workspace import Workspace
 
 _RESTORED = "simulation_restored"
@@ -226,7 +225,7 @@ class _Simulator:
     def _book_month(self, name: str, month: str, allocators: Sequence[Allocator]) -> None:
         line_items = self._line_items([month])
         configuration = self._workspace.configuration
-        payers = sorted({e.value for a in allocators for e in a.entries if e.type == "payer"})
+        payers = values_named(allocators, "payer")
         self._add(
             f"{name}_resolved",
             month,

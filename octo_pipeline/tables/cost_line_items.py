@@ -1,47 +1,48 @@
 """``cost_line_items``: the vendors' exports of a month in one shape, made by dbt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
 from octo_pipeline.allocation.proofs import prove_cost_line_items
-from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_options
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.lake.lake import PartitionMetadata, Staged
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
-from octo_pipeline.tables.dbt import DbtModelError, Session, dbt_project
-from octo_pipeline.tables.table import code_version
+from octo_pipeline.tables.dbt import DbtModelError, run_model
+from octo_pipeline.tables.table import Reads, Table
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import Delivery, newest_deliveries
 from octo_pipeline.workspace import Workspace
 
-# What the rows depend on. A change of another model, of how deliveries are fetched, of registration or of a sample
-# must not make them again.
-_SOURCES_OF_TRUTH = (
-    "model",
-    "vendors/data_columns.py",
-    "vendors/data_files.py",
-    *(f"vendors/{vendor.name}/{file}" for vendor in VENDORS.values() for file in vendor.row_sources),
-    "dbt_project/macros",
-    "dbt_project/models/staging",
-    "dbt_project/models/intermediate",
-    "dbt_project/models/marts/cost_line_items.sql",
-)
 
+class CostLineItems(Table):
+    """Every charge of the month in one shape for all vendors."""
 
-class CostLineItems:
-    """The table ``cost_line_items``."""
-
-    name = "cost_line_items"
+    name = LINE_ITEMS
+    group = "normalisation"
+    grain = "One row per grain, the columns up to project_labels; hourly lines of a day are one row."
+    key = tuple(LINE_ITEM_GRAIN)
     columns = LINE_ITEM_COLUMNS
+    reads = (Reads("landing"),)
+    # A change of another model, of how deliveries are fetched, of registration or of a sample must not make the rows
+    # again.
+    code = (
+        "model",
+        "vendors/data_columns.py",
+        "vendors/data_files.py",
+        *(f"vendors/{vendor.name}/{file}" for vendor in VENDORS.values() for file in vendor.row_sources),
+        "dbt_project/macros",
+        "dbt_project/models/staging",
+        "dbt_project/models/intermediate",
+        "dbt_project/models/marts/cost_line_items.sql",
+    )
+    is_dbt_model = True
 
-    def inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The newest complete delivery of each account, and the code."""
-        inputs = {"code": code_version(*_SOURCES_OF_TRUTH)}
-        for delivery in newest_deliveries(workspace.lake.root, month):
-            inputs[f"landing/{delivery.vendor}/{delivery.account}"] = delivery.version
-        return inputs
+    def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
+        """The newest complete delivery of each account."""
+        return {f"landing/{d.vendor}/{d.account}": d.version for d in newest_deliveries(workspace.lake.root, month)}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Normalise the month's newest deliveries.
@@ -54,26 +55,11 @@ class CostLineItems:
         with workspace.lake.connect() as connection:
             try:
                 relations, source_costs = _landed(connection, deliveries, staged.folder)
-                dbt_project().run(["+cost_line_items"], _session(workspace, month, relations, staged, metadata))
-                rows = f"read_parquet({literal(str(staged.path))})"
-                prove_cost_line_items(connection, f"({source_costs})", rows, month)
+                landed = {f"landing.{name}": query for name, query in relations.items()}
+                run_model(workspace, staged, metadata, landed, select=f"+{self.name}")
+                prove_cost_line_items(connection, f"({source_costs})", staged.relation, month)
             except (DbtModelError, duckdb.Error) as error:
                 raise _explanation(connection, deliveries, error) from error
-
-
-def _session(
-    workspace: Workspace, month: str, relations: Mapping[str, str], staged: Staged, metadata: PartitionMetadata
-) -> Session:
-    settings = workspace.lake.duckdb_config()
-    return Session(
-        variables={
-            "octo_month": month,
-            "octo_copy_cost_line_items": f"{staged.path}\n{copy_options(metadata.to_json())}",
-        },
-        relations={f"landing.{name}": query for name, query in relations.items()},
-        settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
-        setup=workspace.lake.duckdb_setup(),
-    )
 
 
 def _landed(

@@ -17,9 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_options
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.model.vendors import VENDORS
+from octo_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -193,6 +195,35 @@ class DbtProject:
                 digest.update(f"{file.relative_to(self.folder)}\0".encode())
                 digest.update(file.read_bytes())
         return digest.hexdigest()[:32]
+
+
+def run_model(
+    workspace: Workspace, staged: Staged, metadata: PartitionMetadata, relations: Mapping[str, str], *, select: str = ""
+) -> None:
+    """Let the dbt model of the staged table's name write the staged file.
+
+    Args:
+        workspace: whose lake's settings and secrets dbt works with.
+        staged: of the table and month.
+        metadata: recorded in the file.
+        relations: ``schema.name`` -> SQL of what the model reads as sources.
+        select: dbt's selection, if other models are made with it.
+
+    Raises:
+        DbtModelError: the model failed.
+        OctoError: the manifest is missing or out of date.
+    """
+    settings = workspace.lake.duckdb_config()
+    session = Session(
+        variables={
+            "octo_month": staged.month,
+            f"octo_copy_{staged.table}": f"{staged.path}\n{copy_options(metadata.to_json())}",
+        },
+        relations=relations,
+        settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
+        setup=workspace.lake.duckdb_setup(),
+    )
+    dbt_project().run([select or staged.table], session)
 
 
 @cache

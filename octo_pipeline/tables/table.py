@@ -1,35 +1,111 @@
-"""The one way to make a partition: read inputs, make, prove, publish."""
+"""What a table is, and the one way to make a partition of it: read inputs, make, prove, publish.
+
+How tables depend on each other belongs in `graph`; what each of them is, in the file of its name.
+"""
 
 import hashlib
 import time
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal
 
 import octo_pipeline
-from octo_pipeline.lake.lake import InputChangedError, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.shipped import shipped_folder
+from octo_pipeline.tables.dues import due_digests
 from octo_pipeline.workspace import Workspace
 
 # A partition whose inputs keep changing while it is computed is somebody's loop, not a coincidence.
 _ATTEMPTS = 3
 
+# What tables read that is not a table: the deliveries, the configuration, the registry, the settings.
+OUTSIDE = frozenset(
+    {
+        "landing",
+        "allocators",
+        "cost_groups",
+        "exchange_rates",
+        "registered_accounts",
+        "decisions",
+        "base_currency",
+    }
+)
 
-class Table(Protocol):
-    """A table of the lake; `columns` are its columns and their SQL types, in order."""
+# Column -> the (table, column) pairs that its values come from.
+Lineage = Mapping[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Something that a table reads.
+
+    Attributes:
+        name: a table, or one of `OUTSIDE`.
+        months: which months of a table. ``this``: the month that is made. ``owing``: also what the items of each
+            origin month owe to it. ``pinned``: of those origin months only the allocators that took the items.
+    """
 
     name: str
-    columns: dict[str, str]
+    months: Literal["this", "owing", "pinned"] = "this"
+
+    def inputs(self, lake: Lake, month: str) -> dict[str, str]:
+        """The fingerprints of what is read of a table."""
+        if self.months == "pinned":
+            # A table that reads the pinned documents says itself what it takes of them.
+            return {}
+        partition = lake.fingerprint(self.name, month)
+        inputs = {f"{self.name}/{month}": partition} if partition else {}
+        if self.months == "owing":
+            due = due_digests(lake, month)
+            inputs |= {f"{self.name}/{origin}/due": fingerprint(digests) for origin, digests in due.items()}
+        return inputs
+
+
+class Table(ABC):
+    """A table of the lake. Its docstring says what it holds, for readers of the asset graph.
+
+    Attributes:
+        name: its folder in the lake and its asset.
+        group: its group in the asset graph.
+        grain: what one row is, in a sentence.
+        key: the columns that tell the rows of a month apart.
+        columns: name -> SQL type, in order.
+        reads: what it is made from: its order, its asset's dependencies and its fingerprint follow from it.
+        code: the source files that its rows depend on; see `code_version`.
+        is_dbt_model: whether the dbt model of its name makes its rows.
+        made_from: which columns the values of its own come from.
+        descriptions: what the columns mean that no dbt model and no table before it has.
+    """
+
+    name: ClassVar[str]
+    group: ClassVar[str]
+    grain: ClassVar[str]
+    key: ClassVar[tuple[str, ...]]
+    columns: ClassVar[dict[str, str]]
+    reads: ClassVar[tuple[Reads, ...]]
+    code: ClassVar[tuple[str, ...]]
+    is_dbt_model: ClassVar[bool] = False
+    made_from: ClassVar[Lineage] = {}
+    descriptions: ClassVar[Mapping[str, str]] = {}
 
     def inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """What the month's partition would be made from now: name -> fingerprint or version."""
-        ...
+        inputs = {"code": code_version(*self.code)} | self.outside_inputs(workspace, month)
+        for read in self.reads:
+            if read.name not in OUTSIDE:
+                inputs |= read.inputs(workspace.lake, month)
+        return inputs
 
+    def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
+        """The fingerprints of what it reads of `OUTSIDE`, of just that which decides its rows."""
+        return {}
+
+    @abstractmethod
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Write the staged file and prove it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -106,34 +182,3 @@ def code_version(*parts: str) -> str:
             digest.update(f"{file.relative_to(base if is_dbt else package.parent)}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-class StalePartition(NamedTuple):
-    """A partition whose recorded inputs are no longer current.
-
-    Attributes:
-        changed: the names of the inputs that changed, came or went.
-        fingerprint: what the partition would have if it were made now.
-    """
-
-    table: str
-    month: str
-    changed: list[str]
-    fingerprint: str
-
-
-def stale(workspace: Workspace, tables: Iterable[Table]) -> list[StalePartition]:
-    """The stale partitions among those that are there, table by table.
-
-    A partition that is made from a stale one is stale once that has been made again with another result.
-    """
-    found = []
-    for table in tables:
-        for month in workspace.lake.months(table.name):
-            recorded = workspace.lake.metadata(table.name, month)
-            now = table.inputs(workspace, month)
-            if recorded is not None and recorded.fingerprint != fingerprint(now):
-                names = now.keys() | recorded.inputs.keys()
-                changed = sorted(n for n in names if now.get(n) != recorded.inputs.get(n))
-                found.append(StalePartition(table.name, month, changed, fingerprint(now)))
-    return found

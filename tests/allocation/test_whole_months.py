@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octo_pipeline.rules.allocator import load_allocators
-from octo_pipeline.tables.allocation import explained_allocations
+from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.oracle import Line, allocate

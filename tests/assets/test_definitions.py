@@ -14,7 +14,7 @@ from octo_pipeline.assets.dagster_compat import run_months
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.definitions import defs
 from octo_pipeline.services.checks import CHECKS
-from octo_pipeline.tables.all_tables import TABLES
+from octo_pipeline.tables.graph import TABLES
 
 
 def test_the_graph():

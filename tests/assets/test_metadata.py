@@ -11,8 +11,7 @@ from octo_pipeline.assets.metadata import figures_metadata, markdown_table
 from octo_pipeline.assets.specs import table_metadata
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.figures import Bars, Figures, figures
-from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.meanings import TABLE_MEANINGS
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.table import materialise
 from tests.support.case import run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
@@ -91,7 +90,7 @@ def test_every_column_is_described_and_lineage_names_columns_that_are_there(tabl
     assert [column.name for column in told["dagster/column_schema"].columns] == list(table.columns)
     assert all(column.description.endswith(".") for column in told["dagster/column_schema"].columns)
     columns = {one.name: one.columns for one in TABLES}
-    for column, sources in TABLE_MEANINGS[table.name].made_from.items():
+    for column, sources in table.made_from.items():
         assert column in table.columns
         assert all(name in columns[asset] for asset, name in sources)
     assert isinstance(told["dagster/column_lineage"], dg.TableColumnLineage)

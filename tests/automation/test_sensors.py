@@ -16,13 +16,13 @@ from octo_pipeline.definitions import defs
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.vendors.source import Available
 from octo_pipeline.workspace import Workspace
 from tests.emulators.aws import upload
 from tests.support.case import run
 from tests.support.reports import PAYER, legacy_manifest, legacy_report, period, refused, write_json, write_rows
 from tests.support.small_month import FEE_OF_100, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.tables import ALLOCATION_TABLES
 from tests.support.workspaces import workspace_in, write_lines
 
 NOW = datetime(2024, 2, 10, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.all_tables import TABLES as MADE
+from octo_pipeline.tables.graph import TABLES as MADE
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.vendors.aws.sample import write_cur
@@ -124,7 +124,7 @@ RUNNER = """
 import sys
 from pathlib import Path
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.all_tables import TABLES
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.services.access import caller

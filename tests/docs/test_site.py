@@ -20,7 +20,7 @@ from octo_pipeline.rules.cost_group import parse_cost_group
 from octo_pipeline.rules.formula import FormulaError, evaluate, parse_formula
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.all_tables import TABLES
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.vendors.aws.cur_bucket import CurDocument
 from octo_pipeline.vendors.azure.csp import AzureCspDocument
 from octo_pipeline.vendors.azure.exports import AzureExportDocument

@@ -10,11 +10,11 @@ import pytest
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.report import report_of
 from octo_pipeline.services.report_page import write_report
-from octo_pipeline.tables.marts import MART_TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.tables import MART_TABLES
 from tests.support.workspaces import workspace_in
 
 EVIL = "<script>alert('x')</script>"

@@ -13,7 +13,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.registry.records import Decision, NewAccount
 from octo_pipeline.rules.allocator import Allocator, parse_allocator
 from octo_pipeline.services.simulate import Simulation, simulate
-from octo_pipeline.tables.allocation import explained_allocations
+from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.workspace import Workspace
 from tests.support.case import Case, prepare, run
 from tests.support.oracle import Line

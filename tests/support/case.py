@@ -22,10 +22,11 @@ from octo_pipeline.model.columns import (
 from octo_pipeline.model.sql import literal, rows_sql
 from octo_pipeline.registry.records import Decision, NewAccount
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.allocation import ALLOCATION_TABLES, explained_allocations
-from octo_pipeline.tables.marts import CostGroupCosts
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.table import Table, materialise
 from octo_pipeline.workspace import Workspace
+from tests.support.tables import ALLOCATION_TABLES
 
 ALLOCATION_KEY = (
     "booking_month",

@@ -17,10 +17,13 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.cost_group import CostGroup
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables import dbt
-from octo_pipeline.tables.allocation import Allocations, explained_allocations
+from octo_pipeline.tables.account_costs import AccountCosts, prove_account_costs
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.marts import AccountCosts, CostGroupCosts, prove_account_costs
-from octo_pipeline.tables.table import materialise, stale
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.graph import stale
+from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item

@@ -4,7 +4,8 @@ import pytest
 
 from octo_pipeline.allocation import matching, splits
 from octo_pipeline.allocation.proofs import ProofError
-from octo_pipeline.tables.allocation import Allocations, MatchedItems
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run

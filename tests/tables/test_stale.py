@@ -2,12 +2,12 @@
 
 from decimal import Decimal
 
-from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.allocation import ALLOCATION_TABLES
-from octo_pipeline.tables.table import materialise, stale
+from octo_pipeline.tables.graph import TABLES, stale
+from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.tables import ALLOCATION_TABLES
 from tests.support.workspaces import workspace_in, write_allocators, write_lines
 
 NEXT, LATER = "2024-02", "2024-03"

@@ -15,7 +15,7 @@ from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.all_tables import TABLES
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.vendors.azure.sample import write_csp

@@ -7,8 +7,8 @@ from pathlib import Path
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.decide import find_items
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.all_tables import TABLES
-from octo_pipeline.tables.allocation import explained_allocations
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.workspace import Workspace

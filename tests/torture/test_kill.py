@@ -14,7 +14,7 @@ import pytest
 
 from octo_pipeline.lake import staging
 from octo_pipeline.lake.lake import Lake
-from octo_pipeline.tables.allocation import MatchedItems
+from octo_pipeline.tables.matched_items import MatchedItems
 from tests.torture.chance import Dice, rounds
 from tests.torture.worlds import MONTHS, Snapshot, State, World, as_it_is, key, kill_at_step, read_state
 

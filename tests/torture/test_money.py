@@ -5,10 +5,10 @@ import duckdb
 from octo_pipeline.lake.lake import Lake, PartitionMetadata
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, TAGS
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.allocation import ALLOCATION_TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.reports import write_json
+from tests.support.tables import ALLOCATION_TABLES
 from tests.torture.chance import SEED, pick
 
 MONTHS = ["2024-01", "2024-02", "2024-03"]

@@ -3,7 +3,7 @@
 import itertools
 
 from octo_pipeline.lake.lake import Lake
-from octo_pipeline.tables.allocation import MatchedItems
+from octo_pipeline.tables.matched_items import MatchedItems
 from tests.torture.chance import Dice, pick, rounds
 from tests.torture.worlds import MONTHS, World
 

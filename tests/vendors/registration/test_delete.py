@@ -9,9 +9,10 @@ import pytest
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Account, Decision, NewAccount
 from octo_pipeline.services.accounts import delete, listed
-from octo_pipeline.tables.allocation import MatchedItems
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.table import materialise, stale
+from octo_pipeline.tables.graph import stale
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws import cur as aws_cur
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.vendors.landing import deliveries

@@ -1,0 +1,75 @@
+"""``cost_group_costs``: what each cost group costs in the month (allocation.md §11).
+
+Its SQL is the dbt model of the same name; what the model is handed and its proofs are here.
+"""
+
+from typing import ClassVar
+
+from octo_pipeline.allocation import cost_groups
+from octo_pipeline.lake.lake import PartitionMetadata, Staged
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.model.sql import literal
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.dbt import run_model
+from octo_pipeline.tables.explained_allocations import keep_explained_allocations
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.table import Lineage, Reads, Table
+from octo_pipeline.workspace import Workspace
+
+# What filters, model and proof look at of an explained row.
+_FILTERED = (
+    "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
+    "tranche_cost", "cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
+    "operation", "usage_type", "region_id", "tags", "project_labels",
+)  # fmt: skip
+
+
+class CostGroupCosts(Table):
+    """What each cost group costs in the month, by section. Groups that share an account share its fees."""
+
+    name = "cost_group_costs"
+    group = "marts"
+    grain = "One row per cost group, section, vendor, account, service and currency."
+    key = ("cost_group_id", "section", "vendor", "account", "service_code", "currency")
+    columns = cost_groups.COST_GROUP_COST_COLUMNS
+    reads = (
+        Reads(LINE_ITEMS),
+        Reads(Allocations.name),
+        Reads(MatchedItems.name, months="owing"),
+        Reads("cost_groups"),
+    )
+    code = (
+        "model",
+        "rules",
+        "allocation",
+        "dbt_project/models/marts/cost_group_costs.sql",
+        "dbt_project/materializations",
+    )
+    is_dbt_model = True
+    made_from: ClassVar[Lineage] = {"cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost"))}
+
+    def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
+        """All cost groups."""
+        return {f"cost_groups/{name}": g.version for name, g in workspace.configuration.cost_groups.items()}
+
+    def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
+        """Evaluate the filters, sum up by section, and prove that nothing is counted twice."""
+        lake = workspace.lake
+        groups = list(workspace.configuration.cost_groups.values())
+        file = literal(str(staged.folder / "matches.parquet"))
+        with lake.connect() as connection:
+            line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+            explained = keep_explained_allocations(connection, lake, staged, _FILTERED)
+            connection.execute(f"COPY ({cost_groups.matches_sql(line_items, explained, groups)}) TO {file}")
+            matches = f"read_parquet({file})"
+            members = cost_groups.members_sql(matches)
+            relations = {
+                "lake.cost_line_items": f"FROM {line_items}",
+                "lake.explained_allocations": f"FROM {explained}",
+                "cost_groups.charges": cost_groups.charges_sql(matches),
+                "cost_groups.members": members,
+            }
+            run_model(workspace, staged, metadata, relations)
+            cost_groups.prove_cost_group_costs(
+                connection, line_items, explained, f"({members})", staged.relation, month, groups
+            )

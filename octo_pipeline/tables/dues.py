@@ -1,0 +1,35 @@
+"""What the items of origin months owe to a booking month, read from the metadata of their partitions.
+
+The facts are recorded by ``matched_items``. Which months can owe something is `octo_pipeline.model.months`'s to say.
+"""
+
+from octo_pipeline.lake.lake import Lake, PartitionMetadata
+from octo_pipeline.model.months import origin_months
+from octo_pipeline.rules.allocator import Allocator
+
+
+def due_digests(lake: Lake, month: str) -> dict[str, dict[str, str]]:
+    """What the items of earlier months and of this one owe to the booking month.
+
+    Returns:
+        origin month -> {allocator version: digest}, of the months that owe something.
+    """
+    return {origin: metadata.facts["due"][month] for origin, metadata in _owing(lake, month).items()}
+
+
+def origins_read(lake: Lake, month: str) -> list[str]:
+    """The origin months whose items the booking month reads: those that owe it something, and the month itself."""
+    return sorted({*_owing(lake, month), month})
+
+
+def pinned_allocators(lake: Lake, month: str) -> list[Allocator]:
+    """The allocators that have a tranche due in the booking month, as they were when they took the items; by version."""
+    documents: dict[str, str] = {}
+    for metadata in _owing(lake, month).values():
+        documents |= {version: metadata.facts["allocators"][version] for version in metadata.facts["due"][month]}
+    return [Allocator.from_document(documents[version]) for version in sorted(documents)]
+
+
+def _owing(lake: Lake, month: str) -> dict[str, PartitionMetadata]:
+    partitions = lake.metadata_of("matched_items", origin_months(month))
+    return {origin: metadata for origin, metadata in partitions.items() if month in metadata.facts["due"]}

@@ -1,0 +1,76 @@
+"""The explained allocations of published months: what people and the marts read of them.
+
+No table: a view over allocations, matched items and usage shares; `octo_pipeline.allocation.explained` has its SQL.
+"""
+
+from collections.abc import Sequence
+
+import duckdb
+
+from octo_pipeline.allocation.explained import explained_sql
+from octo_pipeline.allocation.proofs import ProofError
+from octo_pipeline.lake.lake import Lake, Staged
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import origin_months
+from octo_pipeline.model.sql import Relation, Sql, literal
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.dues import origins_read
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.usage_shares import UsageShares
+
+# Columns that only the view has.
+EXPLAINED_DESCRIPTIONS = {
+    "booking_month": "Month in which the row is booked, YYYY-MM.",
+    "payer": "The billing account that the item was billed under.",
+    "source_account": "The account that the item was billed on.",
+    "source_account_name": "Its name, where the vendor gives one.",
+    "target_account": "The account that the split or remainder is booked on; null: the row is the item itself.",
+    "currency": "Currency of the amounts: the item's billing currency.",
+    "item_cost": "Cost of the whole item.",
+    "tranche_cost": "The part of the item's cost that is due in the booking month.",
+}
+
+
+def explained_allocations(lake: Lake, months: Sequence[str] | None) -> Sql:
+    """SQL of the explained allocations of booking months; None means all months of the lake."""
+    booked = lake.months(Allocations.name) if months is None else months
+    origins = sorted({origin for month in booked for origin in origin_months(month)})
+    return _explained(lake, booked, origins, booked)
+
+
+def keep_explained_allocations(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, staged: Staged, columns: Sequence[str]
+) -> Relation:
+    """Join the staged month's explained allocations once and keep them beside the staged file.
+
+    A mart's model and its proofs read them several times; no mart shows the shares, so those are left out.
+
+    Returns:
+        A relation of the columns.
+
+    Raises:
+        OctoError: the month has no allocations.
+        ProofError: the join loses rows, since an item they are of is gone.
+    """
+    month = staged.month
+    if month not in lake.months(Allocations.name):
+        raise OctoError(f"The lake has no allocations of {month}. Run `octo run --month {month}` first.")
+    file = literal(str(staged.folder / "explained.parquet"))
+    query = _explained(lake, [month], origins_read(lake, month), [])
+    connection.execute(f"COPY (SELECT {', '.join(columns)} FROM ({query})) TO {file}")
+    relation = Relation(f"read_parquet({file})")
+    kept, rows = connection.sql(f"SELECT count(*) FROM {relation}").fetchall()[0][0], lake.rows(Allocations.name, month)
+    if kept != rows:
+        raise ProofError(
+            f"{staged.table} {month} fails its proof that every allocation has an item: {rows} rows, {kept} with one. "
+            f"Their items changed since; run {month} again, allocations first."
+        )
+    return relation
+
+
+def _explained(lake: Lake, booked: Sequence[str], origins: Sequence[str], shared: Sequence[str]) -> Sql:
+    return explained_sql(
+        lake.scan(Allocations.name, booked, Allocations.columns, month_as="booking_month"),
+        lake.scan(MatchedItems.name, origins, MatchedItems.columns),
+        lake.scan(UsageShares.name, shared, UsageShares.columns, month_as="booking_month"),
+    )

@@ -1,0 +1,130 @@
+"""The graph of the tables: the one list of them, and everything that follows from what each declares to read.
+
+A new table is a file in this folder and a line in `TABLES`. Who needs one table imports its file: this module loads
+all of them.
+"""
+
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
+from typing import NamedTuple
+
+from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.dbt import column_descriptions
+from octo_pipeline.tables.explained_allocations import EXPLAINED_DESCRIPTIONS
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
+from octo_pipeline.tables.table import OUTSIDE, Table
+from octo_pipeline.tables.usage_shares import UsageShares
+from octo_pipeline.workspace import Workspace
+
+TABLES: tuple[Table, ...] = (
+    CostLineItems(),
+    MatchedItems(),
+    ResolvedAccounts(),
+    UsageShares(),
+    Allocations(),
+    AccountCosts(),
+    CostGroupCosts(),
+)
+
+
+def order() -> tuple[Table, ...]:
+    """All tables, each after those that it reads.
+
+    Raises:
+        KeyError: a table reads what is neither a table nor outside.
+        graphlib.CycleError: tables read each other.
+    """
+    tables = {table.name: table for table in TABLES}
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for table in TABLES:
+        sorter.add(table.name, *(read.name for read in table.reads if read.name not in OUTSIDE))
+    return tuple(tables[name] for name in sorter.static_order())
+
+
+def phases() -> tuple[tuple[Table, ...], tuple[Table, ...]]:
+    """The tables of which any months can be made side by side, and the rest.
+
+    Returns:
+        Those that need no other month, of no table before them either; then those that read what earlier months owe,
+        and all that is made from these. Both in order: months are made side by side in each phase, one after the other.
+    """
+    later: set[str] = set()
+    for table in order():
+        if any(read.months != "this" or read.name in later for read in table.reads):
+            later.add(table.name)
+    return (
+        tuple(table for table in order() if table.name not in later),
+        tuple(table for table in order() if table.name in later),
+    )
+
+
+def downstream_of(name: str) -> tuple[Table, ...]:
+    """The tables that are made from a table, or from what is outside such as decisions; directly or not, in order.
+
+    Args:
+        name: a table, which is not among them itself, or one of `octo_pipeline.tables.table.OUTSIDE`.
+    """
+    names = {name}
+    tables = []
+    for table in order():
+        if any(read.name in names for read in table.reads):
+            names.add(table.name)
+            tables.append(table)
+    return tuple(tables)
+
+
+def column_meaning(table: Table, column: str) -> str:
+    """What a column means, in a sentence.
+
+    A dbt model describes its own columns. The same name means the same elsewhere: in the table itself, in those
+    before it and in the view of explained allocations, and in the end in ``cost_line_items``.
+
+    Raises:
+        KeyError: nobody described it; a test looks for such columns.
+    """
+    declared = [one.descriptions for one in (table, *order())]
+    for meanings in (
+        column_descriptions(table.name),
+        *declared,
+        EXPLAINED_DESCRIPTIONS,
+        column_descriptions(CostLineItems.name),
+    ):
+        if meaning := meanings.get(column):
+            return meaning
+    raise KeyError(f"{table.name}.{column}")
+
+
+class StalePartition(NamedTuple):
+    """A partition whose recorded inputs are no longer current.
+
+    Attributes:
+        changed: the names of the inputs that changed, came or went.
+        fingerprint: what the partition would have if it were made now.
+    """
+
+    table: str
+    month: str
+    changed: list[str]
+    fingerprint: str
+
+
+def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[StalePartition]:
+    """The stale partitions among those that are there, of all tables in order or of those given.
+
+    A partition that is made from a stale one is stale once that has been made again with another result.
+    """
+    found = []
+    for table in order() if tables is None else tables:
+        for month in workspace.lake.months(table.name):
+            recorded = workspace.lake.metadata(table.name, month)
+            now = table.inputs(workspace, month)
+            if recorded is not None and recorded.fingerprint != fingerprint(now):
+                names = now.keys() | recorded.inputs.keys()
+                changed = sorted(n for n in names if now.get(n) != recorded.inputs.get(n))
+                found.append(StalePartition(table.name, month, changed, fingerprint(now)))
+    return found

@@ -1,0 +1,55 @@
+"""``matched_items``: which item of the month which allocator takes."""
+
+from typing import ClassVar
+
+from octo_pipeline.allocation import matching
+from octo_pipeline.allocation import proofs as proof
+from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.tables.table import Lineage, Reads, Table
+from octo_pipeline.workspace import Workspace
+
+
+class MatchedItems(Table):
+    """The month's fee and savings items and the taken account-usage items, each with its pinned allocator."""
+
+    name = "matched_items"
+    group = "allocation"
+    grain = "One row per item: every fee and savings item, and the account-usage items that an allocator takes."
+    key = ("item_id",)
+    columns = matching.MATCHED_ITEM_COLUMNS
+    reads = (Reads(LINE_ITEMS), Reads("allocators"))
+    code = ("model", "rules", "allocation")
+    made_from: ClassVar[Lineage] = {
+        "cost": ((LINE_ITEMS, "billed_cost"), (LINE_ITEMS, "list_cost"), (LINE_ITEMS, "effective_cost")),
+    }
+    descriptions: ClassVar[dict[str, str]] = {
+        "item_id": "128 bits of a digest over category and grain, the same in every run; it holds no cost.",
+        "category": "fee, account or savings.",
+        "origin_month": "Month in which the item was billed, YYYY-MM.",
+        "cost": "Billed or allocated cost.",
+        "allocator_id": "The allocator that takes the item; null: nobody.",
+        "allocator_version": "Digest of the allocator's document.",
+        "allocator_document": "The allocator as it was when it took the item, as canonical JSON.",
+        "first_booking_month": "The first month in which a part of the item is booked.",
+        "tranche_count": "Over how many months the item is spread.",
+        "conflicting_allocator_ids": "The allocators that match the item too and come later in the order.",
+    }
+
+    def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
+        """The allocators whose window holds the month, in order."""
+        live = matching.applying(workspace.configuration.allocators, month)
+        return {"allocators": fingerprint({f"{i:06d}": a.version for i, a in enumerate(live)})}
+
+    def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
+        """Match the month's items, record what they owe to which month, and prove that every line item counts once."""
+        lake, allocators = workspace.lake, workspace.configuration.allocators
+        with lake.connect() as connection:
+            line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+            query = matching.match_items(connection, line_items, month, allocators)
+            connection.execute(f"CREATE TEMP TABLE matched AS {query}")
+            due = matching.due_facts(connection, "matched")
+            versions = {version for digests in due.values() for version in digests}
+            documents = {a.version: a.document for a in allocators if a.version in versions}
+            lake.copy(connection, "FROM matched", staged, metadata, facts={"due": due, "allocators": documents})
+            proof.prove_matched_items(connection, line_items, staged.relation, month)
