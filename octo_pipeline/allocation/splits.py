@@ -2,18 +2,15 @@
 
 Assumptions: |cost| < 10¹⁷ of any currency, so that a cost in units of 10⁻¹⁰ times 36 fits 128 bits.
 
-Stages, for one booking month:
-1. ``due``: the items with a tranche due and their tranche, in integers (a DECIMAL divided is a double).
-2. ``results``: the formula of each entry over (item × account), one branch a distinct formula. A failed
-   formula is a null result.
-3. ``totals``: per item the sum and the number of results, failures, and the split that takes the rounding.
-4. Rows: splits (results again, which is cheaper than keeping them), remainders, and the month's items.
-
-Columns of few values are enumerations, which a Parquet file takes by number: written out as texts, and found again
-among those of the file's dictionary, they are half of the time it takes to write. They are read as VARCHAR.
+Stages, for one booking month, each the template of its name:
+1. ``splits_due``: the items with a tranche due and their tranche, in integers (a DECIMAL divided is a double).
+2. ``splits_results``: the formula of each entry over (item × account), which ``splits_targets`` lists; one branch
+   per distinct formula. A failed formula is a null result.
+3. ``splits_totals``: per item the sum and the number of results, failures, and the split that takes the rounding.
+4. ``allocations``: splits (results again, which is cheaper than keeping them), remainders, and the month's items.
 
 Edge cases: an allocator whose entries resolve to nobody leaves the whole tranche as remainder; a split that
-becomes 0 by rounding is no row; a mark-up makes the remainder negative; a tranche that fails is one row on the
+becomes 0 by rounding is not a row; a mark-up makes the remainder negative; a tranche that fails is one row on the
 item's own account, or none where the item has a single tranche.
 Drawback: the formulas are evaluated twice.
 """
@@ -23,9 +20,11 @@ from collections.abc import Sequence
 import duckdb
 
 from octo_pipeline.allocation.formula_sql import select_sql
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.months import origin_months
-from octo_pipeline.model.sql import literal, rows_sql
+from octo_pipeline.model.sql import Relation, Sql, literal, rows_sql
+from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.rules.formula import parse_formula
 
@@ -41,53 +40,41 @@ ALLOCATION_COLUMNS: dict[str, str] = {
     "cost": MONEY,
 }
 
-_UNITS = "10000000000::DECIMAL(11,0)"
-_UNIT = "0.0000000001::DECIMAL(11,10)"
-# A split beyond this is no money but a formula gone wrong; the bound keeps the packed key of stage 3 in 128 bits.
-_LARGEST_SPLIT = "1e17"
-# Room for the rank in the packed key: 2²² rows of one allocator (entries × accounts).
-_RANKS = 2**22
+# What an item's total needs of its results, and what a written split needs.
+_SUMMED = ("item", "rank")
+_WRITTEN = (
+    "item_id", "origin_month", "account_id", "entry_index", "tranche_index", "rank", "rounding_rank", "rounding",
+)  # fmt: skip
 
 
-def units(amount: str) -> str:
-    """SQL of an amount in units of 10⁻¹⁰, as HUGEINT."""
-    return f"({amount} * {_UNITS})::HUGEINT"
+def instalments_sql(matched_items: Relation, restored_items: Relation, booking_months: Sequence[str]) -> Sql:
+    """SQL of the tranches that are due in the booking months, whether or not these can be booked yet.
 
+    Args:
+        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS`.
+        restored_items: relation with ``item_id`` of the items that are restored.
+        booking_months: the months.
 
-def money(count: str) -> str:
-    """SQL of the amount that so many units of 10⁻¹⁰ are."""
-    return f"(({count})::DECIMAL(38,0) * {_UNIT})::{MONEY}"
-
-
-def tranche_sql(cost: str, index: str, count: str) -> str:
-    """SQL of the tranche D_k of a cost; the differences of truncated shares add up to the cost exactly."""
-    c = units(cost)
-    return money(f"{c} * (({index}) + 1) // {count} - {c} * ({index}) // {count}")
-
-
-def due_items_sql(matched_items: str, month: str) -> str:
-    """SQL of the taken items with a tranche due in the booking month, with ``tranche_index``."""
-
-    # Months are text; as the number of months since year 0 they can be subtracted.
-    def number(column: str) -> str:
-        return f"({column}[:4]::INTEGER * 12 + {column}[6:]::INTEGER)"
-
-    index = f"{number(literal(month))} - {number('first_booking_month')}"
-    return (
-        f"SELECT *, {index} AS tranche_index FROM {matched_items} WHERE allocator_version IS NOT NULL "
-        f"AND first_booking_month <= {literal(month)} AND {index} < tranche_count"
+    Returns:
+        SQL of (item_id, booking_month, currency, cost).
+    """
+    return render(
+        "allocation/instalments",
+        matched_items=matched_items,
+        restored_items=restored_items,
+        booking_months=rows_sql({"booking_month": "VARCHAR"}, [(month,) for month in booking_months]),
     )
 
 
-def allocate(
+def allocations_sql(
     connection: duckdb.DuckDBPyConnection,
-    matched_items: str,
-    usage_shares: str,
-    restored_items: str,
+    matched_items: Relation,
+    usage_shares: Relation,
+    restored_items: Relation,
     month: str,
     allocators: Sequence[Allocator],
-) -> str:
-    """Compute the allocations of a booking month.
+) -> Sql:
+    """Prepare the allocations of a booking month.
 
     Args:
         connection: where the relations can be read; temporary tables are made in it.
@@ -98,47 +85,34 @@ def allocate(
         allocators: the pinned allocator versions that have a tranche due.
 
     Returns:
-        SQL of `ALLOCATION_COLUMNS`.
+        SQL of `ALLOCATION_COLUMNS`, over the temporary tables.
     """
     _create_types(connection, month)
-    _create_due(connection, matched_items, restored_items, month, allocators)
+    create_temp_table(connection, "splits_allocators", _allocators_sql(allocators))
+    due = create_temp_table(
+        connection,
+        "splits_due",
+        render("allocation/splits_due", matched_items=matched_items, restored_items=restored_items, month=month),
+    )
     formulas = _create_targets(connection, usage_shares)
-    _create_totals(connection, _results_sql(formulas, "splits_due", ("item", "rank")))
-    # Evaluated again from the totals, which know the item: joining results with them costs more than the formulas.
-    written = (
-        "item_id",
-        "origin_month",
-        "account_id",
-        "entry_index",
-        "tranche_index",
-        "rank",
-        "rounding_rank",
-        "rounding",
+    summed = _results_sql(formulas, due, _SUMMED)
+    create_temp_table(connection, "splits_totals", render("allocation/splits_totals", results=summed))
+    distributed = Relation("(select *, item_cost as cost from splits_totals where not is_failed)")
+    return render(
+        "allocation/allocations",
+        results=_results_sql(formulas, distributed, _WRITTEN),
+        matched_items=matched_items,
+        restored_items=restored_items,
+        month=month,
     )
-    results = _results_sql(formulas, "(SELECT *, item_cost AS cost FROM splits_totals WHERE NOT is_failed)", written)
-    splits = (
-        "SELECT item_id, origin_month, 'checked_splitted'::splits_status AS status, 'split'::splits_kind AS kind, "
-        "NULL::splits_reason AS reason, "
-        "account_id AS target_account_id, entry_index, tranche_index, "
-        f"split + CASE WHEN rank = rounding_rank THEN rounding ELSE 0::{MONEY} END AS cost "
-        f"FROM ({results}) WHERE cost <> 0"
-    )
-    remainders = (
-        "SELECT item_id, origin_month, 'checked_splitted'::splits_status, 'remainder'::splits_kind, "
-        "CASE WHEN is_failed THEN 'formula_failed'::splits_reason END, "
-        "CASE WHEN is_failed THEN own_account ELSE coalesce(default_account, own_account) END::splits_account, "
-        "NULL::INTEGER, tranche_index, CASE WHEN is_failed THEN tranche ELSE remainder END AS cost "
-        "FROM splits_totals WHERE CASE WHEN is_failed THEN tranche_count > 1 ELSE true END AND cost <> 0"
-    )
-    items = (
-        f"SELECT item_id, {literal(month)}::splits_month, CASE WHEN reason IS NULL THEN 'checked_allocated'::splits_status "
-        "ELSE 'unchecked_allocated'::splits_status END, 'item'::splits_kind, reason, NULL::splits_account, "
-        f"NULL::INTEGER, NULL::INTEGER, cost FROM ({_items_sql(matched_items, restored_items, month)})"
-    )
-    return f"{splits} UNION ALL {remainders} UNION ALL {items}"
 
 
 def _create_types(connection: duckdb.DuckDBPyConnection, month: str) -> None:
+    """Create the types of the low-cardinality columns.
+
+    Parquet stores an ENUM by code. Writing these columns as text and rebuilding the dictionary takes half of the
+    write time. They are read as VARCHAR.
+    """
     types = {
         "splits_month": origin_months(month),
         "splits_status": ("checked_splitted", "checked_allocated", "unchecked_allocated"),
@@ -146,53 +120,29 @@ def _create_types(connection: duckdb.DuckDBPyConnection, month: str) -> None:
         "splits_reason": ("no_allocator", "restored", "formula_failed"),
     }
     for name, values in types.items():
-        listed = ", ".join(map(literal, values))
-        connection.execute(f"CREATE OR REPLACE TEMP TYPE {name} AS ENUM ({listed})")
+        _create_type(connection, name, ", ".join(map(literal, values)))
 
 
-def _create_due(
-    connection: duckdb.DuckDBPyConnection,
-    matched_items: str,
-    restored_items: str,
-    month: str,
-    allocators: Sequence[Allocator],
-) -> None:
+def _create_type(connection: duckdb.DuckDBPyConnection, name: str, values: str) -> None:
+    connection.execute(f"create or replace temp type {name} as enum ({values})")
+
+
+def _allocators_sql(allocators: Sequence[Allocator]) -> Sql:
+    """SQL of the allocators, numbered."""
     columns = {"version": "INTEGER", "allocator_version": "VARCHAR", "default_account": "VARCHAR"}
-    rows = [(i, a.version, a.default_account) for i, a in enumerate(allocators)]
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE splits_allocators AS {rows_sql(columns, rows)}")
-    # Numbers stand for ids and versions from here on: the results are wide only where they are written.
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE splits_due AS SELECT row_number() OVER ()::INTEGER AS item, item_id, "
-        "origin_month::splits_month AS origin_month, version, default_account, sub_account_id AS own_account, cost, tranche_count, tranche_index, "
-        f"CASE WHEN tranche_count = 1 THEN cost ELSE {tranche_sql('cost', 'tranche_index', 'tranche_count')} END "
-        f"AS tranche FROM ({due_items_sql(matched_items, month)}) "
-        "JOIN splits_allocators USING (allocator_version) "
-        f"WHERE item_id NOT IN (SELECT item_id FROM {restored_items})"
-    )
+    return rows_sql(columns, [(i, a.version, a.default_account) for i, a in enumerate(allocators)])
 
 
-def _create_targets(connection: duckdb.DuckDBPyConnection, usage_shares: str) -> list[str]:
-    """Number the formulas; returns their texts in the order of their numbers."""
-    formulas = [
-        text for (text,) in connection.execute(f"SELECT DISTINCT formula FROM {usage_shares} ORDER BY 1").fetchall()
-    ]
-    numbered = rows_sql({"number": "INTEGER", "formula": "VARCHAR"}, list(enumerate(formulas)))
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE splits_formulas AS {numbered}")
-    connection.execute(
-        "CREATE OR REPLACE TEMP TYPE splits_account AS ENUM (SELECT DISTINCT account FROM ("
-        f"SELECT account_id AS account FROM {usage_shares} UNION ALL SELECT own_account FROM splits_due UNION ALL "
-        "SELECT default_account FROM splits_allocators) WHERE account IS NOT NULL ORDER BY account)"
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE splits_targets AS SELECT version, account_rank AS rank, entry_index, "
-        "entry_months, account_id::splits_account AS account_id, number AS formula_number, usage_share AS usage, "
-        "group_usage_share AS group_usage, accounts::DOUBLE AS accounts "
-        f"FROM {usage_shares} JOIN splits_allocators USING (allocator_version) JOIN splits_formulas USING (formula)"
-    )
-    return formulas
+def _create_targets(connection: duckdb.DuckDBPyConnection, usage_shares: Relation) -> list[str]:
+    """Create ``splits_targets``; returns the formulas in the order of their numbers."""
+    create_temp_table(connection, "splits_formulas", render("allocation/splits_formulas", usage_shares=usage_shares))
+    _create_type(connection, "splits_account", render("allocation/splits_accounts", usage_shares=usage_shares))
+    create_temp_table(connection, "splits_targets", render("allocation/splits_targets", usage_shares=usage_shares))
+    rows = connection.execute("select formula from splits_formulas order by number").fetchall()
+    return [formula for (formula,) in rows]
 
 
-def _results_sql(formulas: Sequence[str], items: str, columns: Sequence[str]) -> str:
+def _results_sql(formulas: Sequence[str], items: Relation, columns: Sequence[str]) -> Sql:
     """SQL of the formula results, one row each: the columns, and split, which is null where the formula failed.
 
     Args:
@@ -200,56 +150,5 @@ def _results_sql(formulas: Sequence[str], items: str, columns: Sequence[str]) ->
         items: relation with version, cost and tranche_index.
         columns: what to keep of `items` and of the targets.
     """
-    kept = ", ".join(columns)
-    targets = f"{items} AS items JOIN splits_targets USING (version)"
-    branches = []
-    for number, text in enumerate(formulas):
-        inputs = (
-            f"(SELECT {kept}, items.cost::DOUBLE / entry_months AS cost, usage, accounts, group_usage FROM {targets} "
-            f"WHERE formula_number = {number} AND tranche_index < entry_months)"
-        )
-        evaluated = select_sql(parse_formula(text), inputs)
-        branches.append(
-            f"SELECT {kept}, CASE WHEN abs(result) < {_LARGEST_SPLIT} THEN result::{MONEY} END AS split "
-            f"FROM ({evaluated})"
-        )
-    return " UNION ALL ".join(branches) or f"SELECT {kept}, NULL::{MONEY} AS split FROM {targets} WHERE false"
-
-
-def _create_totals(connection: duckdb.DuckDBPyConnection, results: str) -> None:
-    # The largest absolute split, ties to the lowest rank (account id, then entry), as the maximum of one number.
-    # It stays a DECIMAL: making a HUGEINT of one costs a division of 128 bits, ten times all the rest of this.
-    size = f"abs(split) * {_RANKS}::DECIMAL(7,0)"
-    key = f"{size} + ({_RANKS} - rank) * {_UNIT}"
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE splits_totals AS WITH sums AS ("
-        f"SELECT item, coalesce(sum(split), 0)::{MONEY} AS splitted, count(*) AS results, "
-        "count(*) - count(split) AS failures, "
-        f"max({key}) FILTER (split <> 0) AS largest, max({size}) AS size FROM ({results}) GROUP BY item), "
-        "due AS (SELECT splits_due.*, coalesce(results, 0) AS results, coalesce(failures, 0) > 0 AS is_failed, "
-        f"largest, size, (tranche - coalesce(splitted, 0::{MONEY}))::{MONEY} AS rest "
-        "FROM splits_due LEFT JOIN sums USING (item)), "
-        # |r| ≤ (m+1)·10⁻¹⁰ + |D|·10⁻¹², the right side cut to whole units of 10⁻¹⁰, as r is. The first part alone is
-        # enough for nearly every item and needs no division.
-        f"judged AS (SELECT *, largest IS NOT NULL AND CASE WHEN abs(rest) <= (results + 1) * {_UNIT} THEN true "
-        f"ELSE abs(rest) <= {money('results + 1 + ' + units('abs(tranche)') + ' // 1000000000000')} END AS is_rounding "
-        "FROM due) "
-        f"SELECT item_id, origin_month, version, own_account, default_account, cost AS item_cost, tranche_count, tranche_index, "
-        "tranche, is_failed, "
-        # What the key adds to the size has seven digits at most, so the detour by DOUBLE is exact.
-        f"CASE WHEN is_rounding THEN {_RANKS} - round((largest - size)::DOUBLE * 1e10)::INTEGER END AS rounding_rank, "
-        f"CASE WHEN is_rounding THEN rest ELSE 0::{MONEY} END AS rounding, "
-        f"CASE WHEN is_rounding THEN 0::{MONEY} ELSE rest END AS remainder FROM judged"
-    )
-
-
-def _items_sql(matched_items: str, restored_items: str, month: str) -> str:
-    """SQL of the month's items and why each is not distributed (null where it is)."""
-    return (
-        "SELECT item_id, cost, CASE "
-        "WHEN allocator_version IS NULL THEN 'no_allocator'::splits_reason "
-        f"WHEN item_id IN (SELECT item_id FROM {restored_items}) THEN 'restored'::splits_reason "
-        "WHEN item_id IN (SELECT item_id FROM splits_totals WHERE is_failed AND tranche_count = 1) "
-        "THEN 'formula_failed'::splits_reason END AS reason "
-        f"FROM {matched_items} WHERE origin_month = {literal(month)}"
-    )
+    evaluated = [select_sql(parse_formula(formula), "inputs") for formula in formulas]
+    return render("allocation/splits_results", formulas=evaluated, items=items, columns=columns)

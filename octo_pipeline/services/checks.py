@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import duckdb
-
-from octo_pipeline.allocation.splits import tranche_sql
+from octo_pipeline.allocation import splits
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
 from octo_pipeline.model.months import booking_months
-from octo_pipeline.model.sql import rows_sql
+from octo_pipeline.model.sql import Relation, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -175,10 +174,15 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
     present = [m for m in booking_months(month) if m in made]
     items = lake.scan(MatchedItems.name, [month], MatchedItems.columns)
     rows = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
-    index = "(booked[:4]::INTEGER * 12 + booked[6:]::INTEGER) - (first_booking_month[:4]::INTEGER * 12 + first_booking_month[6:]::INTEGER)"
+    restored = Relation(
+        f"(select item_id from {rows} where kind = 'item' and origin_month = {literal(month)} "
+        "and status = 'unchecked_allocated')"
+    )
+    due = splits.instalments_sql(items, restored, present)
     with lake.connect() as connection:
-        connection.execute(f"CREATE TEMP TABLE present AS {rows_sql({'booked': 'VARCHAR'}, [(m,) for m in present])}")
-        found = _off_months(connection, items, rows, month, index)
+        found = connection.execute(
+            render("services/instalments_off", instalments=due, allocations=rows, month=month)
+        ).fetchall()
     if found:
         months = sorted({r[2] for r in found})
         return CheckResult(
@@ -190,23 +194,6 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
         )
     waiting = f" Still to be made: {', '.join(absent)}." if absent else ""
     return CheckResult(True, f"All instalments of the items of {month} are booked as they are due.{waiting}")
-
-
-def _off_months(
-    connection: duckdb.DuckDBPyConnection, items: str, rows: str, month: str, index: str
-) -> list[tuple[Any, ...]]:
-    restored = f"SELECT item_id FROM {rows} WHERE kind = 'item' AND origin_month = '{month}' AND status = 'unchecked_allocated'"
-    return connection.execute(
-        "WITH due AS (SELECT item_id, billing_currency, booked, "
-        f"{tranche_sql('cost', index, 'tranche_count')} AS due FROM {items}, present "
-        f"WHERE allocator_version IS NOT NULL AND {index} BETWEEN 0 AND tranche_count - 1 "
-        f"AND item_id NOT IN ({restored})), "
-        f"booked AS (SELECT item_id, booking_month AS booked, sum(cost) AS cost FROM {rows} "
-        f"WHERE kind <> 'item' AND origin_month = '{month}' GROUP BY ALL) "
-        "SELECT coalesce(due.item_id, booked.item_id), coalesce(billing_currency, '?'), booked, coalesce(due, 0), "
-        f"(coalesce(cost, 0) - coalesce(due, 0))::{MONEY} FROM due FULL JOIN booked USING (item_id, booked) "
-        "WHERE coalesce(cost, 0) <> coalesce(due, 0) ORDER BY ALL"
-    ).fetchall()
 
 
 def _commitments_twice(workspace: Workspace, month: str) -> CheckResult:

@@ -33,10 +33,11 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, identifier, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator, values_named
 from octo_pipeline.workspace import Workspace
 
-_RESTORED = "simulation_restored"
+_RESTORED = Relation("simulation_restored")
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ class _Simulator:
             ),
         )
         usage = _of_month(f"{name}_shares", month)
-        query = splits.allocate(self._connection, f"{name}_items", usage, _RESTORED, month, allocators)
+        query = splits.allocations_sql(self._connection, Relation(f"{name}_items"), usage, _RESTORED, month, allocators)
         self._add(f"{name}_rows", month, query)
 
     def _add(self, table: str, month: str, query: str) -> None:
@@ -290,17 +291,8 @@ class _Simulator:
         )
 
     def _later_instalments(self, months: Sequence[str]) -> Rows:
-        tranche = splits.tranche_sql("cost", "tranche_index", "tranche_count")
-        due = [
-            f"SELECT {literal(month)} AS booking_month, billing_currency AS currency, {tranche} AS cost "
-            f"FROM ({splits.due_items_sql('alone_items', month)}) WHERE item_id NOT IN (FROM {_RESTORED})"
-            for month in months
-        ]
-        nothing = f"SELECT NULL::VARCHAR AS booking_month, NULL::VARCHAR AS currency, NULL::{MONEY} AS cost WHERE false"
-        return self._fetch(
-            f"SELECT booking_month, currency, sum(cost)::{MONEY} AS cost FROM ({' UNION ALL '.join(due) or nothing}) "
-            "GROUP BY ALL ORDER BY ALL"
-        )
+        due = splits.instalments_sql(Relation("alone_items"), _RESTORED, months)
+        return self._fetch(render("services/later_instalments", instalments=due))
 
     def _over_allocated(self) -> Rows:
         return self._fetch(
@@ -391,8 +383,8 @@ class _Simulator:
         return int(found[0]) if found else 0
 
 
-def _of_month(table: str, month: str) -> str:
-    return f"(SELECT * EXCLUDE (booking_month) FROM {table} WHERE booking_month = {literal(month)})"
+def _of_month(table: str, month: str) -> Relation:
+    return Relation(f"(select * exclude (booking_month) from {table} where booking_month = {literal(month)})")
 
 
 def _warnings(allocator: Allocator, month: str, found: Mapping[str, Rows], restored: int) -> list[str]:

@@ -8,13 +8,14 @@ import duckdb
 from octo_pipeline.allocation import proofs as proof
 from octo_pipeline.allocation import splits
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.sql import Relation
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
-_RESTORED = "restored_items"
+_RESTORED = Relation("restored_items")
 
 
 class Allocations(Table):
@@ -53,7 +54,7 @@ class Allocations(Table):
             _create_restored(connection, _restored(workspace, month))
             matched = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
             usage = lake.scan(UsageShares.name, [month], UsageShares.columns)
-            query = splits.allocate(connection, matched, usage, _RESTORED, month, pinned_allocators(lake, month))
+            query = splits.allocations_sql(connection, matched, usage, _RESTORED, month, pinned_allocators(lake, month))
             lake.copy(connection, query, staged, metadata)
             proof.prove_allocations(connection, matched, _RESTORED, staged.relation, month)
 

@@ -39,8 +39,8 @@ BROKEN_ALLOCATIONS = {
 def test_allocations_that_do_not_add_up_are_not_published(workspace, monkeypatch, broken):
     before = exact_rows(workspace)
     materialise(Workspace(workspace.settings), MatchedItems(), MONTH)
-    honest = splits.allocate
-    monkeypatch.setattr(splits, "allocate", lambda *args: broken.format(query=honest(*args)))
+    honest = splits.allocations_sql
+    monkeypatch.setattr(splits, "allocations_sql", lambda *args: broken.format(query=honest(*args)))
     with pytest.raises(ProofError, match=r"allocations 2024-01 fails its proof that "):
         materialise(Workspace(workspace.settings), Allocations(), MONTH)
     assert exact_rows(workspace) == before
@@ -68,7 +68,7 @@ def test_items_that_are_not_the_lines_are_not_published(workspace, monkeypatch, 
 def test_a_decision_that_arrives_while_a_month_is_computed_is_not_overlooked(workspace, monkeypatch):
     run(workspace, [MONTH])
     item = next(row[0] for row in exact_rows(workspace) if row[3] == "split")
-    honest = splits.allocate
+    honest = splits.allocations_sql
     calls = []
 
     def interrupted(*args):
@@ -78,7 +78,7 @@ def test_a_decision_that_arrives_while_a_month_is_computed_is_not_overlooked(wor
         return honest(*args)
 
     workspace.lake.remove("allocations", MONTH)
-    monkeypatch.setattr(splits, "allocate", interrupted)
+    monkeypatch.setattr(splits, "allocations_sql", interrupted)
     materialise(Workspace(workspace.settings), Allocations(), MONTH)
     assert len(calls) == 2, "the first result was out of date before it could be published"
     assert {row[3] for row in exact_rows(workspace) if row[0] == item} == {"item"}
