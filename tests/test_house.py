@@ -1,8 +1,11 @@
 """What holds for the repository as a whole."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,3 +35,14 @@ def test_no_test_imports_another_nor_a_conftest() -> None:
     ]
 
     assert imports == []
+
+
+def test_the_hooks_of_a_commit_are_what_make_check_runs() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+
+    # A hook has no shell of its own, which a pattern of file names needs.
+    assert [re.sub(r"^sh -c '(.*)'$", r"\1", hook["entry"]) for repo in hooks for hook in repo["hooks"]] == commands
+    assert {repo["repo"] for repo in hooks} == {"local"}
