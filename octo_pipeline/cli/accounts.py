@@ -71,7 +71,7 @@ def _listed_row(account: "Account") -> dict[str, Any]:
         "id": account.account_id,
         "name": account.name,
         "kind": account.kind,
-        # A payer is its own (the seed says it sets itself).
+        # A payer is its own payer.
         "payer": account.account_id if account.kind == "payer" else account.payer_id,
         "API": steps.get("API", ""),
         "PAYER": steps.get("PAYER", ""),

@@ -31,7 +31,7 @@ def _noun() -> None:
 
 
 class Status(StrEnum):
-    """The seed's three statuses, as they are in the table."""
+    """The three statuses of allocation.md §9, as they are in the table."""
 
     unchecked_allocated = "unchecked_allocated"
     checked_allocated = "checked_allocated"
@@ -73,7 +73,7 @@ def list_(
 
 
 # Eleven columns do not fit a screen: the table has what tells rows apart, the other outputs have all. The last
-# column is the currency, the status the word that tells the seed's three apart.
+# column is the currency, the status the word that tells the three of allocation.md §9 apart.
 _SHOWN = ("item", "status", "from", "to", "what", "allocator", "cost", "")
 _WORDS = {"unchecked_allocated": "Unchecked", "checked_allocated": "Allocated", "checked_splitted": "Splitted"}
 

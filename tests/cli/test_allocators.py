@@ -19,7 +19,7 @@ from octo_pipeline.workspace import Workspace
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
 from tests.support.workspaces import workspace_in
 
-# The seed's own template, its braces mended: numbers as strings, and empty strings for what is not set.
+# A template as people fill it in: numbers as strings, and empty strings for what is not set.
 TEMPLATE = {
     "category": "",
     "expiration": "3",
