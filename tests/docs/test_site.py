@@ -219,3 +219,13 @@ def test_the_formulas_of_their_page_mean_what_it_says() -> None:
         with pytest.raises(FormulaError) as raised:
             parse_formula(formula)
         assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_name_files_that_there_are(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(r"`((?:tests|octo_pipeline|benchmarks|dbt_project)/[\w./-]+)`", text)
+    if page.stem == "reliability":
+        named += [f"tests/{name}" for name in re.findall(r"`(\w+/[\w/]+\.py)`", text)]
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
