@@ -3,11 +3,15 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import yaml
 
+from docs import house
+
 ROOT = Path(__file__).parents[1]
+SOURCES = {".py", ".sql", ".yml", ".j2"}
 
 
 def imported_modules(path: Path) -> Iterator[str]:
@@ -46,3 +50,32 @@ def test_the_hooks_of_a_commit_are_what_make_check_runs() -> None:
     # A hook has no shell of its own, which a pattern of file names needs.
     assert [re.sub(r"^sh -c '(.*)'$", r"\1", hook["entry"]) for repo in hooks for hook in repo["hooks"]] == commands
     assert {repo["repo"] for repo in hooks} == {"local"}
+
+
+def test_the_rules_that_comments_cite_are_in_the_repository() -> None:
+    sections = set(re.findall(r"^## (\d+)\. ", (ROOT / "docs" / "dev" / "allocation.md").read_text(), re.MULTILINE))
+    folders = ("octo_pipeline", "dbt_project", "tests", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES]
+    cited = {
+        (str(path.relative_to(ROOT)), section)
+        for path in files
+        if "target" not in path.parts
+        for line in re.findall(r"allocation\.md[^\n]*", path.read_text())
+        for section in re.findall(r"§(\d+)", line)
+    }
+
+    assert len(cited) > 20
+    assert {(path, section) for path, section in cited if section not in sections} == set()
+
+
+def test_every_room_of_the_house_has_a_line() -> None:
+    page = (ROOT / "docs" / "dev" / "architecture.md").read_text()
+    table = page.partition("## The rooms")[2].partition("\n| beside")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    # In the order of the layers, from the top down; the linter refuses a package that is in no layer.
+    assert listed == list(chain.from_iterable(house.layers()))
+
+
+def test_the_picture_of_the_house_shows_its_imports() -> None:
+    assert house.PICTURE.read_text() == house.picture(), "`make docs` draws it again"
