@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from octo_pipeline.cli.main import app
-from octo_pipeline.tables.marts import AccountCosts
+from octo_pipeline.tables.account_costs import AccountCosts
 from tests.support.case import make, run
 from tests.support.small_month import fee_allocator, line_item
 from tests.support.workspaces import workspace_in
