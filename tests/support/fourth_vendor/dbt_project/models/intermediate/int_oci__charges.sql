@@ -1,0 +1,28 @@
+select
+    strftime(usage_date, '%Y-%m') as billing_month,
+    'oci' as vendor,
+    billing_account_id,
+    billing_account_id as sub_account_id,
+    usage_date,
+    'Usage' as line_type,
+    'Usage' as charge_category,
+    service_code,
+    cast(null as varchar) as charge_description,
+    cast(null as varchar) as operation,
+    cast(null as varchar) as usage_type,
+    cast(null as varchar) as region_id,
+    billing_currency,
+    cast(null as varchar) as commitment_discount_type,
+    cast(null as varchar) as commitment_discount_id,
+    cast(null as varchar) as offer_class,
+    cast(null as varchar) as savings_kind,
+    '{}' as tags_json,
+    '{}' as project_labels_json,
+    cast(null as varchar) as sub_account_name,
+    service_code as service_name,
+    cast(null as decimal(38, 10)) as consumed_quantity,
+    billed_cost,
+    billed_cost as effective_cost,
+    billed_cost as list_cost
+
+from {{ ref('stg_oci__costs') }}
