@@ -66,22 +66,19 @@ def views(lake: "Lake") -> dict[str, str]:
     A table that has no partition yet is a view without rows.
     """
     from octo_pipeline.allocation.explained import explained_sql
-    from octo_pipeline.tables.account_costs import AccountCosts
     from octo_pipeline.tables.allocations import Allocations
-    from octo_pipeline.tables.cost_group_costs import CostGroupCosts
-    from octo_pipeline.tables.cost_line_items import CostLineItems
+    from octo_pipeline.tables.graph import TABLES
     from octo_pipeline.tables.matched_items import MatchedItems
-    from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
     from octo_pipeline.tables.usage_shares import UsageShares
 
-    tables = (CostLineItems, MatchedItems, ResolvedAccounts, UsageShares, AccountCosts, CostGroupCosts)
-    found = {t.name: f"FROM {_every_month(lake, t.name, t.columns, 'month')}" for t in tables}
-    found[Allocations.name] = explained_sql(
+    queries = {table.name: f"FROM {_every_month(lake, table.name, table.columns, 'month')}" for table in TABLES}
+    # People read allocations with what explains them.
+    queries[Allocations.name] = explained_sql(
         _every_month(lake, Allocations.name, Allocations.columns, "booking_month"),
         _every_month(lake, MatchedItems.name, MatchedItems.columns, "month"),
         _every_month(lake, UsageShares.name, UsageShares.columns, "booking_month"),
     )
-    return found
+    return queries
 
 
 def _every_month(lake: "Lake", table: str, columns: dict[str, str], month_as: str) -> str:

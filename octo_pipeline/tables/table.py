@@ -171,6 +171,9 @@ def code_version(*parts: str) -> str:
         is_dbt = part.startswith("dbt_project/")
         base = shipped_folder("dbt_project").parent if is_dbt else package
         root = base / part
+        if not root.exists():
+            # Its changes would never make anything again, and nobody would notice.
+            raise FileNotFoundError(root)
         files = (
             [root]
             if root.is_file()

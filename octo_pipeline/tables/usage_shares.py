@@ -23,7 +23,7 @@ class UsageShares(Table):
     reads = (Reads(LINE_ITEMS), Reads(ResolvedAccounts.name), Reads("exchange_rates"), Reads("base_currency"))
     code = ("model", "rules", "allocation")
     made_from: ClassVar[Lineage] = {
-        "usage_cost": ((LINE_ITEMS, "billed_cost"),),
+        "usage_cost": ((LINE_ITEMS, "effective_cost"),),
         "account_id": ((ResolvedAccounts.name, "account_id"),),
         "allocator_id": ((ResolvedAccounts.name, "allocator_id"),),
     }
