@@ -1,6 +1,6 @@
-"""Alerts: a failed run or a failed check is posted to a webhook; without a URL nothing is posted.
+"""Alerts: failed runs and failed checks are posted to a webhook, if one is set.
 
-The webhook's address is a secret by itself: it is never logged.
+The webhook's address is a secret: it is never logged.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,13 @@ _MOST_CHARACTERS = 2_000
 
 
 def post(title: str, lines: Sequence[str]) -> bool:
-    """Post an alert to OCTO_ALERT_WEBHOOK; tells whether there is one.
+    """Post an alert to OCTO_ALERT_WEBHOOK.
+
+    Returns:
+        Whether a webhook is set.
 
     Raises:
-        OctoError: the webhook does not take it; the sentence does not tell the address.
+        OctoError: the webhook does not accept the alert. The sentence does not contain the address.
     """
     settings = load_settings()
     if settings.alert_webhook is None:
@@ -37,20 +40,20 @@ def post(title: str, lines: Sequence[str]) -> bool:
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))
-        broken = None
+        failure = None
         try:
-            answer = session.post(settings.alert_webhook.get_secret_value(), json=body, timeout=_TIMEOUT_SECONDS)
+            response = session.post(settings.alert_webhook.get_secret_value(), json=body, timeout=_TIMEOUT_SECONDS)
         except requests.RequestException as error:
-            broken = type(error).__name__
-    if broken:
-        # Raised here, outside of the handler: the error that requests made holds the address.
+            failure = type(error).__name__
+    if failure:
+        # Raised outside the handler, because the exception of requests contains the address.
         raise OctoError(
-            f"The alert {title!r} could not be posted to OCTO_ALERT_WEBHOOK ({broken}). Check the address and the network."
+            f"The alert {title!r} could not be posted to OCTO_ALERT_WEBHOOK ({failure}). Check the address and the network."
         )
-    if not answer.ok:
+    if not response.ok:
         raise OctoError(
-            f"The alert {title!r} could not be posted: OCTO_ALERT_WEBHOOK answered {answer.status_code}. Check the "
-            f"address and that it takes the format {settings.alert_format}."
+            f"The alert {title!r} could not be posted: OCTO_ALERT_WEBHOOK answered {response.status_code}. Check the "
+            f"address and that it accepts the format {settings.alert_format}."
         )
     return True
 
@@ -60,7 +63,7 @@ def _slack(title: str, text: str) -> dict[str, Any]:
 
 
 def _teams(title: str, text: str) -> dict[str, Any]:
-    """An adaptive card, which Teams' workflows take."""
+    """An adaptive card, which workflows in Teams accept."""
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -80,8 +83,8 @@ _BODIES = {"slack": _slack, "teams": _teams}
 @dg.run_failure_sensor(
     name="alert_on_failed_runs",
     monitor_all_code_locations=False,
-    description="Posts each failed run to OCTO_ALERT_WEBHOOK, with the months and the first sentence of each failed "
-    "step. Does nothing without that setting.",
+    description="Posts each failed run to OCTO_ALERT_WEBHOOK, with its months and the first sentence of each failed "
+    "step. Does nothing if that setting is missing.",
 )
 def alert_on_failed_runs(context: dg.RunFailureSensorContext) -> None:
     """Post what failed and why."""
@@ -92,22 +95,23 @@ def alert_on_failed_runs(context: dg.RunFailureSensorContext) -> None:
     run_status=dg.DagsterRunStatus.SUCCESS,
     name="alert_on_failed_checks",
     monitor_all_code_locations=False,
-    description="Posts the checks of a run that failed with severity ERROR to OCTO_ALERT_WEBHOOK: which money is "
-    "concerned and what to do. Does nothing without that setting.",
+    description="Posts the checks of a run that failed with severity ERROR to OCTO_ALERT_WEBHOOK: which money they "
+    "concern and what to do. Does nothing if that setting is missing.",
 )
 def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
-    """Post the failed checks of a run that succeeded otherwise."""
+    """Post the failed checks of a run that otherwise succeeded."""
     records = context.instance.get_records_for_run(
         context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
     ).records
     failed = []
     for record in records:
         event = record.event_log_entry.dagster_event
-        found = event.asset_check_evaluation_data if event else None
-        if found and not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
-            failed.append(f"{found.asset_key.to_user_string()} {found.check_name}: {found.description}")
+        check = event.asset_check_evaluation_data if event else None
+        if check and not check.passed and check.severity is dg.AssetCheckSeverity.ERROR:
+            failed.append(f"{check.asset_key.to_user_string()} {check.check_name}: {check.description}")
     if failed:
-        post(f"{len(failed)} failed checks in {context.dagster_run.job_name} {_months(context)}".rstrip(), failed)
+        checks = "1 failed check" if len(failed) == 1 else f"{len(failed)} failed checks"
+        post(f"{checks} in {context.dagster_run.job_name} {_months(context)}".rstrip(), failed)
 
 
 def _months(context: dg.RunStatusSensorContext) -> str:
@@ -122,7 +126,8 @@ def _reasons(context: dg.RunFailureSensorContext) -> list[str]:
     reasons = []
     for event in context.get_step_failure_events():
         failure = event.step_failure_data
-        described = failure.user_failure_data.description if failure.user_failure_data else None
-        reason = described or (failure.error.message.strip().splitlines() or [""])[0] if failure.error else described
+        reason = failure.user_failure_data.description if failure.user_failure_data else None
+        if not reason and failure.error:
+            reason = failure.error.message.strip().partition("\n")[0]
         reasons.append(f"{event.step_key}: {reason or 'no reason given'}")
     return reasons or [context.failure_event.message or "The run failed before its first step."]

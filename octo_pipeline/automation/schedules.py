@@ -11,8 +11,8 @@ from octo_pipeline.automation.watched import watched_months
     job=monthly_allocation,
     cron_schedule="0 6 * * *",
     execution_timezone="UTC",
-    description="Every day the previous and the current month, as one range: support fees and refunds restate "
-    "closed months for about ten days. OCTO_WATCHED_MONTHS makes the range longer.",
+    description="Runs the previous and the current month every day, as one range, because support fees and refunds "
+    "still change a closed month for about ten days. OCTO_WATCHED_MONTHS makes the range longer.",
 )
 def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Request one run over the watched months."""

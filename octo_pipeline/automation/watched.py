@@ -1,4 +1,4 @@
-"""Which months the schedule and the sensors look after."""
+"""Which months the daily schedule and the sensors watch."""
 
 from datetime import datetime
 
@@ -8,7 +8,8 @@ from octo_pipeline.settings import load_settings
 
 
 def watched_months(now: datetime) -> list[str]:
-    """The last months up to the current one, no earlier than the first partition; never empty."""
+    """The last OCTO_WATCHED_MONTHS months up to the current one, none of them before the first partition; never empty."""
     current = now.strftime("%Y-%m")
-    first = monthly.get_first_partition_key() or current
-    return month_range(min(current, max(add_months(current, 1 - load_settings().watched_months), first)), current)
+    earliest = monthly.get_first_partition_key() or current
+    first = max(add_months(current, 1 - load_settings().watched_months), earliest)
+    return month_range(min(first, current), current)

@@ -109,5 +109,5 @@ def test_a_failed_check_of_a_run_that_succeeded_is_posted(webhook):
         )
         alert_on_failed_checks(context)
     (text,) = [one["text"] for one in posted]
-    assert "1 failed checks" in text
+    assert "1 failed check" in text
     assert "bill adds_up: 12.00 USD are missing. Land the month again." in text
