@@ -1,6 +1,7 @@
 """The deployment's files as far as they can be held against the code without containers."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -42,6 +43,16 @@ def test_dagster_takes_the_instance_configuration(monkeypatch):
     config = load("dagster.yaml")
     checked = process_config(dagster_instance_config_schema(), config)
     assert checked.success, checked.errors
+
+
+def test_every_way_to_load_the_definitions_names_the_same_module():
+    (location,) = yaml.safe_load((DEPLOY.parent / "workspace.yaml").read_text())["load_from"]
+    tools = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["tool"]
+    expected = {"module_name": "octo_pipeline.definitions", "location_name": "octo_pipeline"}
+    assert location["python_module"] == expected
+    assert tools["dagster"] == {"module_name": expected["module_name"], "code_location_name": expected["location_name"]}
+    assert tools["dg"]["project"]["code_location_target_module"] == expected["module_name"]
+    assert tools["dg"]["project"]["code_location_name"] == expected["location_name"]
 
 
 def test_one_run_a_month_everywhere():
