@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.measure import Row, compared
-from octo_pipeline.allocation.matching import match_items
+from octo_pipeline.allocation.matching import matched_items_sql
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.rules.allocator import Allocator, parse_allocator
 
@@ -43,7 +43,7 @@ def matching(folder: Path, lines: int, runs: int) -> Row:
 
 def match(source: Path, allocators: Sequence[Allocator]) -> None:
     with duckdb.connect(config={"preserve_insertion_order": "false"}) as connection:
-        query = match_items(connection, f"read_parquet('{source}')", MONTH, allocators)
+        query = matched_items_sql(connection, f"read_parquet('{source}')", MONTH, allocators)
         connection.execute(f"CREATE TABLE matched AS {query}")
 
 

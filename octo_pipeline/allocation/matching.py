@@ -25,14 +25,16 @@ values costs a join of the size of the data. Where two columns have so many clas
 occur, the pairs that do occur are collected first, which is another pass over the group's columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item_sql
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.months import add_months
-from octo_pipeline.model.sql import Relation, Sql, identifier, rows_sql
+from octo_pipeline.model.sql import Relation, Sql, rows_sql
+from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.rules.conditions import Condition
 
@@ -49,6 +51,13 @@ MATCHED_ITEM_COLUMNS: dict[str, str] = ITEM_COLUMNS | {
 
 # What an item keeps of the allocator that takes it.
 _PINNED = ("allocator_id", "allocator_version", "allocator_document", "first_booking_month", "tranche_count")
+_TAKEN = {name: kind for name, kind in MATCHED_ITEM_COLUMNS.items() if name not in ITEM_COLUMNS}
+
+# Below this, enumerating all pairs of classes takes under a second; scanning the rows for the pairs that occur takes
+# longer.
+_MOST_PAIRS = 1_000_000
+# A filter by more combinations of values than this costs more than it saves.
+_MOST_COMBINATIONS = 100_000
 
 
 def applying(allocators: Sequence[Allocator], month: str) -> list[Allocator]:
@@ -56,43 +65,63 @@ def applying(allocators: Sequence[Allocator], month: str) -> list[Allocator]:
     return [a for a in allocators if a.matches_month(month)]
 
 
-def match_items(
+def matched_items_sql(
     connection: duckdb.DuckDBPyConnection,
     line_items: Relation,
     month: str,
     allocators: Sequence[Allocator],
     categories: Sequence[str] = CATEGORIES,
-) -> str:
-    """Match the month's items.
+) -> Sql:
+    """Prepare the matching of the month's items.
 
     Args:
         connection: where `line_items` can be read; temporary tables are made in it.
         line_items: relation with the columns of ``cost_line_items``, of one month.
         month: the origin month.
         allocators: all valid allocators, in order.
-        categories: those whose items are wanted.
+        categories: those whose items are returned.
 
     Returns:
-        SQL of `MATCHED_ITEM_COLUMNS`: every fee and savings item, allocator columns null where nobody takes
-        it, and every account-usage item that an allocator takes.
+        SQL of `MATCHED_ITEM_COLUMNS` over the temporary tables: every fee and savings item, allocator columns null
+        where nobody takes it, and every account-usage item that an allocator takes.
     """
     live = applying(allocators, month)
-    _create_allocator_table(connection, live, month)
+    create_temp_table(connection, "matching_allocators", _allocators_sql(live, month))
     queries = []
     for category in categories:
-        rules = [(i, a) for i, a in enumerate(live) if a.category == category]
-        queries.append(_match_category(connection, line_items, category, rules))
-    return " UNION ALL ".join(queries)
+        maps = [
+            _Map(i, dict(conditions))
+            for i, allocator in enumerate(live)
+            if allocator.category == category
+            for conditions in allocator.criteria
+        ]
+        queries.append(_category_sql(connection, line_items, category, maps))
+    return Sql(" union all ".join(queries))
 
 
-def _create_allocator_table(connection: duckdb.DuckDBPyConnection, allocators: Sequence[Allocator], month: str) -> None:
-    columns = {name: MATCHED_ITEM_COLUMNS[name] for name in _PINNED}
-    rows = [
-        (i, a.id, a.version, a.document, a.first_booking_month(month), a.tranche_count)
-        for i, a in enumerate(allocators)
-    ]
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE matching_allocators AS {rows_sql({'allocator': 'INTEGER'} | columns, rows)}"
+def due_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation) -> dict[str, dict[str, str]]:
+    """What each booking month will take from these items, for the fingerprints of later tables.
+
+    Returns:
+        booking month -> {allocator version: digest of the items due in it under that version (id, cost,
+        instalments)}. Two sets of items have the same digests only if they are the same set.
+    """
+    rows = connection.execute(render("allocation/due_facts", matched_items=matched_items)).fetchall()
+    due: dict[str, dict[str, str]] = {}
+    for version, first_month, tranches, digest in rows:
+        for k in range(tranches):
+            due.setdefault(add_months(first_month, k), {})[version] = digest
+    return due
+
+
+def _allocators_sql(allocators: Sequence[Allocator], month: str) -> Sql:
+    columns = {"allocator": "INTEGER"} | {name: _TAKEN[name] for name in _PINNED}
+    return rows_sql(
+        columns,
+        [
+            (i, a.id, a.version, a.document, a.first_booking_month(month), a.tranche_count)
+            for i, a in enumerate(allocators)
+        ],
     )
 
 
@@ -103,66 +132,130 @@ class _Map:
 
 
 @dataclass(frozen=True)
+class _PairJoin:
+    """How a row with two classes finds what they combine to: the pairs of a group's first columns and its next one."""
+
+    table: Relation
+    first_class: Sql
+    second_class: Sql
+    value_table: Relation
+
+
+@dataclass(frozen=True)
 class _Group:
     """Maps that look at no other columns than these; `name` is the beginning of its tables' names."""
 
+    category: str
     name: str
     columns: tuple[str, ...]
     maps: list[_Map]
 
+    def class_sql(self, count: int) -> Sql:
+        """SQL of the class of a row by the first `count` columns."""
+        if count == 1:
+            return Sql(f"{_value_table(self.category, self.columns[0])}.{self.name}")
+        return Sql(f"{self.name}_{count}.class")
 
-# Up to here making all pairs of classes takes well under a second, which reading the rows for them does not.
-_MOST_PAIRS = 1_000_000
-# A filter by more combinations of values than this costs more than it saves.
-_MOST_COMBINATIONS = 100_000
+    def pair_joins(self, count: int | None = None) -> list[_PairJoin]:
+        """The joins that lead from the classes of single columns to that of the first `count`, by default of all."""
+        joins = []
+        for i, column in enumerate(self.columns[1:count], start=2):
+            value_table = _value_table(self.category, column)
+            joins.append(
+                _PairJoin(
+                    table=Relation(f"{self.name}_{i}"),
+                    first_class=self.class_sql(i - 1),
+                    second_class=Sql(f"{value_table}.{self.name}"),
+                    value_table=value_table,
+                )
+            )
+        return joins
 
 
-def _match_category(
-    connection: duckdb.DuckDBPyConnection,
-    line_items: Relation,
-    category: str,
-    rules: Sequence[tuple[int, Allocator]],
-) -> str:
-    items = f"({items_sql(category, line_items)})"
+@dataclass(frozen=True)
+class _Lookup:
+    """A condition of a filter: the row's values of the columns are among the query's."""
+
+    columns: Sequence[str]
+    query: Sql
+
+
+def _value_table(category: str, column: str) -> Relation:
+    return Relation(f"matching_{category}_{column}")
+
+
+def _value_tables(category: str, columns: Sequence[str]) -> dict[str, Relation]:
+    return {column: _value_table(category, column) for column in columns}
+
+
+def _mask_classes(group: _Group, column: str) -> Relation:
+    return Relation(f"{group.name}_{column}")
+
+
+def _outcome_masks(group: _Group) -> Relation:
+    """The table (class, mask) of the classes of all of the group's columns."""
+    return _mask_classes(group, group.columns[0]) if len(group.columns) == 1 else _combined(group, len(group.columns))
+
+
+def _combined(group: _Group, count: int) -> Relation:
+    return Relation(f"{group.name}_{count}_classes")
+
+
+def _columns_of(groups: Sequence[_Group]) -> list[str]:
+    return sorted({column for group in groups for column in group.columns})
+
+
+def _category_sql(
+    connection: duckdb.DuckDBPyConnection, line_items: Relation, category: str, maps: Sequence[_Map]
+) -> Sql:
+    # Fee and savings items are listed whether taken or not; of the account-usage items only the taken ones.
+    only_taken = category == "account"
+    items = Relation(f"({items_sql(category, line_items)})")
     if category != "account":
         # Aggregated items are few and read more than once; account-usage items are the lines themselves.
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE matching_{category}_items AS SELECT * FROM {items}")
-        items = f"matching_{category}_items"
-    selected = uniform_item_sql(category)
-    taken_columns = [name for name in MATCHED_ITEM_COLUMNS if name not in ITEM_COLUMNS]
-    groups = _groups(category, [_Map(i, dict(criteria)) for i, allocator in rules for criteria in allocator.criteria])
+        items = create_temp_table(connection, f"matching_{category}_items", items_sql(category, line_items))
+    groups = _groups(category, maps)
+    item_columns = uniform_item_sql(category)
     if not groups:
-        untaken = ", ".join(f"NULL::{MATCHED_ITEM_COLUMNS[name]} AS {name}" for name in taken_columns)
-        return f"SELECT {selected}, {untaken} FROM {items}{' WHERE false' if category == 'account' else ''}"
-    # Lines of fee items have no values that would harm here, and telling them apart means to read more columns.
-    _create_classes(connection, line_items if category == "account" else items, category, groups)
-    for group in groups:
-        _combine_classes(connection, items, category, group)
-    outcomes = [f"outcome_{number}" for number in range(len(groups))]
-    found = ", ".join(
-        f"{_group_class(category, g, len(g.columns))} AS {o}" for g, o in zip(groups, outcomes, strict=True)
-    )
-    if category == "account" and (condition := _filter(connection, category, groups)):
-        # In a table of their own: what a filter leaves of the lines comes in crumbs, which joins are slow with.
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE matching_candidates AS SELECT * FROM {items} AS items WHERE {condition}"
+        return render(
+            "allocation/match_untaken",
+            item_columns=item_columns,
+            taken_columns=_TAKEN,
+            items=items,
+            only_taken=only_taken,
         )
-        items = "matching_candidates"
-    # Fee and savings items are listed whether taken or not; of the account-usage items only the taken ones.
-    is_taken = " OR ".join(f"{outcome} IS NOT NULL" for outcome in outcomes)
-    join, condition = ("JOIN", f" WHERE {is_taken}") if category == "account" else ("LEFT JOIN", "")
-    matched = f"matching_{category}_matched"
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {matched} AS SELECT items.*, {found} "
-        f"FROM {items} AS items{_class_joins(category, groups)}{condition}"
+    # Fee lines do no harm here, and excluding them would mean reading more columns.
+    _create_value_classes(connection, line_items if category == "account" else items, category, groups)
+    for group in groups:
+        _create_combined_classes(connection, items, group)
+    if category == "account" and (filters := _filters(connection, groups)):
+        # In a table of its own: a filter leaves sparse batches, and joins over those are slow.
+        items = create_temp_table(
+            connection, "matching_candidates", render("allocation/match_candidates", items=items, filters=filters)
+        )
+    outcomes = {f"outcome_{number}": group for number, group in enumerate(groups)}
+    classified_items = create_temp_table(
+        connection,
+        f"matching_{category}_matched",
+        render(
+            "allocation/match_classified",
+            items=items,
+            outcome_classes={outcome: group.class_sql(len(group.columns)) for outcome, group in outcomes.items()},
+            value_tables=_value_tables(category, _columns_of(groups)),
+            pair_joins=[join for group in groups for join in group.pair_joins()],
+            only_taken=only_taken,
+        ),
     )
     # Where rules take most of a month, its lines need not be kept twice.
-    connection.execute("DROP TABLE IF EXISTS matching_candidates")
-    _create_takers(connection, matched, groups, outcomes)
-    same = " AND ".join(f"{matched}.{outcome} IS NOT DISTINCT FROM takers.{outcome}" for outcome in outcomes)
-    return (
-        f"SELECT {selected}, {', '.join(taken_columns)} FROM {matched} {join} {matched}_takers AS takers ON {same} "
-        f"{join} matching_allocators USING (allocator)"
+    connection.execute("drop table if exists matching_candidates")
+    return render(
+        "allocation/match_taken",
+        item_columns=item_columns,
+        taken_columns=_TAKEN,
+        classified_items=classified_items,
+        outcomes=outcomes,
+        takers=_create_takers(connection, classified_items, outcomes),
+        join="inner join" if only_taken else "left join",
     )
 
 
@@ -172,203 +265,149 @@ def _groups(category: str, maps: Sequence[_Map]) -> list[_Group]:
         columns = tuple(sorted(m.conditions))
         group = next((g for g in groups if set(columns) <= set(g.columns)), None)
         if group is None:
-            group = _Group(f"matching_{category}_{len(groups)}", columns, [])
+            group = _Group(category, f"matching_{category}_{len(groups)}", columns, [])
             groups.append(group)
         group.maps.append(m)
     return groups
 
 
-def _value_table(category: str, column: str) -> str:
-    return f"matching_{category}_{column}"
-
-
-def _group_class(category: str, group: _Group, count: int) -> str:
-    """SQL of the class of a row by the group's first columns."""
-    if count == 1:
-        return f"{_value_table(category, group.columns[0])}.{group.name}"
-    return f"{group.name}_{count}.class"
-
-
-def _class_joins(category: str, groups: Sequence[_Group], count: int | None = None) -> str:
-    """The joins that find a row's classes by the groups' columns, or by the first `count` of them."""
-    columns = sorted({column for group in groups for column in group.columns[:count]})
-    joins = [
-        f" LEFT JOIN {table} ON items.{identifier(column)} IS NOT DISTINCT FROM {table}.value"
-        for column in columns
-        for table in [_value_table(category, column)]
-    ]
-    for group in groups:
-        for i, column in enumerate(group.columns[1:count], start=2):
-            pairs = f"{group.name}_{i}"
-            joins.append(
-                f" LEFT JOIN {pairs} ON {_group_class(category, group, i - 1)} = {pairs}.first_class "
-                f"AND {_value_table(category, column)}.{group.name} = {pairs}.second_class"
-            )
-    return "".join(joins)
-
-
-def _create_classes(connection: duckdb.DuckDBPyConnection, items: str, category: str, groups: Sequence[_Group]) -> None:
+def _create_value_classes(
+    connection: duckdb.DuckDBPyConnection, items: Relation, category: str, groups: Sequence[_Group]
+) -> None:
     """Evaluate every distinct condition once per distinct value of its column, and number the outcomes by group.
 
     Makes a table ``<value table>`` (value, a class for each group) for each column, and a table
     ``<group>_<column>`` (class, mask) for each of its groups.
     """
-    for column in sorted({column for group in groups for column in group.columns}):
+    for column in _columns_of(groups):
         table = _value_table(category, column)
         looking = [group for group in groups if column in group.columns]
         conditions: dict[Condition, str] = {}
-        masks = []
+        masks = {}
         for group in looking:
-            found = [m.conditions.get(column) for m in group.maps]
-            bits = ["'1'" if c is None else conditions.setdefault(c, f"c{len(conditions)}") for c in found]
-            masks.append(f"concat({', '.join(bits)})::BIT AS {group.name}")
-        evaluated = ", ".join(
-            f"CASE WHEN {condition.sql(Sql('value'))} THEN '1' ELSE '0' END AS {name}"
-            for condition, name in conditions.items()
+            looked = [m.conditions.get(column) for m in group.maps]
+            masks[group.name] = [
+                "'1'" if condition is None else conditions.setdefault(condition, f"c{len(conditions)}")
+                for condition in looked
+            ]
+        values = create_temp_table(
+            connection, f"{table}_distinct", render("allocation/match_values", column=column, items=items)
         )
-        # Distinct values first, in a table of their own: in one query the optimiser filters on the conditions
-        # before it makes the values distinct, and evaluates every pattern on every row.
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {table}_distinct AS SELECT DISTINCT {identifier(column)} AS value FROM {items}"
+        value_masks = create_temp_table(
+            connection,
+            f"{table}_masks",
+            render(
+                "allocation/match_masks",
+                conditions=[condition.sql(Sql("value")) for condition in conditions],
+                masks=masks,
+                values=values,
+            ),
         )
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {table}_masks AS SELECT value, {', '.join(masks)} "
-            f"FROM (SELECT value, {evaluated} FROM {table}_distinct)"
-        )
-        for group in looking:
-            connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE {group.name}_{column} AS SELECT row_number() OVER ()::INTEGER AS class, "
-                f"mask FROM (SELECT DISTINCT {group.name} AS mask FROM {table}_masks WHERE bit_count({group.name}) > 0)"
+        mask_classes = {
+            group.name: create_temp_table(
+                connection,
+                _mask_classes(group, column),
+                render("allocation/match_mask_classes", group=group.name, value_masks=value_masks),
             )
-        classes = ", ".join(f"{group.name}_{column}.class AS {group.name}" for group in looking)
-        joins = "".join(
-            f" LEFT JOIN {group.name}_{column} ON {table}_masks.{group.name} = {group.name}_{column}.mask"
             for group in looking
+        }
+        create_temp_table(
+            connection,
+            table,
+            render("allocation/match_value_classes", mask_classes=mask_classes, value_masks=value_masks),
         )
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT value, {classes} FROM {table}_masks{joins}")
 
 
-def _combine_classes(connection: duckdb.DuckDBPyConnection, items: str, category: str, group: _Group) -> None:
-    """Make a table ``<group>_<n>`` (first_class, second_class, class, mask) for each column but the first.
+def _create_combined_classes(connection: duckdb.DuckDBPyConnection, items: Relation, group: _Group) -> None:
+    """Combine the classes of the group's columns, one column after the other.
 
-    It says to which class the class by the columns so far and that of the *n*-th column combine, and
-    ``<group>_outcomes`` (class, mask) which maps hold in the class of all columns.
+    For the *n*-th column makes a table ``<group>_<n>`` (first_class, second_class, class, mask), which says to which
+    class the class by the columns so far and that of the column combine, and ``<group>_<n>_classes`` (class, mask).
     """
-    combined = f"{group.name}_{group.columns[0]}"
-    for i, column in enumerate(group.columns[1:], start=2):
-        second = f"{group.name}_{column}"
-        pairs = f"{combined} AS a, {second} AS b"
-        if _count(connection, f"FROM {combined}") * _count(connection, f"FROM {second}") > _MOST_PAIRS:
-            first_class = _group_class(category, group, i - 1)
-            second_class = f"{_value_table(category, column)}.{group.name}"
-            joins = _class_joins(category, [group], i - 1)
-            value = _value_table(category, column)
-            pairs = (
-                f"(SELECT DISTINCT {first_class} AS first_class, {second_class} AS second_class FROM {items} AS items"
-                f"{joins} LEFT JOIN {value} ON items.{identifier(column)} IS NOT DISTINCT FROM {value}.value) "
-                f"JOIN {combined} AS a ON a.class = first_class JOIN {second} AS b ON b.class = second_class"
+    first_classes = _mask_classes(group, group.columns[0])
+    for i, join in enumerate(group.pair_joins(), start=2):
+        second_classes = _mask_classes(group, group.columns[i - 1])
+        if _count(connection, first_classes) * _count(connection, second_classes) <= _MOST_PAIRS:
+            pairs = render("allocation/match_all_pairs", first_classes=first_classes, second_classes=second_classes)
+        else:
+            pairs = render(
+                "allocation/match_occurring_pairs",
+                items=items,
+                first_class=join.first_class,
+                second_class=join.second_class,
+                value_tables=_value_tables(group.category, group.columns[:i]),
+                pair_joins=group.pair_joins(i - 1),
+                first_classes=first_classes,
+                second_classes=second_classes,
             )
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {group.name}_{i} AS "
-            "SELECT first_class, second_class, dense_rank() OVER (ORDER BY mask)::INTEGER AS class, mask "
-            f"FROM (SELECT a.class AS first_class, b.class AS second_class, a.mask & b.mask AS mask FROM {pairs}) "
-            "WHERE bit_count(mask) > 0"
+        pair_classes = create_temp_table(connection, join.table, render("allocation/match_pair_classes", pairs=pairs))
+        first_classes = create_temp_table(
+            connection, _combined(group, i), render("allocation/match_combined_classes", pair_classes=pair_classes)
         )
-        combined = f"{group.name}_{i}_classes"
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {combined} AS SELECT DISTINCT class, mask FROM {group.name}_{i}"
-        )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {group.name}_outcomes AS FROM {combined}")
 
 
-def _filter(connection: duckdb.DuckDBPyConnection, category: str, groups: Sequence[_Group]) -> str:
-    """SQL of a condition that passes every row with a class in some group, and few others; '' if there is none such.
+def _filters(connection: duckdb.DuckDBPyConnection, groups: Sequence[_Group]) -> list[list[_Lookup]]:
+    """A filter for each group, one of which passes every row with a class in some group, and few others.
 
     Joins multiply the cost of every column that a row carries through them, and a filter does not; and DuckDB looks
     a text up once for each value of a Parquet dictionary here. So rows are filtered before they are joined.
+
+    Returns:
+        For each group the look-ups that all must succeed; empty if most rows would pass.
     """
-    conditions = [_group_filter(connection, category, group) for group in groups]
-    return " OR ".join(filter(None, conditions)) if all(conditions) else ""
+    filters = [_lookups(connection, group) for group in groups]
+    return filters if all(filters) else []
 
 
-def _group_filter(connection: duckdb.DuckDBPyConnection, category: str, group: _Group) -> str | None:
-    """SQL of a condition that holds on every row with a class in the group; None if it would hold on most rows."""
-    tables = [_value_table(category, column) for column in group.columns]
-    # concat makes '' of null, which IN would not find, and nothing tells the two apart.
-    looked_up = [f"concat(items.{identifier(column)}, '')" for column in group.columns]
-    values = ", ".join(f"concat({table}.value, '') AS v{i}" for i, table in enumerate(tables))
-    joins = tables[0]
-    for i, table in enumerate(tables[1:], start=2):
-        pairs = f"{group.name}_{i}"
-        joins += (
-            f" JOIN {pairs} ON {_group_class(category, group, i - 1)} = {pairs}.first_class "
-            f"JOIN {table} ON {table}.{group.name} = {pairs}.second_class"
-        )
-    combinations = f"{group.name}_combinations"
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {combinations} AS SELECT {values} FROM {joins} "
-        f"WHERE {tables[0]}.{group.name} IS NOT NULL LIMIT {_MOST_COMBINATIONS + 1}"
+def _lookups(connection: duckdb.DuckDBPyConnection, group: _Group) -> list[_Lookup]:
+    """Look-ups that succeed on every row with a class in the group; none if they would on most rows."""
+    value_tables = _value_tables(group.category, group.columns)
+    combinations = create_temp_table(
+        connection,
+        f"{group.name}_combinations",
+        render(
+            "allocation/match_combinations",
+            value_tables=value_tables,
+            values=value_tables[group.columns[0]],
+            pair_joins=group.pair_joins(),
+            group=group.name,
+            limit=_MOST_COMBINATIONS + 1,
+        ),
     )
-    if _count(connection, f"FROM {combinations}") <= _MOST_COMBINATIONS:
-        return f"({', '.join(looked_up)}) IN (FROM {combinations})"
-    selective = [
-        f"{looked} IN (SELECT concat(value, '') FROM {table} WHERE {group.name} IS NOT NULL)"
-        for looked, table in zip(looked_up, tables, strict=True)
-        if 2 * _count(connection, f"FROM {table} WHERE {group.name} IS NOT NULL") < _count(connection, f"FROM {table}")
+    if _count(connection, combinations) <= _MOST_COMBINATIONS:
+        return [_Lookup(group.columns, Sql(f"from {combinations}"))]
+    return [
+        _Lookup([column], render("allocation/match_column_values", values=values, group=group.name))
+        for column, values in value_tables.items()
+        if 2 * _count(connection, values, group.name) < _count(connection, values)
     ]
-    return f"({' AND '.join(selective)})" if selective else None
 
 
-def _count(connection: duckdb.DuckDBPyConnection, rows: str) -> int:
-    found: int = connection.execute(f"SELECT count(*) {rows}").fetchall()[0][0]
-    return found
+def _count(connection: duckdb.DuckDBPyConnection, table: Relation, column: str = "*") -> int:
+    """How many rows the table has, or how many of them have a value in the column."""
+    count: int = connection.table(table).aggregate(f"count({column})").fetchall()[0][0]
+    return count
 
 
 def _create_takers(
-    connection: duckdb.DuckDBPyConnection, matched: str, groups: Sequence[_Group], outcomes: Sequence[str]
-) -> None:
+    connection: duckdb.DuckDBPyConnection, classified_items: Relation, outcomes: Mapping[str, _Group]
+) -> Relation:
     """Resolve each distinct outcome to the allocator that takes the item and those in conflict with it."""
-    selected = ", ".join(outcomes)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {matched}_outcomes AS SELECT row_number() OVER () AS number, {selected} "
-        f"FROM (SELECT DISTINCT {selected} FROM {matched})"
+    numbered_outcomes = create_temp_table(
+        connection,
+        f"{classified_items}_outcomes",
+        render("allocation/match_outcomes", outcomes=outcomes, classified_items=classified_items),
     )
-    hits = []
-    for group, outcome in zip(groups, outcomes, strict=True):
-        maps = rows_sql(
-            {"map": "INTEGER", "allocator": "INTEGER"}, [(i, m.allocator) for i, m in enumerate(group.maps)]
-        )
-        hits.append(
-            f"SELECT number, allocator FROM {matched}_outcomes JOIN {group.name}_outcomes ON {outcome} = class "
-            f"JOIN ({maps}) AS maps ON get_bit(mask, map) = 1"
-        )
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {matched}_takers AS "
-        f"WITH hits AS MATERIALIZED ({' UNION '.join(hits)}), "
-        "takers AS (SELECT number, min(allocator) AS allocator FROM hits GROUP BY number) "
-        f"SELECT {selected}, takers.allocator, "
-        "coalesce(list(losers.allocator_id ORDER BY losers.allocator) FILTER (losers.allocator IS NOT NULL), []) "
-        f"AS conflicting_allocator_ids FROM takers JOIN {matched}_outcomes USING (number) "
-        "JOIN hits ON hits.number = takers.number "
-        "LEFT JOIN matching_allocators AS losers ON losers.allocator = hits.allocator "
-        f"AND hits.allocator <> takers.allocator GROUP BY {selected}, takers.allocator"
+    columns = {"map": "INTEGER", "allocator": "INTEGER"}
+    outcome_groups = {
+        outcome: {
+            "masks": _outcome_masks(group),
+            "maps": Relation(f"({rows_sql(columns, [(i, m.allocator) for i, m in enumerate(group.maps)])})"),
+        }
+        for outcome, group in outcomes.items()
+    }
+    return create_temp_table(
+        connection,
+        f"{classified_items}_takers",
+        render("allocation/match_takers", outcome_groups=outcome_groups, numbered_outcomes=numbered_outcomes),
     )
-
-
-def due_facts(connection: duckdb.DuckDBPyConnection, matched_items: str) -> dict[str, dict[str, str]]:
-    """What each booking month will take from these items, for the fingerprints of later tables.
-
-    Returns:
-        booking month -> {allocator version: digest of the items due in it under that version (id, cost,
-        instalments)}. Two sets of items have the same digests only if they are the same set.
-    """
-    rows = connection.execute(
-        "SELECT allocator_version, first_booking_month, tranche_count, "
-        "bit_xor(md5_number(item_id || cost::VARCHAR))::VARCHAR || '/' || count(*)::VARCHAR || '/' || sum(cost)::VARCHAR "
-        f"FROM {matched_items} WHERE allocator_version IS NOT NULL GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
-    due: dict[str, dict[str, str]] = {}
-    for version, first, count, digest in rows:
-        for k in range(count):
-            due.setdefault(add_months(first, k), {})[version] = digest
-    return due

@@ -45,8 +45,6 @@ def _environment() -> "Environment":
     environment = Environment(  # noqa: S701 - SQL, not HTML: values are quoted by the filters
         loader=FileSystemLoader(Path(octo_pipeline.__file__).parent),
         undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
         auto_reload=False,
     )
     environment.filters |= {"literal": literal, "identifier": identifier}

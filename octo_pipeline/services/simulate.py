@@ -175,7 +175,7 @@ class _Simulator:
         self._match("merged", sorted(merged, key=lambda a: a.precedence), categories)
 
     def _match(self, name: str, allocators: Sequence[Allocator], categories: Sequence[str]) -> None:
-        query = matching.match_items(
+        query = matching.matched_items_sql(
             self._connection, self._line_items([self._month]), self._month, allocators, categories
         )
         self._connection.execute(
@@ -197,7 +197,7 @@ class _Simulator:
     def _due(self, name: str, allocators: Sequence[Allocator]) -> dict[str, list[Allocator]]:
         """Booking month -> the allocators with a tranche due in it."""
         by_version = {a.version: a for a in allocators}
-        facts = matching.due_facts(self._connection, f"{name}_items")
+        facts = matching.due_facts(self._connection, Relation(f"{name}_items"))
         return {month: [by_version[v] for v in sorted(versions)] for month, versions in sorted(facts.items())}
 
     def _book(self, name: str, due: Mapping[str, Sequence[Allocator]]) -> set[str]:

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from octo_pipeline.allocation import matching
 from octo_pipeline.allocation import proofs as proof
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.tables.table import Lineage, Reads, Table
@@ -46,10 +47,10 @@ class MatchedItems(Table):
         lake, allocators = workspace.lake, workspace.configuration.allocators
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-            query = matching.match_items(connection, line_items, month, allocators)
-            connection.execute(f"CREATE TEMP TABLE matched AS {query}")
-            due = matching.due_facts(connection, "matched")
+            query = matching.matched_items_sql(connection, line_items, month, allocators)
+            matched = create_temp_table(connection, "matched", query)
+            due = matching.due_facts(connection, matched)
             versions = {version for digests in due.values() for version in digests}
             documents = {a.version: a.document for a in allocators if a.version in versions}
-            lake.copy(connection, "FROM matched", staged, metadata, facts={"due": due, "allocators": documents})
+            lake.copy(connection, f"FROM {matched}", staged, metadata, facts={"due": due, "allocators": documents})
             proof.prove_matched_items(connection, line_items, staged.relation, month)

@@ -68,7 +68,7 @@ def test_the_first_allocator_takes_and_the_others_conflict(seed, count, most_com
     candidates = allocators(random, count)
     with duckdb.connect() as connection:
         create_lines(connection, rows)
-        query = matching.match_items(connection, "lines", MONTH, candidates)
+        query = matching.matched_items_sql(connection, "lines", MONTH, candidates)
         found = connection.execute(
             f"SELECT charge_description, allocator_id, conflicting_allocator_ids FROM ({query})"
         ).fetchall()
@@ -85,6 +85,6 @@ def test_lines_of_fee_items_are_no_usage():
     )
     with duckdb.connect() as connection:
         create_lines(connection, [support, usage])
-        query = matching.match_items(connection, "lines", MONTH, [allocator])
+        query = matching.matched_items_sql(connection, "lines", MONTH, [allocator])
         found = connection.execute(f"SELECT category, service_code, allocator_id FROM ({query}) ORDER BY 1").fetchall()
     assert found == [("account", "AmazonEC2", "a"), ("fee", "AWSSupportBusiness", None)]

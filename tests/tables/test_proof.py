@@ -58,8 +58,8 @@ BROKEN_ITEMS = {
 @pytest.mark.parametrize("broken", BROKEN_ITEMS.values(), ids=BROKEN_ITEMS.keys())
 def test_items_that_are_not_the_lines_are_not_published(workspace, monkeypatch, broken):
     before = workspace.lake.fingerprint("matched_items", MONTH)
-    honest = matching.match_items
-    monkeypatch.setattr(matching, "match_items", lambda *args: broken.format(query=honest(*args)))
+    honest = matching.matched_items_sql
+    monkeypatch.setattr(matching, "matched_items_sql", lambda *args: broken.format(query=honest(*args)))
     with pytest.raises(ProofError, match=r"matched_items 2024-01 fails its proof that "):
         materialise(Workspace(workspace.settings), MatchedItems(), MONTH)
     assert workspace.lake.fingerprint("matched_items", MONTH) == before
