@@ -88,3 +88,21 @@ def test_lines_of_fee_items_are_no_usage():
         query = matching.matched_items_sql(connection, "lines", MONTH, [allocator])
         found = connection.execute(f"SELECT category, service_code, allocator_id FROM ({query}) ORDER BY 1").fetchall()
     assert found == [("account", "AmazonEC2", "a"), ("fee", "AWSSupportBusiness", None)]
+
+
+def test_an_allocator_with_two_maps_that_hold_conflicts_once():
+    """Regression: where all maps look at one column, it was listed once per map."""
+    line = {"sub_account_id": "111111111111", "operation": "RunInstances"}
+    shared = {"category": "account", "startMonth": MONTH}
+    entries = {"allocator": [{"type": "account", "value": "1", "formula": "cost"}]}
+    one_map = {"criteria": [{"and": {"operation": "re:^Run"}}]}
+    two_maps = {"criteria": [{"and": {"operation": "re:^Run"}}, {"and": {"operation": "re:Instances$"}}]}
+    candidates = [
+        parse_allocator(json.dumps(shared | entries | criteria), file=f"{name}.json")
+        for name, criteria in (("a", one_map), ("b", two_maps))
+    ]
+    with duckdb.connect() as connection:
+        create_lines(connection, [line])
+        query = matching.matched_items_sql(connection, "lines", MONTH, candidates, ["account"])
+        rows = connection.execute(f"SELECT allocator_id, conflicting_allocator_ids FROM ({query})").fetchall()
+    assert rows == [("a", ["b"])]
