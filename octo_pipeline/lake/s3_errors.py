@@ -5,16 +5,61 @@ The SDK's own texts are not passed on where they could hold a key; error codes a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from octo_pipeline.model.errors import OctoError
 
-_NO_RIGHT = {"AccessDenied", "403", "AllAccessDisabled", "AccountProblem"}
-_NO_BUCKET = {"NoSuchBucket"}
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
-_UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId"}
-_WRONG_REGION = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
-_CLOCK = {"RequestTimeTooSkewed"}
-_BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "500", "503", "RequestTimeout", "Throttling"}
+Refusal = Literal["forbidden", "expired", "unknown_key", "no_bucket", "gone", "elsewhere", "changed", "clock", "busy"]
+
+# What AWS means by its error codes. A number is the status of an answer without a body.
+_CODES: dict[Refusal, tuple[str, ...]] = {
+    "forbidden": (
+        "AccessDenied",
+        "AccessDeniedException",
+        "UnauthorizedOperation",
+        "AllAccessDisabled",
+        "AccountProblem",
+        "403",
+    ),
+    "expired": ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"),
+    "unknown_key": (
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ),
+    "no_bucket": ("NoSuchBucket",),
+    "gone": ("NoSuchKey", "404"),
+    # To the wrong region, S3 answers a request without a body, such as HEAD, with 400.
+    "elsewhere": (
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "301",
+        "400",
+    ),
+    "changed": ("PreconditionFailed", "412"),
+    "clock": ("RequestTimeTooSkewed",),
+    "busy": (
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "ServiceUnavailable",
+        "InternalError",
+        "RequestTimeout",
+        "500",
+        "503",
+    ),
+}
+_REFUSALS = {code: refusal for refusal, codes in _CODES.items() for code in codes}
+
+
+def refusal_of(code: str) -> Refusal | None:
+    """What AWS means by an error code; None if it is not known."""
+    return _REFUSALS.get(code)
 
 
 @contextmanager
@@ -45,21 +90,25 @@ def error_code(error: Exception) -> str:
 
 
 def _refusal(code: str, right: str) -> str:
-    if code in _NO_RIGHT:
-        return f"S3 denies it to the credentials in use. Give them {right} there (and kms:* of its key, if it has one)."
-    if code in _NO_BUCKET:
-        return "there is no such bucket. Set OCTO_LAKE to one that exists."
-    if code in _EXPIRED:
-        return "the AWS credentials have expired. Get new ones (such as by `aws sso login`) and run this again."
-    if code in _UNKNOWN_KEY:
-        return f"AWS does not accept the credentials in use ({code}). Set those of the account the bucket belongs to."
-    if code in _WRONG_REGION:
-        return f"the bucket is in another region ({code}). Set AWS_REGION to the bucket's."
-    if code in _CLOCK:
-        return "this machine's clock is wrong. Set it and run this again."
-    if code in _BUSY:
-        return f"S3 is busy ({code}), and went on being so when it was tried again. Run this again later."
-    return f"S3 refuses it ({code or 'no reason given'})."
+    match refusal_of(code):
+        case "forbidden":
+            return f"S3 denies it to the credentials in use. Give them {right} there (and kms:* of its key, if it has one)."
+        case "no_bucket":
+            return "there is no such bucket. Set OCTO_LAKE to one that exists."
+        case "expired":
+            return "the AWS credentials have expired. Get new ones (such as by `aws sso login`) and run this again."
+        case "unknown_key":
+            return (
+                f"AWS does not accept the credentials in use ({code}). Set those of the account the bucket belongs to."
+            )
+        case "elsewhere":
+            return f"the bucket is in another region ({code}). Set AWS_REGION to the bucket's."
+        case "clock":
+            return "this machine's clock is wrong. Set it and run this again."
+        case "busy":
+            return f"S3 is busy ({code}), and went on being so when it was tried again. Run this again later."
+        case _:
+            return f"S3 refuses it ({code or 'no reason given'})."
 
 
 def _obstacle(error: Exception) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO
 
+from octo_pipeline.lake.s3_errors import refusal_of
 from octo_pipeline.model.errors import NotAskedError, OctoError
 from octo_pipeline.vendors.aws.cur_bucket import CurBucketSource, CurDocument
 from octo_pipeline.vendors.bucket import StoredObject
@@ -146,42 +147,41 @@ def refusals(access: AwsAccess, what: str, place: str = "") -> Iterator[None]:
         raise _unreached(access, what, place, error) from error
 
 
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
-_UNKNOWN_KEY = {"InvalidAccessKeyId", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"}
-_FORBIDDEN = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AllAccessDisabled", "403"}
-_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "400"}
-_TOO_FAST = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
-
-
 def refusal(access: AwsAccess, what: str, place: str, error: Any) -> OctoError:
     """The sentence for an answer of AWS that is an error."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     message = str(error.response.get("Error", {}).get("Message", "")).strip().rstrip(".")
-    if error.operation_name == "AssumeRole" and code in _FORBIDDEN:
-        advice = (
-            f"AWS does not let this machine's credentials assume {access.role_arn}. Compare the role's trust policy "
-            "with the account's registration: the principal and the ExternalId must be the same in both"
-        )
-    elif code in _EXPIRED:
-        advice = f"the credentials have expired. Renew them ({access.subject})"
-    elif code in _UNKNOWN_KEY:
-        advice = f"AWS does not know the credentials ({code}). Check {access.subject}"
-    elif code in _FORBIDDEN:
-        advice = f"{access.subject} may not do that. Allow {_action(error.operation_name)} there"
-    elif code == "NoSuchBucket":
-        advice = "there is no such bucket. Check the bucket's name in the source's configuration"
-    elif code in {"NoSuchKey", "404"}:
-        advice = "it is not there. Check bucket and prefix in the source's configuration"
-    elif code in _ELSEWHERE:
-        advice = f"the bucket is in another region than {access.region}. Set its region in the source's configuration"
-    elif code in {"PreconditionFailed", "412"}:
-        advice = "it changed while it was read. Run this again; the next run takes the new version"
-    elif code in _TOO_FAST:
-        advice = f"AWS asks for patience after {_TRIES} tries ({code}). Run this again later"
-    else:
-        advice = f"AWS answered {code or 'an error'}: {message}"
+    meaning = refusal_of(code)
+    match meaning:
+        case "forbidden" if error.operation_name == "AssumeRole":
+            advice = (
+                f"AWS does not let this machine's credentials assume {access.role_arn}. Compare the role's trust policy "
+                "with the account's registration: the principal and the ExternalId must be the same in both"
+            )
+        case "forbidden":
+            advice = f"{access.subject} may not do that. Allow {_action(error.operation_name)} there"
+        case "expired":
+            advice = f"the credentials have expired. Renew them ({access.subject})"
+        case "unknown_key":
+            advice = f"AWS does not know the credentials ({code}). Check {access.subject}"
+        case "no_bucket":
+            advice = "there is no such bucket. Check the bucket's name in the source's configuration"
+        case "gone":
+            advice = "it is not there. Check bucket and prefix in the source's configuration"
+        case "elsewhere":
+            advice = (
+                f"the bucket is in another region than {access.region}. Set its region in the source's configuration"
+            )
+        case "changed":
+            advice = "it changed while it was read. Run this again; the next run takes the new version"
+        case "clock":
+            advice = "this machine's clock is wrong. Set it and run this again"
+        case "busy":
+            advice = f"AWS asks for patience after {_TRIES} tries ({code}). Run this again later"
+        case _:
+            advice = f"AWS answered {code or 'an error'}: {message}"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    says_nothing = code in _EXPIRED | _UNKNOWN_KEY | _TOO_FAST or status >= 500
+    says_nothing = meaning in ("expired", "unknown_key", "clock", "busy") or status >= 500
     kind = NotAskedError if says_nothing else OctoError
     return kind(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
 
