@@ -1,8 +1,8 @@
-"""Jobs that register, confirm and remove accounts, for people who live in the Dagster UI.
+"""Jobs that register, confirm and remove accounts, for people who work in the Dagster UI.
 
-They call what the commands call. A run's configuration is kept by Dagster for everybody to see, so secrets go in
-by reference only: as the name of an environment variable of the code location. Who acts is the user that the
-code location runs as, or whom its OCTO_TOKEN is of; that must be an administrator.
+They call the same functions as the commands. Dagster keeps a run's configuration and shows it to everybody, so
+a secret is given as the name of an environment variable of the code location, never as its value. The acting
+person is the owner of the code location's OCTO_TOKEN, or else the user it runs as; they must be an administrator.
 """
 
 import os
@@ -25,35 +25,35 @@ from octo_pipeline.workspace import Workspace
 
 
 class ReportKind(Enum):
-    """What AWS calls a report; Dagster's configuration knows enumerations, not literals."""
+    """The kinds of reports that AWS delivers. Dagster's configuration supports enumerations, but not literals."""
 
     cur = "cur"
     data_export = "data_export"
 
 
 class CurConfig(dg.Config):
-    """A payer's report, as in `octo accounts register aws`; what is left out is what is proposed there."""
+    """A payer's report. Fields that are left out have the defaults of `octo accounts register aws`."""
 
     report: str = "octo-cur"
     kind: ReportKind = ReportKind.cur
-    bucket: str | None = Field(default=None, description="octo-cur-<account id> if left out")
+    bucket: str | None = Field(default=None, description="the bucket's name; octo-cur-<account id> if left out")
     prefix: str = "octo"
     region: str = "us-east-1"
-    makes_report: bool = Field(default=True, description="false for a report that is there already")
-    makes_bucket: bool = Field(default=True, description="false for a bucket that is there already")
+    makes_report: bool = Field(default=True, description="false for a report that already exists")
+    makes_bucket: bool = Field(default=True, description="false for a bucket that already exists")
 
 
 class RegisterAwsConfig(dg.Config):
-    """The account that is to be registered."""
+    """The AWS account to register."""
 
     account_id: str = Field(description="12 digits")
     name: str | None = None
-    payer_id: str | None = Field(default=None, description="of a linked account; found by itself if left out")
-    cur: CurConfig | None = Field(default=None, description="a payer's report, if it is to be set up at once")
+    payer_id: str | None = Field(default=None, description="the payer of a linked account; detected if left out")
+    cur: CurConfig | None = Field(default=None, description="the payer's report, to set it up at the same time")
 
 
 class RegisterAzureConfig(dg.Config):
-    """The partner (CSP) that is to be registered; secret keys by the names of variables of the code location."""
+    """The partner (CSP) to register. Secret keys are given as the names of the code location's variables."""
 
     partner_id: str = Field(description="the Microsoft Partner ID")
     tenant_id: str = Field(description="the partner's tenant")
@@ -61,17 +61,17 @@ class RegisterAzureConfig(dg.Config):
     center_secret_variable: str = Field(description="name of the environment variable with its secret key")
     api_application: str = Field(description="application (client) id for the partner API")
     api_secret_variable: str = Field(description="name of the environment variable with its secret key")
-    currencies: list[str] = Field(default=["USD"], description="in which the partner is billed")
+    currencies: list[str] = Field(default=["USD"], description="the currencies in which the partner is billed")
     name: str | None = None
 
 
 class RegisterGcpConfig(dg.Config):
-    """The billing account that is to be registered."""
+    """The billing account to register."""
 
-    billing_account_id: str = Field(description="such as 0D1DR5-ADE21G-RF09W1")
-    project: str = Field(description="id of the project that hosts the dataset")
+    billing_account_id: str = Field(description="the billing account's id, such as 0D1DR5-ADE21G-RF09W1")
+    project: str = Field(description="id of the project that contains the dataset")
     dataset: str = Field(description="the dataset that Cloud Billing exports to")
-    region: str = Field(description="where the dataset is, such as EU")
+    region: str = Field(description="the dataset's location, such as EU")
     name: str | None = None
 
 
@@ -79,20 +79,22 @@ class AccountConfig(dg.Config):
     """A registered account."""
 
     account: str = Field(description="the account's id or name")
-    vendor: str | None = Field(default=None, description="aws, azure or gcp, if several have the account")
+    vendor: str | None = Field(
+        default=None, description="aws, azure or gcp, if several vendors have an account with this id or name"
+    )
 
 
 class DeleteConfig(AccountConfig):
-    """A registered account that is to be removed."""
+    """The registered account to remove."""
 
-    keep_data: bool = Field(default=False, description="leave its deliveries, costs and decisions")
+    keep_data: bool = Field(default=False, description="keep its deliveries, costs and decisions")
 
 
 @dg.op
 def register_aws(
     context: dg.OpExecutionContext, config: RegisterAwsConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
-    """Register an AWS account and say what is to be done next, with the launch link."""
+    """Register an AWS account and show the next step, with the launch link."""
     with sentences():
         setup = _setup(config.account_id, config.cur) if config.cur else None
         if setup:
@@ -101,14 +103,14 @@ def register_aws(
         account = aws.register(workspace, actor, config.account_id, config.name, config.payer_id)
         if setup:
             account = aws.set_up_cur(workspace, actor, account, setup)
-        _say(context, workspace, account)
+        _show(context, workspace, account)
 
 
 @dg.op
 def register_azure(
     context: dg.OpExecutionContext, config: RegisterAzureConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
-    """Register an Azure partner; somebody signs in afterwards with `octo accounts sign-in`."""
+    """Register an Azure partner. The next step is to sign in with `octo accounts sign-in`."""
     with sentences():
         actor = acting_admin(context, workspace)
         center = azure.application_from(
@@ -118,41 +120,42 @@ def register_azure(
         account = azure.register(
             workspace, actor, config.partner_id, config.tenant_id, center, api, tuple(config.currencies), config.name
         )
-        _say(context, workspace, account)
+        _show(context, workspace, account)
 
 
 @dg.op
 def register_gcp(
     context: dg.OpExecutionContext, config: RegisterGcpConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
-    """Register a Google Cloud billing account and say what is to be granted to whom."""
+    """Register a Google Cloud billing account and show which roles to grant to whom."""
     with sentences():
         actor = acting_admin(context, workspace)
-        place = (config.project, config.dataset, config.region)
-        account = gcp.register(workspace, actor, config.billing_account_id, *place, config.name)
-        _say(context, workspace, account)
+        account = gcp.register(
+            workspace, actor, config.billing_account_id, config.project, config.dataset, config.region, config.name
+        )
+        _show(context, workspace, account)
 
 
 @dg.op
 def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg.ResourceParam[Workspace]) -> None:
-    """Verify an account's steps for real; fails with the reason if one is not right."""
+    """Check an account's steps against the vendor's API; fails with the reason if a step is wrong."""
     with sentences():
         actor = acting_admin(context, workspace)
-        found = workspace.registry.accounts.find(config.account, config.vendor)
-        account = vendors.of(found).confirm(workspace, actor, found)
+        registered = workspace.registry.accounts.find(config.account, config.vendor)
+        account = vendors.of(registered).confirm(workspace, actor, registered)
         if account.problem:
             raise OctoError(account.problem)
-        _say(context, workspace, account)
+        _show(context, workspace, account)
 
 
 @dg.op
 def remove(context: dg.OpExecutionContext, config: DeleteConfig, workspace: dg.ResourceParam[Workspace]) -> None:
-    """Remove an account and, unless it is kept, its deliveries, costs and restores."""
+    """Remove an account and, unless they are kept, its deliveries, costs and restores."""
     with sentences():
         actor = acting_admin(context, workspace)
-        found = workspace.registry.accounts.find(config.account, config.vendor)
-        removed = delete(workspace, actor, found, keeps_data=config.keep_data)
-        context.log.info(f"Removed {found.title}.")
+        account = workspace.registry.accounts.find(config.account, config.vendor)
+        removed = delete(workspace, actor, account, keeps_data=config.keep_data)
+        context.log.info(f"Removed {account.title}.")
         context.add_output_metadata(
             {
                 "deliveries": removed.deliveries,
@@ -162,31 +165,36 @@ def remove(context: dg.OpExecutionContext, config: DeleteConfig, workspace: dg.R
         )
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Register an AWS account; its result has the launch link.")
+@dg.job(
+    executor_def=dg.in_process_executor, description="Register an AWS account. The result contains the launch link."
+)
 def register_aws_account() -> None:
     """Register an AWS account."""
     register_aws()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Register an Azure partner; somebody signs in afterwards.")
+@dg.job(executor_def=dg.in_process_executor, description="Register an Azure partner. The next step is to sign in.")
 def register_azure_account() -> None:
     """Register an Azure partner."""
     register_azure()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Register a Google Cloud billing account; says what to grant.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="Register a Google Cloud billing account. The result shows which roles to grant.",
+)
 def register_gcp_account() -> None:
     """Register a Google Cloud billing account."""
     register_gcp()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Verify a registered account for real.")
+@dg.job(executor_def=dg.in_process_executor, description="Check a registered account against the vendor's API.")
 def confirm_account() -> None:
     """Verify a registered account."""
     confirm()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Remove a registered account with its data.")
+@dg.job(executor_def=dg.in_process_executor, description="Remove a registered account and its data.")
 def delete_account() -> None:
     """Remove a registered account."""
     remove()
@@ -196,22 +204,23 @@ jobs = [register_aws_account, register_azure_account, register_gcp_account, conf
 
 
 def _setup(account_id: str, config: CurConfig) -> aws.CurSetup:
-    given: dict[str, Any] = {name: value for name, value in vars(config).items() if value is not None}
-    return replace(aws.proposed_setup(account_id), **{**given, "kind": config.kind.value})
+    fields: dict[str, Any] = {name: value for name, value in vars(config).items() if value is not None}
+    return replace(aws.proposed_setup(account_id), **{**fields, "kind": config.kind.value})
 
 
-def _say(context: dg.OpExecutionContext, workspace: Workspace, account: Account) -> None:
-    told = vendors.of(account).next_step(workspace.settings, account)
-    links = [one for one in told if one.startswith("https://")]
-    context.log.info("\n".join([f"{account.title}: {'Completed' if account.is_completed else 'open'}", *told]))
+def _show(context: dg.OpExecutionContext, workspace: Workspace, account: Account) -> None:
+    status = "Completed" if account.is_completed else "open"
+    next_step = vendors.of(account).next_step(workspace.settings, account)
+    links = [line for line in next_step if line.startswith("https://")]
+    context.log.info("\n".join([f"{account.title}: {status}", *next_step]))
     metadata: dict[str, Any] = {
         "account": account.account_id,
         "kind": account.kind or "not known yet",
-        "status": "Completed" if account.is_completed else "open",
+        "status": status,
     }
     metadata |= {step: f"{at:%Y-%m-%d %H:%M} UTC" if at else "open" for step, at in account.steps.items()}
-    if told:
-        metadata["next"] = dg.MetadataValue.md("\n\n".join(told))
+    if next_step:
+        metadata["next"] = dg.MetadataValue.md("\n\n".join(next_step))
     if links:
         metadata["launch link"] = dg.MetadataValue.url(links[0])
     context.add_output_metadata(metadata)
