@@ -1,13 +1,24 @@
-"""The usage of each resolved account and its shares (allocation.md §6)."""
+"""The usage of each resolved account and its shares (allocation.md §6).
+
+Stages, for one booking month:
+1. ``shares_usage``: the usage of each account and currency.
+2. ``shares_listed``: the accounts that each allocator lists.
+3. ``shares_currencies``: the currency in which each allocator's usage is compared. A rate that this needs and that
+   is missing (``shares_missing_rates``) is an error.
+4. ``usage_shares``: the usage of each listed account in that currency, and its shares.
+
+Edge cases: an account whose usage is negative counts as one without usage; where nobody has usage, all shares are 0.
+"""
 
 from collections.abc import Sequence
 
 import duckdb
 
-from octo_pipeline.allocation.items import is_fee_line_sql
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import literal, rows_sql
+from octo_pipeline.model.sql import Relation, Sql, rows_sql
+from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.rules.rates import RATE_DECIMALS, Rate
 
@@ -28,19 +39,17 @@ USAGE_SHARE_COLUMNS: dict[str, str] = {
     "group_usage_share": "DOUBLE",
 }
 
-_UNIT = 10**10  # amounts have ten places: as integers they are multiples of 10⁻¹⁰
 
-
-def usage_shares(
+def usage_shares_sql(
     connection: duckdb.DuckDBPyConnection,
-    line_items: str,
-    resolved_accounts: str,
+    line_items: Relation,
+    resolved_accounts: Relation,
     month: str,
     allocators: Sequence[Allocator],
     rates: Sequence[Rate],
     base_currency: str,
-) -> str:
-    """Compute what the formulas see of each account.
+) -> Sql:
+    """Prepare what the formulas see of each account.
 
     Args:
         connection: where the relations can be read; temporary tables are made in it.
@@ -52,87 +61,43 @@ def usage_shares(
         base_currency: the currency in which usage of several currencies is compared.
 
     Returns:
-        SQL of `USAGE_SHARE_COLUMNS`, one row an entry and account; ``account_rank`` numbers an allocator's
-        rows by account id, then entry index, which is the order that breaks ties of rounding.
+        SQL of `USAGE_SHARE_COLUMNS`, over the temporary tables: one row per entry and account. ``account_rank``
+        numbers an allocator's rows by account id, then entry index: the order that breaks ties of rounding.
 
     Raises:
         OctoError: a rate is missing; the sentence names month and currency.
     """
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE shares_usage AS SELECT sub_account_id AS account_id, "
-        f"billing_currency AS currency, sum(effective_cost)::{MONEY} AS cost FROM {line_items} "
-        f"WHERE NOT {is_fee_line_sql()} GROUP BY sub_account_id, billing_currency HAVING cost <> 0"
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE shares_listed AS SELECT DISTINCT allocator_version, account_id "
-        f"FROM {resolved_accounts} WHERE account_id IS NOT NULL"
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE shares_currency AS SELECT allocator_version, "
-        "count(DISTINCT currency) > 1 AS is_mixed, "
-        f"CASE WHEN count(DISTINCT currency) > 1 THEN {literal(base_currency)} ELSE min(currency) END AS usage_currency "
-        "FROM shares_listed LEFT JOIN shares_usage USING (account_id) GROUP BY allocator_version"
-    )
+    usage = render("allocation/shares_usage", line_items=line_items)
+    create_temp_table(connection, "shares_usage", usage)
+    listed = render("allocation/shares_listed", resolved_accounts=resolved_accounts)
+    create_temp_table(connection, "shares_listed", listed)
+    currencies = render("allocation/shares_currencies", base_currency=base_currency)
+    create_temp_table(connection, "shares_currencies", currencies)
     _create_rates(connection, month, rates, base_currency)
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE shares_account AS SELECT allocator_version, account_id, usage_currency, "
-        f"greatest(coalesce(sum(CASE WHEN is_mixed THEN {_converted()} ELSE cost END), 0), 0)::{MONEY} AS usage_cost "
-        "FROM shares_listed JOIN shares_currency USING (allocator_version) "
-        "LEFT JOIN shares_usage USING (account_id) LEFT JOIN shares_rates USING (currency) "
-        "GROUP BY allocator_version, account_id, usage_currency"
+    return render(
+        "allocation/usage_shares",
+        resolved_accounts=resolved_accounts,
+        entries=_entries_sql(allocators),
+        rate_decimals=RATE_DECIMALS,
     )
+
+
+def _entries_sql(allocators: Sequence[Allocator]) -> Sql:
     columns = {
         "allocator_version": "VARCHAR",
         "entry_index": "INTEGER",
         "formula": "VARCHAR",
         "entry_months": "INTEGER",
     }
-    entries = [(a.version, i, e.formula, e.months) for a in allocators for i, e in enumerate(a.entries)]
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE shares_entries AS {rows_sql(columns, entries)}")
-    return (
-        "SELECT allocator_id, allocator_version, entry_index, entry_type, entry_value, formula, entry_months, "
-        "account_id, "
-        "row_number() OVER (PARTITION BY allocator_version ORDER BY account_id, entry_index)::INTEGER AS account_rank, "
-        "count(*) OVER entry::INTEGER AS accounts, usage_currency, usage_cost, "
-        f"{_share('sum(usage_cost) FILTER (is_first) OVER listed')} AS usage_share, "
-        f"{_share('sum(usage_cost) OVER entry')} AS group_usage_share "
-        # An account listed by several entries counts once in the total: its first entry stands for it.
-        "FROM (SELECT *, row_number() OVER (PARTITION BY allocator_version, account_id ORDER BY entry_index) = 1 "
-        "AS is_first FROM "
-        f"{resolved_accounts} WHERE account_id IS NOT NULL) "
-        "JOIN shares_entries USING (allocator_version, entry_index) "
-        "JOIN shares_account USING (allocator_version, account_id) "
-        "WINDOW entry AS (PARTITION BY allocator_version, entry_index), listed AS (PARTITION BY allocator_version)"
-    )
-
-
-def _share(total: str) -> str:
-    return f"CASE WHEN ({total}) = 0 THEN 0::DOUBLE ELSE usage_cost::DOUBLE / ({total})::{MONEY}::DOUBLE END"
-
-
-def _converted() -> str:
-    """SQL of ``cost × rate`` rounded half away from zero to ten places, in integers.
-
-    DECIMAL(38,10) × DECIMAL(38,10) overflows at 10⁹ × 10⁹, so whole units and the fraction are multiplied apart.
-    With rates of 16 places the product overflows (an error, never a wrong number) at 10²² in the base currency.
-    """
-    amount = f"(cost * {_UNIT}::DECIMAL(11,0))::HUGEINT"
-    product = f"(({amount} // {_UNIT}) * rate + (({amount} % {_UNIT}) * rate) // {_UNIT})"
-    shift = 10 ** (RATE_DECIMALS - 10)
-    rounded = f"(({product} + sign({product}) * {shift // 2}) // {shift})"
-    return f"({rounded}::DECIMAL(38,0) * 0.0000000001::DECIMAL(11,10))"
+    return rows_sql(columns, [(a.version, i, e.formula, e.months) for a in allocators for i, e in enumerate(a.entries)])
 
 
 def _create_rates(connection: duckdb.DuckDBPyConnection, month: str, rates: Sequence[Rate], base_currency: str) -> None:
     unit = 10**RATE_DECIMALS
     known = {r.currency: int(r.rate * unit) for r in rates if r.month == month} | {base_currency: unit}
     rates_sql = rows_sql({"currency": "VARCHAR", "rate": "HUGEINT"}, list(known.items()))
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE shares_rates AS {rates_sql}")
-    missing = connection.execute(
-        "SELECT DISTINCT currency FROM shares_listed JOIN shares_currency USING (allocator_version) "
-        "JOIN shares_usage USING (account_id) WHERE is_mixed AND currency NOT IN (SELECT currency FROM shares_rates) "
-        "ORDER BY currency"
-    ).fetchall()
+    create_temp_table(connection, "shares_rates", rates_sql)
+    missing = connection.execute(render("allocation/shares_missing_rates")).fetchall()
     if missing:
         names = ", ".join(currency for (currency,) in missing)
         raise OctoError(

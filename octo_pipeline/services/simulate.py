@@ -241,7 +241,7 @@ class _Simulator:
         self._add(
             f"{name}_shares",
             month,
-            shares.usage_shares(
+            shares.usage_shares_sql(
                 self._connection,
                 line_items,
                 _of_month(f"{name}_resolved", month),

@@ -48,7 +48,7 @@ class UsageShares(Table):
         """Compute usage and shares of the resolved accounts."""
         lake = workspace.lake
         with lake.connect() as connection:
-            query = shares.usage_shares(
+            query = shares.usage_shares_sql(
                 connection,
                 lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS),
                 lake.scan(ResolvedAccounts.name, [month], ResolvedAccounts.columns),
