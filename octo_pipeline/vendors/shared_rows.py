@@ -1,0 +1,76 @@
+"""Which data files of one month repeat one another: copies and refreshes told apart from parts.
+
+Exports pile up in a folder in three shapes that no name tells apart: copies of one file, month-to-date files of which
+each repeats the one before, and parts that must be added up. What tells them apart is the rows they share:
+
+1. A file all of whose rows are also in another is a copy or an older refresh of it, and does not count.
+2. Files that share most of the smaller one's rows, while each has rows of its own, are refreshes of which one was
+   restated. Which of them is right cannot be seen, so they are refused by name.
+3. Files that share few rows or none are parts. Two charges can be alike to the last column, so a few shared rows prove
+   nothing.
+
+This module compares rows that the vendor has made comparable (the same columns in the same order, whatever the file's
+packing). Reading files belongs in the vendor's folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import Relation
+from octo_pipeline.model.templates import render
+
+# Below this share of the smaller file, rows that are alike are taken for different charges.
+_REFRESH_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """A file's rows of the month.
+
+    Attributes:
+        name: what sentences call the file.
+        rows: its rows, or the columns that identify a row where the vendor has such. All files that are compared
+            have the same columns.
+    """
+
+    name: str
+    rows: Relation
+
+
+def files_that_count(con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], place: str) -> list[int]:
+    """The indexes of the files that hold every row of the month once, in their order.
+
+    Args:
+        con: where the rows can be read.
+        files: in any order; of two files with the same rows the first counts.
+        place: the folder, bucket or container, for sentences.
+
+    Raises:
+        OctoError: two files share most of their rows and neither holds all of the other's.
+    """
+    if len(files) < 2:
+        return list(range(len(files)))
+    row_counts = [0] * len(files)
+    shared: dict[tuple[int, int], int] = {}
+    for first, second, count in con.execute(render("vendors/shared_rows", files_rows=[file.rows for file in files])).fetchall():
+        if second is None:
+            row_counts[first] = count
+        else:
+            shared[first, second] = count
+    dropped: set[int] = set()
+    for (first, second), count in sorted(shared.items()):
+        if count == row_counts[second]:
+            dropped.add(second)
+        elif count == row_counts[first]:
+            dropped.add(first)
+    for (first, second), count in sorted(shared.items()):
+        if {first, second} & dropped or count < _REFRESH_SHARE * min(row_counts[first], row_counts[second]):
+            continue
+        raise OctoError(
+            f"{files[first].name} and {files[second].name} in {place} share {count:,} rows, and each has rows that the "
+            "other lacks, so they are refreshes of one export that differ and would count twice. Keep the newer one."
+        )
+    return [index for index in range(len(files)) if index not in dropped]
