@@ -145,6 +145,9 @@ class DbtProject:
                 _session = Session()
         if result.success:
             return
+        if result.exception is not None and not isinstance(result.exception, Exception):
+            # dbt catches interruptions too; a model that was interrupted has not failed.
+            raise result.exception
         failed = [r for r in getattr(result.result, "results", []) if r.status in ("error", "fail")]
         if failed:
             raise DbtModelError(f"The model {failed[0].node.name} failed: {failed[0].message}")
