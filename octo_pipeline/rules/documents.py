@@ -59,6 +59,10 @@ class DocumentError(OctoError):
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
 
+    def __reduce__(self) -> tuple[type["DocumentError"], tuple[tuple[Problem, ...]]]:
+        """Pickled, an exception is made again from its text, which is not what this one is made from."""
+        return type(self), (self.problems,)
+
 
 def shown(value: object) -> str:
     """The value as JSON for a message: short, on one line and printable whatever it holds."""
