@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.assets.checks import NO_MONTH_IS_STALE
-from octo_pipeline.assets.raw import EVERY_SOURCE_ANSWERED
+from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
 from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
 from octo_pipeline.model.sql import rows_sql

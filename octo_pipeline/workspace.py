@@ -36,7 +36,7 @@ class Workspace:
     """
 
     settings: Settings
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @cached_property
     def lake(self) -> Lake:

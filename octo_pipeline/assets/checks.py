@@ -1,13 +1,13 @@
 """The checks as Dagster asset checks, partitioned like their tables: the same results as `octo checks`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.services.checks import CHECKS, Check
+from octo_pipeline.services.checks import CHECKS, Check, CheckResult, Severity
 from octo_pipeline.tables.graph import TABLES, StalePartition, stale
 from octo_pipeline.tables.table import Table
 from octo_pipeline.workspace import Workspace
@@ -25,15 +25,38 @@ def _definition(check: Check) -> dg.AssetChecksDefinition:
         failed = {month: result for month, result in results.items() if not result.passed}
         return dg.AssetCheckResult(
             passed=not failed,
-            severity=dg.AssetCheckSeverity.ERROR if check.severity == "error" else dg.AssetCheckSeverity.WARN,
+            severity=_SEVERITIES[check.severity],
             description="\n".join(f"{m}: {r.summary}" for m, r in (failed or results).items()),
-            metadata={
-                month: dg.MetadataValue.md(markdown_table(Rows(result.columns, result.details)))
-                for month, result in failed.items()
-            },
+            metadata={month: _details(result) for month, result in failed.items()},
         )
 
     return run
+
+
+_SEVERITIES: dict[Severity, dg.AssetCheckSeverity] = {
+    "error": dg.AssetCheckSeverity.ERROR,
+    "warning": dg.AssetCheckSeverity.WARN,
+}
+
+
+def _details(result: CheckResult) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(markdown_table(Rows(result.columns, result.details)))
+
+
+def check_evaluations(workspace: Workspace, table: str, month: str) -> Iterator[dg.AssetCheckEvaluation]:
+    """The evaluations of a table's checks for a month that was made outside of the asset graph."""
+    for check in CHECKS:
+        if check.table == table:
+            result = check.run(workspace, month)
+            yield dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(table),
+                check_name=check.name,
+                passed=result.passed,
+                severity=_SEVERITIES[check.severity],
+                description=f"{month}: {result.summary}",
+                metadata={} if result.passed else {month: _details(result)},
+                partition=month,
+            )
 
 
 NO_MONTH_IS_STALE = "no_month_is_stale"

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
 
-from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.assets.months import make_step
 from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS, table_metadata
 from octo_pipeline.tables.cost_line_items import CostLineItems
@@ -51,7 +51,7 @@ def normalisation(
 ) -> Iterator[dg.MaterializeResult]:
     """The landed files of a month in one shape for all vendors."""
     table = CostLineItems()
-    result = materialise_months(context, workspace, table, dg.AssetKey(table.name))
+    result = make_step(context, workspace, table, dg.AssetKey(table.name))
     # The other models are views within the same pass: they have no rows of their own to report.
     for key in context.job_def.asset_layer.asset_graph.toposorted_asset_keys:
         if key in context.selected_asset_keys and key != result.asset_key:

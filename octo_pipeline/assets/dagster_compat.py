@@ -5,16 +5,31 @@ something, look here first. It is among the assets because they use Dagster's pr
 import nothing from the automation above them.
 """
 
+import logging
+import os
+import time
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG
+from dagster._core.definitions.dependency import NodeHandle
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.events import StepMaterializationData
+from dagster._core.execution.plan.handle import StepHandle
+from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, StepSuccessData, UserFailureData
+from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
 )
+
+# As in workspace.yaml and pyproject.toml.
+CODE_LOCATION = "octo_pipeline"
 
 
 def accept_unstable_features() -> None:
@@ -44,3 +59,98 @@ def run_months(tags: Mapping[str, str]) -> tuple[str, str] | None:
 def data_version_tags(version: str) -> dict[str, str]:
     """The tags that give a materialisation its data version; an op's event has no field for it."""
     return {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+
+
+class RecordedRun:
+    """A run that this process makes by itself, recorded so that Dagster's pages show it as a run of a job.
+
+    The job has one op; everything is recorded as events of its step. Dagster finds a job's runs by the name of the
+    code location and repository, so the origin needs no more than these names.
+
+    Args:
+        instance: where it is recorded.
+        job: of one op, as in the code location.
+        config: the run's configuration.
+        run_id: a UUID.
+        months: the first and the last.
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        job: dg.JobDefinition,
+        config: Mapping[str, Any],
+        run_id: str,
+        months: tuple[str, str],
+    ) -> None:
+        first, last = months
+        self._instance = instance
+        (self._step,) = [node.name for node in job.nodes]
+        self._run = instance.create_run_for_job(
+            job,
+            run_id=run_id,
+            run_config=config,
+            tags={PARTITION_NAME_TAG: first} if first == last else month_range_tags(first, last),
+            remote_job_origin=RemoteRepositoryOrigin(
+                RegisteredCodeLocationOrigin(CODE_LOCATION), SINGLETON_REPOSITORY_NAME
+            ).get_job_origin(job.name),
+        )
+        self._started = time.time()
+        self._report(dg.DagsterEventType.PIPELINE_START, f'Started execution of run for "{job.name}".')
+        self._report(dg.DagsterEventType.STEP_START, f'Started execution of step "{self._step}".', of_step=True)
+
+    def record(self, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
+        """Record what happened to an asset."""
+        if isinstance(event, dg.AssetMaterialization):
+            self._report(
+                dg.DagsterEventType.ASSET_MATERIALIZATION,
+                "Materialized value.",
+                StepMaterializationData(event),
+                of_step=True,
+            )
+        else:
+            self._report(dg.DagsterEventType.ASSET_CHECK_EVALUATION, "Evaluated a check.", event, of_step=True)
+
+    def log(self, level: int, message: str) -> None:
+        """Write a line into the run's log."""
+        entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
+            None, level, message, self._run.run_id, time.time(), step_key=self._step, job_name=self._run.job_name
+        )
+        self._instance.handle_new_event(entry)
+
+    def succeed(self, metadata: Mapping[str, Any]) -> None:
+        """End the run; the metadata is its op's output."""
+        output = StepOutputData(StepOutputHandle(self._step, "result"), metadata=normalize_metadata(metadata))
+        self._report(dg.DagsterEventType.STEP_OUTPUT, 'Yielded output "result".', output, of_step=True)
+        duration = StepSuccessData((time.time() - self._started) * 1000)  # type: ignore[no-untyped-call]
+        self._report(
+            dg.DagsterEventType.STEP_SUCCESS, f'Finished execution of step "{self._step}".', duration, of_step=True
+        )
+        self._report(dg.DagsterEventType.PIPELINE_SUCCESS, f'Finished execution of run for "{self._run.job_name}".')
+
+    def fail(self, reason: str) -> None:
+        """End the run, for a reason in a sentence."""
+        described = UserFailureData("Failure", reason)  # type: ignore[no-untyped-call]
+        failure = StepFailureData(None, described, ErrorSource.USER_CODE_ERROR)  # type: ignore[no-untyped-call]
+        self._report(
+            dg.DagsterEventType.STEP_FAILURE, f'Execution of step "{self._step}" failed.', failure, of_step=True
+        )
+        self._instance.report_run_failed(self._run, f"Steps failed: ['{self._step}'].")
+
+    def cancel(self) -> None:
+        """End the run as one that was interrupted."""
+        self._instance.report_run_canceled(self._run, "The command was interrupted.")
+
+    def _report(self, kind: dg.DagsterEventType, message: str, data: Any = None, *, of_step: bool = False) -> None:
+        handle = StepHandle(NodeHandle(self._step, None)) if of_step else None
+        event = dg.DagsterEvent(
+            kind.value,
+            self._run.job_name,
+            step_handle=handle,
+            node_handle=handle.node_handle if handle else None,
+            event_specific_data=data,
+            message=message,
+            pid=os.getpid(),
+        )
+        level = logging.ERROR if kind is dg.DagsterEventType.STEP_FAILURE else logging.DEBUG
+        self._instance.report_dagster_event(event, self._run.run_id, level)

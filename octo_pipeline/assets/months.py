@@ -1,91 +1,95 @@
-"""How every monthly asset runs a range of months in one step."""
+"""How a step of the asset graph brings its months up to date, and what events tell as Dagster's metadata."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
 from octo_pipeline.assets.metadata import figures_metadata
+from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
 from octo_pipeline.lake.lake import fingerprint
-from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.figures import figures
-from octo_pipeline.tables.table import Materialised, Table, materialise
+from octo_pipeline.services.months import Failed, Landed, Landing, Step, make_months
+from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
 
-# Dagster's own log belongs to the run; this one is for whoever started it, such as the command line's progress.
-_log = logging.getLogger(__name__)
 
-
-def materialise_months(
-    context: dg.AssetExecutionContext, workspace: Workspace, table: Table, key: dg.AssetKey | None = None
+def make_step(
+    context: dg.AssetExecutionContext, workspace: Workspace, step: Step, key: dg.AssetKey | None = None
 ) -> dg.MaterializeResult:
-    """Bring the step's months of a table up to date; see `run_months`."""
-
-    def say(made: Materialised) -> dict[str, Any]:
-        return outcome_metadata(made) | figures_metadata(figures(workspace, made.table, made.month))
-
-    return run_months(context, key or context.asset_key, lambda month: materialise(workspace, table, month), say)
-
-
-def run_months(
-    context: dg.AssetExecutionContext,
-    key: dg.AssetKey,
-    make: Callable[[str], Any],
-    say: Callable[[Any], Mapping[str, Any]],
-) -> dg.MaterializeResult:
-    """Make the months of a step one by one; a bad month stops no other.
+    """Do one step for all months of the run; a bad month stops no other.
 
     Args:
-        context: of the step; its partition keys are the months.
-        key: the asset that is made.
-        make: makes a month and returns what happened; raises OctoError for a month that stays as it was.
-        say: the metadata of what happened; its ``fingerprint`` is the partition's data version.
+        context: of the run's step; its partition keys are the months.
+        workspace: whose lake and sources.
+        step: what is done.
+        key: the asset that is made, for a run's step that makes several.
 
     Raises:
         dg.Failure: it names the months that were not published. Those that were are recorded all the same.
     """
-    done: dict[str, Mapping[str, Any]] = {}
-    failed: dict[str, OctoError] = {}
-    for month in context.partition_keys:
-        try:
-            done[month] = say(make(month))
-            sentence = f"{key.to_user_string()} {month}: {done[month].get('outcome', 'done')}"
-            context.log.info(sentence)
-            _log.info(sentence)
-        except OctoError as error:
-            failed[month] = error
-            context.log.error(f"{key.to_user_string()} {month}: {error}")
-            _log.error(f"{key.to_user_string()} {month}: failed")
+    key = key or context.asset_key
+    done: dict[str, Landed | Materialised] = {}
+    metadata: dict[str, dict[str, Any]] = {}
+    failed: list[Failed] = []
+    for event in make_months(workspace, context.partition_keys, [step]):
+        if isinstance(event, Landed | Materialised):
+            done[event.month] = event
+            metadata[event.month] = event_metadata(workspace, event)
+            context.log.info(f"{key.to_user_string()} {event.month}: {event.outcome}")
+        if isinstance(event, Landed) and event.unanswered:
+            context.log.warning("\n".join(event.unanswered))
+        if isinstance(event, Failed):
+            failed.append(event)
+            context.log.error(f"{key.to_user_string()} {event.month}: {event.error}")
     if failed:
         # Without an output Dagster records nothing by itself, so the good months are recorded one by one.
-        for month, metadata in done.items():
-            context.log_event(dg.AssetMaterialization(asset_key=key, partition=month, metadata=dict(metadata)))
+        for month in done:
+            context.log_event(dg.AssetMaterialization(asset_key=key, partition=month, metadata=metadata[month]))
         raise _failure(failed, done)
-    for month, metadata in done.items():
-        context.add_asset_metadata(dict(metadata), asset_key=key, partition_key=month)
-    versions = {month: str(metadata["fingerprint"]) for month, metadata in done.items() if "fingerprint" in metadata}
-    only = next(iter(versions.values())) if len(done) == 1 and versions else fingerprint(versions)
-    return dg.MaterializeResult(asset_key=key, data_version=dg.DataVersion(only))
+    for month in done:
+        context.add_asset_metadata(metadata[month], asset_key=key, partition_key=month)
+    versions = {month: event.fingerprint for month, event in done.items()}
+    only = next(iter(versions.values())) if len(versions) == 1 else fingerprint(versions)
+    checks = [_answered(done.values())] if isinstance(step, Landing) else []
+    return dg.MaterializeResult(asset_key=key, data_version=dg.DataVersion(only), check_results=checks)
 
 
-def _failure(failed: Mapping[str, OctoError], done: Sequence[str] | Mapping[str, Any]) -> dg.Failure:
-    first = next(iter(failed))
+def _failure(failed: list[Failed], done: Mapping[str, Landed | Materialised]) -> dg.Failure:
     return dg.Failure(
-        description=f"{', '.join(failed)} not published: {failed[first]}",
+        description=f"{', '.join(event.month for event in failed)} not published: {failed[0].error}",
         metadata={
-            "not published": dg.MetadataValue.md("\n".join(f"- **{m}**: {e}" for m, e in failed.items())),
+            "not published": dg.MetadataValue.md("\n".join(f"- **{event.month}**: {event.error}" for event in failed)),
             "published": ", ".join(done) or "none",
         },
         allow_retries=False,
     )
 
 
-def outcome_metadata(made: Materialised) -> dict[str, Any]:
-    """What happened to a partition, as metadata."""
+def _answered(events: Iterable[Landed | Materialised]) -> dg.AssetCheckResult:
+    """The check of a vendor's raw exports."""
+    lines = [f"{event.month}: {text}" for event in events if isinstance(event, Landed) for text in event.unanswered]
+    return dg.AssetCheckResult(
+        check_name=EVERY_SOURCE_ANSWERED,
+        passed=not lines,
+        description="\n".join(lines) or "Every source answered.",
+    )
+
+
+def event_metadata(workspace: Workspace, event: Landed | Materialised) -> dict[str, Any]:
+    """What happened to a partition, and its figures, as a materialisation's metadata."""
+    if isinstance(event, Landed):
+        return {
+            "outcome": event.outcome,
+            "deliveries": event.deliveries,
+            "files": event.files,
+            "bytes": event.size,
+            "fingerprint": event.fingerprint,
+        }
     return {
-        "outcome": made.outcome,
-        "dagster/row_count": made.rows,
-        "fingerprint": made.fingerprint,
-        "seconds": round(made.seconds, 3),
+        "outcome": event.outcome,
+        "dagster/row_count": event.rows,
+        "fingerprint": event.fingerprint,
+        "seconds": round(event.seconds, 3),
+        **figures_metadata(figures(workspace, event.table, event.month)),
     }

@@ -11,6 +11,9 @@ from octo_pipeline.tables.table import Table
 DATA_ENGINEERING = ("team:data-engineering",)
 FINOPS = ("team:finops",)
 
+# The check of the raw exports.
+EVERY_SOURCE_ANSWERED = "every_source_answered"
+
 # A day, and time for the run itself: the daily schedule makes every table, whether or not there is news.
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 
 from octo_pipeline.assets.configuration import allocators, cost_groups
-from octo_pipeline.assets.months import materialise_months
+from octo_pipeline.assets.months import make_step
 from octo_pipeline.assets.partitions import monthly, origin_months
 from octo_pipeline.assets.specs import FINOPS, FRESHNESS, table_metadata
 from octo_pipeline.tables.cost_line_items import CostLineItems
@@ -37,7 +37,7 @@ def table_asset(table: Table) -> dg.AssetsDefinition:
         deps=list(_deps(table)),
     )
     def make(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-        return materialise_months(context, workspace, table)
+        return make_step(context, workspace, table)
 
     return make
 

@@ -6,6 +6,7 @@ person is the owner of the code location's OCTO_TOKEN, or else the user it runs 
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -14,10 +15,11 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.automation.launchpad import acting_admin, sentences
+from octo_pipeline.automation.recording import AssetEvent, recorded_in_op
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration as vendors
-from octo_pipeline.services.accounts import delete
+from octo_pipeline.services.accounts import Removed, delete
 from octo_pipeline.vendors.aws import registration as aws
 from octo_pipeline.vendors.azure import registration as azure
 from octo_pipeline.vendors.gcp import registration as gcp
@@ -149,20 +151,27 @@ def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg
 
 
 @dg.op
-def remove(context: dg.OpExecutionContext, config: DeleteConfig, workspace: dg.ResourceParam[Workspace]) -> None:
+def remove(
+    context: dg.OpExecutionContext, config: DeleteConfig, workspace: dg.ResourceParam[Workspace]
+) -> Iterator[AssetEvent | dg.Output[None]]:
     """Remove an account and, unless they are kept, its deliveries, costs and restores."""
     with sentences():
         actor = acting_admin(context, workspace)
         account = workspace.registry.accounts.find(config.account, config.vendor)
-        removed = delete(workspace, actor, account, keeps_data=config.keep_data)
-        context.log.info(f"Removed {account.title}.")
-        context.add_output_metadata(
-            {
-                "deliveries": removed.deliveries,
-                "months": ", ".join(removed.months) or "none",
-                "re-applied items": removed.reapplied,
-            }
+        events = yield from recorded_in_op(
+            context, workspace, delete(workspace, actor, account, keeps_data=config.keep_data)
         )
+    for event in events:
+        if isinstance(event, Removed):
+            context.log.info(f"Removed {account.title}.")
+            yield dg.Output(
+                None,
+                metadata={
+                    "deliveries": event.deliveries,
+                    "months": ", ".join(event.months) or "none",
+                    "re-applied items": event.reapplied,
+                },
+            )
 
 
 @dg.job(

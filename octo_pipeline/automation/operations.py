@@ -4,6 +4,7 @@ Each is one op that calls the same function as the command; its result is Markdo
 """
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.assets.metadata import markdown_table
-from octo_pipeline.assets.whole_months import make_months, record_materialised
 from octo_pipeline.automation.launchpad import acting_admin, sentences
+from octo_pipeline.automation.recording import AssetEvent, months_table, recorded_in_op, stale_evaluations
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import month_range, parse_month
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.decide import Action, decide, find_items
 from octo_pipeline.services.landing import delivery_of, reland
+from octo_pipeline.services.months import make_months
 from octo_pipeline.services.rules import read, simulate_document
 from octo_pipeline.services.simulate import Simulation
 from octo_pipeline.services.sources import sources
+from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
 
 _SECTIONS = {
@@ -104,14 +107,15 @@ class BackfillConfig(dg.Config):
 )
 def make_the_months(
     context: dg.OpExecutionContext, config: BackfillConfig, workspace: dg.ResourceParam[Workspace]
-) -> dg.Output[None]:
+) -> Iterator[AssetEvent | dg.Output[None]]:
     """Bring a range of months up to date; each partition is recorded as it is made."""
     with sentences():
         months = month_range(parse_month(config.first), parse_month(config.last))
         if not months:
             raise OctoError(f"The first month {config.first} is after the last {config.last}.")
-        made = make_months(context, workspace, months)
-    return dg.Output(None, metadata={"months": dg.MetadataValue.md(markdown_table(made))})
+        events = yield from recorded_in_op(context, workspace, make_months(workspace, months))
+        yield from stale_evaluations(workspace)
+    yield dg.Output(None, metadata={"months": months_table(events)})
 
 
 class DecideConfig(dg.Config):
@@ -126,7 +130,7 @@ class DecideConfig(dg.Config):
 
 def _decide(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: Workspace, action: Action
-) -> dg.Output[None]:
+) -> Iterator[AssetEvent | dg.Output[None]]:
     with sentences():
         if (config.item is None) == (config.allocator is None):
             raise OctoError("Give either an item's id, or an allocator and the month its items were billed in.")
@@ -140,11 +144,12 @@ def _decide(
             month=parse_month(config.month) if config.month else None,
             account=config.account,
         )
-        made = decide(workspace, action, items, reason=config.reason, actor=actor)
-    for one in made:
-        record_materialised(context, workspace, one)
-    rows = Rows(("table", "month", "outcome"), tuple((one.table, one.month, one.outcome) for one in made))
-    return dg.Output(
+        events = yield from recorded_in_op(
+            context, workspace, decide(workspace, action, items, reason=config.reason, actor=actor)
+        )
+    partitions = tuple((one.table, one.month, one.outcome) for one in events if isinstance(one, Materialised))
+    rows = Rows(("table", "month", "outcome"), partitions)
+    yield dg.Output(
         None, metadata={"items": len(items), "actor": actor, "partitions": dg.MetadataValue.md(markdown_table(rows))}
     )
 
@@ -152,17 +157,17 @@ def _decide(
 @dg.op(description="Undoes the distribution of items in every month, and keeps it undone until they are re-applied.")
 def restore(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: dg.ResourceParam[Workspace]
-) -> dg.Output[None]:
+) -> Iterator[AssetEvent | dg.Output[None]]:
     """Record the restore and make the partitions concerned again."""
-    return _decide(context, config, workspace, "restore")
+    yield from _decide(context, config, workspace, "restore")
 
 
 @dg.op(description="Takes a restore back.")
 def reapply(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: dg.ResourceParam[Workspace]
-) -> dg.Output[None]:
+) -> Iterator[AssetEvent | dg.Output[None]]:
     """Record that the items are re-applied and make the partitions concerned again."""
-    return _decide(context, config, workspace, "reapply")
+    yield from _decide(context, config, workspace, "reapply")
 
 
 class RelandConfig(dg.Config):
@@ -208,8 +213,8 @@ def simulate_allocator() -> None:
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    description="Past months from the configured sources, as `octo backfill`: in one run, month by month, a bad month "
-    "stops no other.",
+    description="Months from the configured sources, as `octo run` and `octo backfill`, whose runs are shown here too: "
+    "month by month, and a bad month stops no other.",
 )
 def backfill() -> None:
     """One op: `make_the_months`."""

@@ -11,6 +11,7 @@ from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account, Actor
+    from octo_pipeline.services.accounts import Removed
     from octo_pipeline.workspace import Workspace
 
 app = typer.Typer(help="Accounts: registered ones, and what each pays.", no_args_is_help=True)
@@ -242,6 +243,8 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove an account, and its deliveries, costs and restores with it."""
+    from octo_pipeline.cli.recorded import recorded_without_run
+    from octo_pipeline.services.accounts import Removed
     from octo_pipeline.services.accounts import delete as delete_account
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -251,10 +254,16 @@ def delete(
     found = workspace.registry.accounts.find(account, vendor)
     if not yes:
         typer.confirm(f"Remove {found.title}{'' if keep_data else ' with all its data'}?", abort=True)
-    removed = delete_account(workspace, actor, found, keeps_data=keep_data)
-    typer.echo(f"Removed {found.title}.")
-    if found.payer_id and not keep_data:
-        typer.echo(f"Its costs are part of the bill of {found.payer_id} and stay.")
+    removal = delete_account(workspace, actor, found, keeps_data=keep_data)
+    for event in recorded_without_run(workspace, removal):
+        if isinstance(event, Removed):
+            _print_removed(found, event, keep_data)
+
+
+def _print_removed(account: "Account", removed: "Removed", keep_data: bool) -> None:
+    typer.echo(f"Removed {account.title}.")
+    if account.payer_id and not keep_data:
+        typer.echo(f"Its costs are part of the bill of {account.payer_id} and stay.")
     if removed.deliveries or removed.months:
         months = ", ".join(removed.months) or "no month"
         typer.echo(f"{removed.deliveries} deliveries are gone, and the line items of {months} were made without them.")

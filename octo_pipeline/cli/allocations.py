@@ -152,9 +152,11 @@ def _decide(
     reason: str,
     yes: bool,
 ) -> None:
+    from octo_pipeline.cli.recorded import raise_for_failures, recorded_without_run
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services.decide import decide, find_items
     from octo_pipeline.settings import load_settings
+    from octo_pipeline.tables.table import Materialised
     from octo_pipeline.workspace import Workspace
 
     if (item is None) == (allocator is None):
@@ -169,10 +171,14 @@ def _decide(
     months = sorted({m for i in items for m in i.months})
     if not yes:
         typer.confirm(f"{action.capitalize()} {len(items)} items, booked in {', '.join(months)}?", abort=True)
-    made = decide(workspace, action, items, reason=reason, actor=actor)
+    events = decide(workspace, action, items, reason=reason, actor=actor)
     typer.echo(f"{len(items)} items: {action} recorded.")
-    for one in made:
-        typer.echo(f"{one.table} {one.month}: {one.outcome}")
+    done = []
+    for event in recorded_without_run(workspace, events):
+        done.append(event)
+        if isinstance(event, Materialised):
+            typer.echo(f"{event.table} {event.month}: {event.outcome}")
+    raise_for_failures(done)
 
 
 @app.command()

@@ -1,8 +1,7 @@
 """Commands that run the pipeline: `octo run`, `octo backfill`, `octo stale`, `octo sample`."""
 
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,15 +19,17 @@ def run(
     ] = None,
 ) -> None:
     """Land what is new and run the whole asset graph for a month or a range of months."""
-    from octo_pipeline.cli.progress import run_with_progress
+    from octo_pipeline.cli.progress import show_months
     from octo_pipeline.cli.summary import print_summary
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
 
     if (month is None) == (first is None and last is None):
         raise OctoError("Say which month: --month YYYY-MM, or --from YYYY-MM --to YYYY-MM.")
     months = _months(month or first or last or "", month or last or first or "")
     if cur is not None and not cur.exists():
         raise OctoError(f"There is no file or folder {cur}.")
-    run_with_progress(months, _config(cur))
+    show_months(Workspace(load_settings()), months, {"aws": cur.absolute()} if cur else None)
     print_summary(months[-1])
 
 
@@ -38,13 +39,12 @@ def backfill(
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes; each takes months.")] = 1,
 ) -> None:
     """Bring past months up to date from the configured sources; started again, it goes on where it stopped."""
-    from octo_pipeline.cli.progress import run_with_progress
+    from octo_pipeline.cli.progress import show_months
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
 
-    runs = run_with_progress(_months(first, last), _config(None), workers)
-    made: dict[str, Counter[str]] = {}
-    for one in runs:
-        made.setdefault(one.month, Counter()).update(line.rsplit(": ", 1)[1] for line in one.lines)
-    rows = [(month, made[month]["published"], made[month]["unchanged"]) for month in sorted(made)]
+    done = show_months(Workspace(load_settings()), _months(first, last), workers=workers)
+    rows = sorted((month.month, month.published, month.unchanged) for month in done)
     print_rows("Backfilled", ("month", "published", "unchanged"), rows, Output.table)
 
 
@@ -56,10 +56,6 @@ def _months(first: str, last: str) -> list[str]:
     if not months:
         raise OctoError(f"--from {start} is after --to {end}.")
     return months
-
-
-def _config(cur: Path | None) -> dict[str, Any]:
-    return {"ops": {"raw_cur": {"config": {"path": str(cur.absolute())}}}} if cur else {}
 
 
 def stale(output: OutputOption = Output.table) -> None:

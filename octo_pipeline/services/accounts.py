@@ -1,13 +1,14 @@
 """What registered accounts of all vendors have in common: how they are listed, named and removed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from octo_pipeline.model.sql import literal
 from octo_pipeline.registry.records import Account, Actor, Decision
+from octo_pipeline.services.months import Event, Failed, make_months
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.matched_items import MatchedItems
-from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.landing import deliveries, remove
 from octo_pipeline.workspace import Workspace
 
@@ -33,7 +34,7 @@ class Removed:
 
     Attributes:
         deliveries: how many landed deliveries.
-        months: the months whose costs were made anew without it.
+        months: the months whose line items were made again without it.
         reapplied: how many restored items were re-applied.
     """
 
@@ -62,25 +63,29 @@ def rename(workspace: Workspace, actor: Actor, account: Account, name: str | Non
     return workspace.registry.accounts.change(account, actor, "rename_account", name=name)
 
 
-def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: bool) -> Removed:
+def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: bool) -> Iterator[Event | Removed]:
     """Remove an account and, unless it is kept, what the lake has of it.
 
-    1. The account's steps lose their confirmation, so that no run fetches its costs anew meanwhile.
+    1. The account's steps lose their confirmation, so that no run fetches its costs again meanwhile.
     2. Its deliveries are removed from the landing.
-    3. The line items of their months are made anew from the deliveries that are left. Whatever was computed
-       from them is stale from then on and made anew by the next run or the sensor.
+    3. The line items of their months are made again from the deliveries that are left. Whatever was computed
+       from them is stale from then on and made again by the next run or the sensor.
     4. The account leaves the registry with its secrets; its restored items are re-applied in the same
        transaction, by decisions of their own: the history of decisions is never shortened.
 
     A deletion that is stopped or fails leaves the account registered, so that it can be repeated. A linked
     account's costs are in its payer's deliveries and stay there.
 
+    Yields:
+        What happens to the line items; in the end, once the account is gone, what went with it.
+
     Raises:
         OctoError: the account was changed meanwhile, or the lake or registry cannot be written.
     """
     if keeps_data:
         workspace.registry.accounts.remove(account, actor, [], keeps_data=True)
-        return Removed(0, (), 0)
+        yield Removed(0, (), 0)
+        return
     account = workspace.registry.accounts.change(
         account,
         actor,
@@ -91,26 +96,29 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
         problem="It is being removed; repeat `octo accounts delete` if that was stopped.",
     )
     reapplied = _reapplied(workspace, actor, account)
-    removed, months = (0, ()) if account.payer_id else _remove_costs(workspace, account)
-    workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
-    return Removed(removed, months, len(reapplied))
-
-
-def _remove_costs(workspace: Workspace, account: Account) -> tuple[int, tuple[str, ...]]:
-    """Remove the account's deliveries and make the line items anew of the months that were made from one."""
-    landed = deliveries(workspace.lake.root, vendor=account.vendor, account=account.account_id)
+    landed = (
+        [] if account.payer_id else deliveries(workspace.lake.root, vendor=account.vendor, account=account.account_id)
+    )
     for delivery in landed:
         remove(workspace.lake.root, delivery)
-    lake, table = workspace.lake, CostLineItems()
+    months = () if account.payer_id else _months_made_from(workspace, account)
+    for event in make_months(workspace, months, [CostLineItems()]):
+        yield event
+        if isinstance(event, Failed):
+            raise event.error
+    workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
+    yield Removed(len(landed), months, len(reapplied))
+
+
+def _months_made_from(workspace: Workspace, account: Account) -> tuple[str, ...]:
+    """The months whose line items were made from a delivery of the account."""
+    lake, table = workspace.lake, CostLineItems.name
     source = f"landing/{account.vendor}/{account.account_id}"
-    months = tuple(
+    return tuple(
         month
-        for month in lake.months(table.name)
-        if (metadata := lake.metadata(table.name, month)) is not None and source in metadata.inputs
+        for month in lake.months(table)
+        if (metadata := lake.metadata(table, month)) is not None and source in metadata.inputs
     )
-    for month in months:
-        materialise(workspace, table, month)
-    return len(landed), months
 
 
 def _reapplied(workspace: Workspace, actor: Actor, account: Account) -> list[Decision]:

@@ -1,6 +1,6 @@
 """Restore and re-apply: a decision is recorded, then the partitions in which the item is booked are made again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -9,16 +9,13 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.sql import literal
 from octo_pipeline.registry.records import Actor, Decision
+from octo_pipeline.services.months import Event, make_months
 from octo_pipeline.tables.explained_allocations import explained_allocations
-from octo_pipeline.tables.graph import TABLES
+from octo_pipeline.tables.graph import downstream_of
 from octo_pipeline.tables.matched_items import MatchedItems
-from octo_pipeline.tables.table import Materialised, materialise
 from octo_pipeline.workspace import Workspace
 
 Action = Literal["restore", "reapply"]
-
-# What is made from allocations, and allocations themselves; a decision changes nothing before them.
-_AFTER_DECISION = ("allocations", "account_costs", "cost_group_costs")
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,11 @@ def find_items(
 
 def decide(
     workspace: Workspace, action: Action, items: Sequence[DecidedItem], *, reason: str, actor: Actor
-) -> list[Materialised]:
-    """Record the decision on all items at once, then make the partitions concerned again.
+) -> Iterator[Event]:
+    """Record the decision on all items at once; then the partitions concerned can be made again.
 
     Returns:
-        What happened to each partition.
+        Makes these partitions and tells what happens to them, as it is read.
 
     Raises:
         OctoError: an item is already restored (or not restored, to re-apply); nothing is recorded then.
@@ -91,14 +88,13 @@ def decide(
     workspace.registry.record_decisions(
         [Decision(action, i.item_id, i.origin_month, i.category, actor, reason, now) for i in items]
     )
-    months = sorted({month for item in items for month in item.months})
-    tables = [table for table in TABLES if table.name in _AFTER_DECISION]
-    return [
-        materialise(workspace, table, month)
-        for table in tables
-        for month in months
-        if table.name == "allocations" or month in workspace.lake.months(table.name)
-    ]
+    return _made_again(workspace, items)
+
+
+def _made_again(workspace: Workspace, items: Sequence[DecidedItem]) -> Iterator[Event]:
+    for month in sorted({month for item in items for month in item.months}):
+        tables = [table for table in downstream_of("decisions") if month in workspace.lake.months(table.name)]
+        yield from make_months(workspace, [month], tables)
 
 
 def story(workspace: Workspace, item: str) -> list[str]:

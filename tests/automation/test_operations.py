@@ -92,7 +92,7 @@ def test_a_backfill_makes_what_it_can_names_the_rest_and_records_each_partition(
     with dg.instance_for_test() as instance:
         config = {"first": "2024-01", "last": "2024-03"}
         result = launched(backfill, Workspace(settings), "make_the_months", config, instance)
-        assert "2024-02 was not made" in reason(result)
+        assert "2024-02 was not published" in reason(result)
         assert data.name in reason(result)
         assert Workspace(settings).lake.months("account_costs") == ["2024-01", "2024-03"]
         recorded = instance.get_materialized_partitions(dg.AssetKey("allocations"))

@@ -67,7 +67,7 @@ def test_of_twelve_months_with_a_bad_one_eleven_are_published_and_the_bad_one_is
     assert published(tmp_path / "lake") == [month for month in MONTHS if month != BAD]
     assert published(tmp_path / "lake", "account_costs") == [month for month in MONTHS if month != BAD]
     assert err.count("not published") == 1
-    assert f"{BAD} not published" in err
+    assert f"{BAD} was not published" in err
     assert data.name in err
     assert "Traceback" not in err
 

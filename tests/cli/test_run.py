@@ -101,7 +101,7 @@ def test_a_wrong_call_is_a_sentence(octo, tmp_path):
     for arguments, expected in (
         (["run"], "octo: Say which month"),
         (["run", "--month", "2024-13"], "octo: '2024-13' is not a month"),
-        (["run", "--month", "1999-01"], "octo: 1999-01 is outside the partitions 2018-01 … "),
+        (["run", "--month", "1999-01"], "octo: 1999-01 is outside the months 2018-01 … "),
         (["run", "--month", MONTH, "--cur", str(tmp_path / "gone")], "octo: There is no file or folder "),
         (["run", "--from", "2024-02", "--to", "2024-01"], "octo: --from 2024-02 is after --to 2024-01."),
         (["allocations", "list", "--month", MONTH], "octo: The lake has no allocations of 2024-01. "),
@@ -119,8 +119,8 @@ def test_a_bad_month_of_a_range_stops_no_other(octo, tmp_path):
     data = next(p for p in cur.rglob("*.parquet") if p.parent.name.startswith("20240201-"))
     data.write_bytes(b"")
     said = octo("run", "--from", "2024-01", "--to", "2024-03", "--cur", str(cur), code=1)
-    assert said.count("not published") == 1
-    assert "octo: 2024-02 not published: " in said
+    assert said.count("was not published") == 1
+    assert "octo: 2024-02 was not published: " in said
     assert data.name in said
     made = {p.parent.name for p in (tmp_path / "lake" / "allocations").rglob("*.parquet")}
     assert made == {"month=2024-01", "month=2024-03"}
@@ -142,5 +142,5 @@ def test_a_payers_bucket_is_run_and_when_it_is_down_the_last_good_delivery_stays
     assert "Every partition is current." in octo("stale")
     # Without an earlier delivery the month would lack a payer, so it is not made.
     said = octo("run", "--month", "2024-02", code=1)
-    assert "2024-02 not published: AWS account 999988887777" in said
+    assert "2024-02 was not published: AWS account 999988887777" in said
     assert not (tmp_path / "lake" / "cost_line_items" / "month=2024-02").exists()

@@ -48,7 +48,7 @@ _processes.set_forkserver_preload(
     [
         "octo_pipeline.definitions",
         "octo_pipeline.cli.main",
-        "octo_pipeline.cli.job_runs",
+        "octo_pipeline.cli.progress",
         "octo_pipeline.registry.database",
         "dagster._core.storage.event_log",
         "dbt.cli.main",
@@ -107,7 +107,7 @@ def from_the_time(instant: datetime) -> None:
     """Set this process's clock, as far as months and partitions are read from it; it goes on from there."""
     import dagster._time as dagster_time
 
-    from octo_pipeline.services import landing
+    from octo_pipeline.services import landing, months
 
     clock, shift = time.time, instant.timestamp() - time.time()
 
@@ -117,7 +117,7 @@ def from_the_time(instant: datetime) -> None:
             return datetime.fromtimestamp(clock() + shift, tz)
 
     time.time = lambda: clock() + shift
-    dagster_time.datetime = landing.datetime = Shifted
+    dagster_time.datetime = landing.datetime = months.datetime = Shifted
 
 
 def _octo(arguments: tuple[str, ...], environment: dict[str, str], said: Connection, hurt: Callable[[], None]) -> None:

@@ -62,7 +62,7 @@ def test_a_payer_goes_with_all_its_data(workspace: Workspace, payer: Account) ->
     assert listed(workspace)[0].last_delivery == datetime(2024, 3, 1, tzinfo=UTC)
     assert min(rows(workspace)) > 30
 
-    removed = delete(workspace, "ana", payer, keeps_data=False)
+    *_, removed = delete(workspace, "ana", payer, keeps_data=False)
 
     assert (removed.deliveries, removed.months, removed.reapplied) == (2, tuple(MONTHS), 2)
     assert workspace.registry.accounts.all() == []
@@ -80,7 +80,7 @@ def test_a_payer_goes_with_all_its_data(workspace: Workspace, payer: Account) ->
 
 def test_data_is_kept_if_wanted(workspace: Workspace, payer: Account) -> None:
     before = rows(workspace)
-    removed = delete(workspace, "ana", payer, keeps_data=True)
+    *_, removed = delete(workspace, "ana", payer, keeps_data=True)
     assert (removed.deliveries, removed.months, removed.reapplied) == (0, (), 0)
     assert workspace.registry.accounts.all() == []
     assert len(deliveries(workspace.lake.root)) == 2
@@ -96,14 +96,14 @@ def test_a_removal_that_fails_can_be_repeated(
         raise OctoError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("octo_pipeline.services.accounts.materialise", fail)
+        patched.setattr("octo_pipeline.services.months.materialise", fail)
         with pytest.raises(OctoError, match="the disk is full"):
-            delete(workspace, "ana", payer, keeps_data=False)
+            list(delete(workspace, "ana", payer, keeps_data=False))
     (account,) = workspace.registry.accounts.all()
     assert not account.is_completed
     assert "is being removed" in str(account.problem)
 
-    removed = delete(workspace, "ana", account, keeps_data=False)
+    *_, removed = delete(workspace, "ana", account, keeps_data=False)
     assert (removed.deliveries, removed.months, removed.reapplied) == (0, tuple(MONTHS), 2)
     assert rows(workspace) == [0, 0]
 
@@ -112,10 +112,10 @@ def test_a_linked_accounts_costs_stay_in_its_payers_bill_and_its_restores_go(
     workspace: Workspace, payer: Account
 ) -> None:
     # The restored items are on the payer's own account; here another payer is registered for it.
-    delete(workspace, "ana", payer, keeps_data=True)
+    list(delete(workspace, "ana", payer, keeps_data=True))
     workspace.registry.accounts.add([NewAccount("aws", PAYER, None, "linked", LINKED)], "ana")
     before = rows(workspace)
-    removed = delete(workspace, "ana", workspace.registry.accounts.find(PAYER), keeps_data=False)
+    *_, removed = delete(workspace, "ana", workspace.registry.accounts.find(PAYER), keeps_data=False)
     assert removed.reapplied == 2
     assert [one.item_id for one in workspace.registry.restored_items()] == ["f" * 32]
     assert workspace.registry.accounts.all() == []

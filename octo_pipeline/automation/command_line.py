@@ -1,0 +1,62 @@
+"""What `octo` makes on the command line, as Dagster's pages show it.
+
+Both functions pass the events on that they record. They are for an installation with DAGSTER_HOME; without it nothing
+of Dagster is needed, so nothing here is imported.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import dagster as dg
+
+from octo_pipeline.assets.dagster_compat import RecordedRun
+from octo_pipeline.automation.operations import backfill, make_the_months
+from octo_pipeline.automation.recording import asset_events, log_lines, months_table, stale_evaluations
+from octo_pipeline.services.accounts import Removed
+from octo_pipeline.services.months import Event, Failed
+from octo_pipeline.workspace import Workspace
+
+_Event = TypeVar("_Event", bound=Event | Removed)
+
+
+def recorded_as_run(workspace: Workspace, months: Sequence[str], events: Iterable[Event]) -> Iterator[Event]:
+    """Record months as a run of the job `backfill`, which does the same from the launchpad.
+
+    Args:
+        workspace: its run id is the run's.
+        months: all that are made, in order.
+        events: what happens to them.
+    """
+    config = {"ops": {make_the_months.name: {"config": {"first": months[0], "last": months[-1]}}}}
+    done: list[Event] = []
+    with dg.DagsterInstance.get() as instance:
+        run = RecordedRun(instance, backfill, config, workspace.run_id, (months[0], months[-1]))
+        try:
+            for event in events:
+                done.append(event)
+                for level, sentence in log_lines(event):
+                    run.log(level, sentence)
+                for asset_event in asset_events(workspace, event):
+                    run.record(asset_event)
+                yield event
+            for evaluation in stale_evaluations(workspace):
+                run.record(evaluation)
+        except Exception as error:
+            run.fail(str(error))
+            raise
+        except BaseException:
+            run.cancel()
+            raise
+        if failures := [event.sentence for event in done if isinstance(event, Failed)]:
+            run.fail("\n".join(failures))
+        else:
+            run.succeed({"months": months_table(done)})
+
+
+def recorded_without_run(workspace: Workspace, events: Iterable[_Event]) -> Iterator[_Event]:
+    """Record what a command makes again, such as a restore, as events that belong to no run."""
+    with dg.DagsterInstance.get() as instance:
+        for event in events:
+            for asset_event in asset_events(workspace, event):
+                instance.report_runless_asset_event(asset_event)
+            yield event

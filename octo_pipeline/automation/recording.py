@@ -1,0 +1,109 @@
+"""Months that are made outside of the asset graph, as Dagster records them: materialisations and check evaluations.
+
+An op yields them, a run of the command line stores them itself, and a restore reports them without a run.
+"""
+
+import logging
+from collections.abc import Generator, Iterable, Iterator
+from typing import TypeVar
+
+import dagster as dg
+
+from octo_pipeline.assets.checks import check_evaluations, stale_evaluation
+from octo_pipeline.assets.dagster_compat import data_version_tags
+from octo_pipeline.assets.metadata import markdown_table
+from octo_pipeline.assets.months import event_metadata
+from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.services.accounts import Removed
+from octo_pipeline.services.months import Event, Failed, Landed, MonthDone
+from octo_pipeline.tables.graph import TABLES, stale
+from octo_pipeline.tables.table import Materialised
+from octo_pipeline.vendors.catalog import VENDORS
+from octo_pipeline.workspace import Workspace
+
+_Event = TypeVar("_Event", bound=Event | Removed)
+
+AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
+
+
+def asset_events(workspace: Workspace, event: Event | Removed) -> Iterator[AssetEvent]:
+    """What Dagster is to know of an event: a materialisation with its data version, and what the checks say of it."""
+    if isinstance(event, Landed):
+        yield _materialisation(workspace, VENDORS[event.vendor].raw_asset, event)
+        yield _answered(event)
+    if isinstance(event, Materialised):
+        yield _materialisation(workspace, event.table, event)
+        yield from check_evaluations(workspace, event.table, event.month)
+
+
+def _materialisation(workspace: Workspace, asset: str, event: Landed | Materialised) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        asset_key=asset,
+        partition=event.month,
+        metadata=event_metadata(workspace, event),
+        tags=data_version_tags(event.fingerprint),
+    )
+
+
+def _answered(event: Landed) -> dg.AssetCheckEvaluation:
+    sentences = "\n".join(event.unanswered) or "Every source answered."
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(VENDORS[event.vendor].raw_asset),
+        check_name=EVERY_SOURCE_ANSWERED,
+        passed=not event.unanswered,
+        description=f"{event.month}: {sentences}",
+        partition=event.month,
+    )
+
+
+def stale_evaluations(workspace: Workspace) -> Iterator[dg.AssetCheckEvaluation]:
+    """What the check of every table says of its stale months, once everything is made."""
+    partitions = stale(workspace)
+    for table in TABLES:
+        yield stale_evaluation(table.name, [one for one in partitions if one.table == table.name])
+
+
+def log_lines(event: Event | Removed) -> Iterator[tuple[int, str]]:
+    """What a run's log says of an event: level and sentence."""
+    if isinstance(event, Landed):
+        yield logging.INFO, f"{VENDORS[event.vendor].raw_asset} {event.month}: {event.outcome}"
+        for sentence in event.unanswered:
+            yield logging.WARNING, sentence
+    if isinstance(event, Materialised):
+        yield logging.INFO, f"{event.table} {event.month}: {event.outcome}"
+    if isinstance(event, Failed):
+        yield logging.ERROR, event.sentence
+    if isinstance(event, MonthDone):
+        yield logging.INFO, f"{event.month}: {event.published} published, {event.unchanged} unchanged"
+
+
+def recorded_in_op(
+    context: dg.OpExecutionContext, workspace: Workspace, events: Iterable[_Event]
+) -> Generator[AssetEvent, None, list[_Event]]:
+    """Log and yield what an op makes, as it is made.
+
+    Returns:
+        All events.
+
+    Raises:
+        dg.Failure: a step failed; it says which months were not published and why. Everything else was made.
+    """
+    done = []
+    for event in events:
+        done.append(event)
+        for level, sentence in log_lines(event):
+            context.log.log(level, sentence)
+        yield from asset_events(workspace, event)
+    if failures := [event.sentence for event in done if isinstance(event, Failed)]:
+        whole = [event.month for event in done if isinstance(event, MonthDone) and not event.failed]
+        raise dg.Failure(
+            description="\n".join(failures), metadata={"made": ", ".join(whole) or "none"}, allow_retries=False
+        )
+    return done
+
+
+def months_table(events: Iterable[Event]) -> dg.MarkdownMetadataValue:
+    """How many partitions of each month were published, and how many were up to date."""
+    rows = tuple((one.month, one.published, one.unchanged) for one in events if isinstance(one, MonthDone))
+    return dg.MetadataValue.md(markdown_table(Rows(("month", "published", "unchanged"), rows)))

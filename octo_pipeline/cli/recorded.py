@@ -1,0 +1,46 @@
+"""Lets Dagster know what a command makes, where there is a Dagster: an installation with DAGSTER_HOME."""
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.months import Failed
+
+if TYPE_CHECKING:
+    from octo_pipeline.services.accounts import Removed
+    from octo_pipeline.services.months import Event
+    from octo_pipeline.workspace import Workspace
+
+_Event = TypeVar("_Event", bound="Event | Removed")
+
+
+def recorded_as_run(
+    workspace: "Workspace", months: Sequence[str], events: "Iterable[Event]"
+) -> "Generator[Event, None, None]":
+    """Pass the events on; with DAGSTER_HOME they are a run in Dagster."""
+    if os.environ.get("DAGSTER_HOME"):
+        from octo_pipeline.automation import command_line
+
+        events = command_line.recorded_as_run(workspace, months, events)
+    yield from events
+
+
+def recorded_without_run(workspace: "Workspace", events: Iterable[_Event]) -> Generator[_Event, None, None]:
+    """Pass the events on; with DAGSTER_HOME what they make is seen on Dagster's assets."""
+    if os.environ.get("DAGSTER_HOME"):
+        from octo_pipeline.automation import command_line
+
+        events = command_line.recorded_without_run(workspace, events)
+    yield from events
+
+
+def raise_for_failures(events: "Iterable[object]") -> None:
+    """Fail if a step failed.
+
+    Raises:
+        OctoError: the sentences of all steps that failed.
+    """
+    failures = [event for event in events if isinstance(event, Failed)]
+    if failures:
+        raise OctoError(" ".join(event.sentence for event in failures)) from failures[0].error

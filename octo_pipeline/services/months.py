@@ -1,0 +1,324 @@
+"""The one way to bring months up to date: land what is new, then make every table, month by month.
+
+What happens is told in events, which are plain values: the command line shows them, Dagster records them, and they
+cross the border of a process. This module knows none of its readers.
+
+1. Each month goes through all its steps before the next one begins: first every vendor is landed, then the tables
+   are made in the order in which they read each other.
+2. A step that fails blocks only what is made from it, in its month: the rest of the month and all other months
+   are made.
+3. A landing that fails blocks all tables of its month, since their costs would lack a source. A source that cannot
+   be reached is no failure if it delivered the month before.
+4. An interruption ends everything at once: it is never taken for a step that failed.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.landing import land_month
+from octo_pipeline.services.sources import folder_source, sources
+from octo_pipeline.settings import Settings
+from octo_pipeline.tables.graph import downstream_of, order, phases
+from octo_pipeline.tables.table import Materialised, Table, materialise
+from octo_pipeline.vendors.catalog import VENDORS
+from octo_pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Started:
+    """A step of a month began."""
+
+    step: str
+    month: str
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A vendor's deliveries of a month are in the lake.
+
+    Attributes:
+        outcome: ``3 new``, ``unchanged`` or ``no delivery``.
+        deliveries: how many there are now, the newest of each account.
+        size: of their files, in bytes.
+        fingerprint: which versions they are.
+        unanswered: a sentence for each source that could not deliver, whose last good delivery counts instead.
+    """
+
+    vendor: str
+    month: str
+    outcome: str
+    deliveries: int
+    files: int
+    size: int
+    fingerprint: str
+    unanswered: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A step failed; what was there before is still there."""
+
+    step: str
+    month: str
+    error: OctoError
+
+    @property
+    def sentence(self) -> str:
+        """What failed and why."""
+        return f"{self.month} was not published: {self.error}"
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A step was not tried, since one that it is made from failed."""
+
+    step: str
+    month: str
+
+
+@dataclass(frozen=True)
+class MonthDone:
+    """All steps of a month were gone through.
+
+    Attributes:
+        published: how many partitions were written.
+        unchanged: how many were up to date.
+        failed: the steps that failed or were blocked.
+    """
+
+    month: str
+    published: int
+    unchanged: int
+    failed: tuple[str, ...]
+
+
+Event = Started | Landed | Materialised | Failed | Blocked | MonthDone
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The step that lands a vendor's deliveries.
+
+    Attributes:
+        folder: exports to land instead of what the vendor's configured sources offer.
+    """
+
+    vendor: str
+    folder: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What events call it."""
+        return f"landing/{self.vendor}"
+
+
+Step = Landing | Table
+
+
+def all_steps(folders: Mapping[str, Path] | None = None) -> tuple[Step, ...]:
+    """Everything that is done for a month, in order.
+
+    Args:
+        folders: vendor -> exports to land instead of what its configured sources offer.
+    """
+    return (*(Landing(vendor, (folders or {}).get(vendor)) for vendor in VENDORS), *order())
+
+
+def require_months(settings: Settings, months: Sequence[str]) -> None:
+    """Refuse months that no installation with these settings has.
+
+    Raises:
+        OctoError: it names the first such month and the setting.
+    """
+    # The current month is one too: its bill grows every day.
+    first, last = settings.start_month, datetime.now(UTC).strftime("%Y-%m")
+    outside = [month for month in months if not first <= month <= last]
+    if outside:
+        raise OctoError(
+            f"{outside[0]} is outside the months {first} … {last}. OCTO_START_MONTH sets the first one; the last one is "
+            "the current month."
+        )
+
+
+def make_months(workspace: Workspace, months: Sequence[str], steps: Sequence[Step] | None = None) -> Iterator[Event]:
+    """Bring months up to date, one after the other.
+
+    Args:
+        workspace: whose lake and sources.
+        months: in the order in which they are made.
+        steps: in the order in which they are done; all of them if not given.
+    """
+    for month in months:
+        yield from _with_summary(month, _month(workspace, month, all_steps() if steps is None else steps))
+
+
+def make_months_side_by_side(
+    workspace: Workspace, months: Sequence[str], workers: int, folders: Mapping[str, Path] | None = None
+) -> Iterator[Event]:
+    """Bring months up to date in several processes.
+
+    Some tables read what earlier months owe. So everything that reads its own month alone is made of all months first.
+    The events of a month and phase come together, when they are done.
+
+    Raises:
+        OctoError: a worker process died.
+    """
+    events: dict[str, list[Event]] = {month: [] for month in months}
+    later = {table.name for table in phases()[1]}
+    steps = [step.name for step in all_steps(folders)]
+    halves = [name for name in steps if name not in later], [name for name in steps if name in later]
+    with _pool(workspace, folders or {}, min(workers, len(months))) as pool:
+        for names in halves:
+            futures = {pool.submit(_work, month, names, _failed_steps(events[month])): month for month in months}
+            for future in as_completed(futures):
+                month = futures[future]
+                done = _result(future, month)
+                events[month] += done
+                yield from done
+                if names is halves[-1]:
+                    yield _summary(month, events[month])
+
+
+def _month(
+    workspace: Workspace, month: str, steps: Sequence[Step], failed_before: Sequence[str] = ()
+) -> Iterator[Event]:
+    failed = list(failed_before)
+    for step in steps:
+        if step.name in _blocked_by(failed):
+            yield Blocked(step.name, month)
+            continue
+        yield Started(step.name, month)
+        event = _do(workspace, step, month)
+        if isinstance(event, Failed):
+            failed.append(step.name)
+        yield event
+
+
+def _blocked_by(failed: Sequence[str]) -> set[str]:
+    """The tables that are made from what failed."""
+    landings = {Landing(vendor).name for vendor in VENDORS}
+    sources = {"landing" if name in landings else name for name in failed}
+    return {table.name for name in sources for table in downstream_of(name)}
+
+
+def _do(workspace: Workspace, step: Step, month: str) -> Landed | Materialised | Failed:
+    try:
+        return _land(workspace, step, month) if isinstance(step, Landing) else materialise(workspace, step, month)
+    except Exception as error:
+        if interruption := _interruption(error):
+            raise interruption from None
+        return Failed(step.name, month, _as_sentence(step.name, error))
+
+
+def _land(workspace: Workspace, step: Landing, month: str) -> Landed:
+    """Land a vendor's month.
+
+    Raises:
+        OctoError: the month would lack a source's costs, or the folder that was named could not be landed.
+    """
+    offering = [folder_source(step.vendor, step.folder)] if step.folder else sources(workspace, step.vendor)
+    landed = land_month(workspace, step.vendor, offering, month)
+    landed.require_complete()
+    if landed.failures and step.folder:
+        raise OctoError("\n".join(landed.failures))
+    files = [file for delivery in landed.deliveries for file in delivery.files]
+    return Landed(
+        step.vendor,
+        month,
+        landed.sentence,
+        len(landed.deliveries),
+        len(files),
+        sum(file.size for file in files),
+        fingerprint({f"{delivery.vendor}/{delivery.account}": delivery.version for delivery in landed.deliveries}),
+        landed.failures,
+    )
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """The interruption that an error was made of: DuckDB raises a RuntimeError for a KeyboardInterrupt."""
+    while isinstance(error, Exception | GeneratorExit):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _as_sentence(step: str, error: Exception) -> OctoError:
+    if isinstance(error, OctoError):
+        return error
+    unexpected = OctoError(f"{step} failed: {type(error).__name__}: {error}")
+    unexpected.__cause__ = error
+    return unexpected
+
+
+def _with_summary(month: str, events: Iterator[Event]) -> Iterator[Event]:
+    done = []
+    for event in events:
+        done.append(event)
+        yield event
+    yield _summary(month, done)
+
+
+def _summary(month: str, events: Sequence[Event]) -> MonthDone:
+    outcomes = [event.outcome for event in events if isinstance(event, Materialised)]
+    return MonthDone(month, outcomes.count("published"), outcomes.count("unchanged"), tuple(_failed_steps(events)))
+
+
+def _failed_steps(events: Sequence[Event]) -> list[str]:
+    return [event.step for event in events if isinstance(event, Failed | Blocked)]
+
+
+# A worker process has one workspace, so that it sees one configuration and reads it once.
+_worker: tuple[Workspace, tuple[Step, ...]]
+
+
+def _start_worker(settings: Settings, run_id: str, folders: Mapping[str, Path]) -> None:
+    global _worker
+    _worker = Workspace(settings, run_id), all_steps(folders)
+    # An interruption from the keyboard reaches every process of the terminal. A lake can be left at any moment, and
+    # only the process that a person sees has something to say about it.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
+def _work(month: str, names: Collection[str], failed_before: Sequence[str]) -> list[Event]:
+    workspace, steps = _worker
+    return list(_month(workspace, month, [step for step in steps if step.name in names], failed_before))
+
+
+@contextmanager
+def _pool(workspace: Workspace, folders: Mapping[str, Path], workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; if anything goes wrong they end at once, instead of making the months they have begun."""
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        workers,
+        # Threads and locks of this process must not be copied into the workers.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(workspace.settings, workspace.run_id, folders),
+    )
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def _result(future: "Future[list[Event]]", month: str) -> list[Event]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise OctoError(
+            f"A worker process died (killed, or out of memory) while {month} was made. What was published stays; run this "
+            "again, it goes on where it stopped. Fewer workers need less memory."
+        ) from error
