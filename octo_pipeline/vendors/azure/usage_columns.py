@@ -187,7 +187,10 @@ SHAPES = {shape.name: shape for shape in (CSP_USAGE, CSP_RECONCILIATION, COST_DE
 
 
 def last_segment(path: str) -> str:
-    """SQL of the last segment of a resource path, in which some exports write ids; an id alone stays as it is."""
+    """SQL of the last segment of a resource path, in which some exports write ids; an id alone stays as it is.
+
+    The macro azure_last_segment does the same for dbt: the proof compares the two, so they share nothing.
+    """
     return f"regexp_extract({path}, '[^/]+$')"
 
 
