@@ -230,8 +230,7 @@ class _Simulator:
         self._add(
             f"{name}_resolved",
             month,
-            resolution.resolve_accounts(
-                self._connection,
+            resolution.resolved_accounts_sql(
                 line_items,
                 allocators,
                 configuration.cost_groups,

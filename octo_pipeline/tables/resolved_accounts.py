@@ -57,8 +57,7 @@ class ResolvedAccounts(Table):
         lake = workspace.lake
         allocators = pinned_allocators(lake, month)
         with lake.connect() as connection:
-            query = resolution.resolve_accounts(
-                connection,
+            query = resolution.resolved_accounts_sql(
                 lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS),
                 allocators,
                 workspace.configuration.cost_groups,
