@@ -21,26 +21,11 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.decide import Action, decide, find_items
 from octo_pipeline.services.landing import delivery_of, reland
 from octo_pipeline.services.months import make_months
-from octo_pipeline.services.rules import read, simulate_document
-from octo_pipeline.services.simulate import Simulation
+from octo_pipeline.services.rules import read, simulate_submission, submitted
+from octo_pipeline.services.simulate import SECTIONS, Simulation
 from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
-
-_SECTIONS = {
-    "matched_costs": "Matched",
-    "accounts": "Who gets how much",
-    "differences": "Difference to what is live",
-    "conflicts": "Conflicts",
-    "over_allocated": "Hands out more than there is",
-    "failed": "Formula fails",
-    "unresolved": "Resolves to nobody",
-    "later_instalments": "Due in later months",
-    "not_reached": "Outside its months",
-    "commitment_lines": "Covered by a savings plan, without negation",
-    "matched_items": "Matched items",
-    "bookings": "Splits and remainders",
-}
 
 
 class SimulateConfig(dg.Config):
@@ -66,13 +51,10 @@ def simulate(
         if (config.allocator is None) == (config.file is None):
             raise OctoError("Give either the allocator's document or its file.")
         content = json.dumps(config.allocator).encode() if config.allocator is not None else _content(config.file)
-        simulation, notes = simulate_document(
-            workspace,
-            content,
-            config.file or "the launchpad's allocator",
-            datetime.now(UTC),
-            parse_month(config.month) if config.month else None,
-        )
+        month = parse_month(config.month) if config.month else None
+        now = datetime.now(UTC)
+        submission = submitted(workspace, content, config.file or "the launchpad's allocator", now)
+        simulation, notes = simulate_submission(workspace, submission, now, month)
     return dg.Output(None, metadata=_told(simulation, notes))
 
 
@@ -87,9 +69,8 @@ def _told(simulation: Simulation, notes: list[str]) -> dict[str, Any]:
     }
     if warnings := [*notes, *simulation.warnings]:
         told["warnings"] = dg.MetadataValue.md("\n".join(f"- {text}" for text in warnings))
-    for name, title in _SECTIONS.items():
-        rows: Rows = getattr(simulation, name)
-        if rows.rows:
+    for name, title in SECTIONS.items():
+        if rows := simulation.tables[name]:
             told[title] = dg.MetadataValue.md(markdown_table(rows))
     return told
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from octo_pipeline.model.rows import Rows
     from octo_pipeline.rules.allocator import Allocator
     from octo_pipeline.rules.documents import Problem
+    from octo_pipeline.services.rules import Submission
     from octo_pipeline.services.simulate import Simulation
     from octo_pipeline.workspace import Workspace
 
@@ -45,10 +46,6 @@ _MATCHED: dict[str, dict[str, str]] = {
     | _TAKEN,
 }
 _BOOKINGS = ("month", "from", "to", "usage", "formula", "part", "currency", "cost")
-_SECTIONS = (
-    "matched_costs", "matched_items", "bookings", "accounts", "later_instalments", "over_allocated", "unresolved",
-    "failed", "conflicts", "not_reached", "earlier_origins", "commitment_lines", "differences",
-)  # fmt: skip
 
 
 @app.callback(epilog=_EXIT_CODES)
@@ -156,19 +153,19 @@ def add(
     workspace = Workspace(load_settings())
     actor = admin(workspace)
     now = datetime.now(UTC)
-    document, allocator = allocator_files.stamped(
-        workspace, allocator_files.read(file), str(file), now, start=f"{now:%Y-%m}"
-    )
+    # What is simulated is what is saved, even if the file changes in the meantime.
+    submission = allocator_files.submitted(workspace, allocator_files.read(file), str(file), now)
+    allocator = submission.allocator
     folder = allocator_files.folder_of(workspace.settings.config)
     target = allocator_files.target_of(folder, allocator.id, replace=replace)
     if workspace.lake.months("cost_line_items"):
-        _print_simulation(_simulated(workspace, file, now, None))
+        _print_simulation(_simulated(workspace, submission, now, None))
     else:
         typer.echo("The lake has no line items yet, so there is nothing to simulate on.")
     typer.echo(f"{allocator.id} will hold {_window(allocator)}, saved as {target}.")
     if not yes:
         typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
-    allocator_files.write(target, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    allocator_files.write(target, json.dumps(submission.document, ensure_ascii=False, indent=2) + "\n")
     workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
     typer.echo("Saved. `octo stale` lists the months that are to be run again.")
 
@@ -210,11 +207,14 @@ def simulate(
     csv prints every split and remainder; json prints everything.
     """
     from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
+    workspace = Workspace(load_settings())
     now = datetime.now(UTC)
-    simulation = _simulated(Workspace(load_settings()), file, now, parse_month(month) if month else None)
+    submission = allocator_files.submitted(workspace, allocator_files.read(file), str(file), now)
+    simulation = _simulated(workspace, submission, now, parse_month(month) if month else None)
     if output is Output.json:
         sys.stdout.write(json.dumps(_as_json(simulation), ensure_ascii=False, indent=1, default=str) + "\n")
     elif output is Output.csv:
@@ -223,10 +223,10 @@ def simulate(
         _print_simulation(simulation)
 
 
-def _simulated(workspace: "Workspace", file: Path, now: datetime, month: str | None) -> "Simulation":
-    from octo_pipeline.services import rules as allocator_files
+def _simulated(workspace: "Workspace", submission: "Submission", now: datetime, month: str | None) -> "Simulation":
+    from octo_pipeline.services.rules import simulate_submission
 
-    simulation, notes = allocator_files.simulate_document(workspace, allocator_files.read(file), str(file), now, month)
+    simulation, notes = simulate_submission(workspace, submission, now, month)
     for note in notes:
         typer.echo(note, err=True)
     return simulation
@@ -243,7 +243,7 @@ def _as_json(simulation: "Simulation") -> dict[str, Any]:
         "month": simulation.month,
         "replaces": simulation.replaces,
         "warnings": simulation.warnings,
-    } | {name: _records(getattr(simulation, name)) for name in _SECTIONS}
+    } | {name: _records(rows) for name, rows in simulation.tables.items()}
 
 
 def _records(rows: "Rows") -> list[dict[str, Any]]:
@@ -252,28 +252,24 @@ def _records(rows: "Rows") -> list[dict[str, Any]]:
 
 def _print_simulation(simulation: "Simulation") -> None:
     """Print what people want to know, in the order in which they ask."""
-    allocator, month = simulation.allocator, simulation.month
+    from octo_pipeline.services.simulate import SECTIONS
+
+    allocator = simulation.allocator
     matched = ", ".join(
         f"{items:,} item{'' if items == 1 else 's'} of {amount(cost, currency)}"
         for currency, items, cost in simulation.matched_costs.rows
     )
     replaces = "; it replaces the live allocator of this id" if simulation.replaces else ""
-    typer.echo(f"{allocator.id} ({allocator.category}) on {month}: matches {matched or 'nothing'}{replaces}.\n")
-    _print_section(
-        f"Matched items of {month}",
-        simulation.matched_items,
-        _MATCHED[allocator.category],
+    typer.echo(
+        f"{allocator.id} ({allocator.category}) on {simulation.month}: matches {matched or 'nothing'}{replaces}.\n"
     )
-    _print_section("Splits and remainders", _readable(simulation.bookings))
-    _print_section("Who gets how much", simulation.accounts)
-    _print_section("Due in later months", simulation.later_instalments)
-    _print_section("Hands out more than there is", simulation.over_allocated)
-    _print_section("Formula fails", simulation.failed)
-    _print_section("Resolves to nobody", simulation.unresolved)
-    _print_section("Conflicts", simulation.conflicts)
-    _print_section("Outside its months", simulation.not_reached)
-    _print_section("Covered by a savings plan, without negation", simulation.commitment_lines)
-    _print_section("Difference to what is live", simulation.differences)
+    for name, title in SECTIONS.items():
+        if name == "matched_items":
+            _print_section(title, simulation.matched_items, _MATCHED[allocator.category])
+        elif name == "bookings":
+            _print_section(title, _readable(simulation.bookings))
+        elif name != "matched_costs":  # said in the first line
+            _print_section(title, simulation.tables[name])
     if not simulation.differences:
         typer.echo("No account's cost differs from what is live.")
     for warning in simulation.warnings:

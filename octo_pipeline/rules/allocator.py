@@ -66,6 +66,14 @@ def _time(value: object) -> datetime:
         raise ValueError(f"{shown(value)} is no ISO 8601 time; write it like 2024-01-05T00:00:00Z") from None
 
 
+def created_month(create_time: object) -> str | None:
+    """The month of a document's createTime; None if it is not a time."""
+    try:
+        return _month_of(_time(create_time))
+    except ValueError:
+        return None
+
+
 def _month(value: str) -> str:
     if not is_month(value):
         raise ValueError(f"{shown(value)} is no month; write it as YYYY-MM, for example 2024-01")

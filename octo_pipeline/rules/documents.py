@@ -11,7 +11,7 @@ import math
 import re
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -176,10 +176,24 @@ def parse_document(model: type[D], text: str | bytes, *, file: str) -> D:
     Raises:
         DocumentError: with everything that is wrong in it.
     """
+    return parse_object(model, read_object(text, file=file), file=file)
+
+
+def parse_object(model: type[D], written: dict[str, Any], *, file: str) -> D:
+    """Read one document whose JSON is read already.
+
+    Args:
+        model: the document's model.
+        written: from `read_object`.
+        file: the file's name, for messages; its stem is the id of a document without one.
+
+    Raises:
+        DocumentError: with everything that is wrong in it.
+    """
     flaws: list[tuple[Location, str]] = []
-    value = cast(dict[str, Any], _clean(_read_object(text, file), (), flaws))
+    value = cast(dict[str, Any], _clean(written, (), flaws))
     flaws = list(dict.fromkeys(flaws))
-    if value.get("id") in (None, ""):
+    if is_unset(value, "id"):
         value["id"] = Path(file).stem
     document = None
     try:
@@ -264,8 +278,17 @@ class _Object(dict[str, Any]):
         self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
 
 
-def _read_object(text: str | bytes, file: str) -> _Object:
-    """Read JSON text whose root is an object, keeping what `_clean` reports with its path."""
+def is_unset(section: Mapping[str, Any], key: str) -> bool:
+    """Whether the object leaves the key out, or has an empty string or null there, which is the same."""
+    return section.get(key) in (None, "")
+
+
+def read_object(text: str | bytes, *, file: str) -> dict[str, Any]:
+    """Read JSON text whose root is an object. What is wrong in it is found by `parse_object`.
+
+    Raises:
+        DocumentError: it is not JSON, or not one object.
+    """
     try:
         value = json.loads(
             _decode(text),

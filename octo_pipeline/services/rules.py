@@ -1,32 +1,83 @@
 """Allocator documents as files: read, stamped with what saving sets, found by id, written in one step.
 
-Here belongs what the command line and Dagster's jobs do with a document before and when it is saved. What a
-document means is the core's, what it would do `simulation`'s.
+This module has what the command line and Dagster's jobs do with a document before and when it is saved. What a
+document means belongs in `octo_pipeline.rules`, what it would do in `simulate`.
 """
 
-import json
 import os
 import uuid
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.rules.allocator import Allocator, parse_allocator
-from octo_pipeline.rules.documents import DocumentError
+from octo_pipeline.rules.allocator import Allocator, created_month, parse_allocator
+from octo_pipeline.rules.documents import DocumentError, is_unset, parse_object, read_object
 from octo_pipeline.services.simulate import Simulation, simulate
 from octo_pipeline.workspace import Workspace
 
 
-def simulate_document(
-    workspace: Workspace, content: bytes, file: str, now: datetime, month: str | None
+@dataclass(frozen=True)
+class Submission:
+    """An allocator document that is to be saved.
+
+    Attributes:
+        file: its file, for messages.
+        document: the JSON object to save: what was written, and what saving sets.
+        allocator: what it means.
+        starts_when_saved: whether saving sets its startMonth to the current month.
+    """
+
+    file: str
+    document: dict[str, Any]
+    allocator: Allocator
+    starts_when_saved: bool
+
+
+def submitted(workspace: Workspace, content: bytes, file: str, now: datetime) -> Submission:
+    """Read a document that is to be saved, and set what saving sets.
+
+    createTime and startMonth are set where the document leaves them out: those of the live allocator of the same id,
+    which it replaces, else the time and its month.
+
+    Args:
+        workspace: whose live allocators.
+        content: the document.
+        file: its name, for messages and as its id if it has none.
+        now: with a time zone.
+
+    Raises:
+        DocumentError: with everything that is wrong in the document.
+    """
+    written = read_object(content, file=file)
+    allocator_id = Path(file).stem if is_unset(written, "id") else written["id"]
+    replaced = next((a for a in workspace.configuration.allocators if a.id == allocator_id), None)
+    time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    starts_when_saved = False
+    if replaced:
+        written["updateTime"] = time
+    if is_unset(written, "startMonth"):
+        starts_when_saved = not replaced and is_unset(written, "createTime")
+        created = f"{now:%Y-%m}" if starts_when_saved else created_month(written.get("createTime"))
+        written["startMonth"] = replaced.start if replaced else created
+    if is_unset(written, "createTime"):
+        written["createTime"] = (replaced.normalised().get("createTime") if replaced else None) or time
+    allocator = parse_object(Allocator, written, file=file)
+    # A document that has no id gets it in front.
+    document = {"id": allocator.id} | written | {"id": allocator.id} if is_unset(written, "id") else written
+    return Submission(file, document, allocator, starts_when_saved)
+
+
+def simulate_submission(
+    workspace: Workspace, submission: Submission, now: datetime, month: str | None
 ) -> tuple[Simulation, list[str]]:
-    """Simulate a document that may still lack what saving sets.
+    """Simulate a document before it is saved.
 
     Args:
         workspace: what it is simulated on.
-        content: the document.
-        file: its name, for messages and as its id if it has none.
+        submission: the document.
         now: with a time zone.
         month: whose items; None for the current month if the lake has it, else the latest.
 
@@ -34,62 +85,21 @@ def simulate_document(
         The simulation, and a sentence for each thing that was assumed.
 
     Raises:
-        DocumentError: with everything that is wrong in the document.
         OctoError: the lake has no line items of the month.
     """
     notes = []
     current = f"{now:%Y-%m}"
-    months = workspace.lake.months("cost_line_items")
+    months = workspace.lake.months(LINE_ITEMS)
     chosen = month or (current if not months or current in months else months[-1])
     if not month and chosen != current:
         notes.append(f"The lake has no line items of the current month {current}: simulated on {chosen}.")
-    written, _ = stamped(workspace, content, file, now, start=current)
-    document, allocator = stamped(workspace, content, file, now, start=min(chosen, current))
-    if document["startMonth"] != written["startMonth"]:
+    allocator = submission.allocator
+    if submission.starts_when_saved and chosen < current:
         notes.append(
-            f"The file sets no startMonth: simulated as if it started in {chosen}; saved now, it starts in "
-            f"{written['startMonth']}."
+            f"The file sets no startMonth: simulated as if it started in {chosen}; saved now, it starts in {current}."
         )
+        allocator = parse_object(Allocator, submission.document | {"startMonth": chosen}, file=submission.file)
     return simulate(workspace, allocator, chosen), notes
-
-
-def stamped(
-    workspace: Workspace, content: bytes, file: str, now: datetime, *, start: str
-) -> tuple[dict[str, Any], Allocator]:
-    """Read a document to be saved and set what saving sets.
-
-    createTime and startMonth are set where it leaves them out: those of the live allocator of the same id,
-    which it replaces, else the time and `start`.
-
-    Raises:
-        DocumentError: with everything else that is wrong in it.
-    """
-    document = _draft(content, file)
-    if not document.get("id"):
-        document = {"id": Path(file).stem} | document | {"id": Path(file).stem}
-    time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
-    replaced = next((a for a in workspace.configuration.allocators if a.id == document["id"]), None)
-    if replaced:
-        document["updateTime"] = time
-    if not document.get("startMonth"):
-        if document.get("createTime"):
-            start = parse_allocator(json.dumps(document), file=file).start
-        document["startMonth"] = replaced.start if replaced else start
-    if not document.get("createTime"):
-        document["createTime"] = (replaced.normalised().get("createTime") if replaced else None) or time
-    return document, parse_allocator(json.dumps(document), file=file)
-
-
-def _draft(content: bytes, file: str) -> dict[str, Any]:
-    """The document that may still lack its start, which saving stamps."""
-    try:
-        parse_allocator(content, file=file)
-    except DocumentError as error:
-        others = [p for p in error.problems if (p.path, p.message[:10]) != ("startMonth", "is not set")]
-        if others:
-            raise DocumentError(others) from None
-    document: dict[str, Any] = json.loads(content.decode("utf-8-sig"))
-    return document
 
 
 def read(file: Path) -> bytes:

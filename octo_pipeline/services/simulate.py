@@ -20,7 +20,7 @@ Drawback: all rows of the result are held in Python.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import duckdb
@@ -36,6 +36,22 @@ from octo_pipeline.model.sql import Relation, identifier, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator, values_named
 from octo_pipeline.workspace import Workspace
+
+# The tables of a simulation that people read, in the order in which they ask for them, and their titles.
+SECTIONS: dict[str, str] = {
+    "matched_costs": "Matched",
+    "matched_items": "Matched items",
+    "bookings": "Splits and remainders",
+    "accounts": "Who gets how much",
+    "later_instalments": "Due in later months",
+    "over_allocated": "Hands out more than there is",
+    "failed": "Formula fails",
+    "unresolved": "Resolves to nobody",
+    "conflicts": "Conflicts",
+    "not_reached": "Outside its months",
+    "commitment_lines": "Covered by a savings plan, without negation",
+    "differences": "Difference to what is live",
+}
 
 _RESTORED = Relation("simulation_restored")
 
@@ -81,6 +97,11 @@ class Simulation:
     commitment_lines: Rows
     differences: Rows
     warnings: tuple[str, ...]
+
+    @property
+    def tables(self) -> dict[str, Rows]:
+        """All its tables by name."""
+        return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Rows)}
 
 
 def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulation:
