@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from octo_pipeline.model.sql import Sql
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,12 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @classmethod
+    def fetched(cls, connection: "DuckDBPyConnection", query: Sql) -> "Rows":
+        """All rows of a query."""
+        result = connection.execute(query)
+        return cls(tuple(column[0] for column in result.description or ()), tuple(result.fetchall()))
 
     def column(self, name: str) -> list[Any]:
         """The values of one column, in the order of the rows."""

@@ -1,10 +1,10 @@
 """What an allocator would do to the items of a month, computed and thrown away: nothing is written to the lake.
 
-The items are matched and booked by the same functions of the core as the tables are, in one in-memory connection.
-How a simulation is printed belongs to the command line; which months are stale after a change to `table`.
+The items are matched and booked by the same functions as the tables are, in one in-memory connection. How a simulation
+is printed belongs in the command line, which months are stale after a change in `graph`.
 
-Assumptions: what is live is what the configuration folder says now, whether or not the lake was run with it; the
-decisions to restore items hold.
+Assumptions: what is live is what the configuration folder says now, whether or not the lake was run with it; restored
+items stay restored.
 
 Stages:
 1. ``alone``: the items of the month that the candidate matches, as if there were no other allocator.
@@ -28,7 +28,7 @@ import duckdb
 from octo_pipeline.allocation import matching, resolution, shares, splits
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.items import items_sql
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
@@ -143,39 +143,38 @@ class _Simulator:
     def run(self) -> Simulation:
         self._create_restored()
         self._match_all()
-        matched_items, conflicts = self._matched_items(), self._conflicts()
+        matched_items = self._fetch("simulation_matched_items")
+        conflicts = self._fetch("simulation_conflicts", candidate=self._candidate.id)
         self._keep_what_changes_hands()
         due = self._due("alone", [self._candidate])
         booked = self._book("alone", due)
         self._book("live", self._due("live", self._live))
         self._book("merged", self._due("merged", [*self._live, self._candidate]))
-        found: dict[str, Rows] = {
-            "matched_costs": self._matched_costs(),
+        tables: dict[str, Rows] = {
+            "matched_costs": self._fetch("simulation_matched_costs"),
             "matched_items": matched_items,
-            "bookings": self._bookings(),
-            "accounts": self._accounts(),
+            "bookings": self._fetch("simulation_bookings"),
+            "accounts": self._fetch("simulation_accounts"),
             "later_instalments": self._later_instalments(sorted(due.keys() - booked)),
-            "over_allocated": self._over_allocated(),
-            "unresolved": self._unresolved(),
-            "failed": self._failed(),
+            "over_allocated": self._fetch("simulation_over_allocated"),
+            "unresolved": self._fetch("simulation_unresolved"),
+            "failed": self._fetch("simulation_failed"),
             "conflicts": conflicts,
             "not_reached": self._not_reached(),
             "earlier_origins": self._earlier_origins(),
-            "commitment_lines": self._commitment_lines(),
-            "differences": self._differences(),
+            "commitment_lines": self._fetch("simulation_commitment_lines"),
+            "differences": self._fetch("simulation_differences"),
         }
         return Simulation(
             allocator=self._candidate,
             month=self._month,
             replaces=self._replaced.version if self._replaced else None,
-            warnings=tuple(_warnings(self._candidate, self._month, found, self._restored_count())),
-            **found,
+            warnings=tuple(_warnings(self._candidate, self._month, tables, self._restored_count())),
+            **tables,
         )
 
-    def _fetch(self, query: str) -> Rows:
-        result = self._connection.execute(query)
-        columns = tuple(column[0] for column in result.description or ())
-        return Rows(columns, tuple(result.fetchall()))
+    def _fetch(self, template: str, **pieces: object) -> Rows:
+        return Rows.fetched(self._connection, render(f"services/{template}", **pieces))
 
     def _line_items(self, months: Sequence[str]) -> Relation:
         return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
@@ -184,7 +183,7 @@ class _Simulator:
         restored = self._workspace.registry.restored_items([self._month])
         # No parameter: DuckDB imports pandas, which takes 0.4 s, as soon as a value is bound.
         ids = ", ".join(literal(item.item_id) for item in restored)
-        self._connection.execute(f"CREATE TEMP TABLE {_RESTORED} AS SELECT unnest([{ids}]::VARCHAR[]) AS item_id")
+        self._create(_RESTORED, f"select unnest([{ids}]::varchar[]) as item_id")
 
     def _match_all(self) -> None:
         # Items are of one category, so allocators of other categories than these keep what they have.
@@ -199,21 +198,18 @@ class _Simulator:
         query = matching.matched_items_sql(
             self._connection, self._line_items([self._month]), self._month, allocators, categories
         )
-        self._connection.execute(
-            f"CREATE TEMP TABLE {name}_items AS SELECT * FROM ({query}) WHERE allocator_version IS NOT NULL"
-        )
+        self._create(f"{name}_items", f"select * from ({query}) where allocator_version is not null")
 
     def _keep_what_changes_hands(self) -> None:
-        self._connection.execute(
-            "CREATE TEMP TABLE takers AS SELECT item_id, allocator_id AS taken_by FROM merged_items "
-            "SEMI JOIN alone_items USING (item_id)"
+        self._create(
+            "takers", "select item_id, allocator_id as taken_by from merged_items semi join alone_items using (item_id)"
         )
-        self._connection.execute(
-            "CREATE TEMP TABLE unchanged AS SELECT item_id FROM live_items "
-            "JOIN merged_items USING (item_id, allocator_version)"
-        )
+        self._create("unchanged", "select item_id from live_items join merged_items using (item_id, allocator_version)")
         for name in ("live", "merged"):
-            self._connection.execute(f"DELETE FROM {name}_items WHERE item_id IN (FROM unchanged)")
+            self._connection.execute(f"delete from {name}_items where item_id in (from unchanged)")
+
+    def _create(self, name: str, query: str) -> None:
+        self._connection.execute(f"create temp table {name} as {query}")
 
     def _due(self, name: str, allocators: Sequence[Allocator]) -> dict[str, list[Allocator]]:
         """Booking month -> the allocators with a tranche due in it."""
@@ -229,20 +225,18 @@ class _Simulator:
             ("rows", splits.ALLOCATION_COLUMNS),
         ):
             typed = ", ".join(f"{column} {kind}" for column, kind in {"booking_month": "VARCHAR", **columns}.items())
-            self._connection.execute(f"CREATE TEMP TABLE {name}_{table} ({typed})")
+            self._connection.execute(f"create temp table {name}_{table} ({typed})")
         booked = {month for month in due if month in self._months_with_data}
         for month in sorted(booked):
             self._book_month(name, month, due[month])
         if self._month not in booked and (name == "alone" or self._has_items(name)):
             # The items themselves stand in their origin month; the entries are resolved somewhere in any case.
             self._book_month(name, self._month, [] if booked or name != "alone" else [self._candidate])
-        self._connection.execute(
-            f"CREATE TEMP TABLE {name}_bookings AS " + explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares")
-        )
+        self._create(f"{name}_bookings", explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares"))
         return booked
 
     def _has_items(self, name: str) -> bool:
-        return bool(self._connection.execute(f"SELECT 1 FROM {name}_items LIMIT 1").fetchall())
+        return bool(self._connection.execute(f"select 1 from {name}_items limit 1").fetchall())
 
     def _book_month(self, name: str, month: str, allocators: Sequence[Allocator]) -> None:
         line_items = self._line_items([month])
@@ -277,71 +271,12 @@ class _Simulator:
 
     def _add(self, table: str, month: str, query: str) -> None:
         self._connection.execute(
-            f"INSERT INTO {table} BY NAME SELECT {literal(month)} AS booking_month, * FROM ({query})"
-        )
-
-    def _matched_costs(self) -> Rows:
-        return self._fetch(
-            f"SELECT billing_currency AS currency, count(*) AS items, sum(cost)::{MONEY} AS cost FROM alone_items "
-            "GROUP BY ALL ORDER BY ALL"
-        )
-
-    def _matched_items(self) -> Rows:
-        return self._fetch(
-            "SELECT a.sub_account_id AS account, a.line_type, a.service_code, a.charge_description, a.usage_type, "
-            "a.usage_date::VARCHAR AS usage_date, a.commitment_discount_id, a.savings_kind, "
-            "a.billing_currency AS currency, a.cost, merged_items.allocator_id AS taken_by, item_id "
-            "FROM alone_items AS a JOIN merged_items USING (item_id) ORDER BY abs(a.cost) DESC, item_id"
-        )
-
-    def _bookings(self) -> Rows:
-        return self._fetch(
-            "SELECT booking_month, origin_month, source_account, target_account, kind, reason, service_code, "
-            "charge_description, entry_index, entry_type, entry_value, formula, usage_share, usage_cost, "
-            "usage_currency, tranche_index, tranche_count, tranche_cost, currency, cost, taken_by, item_id "
-            "FROM alone_bookings JOIN takers USING (item_id) WHERE kind <> 'item' "
-            "ORDER BY booking_month, abs(item_cost) DESC, item_id, kind DESC, entry_index, target_account"
-        )
-
-    def _accounts(self) -> Rows:
-        return self._fetch(
-            f"SELECT booking_month, target_account AS account, kind, currency, count(*) AS rows, sum(cost)::{MONEY} "
-            "AS cost FROM alone_bookings WHERE kind <> 'item' GROUP BY ALL ORDER BY booking_month, kind DESC, account, "
-            "currency"
+            f"insert into {table} by name select {literal(month)} as booking_month, * from ({query})"
         )
 
     def _later_instalments(self, months: Sequence[str]) -> Rows:
         due = splits.instalments_sql(Relation("alone_items"), _RESTORED, months)
-        return self._fetch(render("services/later_instalments", instalments=due))
-
-    def _over_allocated(self) -> Rows:
-        return self._fetch(
-            "SELECT booking_month, source_account, target_account, currency, tranche_cost, cost, item_id "
-            "FROM alone_bookings WHERE kind = 'remainder' AND reason IS NULL AND sign(cost) <> sign(tranche_cost) "
-            "ORDER BY booking_month, abs(cost) DESC, item_id"
-        )
-
-    def _unresolved(self) -> Rows:
-        return self._fetch(
-            "SELECT booking_month, entry_index, entry_type, entry_value FROM alone_resolved WHERE account_id IS NULL "
-            "ORDER BY ALL"
-        )
-
-    def _failed(self) -> Rows:
-        return self._fetch(
-            "SELECT booking_month, source_account, service_code, charge_description, currency, cost, item_id "
-            "FROM alone_bookings WHERE reason = 'formula_failed' ORDER BY booking_month, abs(cost) DESC, item_id"
-        )
-
-    def _conflicts(self) -> Rows:
-        own = literal(self._candidate.id)
-        return self._fetch(
-            "SELECT taken_by, also_matched_by, currency, count(*) AS items, "
-            f"sum(cost)::{MONEY} AS cost FROM ("
-            "SELECT allocator_id AS taken_by, unnest(conflicting_allocator_ids) AS also_matched_by, "
-            "billing_currency AS currency, cost FROM merged_items) "
-            f"WHERE {own} IN (taken_by, also_matched_by) GROUP BY ALL ORDER BY ALL"
-        )
+        return self._fetch("later_instalments", instalments=due)
 
     def _not_reached(self) -> Rows:
         months = [m for m in self._months_with_data if m <= self._month and not self._candidate.matches_month(m)]
@@ -361,80 +296,50 @@ class _Simulator:
     def _matched_in(self, months: Sequence[str]) -> Rows:
         """What the criteria match in these months, whatever the window says."""
         alternatives = [
-            " AND ".join(condition.sql(identifier(column)) for column, condition in conditions.items())
+            " and ".join(condition.sql(identifier(column)) for column, condition in conditions.items())
             for conditions in self._candidate.criteria
         ]
         items = items_sql(self._candidate.category, self._line_items(months))
-        return self._fetch(
-            f"SELECT billing_month AS month, billing_currency AS currency, count(*) AS items, sum(cost)::{MONEY} "
-            f"AS cost FROM ({items}) WHERE ({') OR ('.join(alternatives)}) GROUP BY ALL ORDER BY ALL"
-        )
-
-    def _commitment_lines(self) -> Rows:
-        # Less than a cent between covered lines and their negation is the vendor's rounding.
-        return self._fetch(
-            "SELECT sub_account_id AS account, billing_currency AS currency, "
-            f"(sum(cost) FILTER (line_type = 'SavingsPlanCoveredUsage'))::{MONEY} AS covered_cost, "
-            f"coalesce(sum(cost) FILTER (line_type = 'SavingsPlanNegation'), 0)::{MONEY} AS negation_cost, "
-            f"sum(cost)::{MONEY} AS cost FROM alone_items WHERE category = 'account' "
-            "AND line_type IN ('SavingsPlanCoveredUsage', 'SavingsPlanNegation') GROUP BY ALL "
-            "HAVING covered_cost > 0 AND sum(cost) >= 0.01 ORDER BY ALL"
-        )
-
-    def _differences(self) -> Rows:
-        both = " UNION ALL ".join(
-            "SELECT booking_month, category, if(kind = 'item', source_account, target_account) AS account, currency, "
-            f"if(kind = 'item', -cost, cost) AS cost, {literal(name)} AS name FROM {name}_bookings "
-            "WHERE status <> 'unchecked_allocated'"
-            for name in ("live", "merged")
-        )
-        return self._fetch(
-            "SELECT booking_month, category, account, currency, "
-            f"coalesce(sum(cost) FILTER (name = 'live'), 0)::{MONEY} AS live, "
-            f"coalesce(sum(cost) FILTER (name = 'merged'), 0)::{MONEY} AS simulated, "
-            f"(simulated - live)::{MONEY} AS difference FROM ({both}) GROUP BY ALL "
-            "HAVING simulated <> live ORDER BY ALL"
-        )
+        return self._fetch("simulation_matched_in_months", items_query=items, alternatives=alternatives)
 
     def _restored_count(self) -> int:
-        found = self._connection.execute(
-            f"SELECT count(*) FROM alone_items WHERE item_id IN (FROM {_RESTORED})"
-        ).fetchone()
-        return int(found[0]) if found else 0
+        query = f"select count(*) from alone_items where item_id in (from {_RESTORED})"
+        (count,) = self._connection.execute(query).fetchone() or (0,)
+        return int(count)
 
 
 def _of_month(table: str, month: str) -> Relation:
     return Relation(f"(select * exclude (booking_month) from {table} where booking_month = {literal(month)})")
 
 
-def _warnings(allocator: Allocator, month: str, found: Mapping[str, Rows], restored: int) -> list[str]:
+def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], restored: int) -> list[str]:
     sentences = []
-    if not found["matched_items"]:
+    if not tables["matched_items"]:
         sentences.append(f"It matches no item of {month}. Compare its criteria and its months with the items.")
     if restored:
         sentences.append(f"{restored} of the items it matches are restored and stay undistributed until re-applied.")
-    sentences += _not_reached_sentence(allocator, found["not_reached"])
-    if found["earlier_origins"]:
-        earlier = found["earlier_origins"]
+    sentences += _not_reached_sentence(allocator, tables["not_reached"])
+    if tables["earlier_origins"]:
+        earlier = tables["earlier_origins"]
         sentences.append(
             f"It also matches {_counted(earlier)} of {_span(earlier)} ({earlier.total()}) with instalments due in "
             f"{month}, which are not shown: simulate the months they were billed in."
         )
-    sentences += _unresolved_sentence(found["unresolved"])
-    if found["over_allocated"]:
-        surplus = Rows(("currency", "cost"), _absolute(found["over_allocated"]))
+    sentences += _unresolved_sentence(tables["unresolved"])
+    if tables["over_allocated"]:
+        surplus = Rows(("currency", "cost"), _absolute(tables["over_allocated"]))
         sentences.append(
             f"It hands out {surplus.total()} more than there is; the default account, or the item's own, bears the difference. "
             "Check the formulas."
         )
-    if found["failed"]:
+    if tables["failed"]:
         sentences.append(
-            f"{found['failed'].total()} could not be distributed: a formula fails (division by zero, overflow)."
+            f"{tables['failed'].total()} could not be distributed: a formula fails (division by zero, overflow)."
         )
-    if found["commitment_lines"]:
-        accounts = ", ".join(found["commitment_lines"].column("account")[:5])
+    if tables["commitment_lines"]:
+        accounts = ", ".join(tables["commitment_lines"].column("account")[:5])
         sentences.append(
-            f"It takes {found['commitment_lines'].total()} of usage that a savings plan covers without its negation "
+            f"It takes {tables['commitment_lines'].total()} of usage that a savings plan covers without its negation "
             f"(accounts {accounts}): nobody was billed that much. Let the criteria match SavingsPlanNegation lines too."
         )
     return sentences
@@ -451,8 +356,8 @@ def _not_reached_sentence(allocator: Allocator, rows: Rows) -> list[str]:
         return []
     window = f"from {allocator.start}" + (f" to {allocator.end}" if allocator.end else "")
     return [
-        f"It would match {_counted(rows)} of {_span(rows)} ({rows.total()}) but does not reach them: "
-        f"it holds {window}. Set startMonth or expiration if they are meant."
+        f"It would match {_counted(rows)} of {_span(rows)} ({rows.total()}) but is not in effect then: "
+        f"it applies {window}. Adjust startMonth or expiration to include them."
     ]
 
 
