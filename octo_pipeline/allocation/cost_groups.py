@@ -1,4 +1,4 @@
-"""What cost groups match in a month, and the proof of what is shown under them (allocation.md §11).
+"""What cost groups match in a month, and what is proved of it (allocation.md §11).
 
 The filters are evaluated here; the sections are put together by the mart ``cost_group_costs``.
 
@@ -14,15 +14,12 @@ same filters that match its line item, and is subtracted. A row booked from a fe
 member of the cost groups that name this very account.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
-
-import duckdb
+from collections.abc import Mapping, Sequence
 
 from octo_pipeline.allocation.items import is_fee_line_sql, item_id_sql
-from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.model.columns import COST_GROUP_COLUMNS, MONEY
 from octo_pipeline.model.sql import Sql, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.rules.cost_group import CostGroup
 
 COST_GROUP_COST_COLUMNS: dict[str, str] = {
@@ -43,9 +40,6 @@ _RENAMED = {"billing_account_id": "payer", "billing_currency": "currency"}
 
 _DISTRIBUTED = "kind = 'item' AND category = 'account' AND status = 'checked_allocated'"
 _BOOKED = "kind <> 'item' AND category = 'account'"
-
-# What a sum is of -> the sum.
-_Sums = dict[tuple[str, ...], Decimal]
 
 
 def matches_sql(line_items: str, allocations: str, groups: Sequence[CostGroup]) -> str:
@@ -126,71 +120,26 @@ def _ids(conditions: Mapping[str, str]) -> str:
     return f"list_filter([{flags}]::VARCHAR[], lambda id: id IS NOT NULL)"
 
 
-def prove_cost_group_costs(
-    connection: duckdb.DuckDBPyConnection,
-    line_items: str,
-    allocations: str,
-    members: str,
-    staged: str,
-    month: str,
-    groups: Sequence[CostGroup],
-) -> None:
-    """Prove what is shown under each cost group by filtering anew, item by item, what was summed by lists.
+def filtered_costs_sql(line_items: str, allocations: str, groups: Sequence[CostGroup]) -> Sql:
+    """SQL of what is proved of the cost groups: filtered again, item by item, where `matches_sql` keeps lists.
 
     Args:
-        connection: where the relations can be read.
         line_items: relation with the columns of ``cost_line_items``, of the month.
         allocations: relation of the explained allocations of the month.
-        members: relation (cost_group_id, account).
-        staged: relation with `COST_GROUP_COST_COLUMNS` as written.
-        month: the month.
         groups: the cost groups.
 
-    Raises:
-        ProofError: with cost group, section, currency and amounts.
+    Returns:
+        (cost_group_id, section, currency, cost), one row per cost group, section (direct or account) and currency with
+        a cost. The cost group ``''`` matches everything.
     """
-    # A cost group that matches everything, proved with the others: its filter is what holds always.
-    filters: dict[str, str] = {"": "TRUE"} | {g.id: g.sql() for g in groups}
-    parts = {
-        "direct": _filtered_sums(connection, _summed(_undistributed(line_items, allocations), groups), filters),
-        "account": _filtered_sums(
-            connection,
-            _summed(_rows_as_lines("booked", allocations, "target_account", _BOOKED), groups),
-            filters,
-        ),
-    }
-    shown = _sums(
-        connection,
-        f"SELECT cost_group_id, section, currency, sum(cost) FROM {staged} "
-        "WHERE section IN ('direct', 'account') GROUP BY ALL",
-    )
-    wanted: _Sums = {
-        (group, section, currency): cost
-        for section, sums in parts.items()
-        for (group, currency), cost in sums.items()
-        if group
-    }
-    held = (
-        "(SELECT category, CASE WHEN kind = 'item' THEN source_account ELSE target_account END AS account, currency, "
-        f"sum(cost) AS cost FROM {allocations} WHERE category <> 'account' AND status <> 'checked_allocated' "
-        "GROUP BY ALL)"
-    )
-    by_account = _sums(
-        connection,
-        f"SELECT cost_group_id, section, account, currency, sum(cost) FROM {staged} "
-        "WHERE section IN ('fee', 'savings') GROUP BY ALL",
-    )
-    of_members = _sums(
-        connection,
-        f"SELECT cost_group_id, category, account, currency, cost FROM {members} JOIN {held} USING (account)",
-    )
-    _compare(month, "direct and account costs are those of what the filters match", shown, wanted)
-    _compare(month, "fees and savings are all those of the group's accounts", by_account, of_members)
-    _compare(
-        month,
-        "direct, account and fee of everything are the bill, less what was distributed, plus what is due",
-        _everything(connection, parts, held),
-        _whole(connection, line_items, allocations),
+    booked = _rows_as_lines("booked", allocations, "target_account", _BOOKED)
+    return render(
+        "allocation/filtered_costs",
+        sections={
+            "direct": _summed(_undistributed(line_items, allocations), groups),
+            "account": _summed(booked, groups),
+        },
+        cost_groups={"": "true"} | {group.id: group.sql() for group in groups},
     )
 
 
@@ -207,62 +156,3 @@ def _undistributed(line_items: str, allocations: str) -> str:
         f"WHERE NOT {is_fee_line_sql()} AND "
         f"CASE WHEN {suspect} THEN {item_id_sql('account')} NOT IN (SELECT item_id FROM {gone}) ELSE true END"
     )
-
-
-def _filtered_sums(connection: duckdb.DuckDBPyConnection, rows: str, filters: Mapping[str, str]) -> _Sums:
-    """(id, currency) -> Σ cost of the rows that the id's filter matches."""
-    sums = ", ".join(f"sum(cost) FILTER ({sql})" for sql in filters.values())
-    found = connection.execute(f"SELECT billing_currency, {sums} FROM {rows} GROUP BY billing_currency").fetchall()
-    return {(name, row[0]): cost for row in found for name, cost in zip(filters, row[1:], strict=True) if cost}
-
-
-def _sums(connection: duckdb.DuckDBPyConnection, query: str) -> _Sums:
-    return {tuple(row[:-1]): row[-1] for row in connection.execute(query).fetchall()}
-
-
-def _added(parts: Iterable[tuple[str, Decimal | None]]) -> _Sums:
-    total: _Sums = {}
-    for currency, cost in parts:
-        total[(currency,)] = total.get((currency,), Decimal(0)) + (cost or 0)
-    return total
-
-
-def _everything(connection: duckdb.DuckDBPyConnection, parts: Mapping[str, _Sums], held: str) -> _Sums:
-    """By currency: direct + account + fee of the cost group that matches everything."""
-    matched = [(key[1], cost) for sums in parts.values() for key, cost in sums.items() if not key[0]]
-    fees = connection.execute(f"SELECT currency, cost FROM {held} WHERE category = 'fee'").fetchall()
-    return _added([*matched, *fees])
-
-
-def _whole(connection: duckdb.DuckDBPyConnection, line_items: str, allocations: str) -> _Sums:
-    """By currency: Σ billed − Σ distributed fee and account-usage items + Σ their tranches due (allocation.md §12)."""
-    return _added(connection.execute(whole_sql(line_items, allocations)).fetchall())
-
-
-def whole_sql(line_items: str, allocations: str) -> str:
-    """SQL of (currency, amount) whose sums are what all accounts together bear in the month.
-
-    Args:
-        line_items: relation with the columns of ``cost_line_items``, of the month.
-        allocations: relation of the explained allocations of the month.
-    """
-    return (
-        f"SELECT billing_currency, sum(billed_cost) FROM {line_items} GROUP BY ALL UNION ALL "
-        f"SELECT currency, -sum(cost) FROM {allocations} WHERE kind = 'item' AND status = 'checked_allocated' "
-        "AND category <> 'savings' GROUP BY ALL UNION ALL "
-        # Each row says its tranche, so one row an item does; the rows themselves are not added up here.
-        "SELECT currency, sum(tranche_cost) FROM (SELECT currency, item_id, origin_month, "
-        f"any_value(tranche_cost) AS tranche_cost FROM {allocations} WHERE kind <> 'item' AND category <> 'savings' "
-        "GROUP BY ALL) GROUP BY ALL"
-    )
-
-
-def _compare(month: str, claim: str, shown: _Sums, wanted: _Sums) -> None:
-    off = sorted(k for k in shown.keys() | wanted.keys() if shown.get(k, Decimal(0)) != wanted.get(k, Decimal(0)))
-    if off:
-        first = off[0]
-        raise ProofError(
-            f"cost_group_costs {month} fails its proof that {claim}: {len(off)} sums differ, the first: "
-            f"{' '.join(first)} is {shown.get(first, Decimal(0)):f}, not {wanted.get(first, Decimal(0)):f}. "
-            f"Run {month} again, allocations first."
-        )

@@ -5,15 +5,16 @@ Its SQL is the dbt model of the same name; what the model is handed and its proo
 
 from typing import ClassVar
 
-import duckdb
-
-from octo_pipeline.allocation import cost_groups as cost_group_costs
-from octo_pipeline.allocation.proofs import ProofError
+from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dbt import run_model
-from octo_pipeline.tables.explained_allocations import keep_explained_allocations
+from octo_pipeline.tables.explained_allocations import (
+    EVERY_ROW_HAS_ITS_ITEM,
+    INPUTS_CHANGED,
+    keep_explained_allocations,
+)
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.workspace import Workspace
@@ -55,6 +56,25 @@ class AccountCosts(Table):
         "dbt_project/materializations",
     )
     is_dbt_model = True
+    proofs = (
+        EVERY_ROW_HAS_ITS_ITEM,
+        Proof(
+            "final_costs",
+            "the final costs are the bill, less the items distributed, plus what is due of them",
+            "tables/proof_account_costs_final",
+        ),
+        Proof(
+            "amortised_costs",
+            "the amortised costs are the final ones, amortised, less the savings that moved",
+            "tables/proof_account_costs_amortised",
+        ),
+        Proof(
+            "all_counted",
+            "every row booked and every item distributed is counted",
+            "tables/proof_account_costs_counted",
+        ),
+    )
+    remedy = INPUTS_CHANGED
     made_from: ClassVar[Lineage] = {
         "billed": ((LINE_ITEMS, "billed_cost"),),
         "effective": ((LINE_ITEMS, "effective_cost"),),
@@ -78,51 +98,4 @@ class AccountCosts(Table):
             }
             run_model(workspace, staged, metadata, relations)
             booked = lake.scan(Allocations.name, [month], Allocations.columns)
-            prove_account_costs(connection, line_items, explained, booked, staged.relation, month)
-
-
-def prove_account_costs(
-    connection: duckdb.DuckDBPyConnection, line_items: str, allocations: str, booked: str, staged: str, month: str
-) -> None:
-    """Prove that by currency the final costs are the bill, less what was distributed, plus what is due of it.
-
-    Args:
-        connection: where the relations can be read.
-        line_items: relation with the columns of ``cost_line_items``, of the month.
-        allocations: relation of the explained allocations of the month.
-        booked: relation with `splits.ALLOCATION_COLUMNS`, of the month.
-        staged: relation with `ACCOUNT_COST_COLUMNS` as written.
-        month: the month.
-
-    Raises:
-        ProofError: with the currency or the sums.
-    """
-    whole = cost_group_costs.whole_sql(line_items, allocations)
-    claims = {
-        "the final costs are the bill, less the items distributed, plus what is due of them": (
-            "SELECT currency || ': ' || sum(cost)::VARCHAR || ' too much' AS detail FROM ("
-            f"SELECT currency, final_cost AS cost FROM {staged} UNION ALL "
-            f"SELECT currency, -amount FROM ({whole}) AS whole (currency, amount)) GROUP BY currency "
-            "HAVING sum(cost) <> 0"
-        ),
-        "the amortised costs are the final ones, amortised, less the savings that moved": (
-            "SELECT currency || ': ' || sum(cost)::VARCHAR || ' too much' AS detail FROM ("
-            "SELECT currency, amortised_final_cost - final_cost - savings_out + savings_in AS cost "
-            f"FROM {staged} UNION ALL "
-            f"SELECT billing_currency, billed_cost - effective_cost FROM {line_items}) GROUP BY currency "
-            "HAVING sum(cost) <> 0"
-        ),
-        # The explained rows are joined ones: an item that is gone would take its rows with it, silently.
-        "every row booked and every item distributed is counted": (
-            f"SELECT sum(cost)::VARCHAR || ' too much' AS detail FROM ("
-            f"SELECT allocated_in + savings_in - allocated_out - savings_out AS cost FROM {staged} UNION ALL "
-            f"SELECT CASE WHEN kind = 'item' THEN cost ELSE -cost END FROM {booked} "
-            "WHERE status <> 'unchecked_allocated') HAVING sum(cost) <> 0"
-        ),
-    }
-    for claim, violations in claims.items():
-        found = connection.execute(violations).fetchone()
-        if found:
-            raise ProofError(
-                f"account_costs {month} fails its proof that {claim}: {found[0]}. Run {month} again, allocations first."
-            )
+            self.prove(connection, staged, line_items=line_items, explained=explained, booked=booked)

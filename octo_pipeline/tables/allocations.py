@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import duckdb
 
-from octo_pipeline.allocation import proofs as proof
 from octo_pipeline.allocation import splits
+from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
@@ -28,6 +28,24 @@ class Allocations(Table):
     columns = splits.ALLOCATION_COLUMNS
     reads = (Reads(UsageShares.name), Reads(MatchedItems.name, months="owing"), Reads("decisions"))
     code = ("model", "rules", "allocation")
+    proofs = (
+        Proof(
+            "tranches",
+            "the splits and remainders of each item add up to its tranche",
+            "tables/proof_allocations_tranches",
+        ),
+        Proof(
+            "instalments",
+            "the instalments of each item add up to its cost",
+            "tables/proof_allocations_instalments",
+        ),
+        Proof("items", "each item of the month is listed once, with its cost", "tables/proof_allocations_items"),
+        Proof(
+            "undistributed",
+            "an item that is not distributed has no splits",
+            "tables/proof_allocations_undistributed",
+        ),
+    )
     made_from: ClassVar[Lineage] = {
         "cost": ((MatchedItems.name, "cost"), (UsageShares.name, "usage_share")),
         "item_id": ((MatchedItems.name, "item_id"),),
@@ -56,7 +74,7 @@ class Allocations(Table):
             usage = lake.scan(UsageShares.name, [month], UsageShares.columns)
             query = splits.allocations_sql(connection, matched, usage, _RESTORED, month, pinned_allocators(lake, month))
             lake.copy(connection, query, staged, metadata)
-            proof.prove_allocations(connection, matched, _RESTORED, staged.relation, month)
+            self.prove(connection, staged, matched_items=matched, restored_items=_RESTORED)
 
 
 def _restored(workspace: Workspace, month: str) -> list[str]:

@@ -6,12 +6,17 @@ Its SQL is the dbt model of the same name; what the model is handed and its proo
 from typing import ClassVar
 
 from octo_pipeline.allocation import cost_groups
+from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.sql import literal
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dbt import run_model
-from octo_pipeline.tables.explained_allocations import keep_explained_allocations
+from octo_pipeline.tables.explained_allocations import (
+    EVERY_ROW_HAS_ITS_ITEM,
+    INPUTS_CHANGED,
+    keep_explained_allocations,
+)
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.workspace import Workspace
@@ -22,6 +27,8 @@ _FILTERED = (
     "tranche_cost", "cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
     "operation", "usage_type", "region_id", "tags", "project_labels",
 )  # fmt: skip
+# Two proofs read what the filters match again; a filter costs more than a sum.
+_FILTERED_COSTS = "filtered_costs"
 
 
 class CostGroupCosts(Table):
@@ -46,6 +53,25 @@ class CostGroupCosts(Table):
         "dbt_project/materializations",
     )
     is_dbt_model = True
+    proofs = (
+        EVERY_ROW_HAS_ITS_ITEM,
+        Proof(
+            "matched_costs",
+            "direct and account costs are those of what the filters match",
+            "tables/proof_cost_group_costs_matched",
+        ),
+        Proof(
+            "shared_costs",
+            "fees and savings are all those of the group's accounts",
+            "tables/proof_cost_group_costs_members",
+        ),
+        Proof(
+            "whole",
+            "direct, account and fee of everything are the bill, less what was distributed, plus what is due",
+            "tables/proof_cost_group_costs_whole",
+        ),
+    )
+    remedy = INPUTS_CHANGED
     made_from: ClassVar[Lineage] = {"cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost"))}
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
@@ -70,6 +96,14 @@ class CostGroupCosts(Table):
                 "cost_groups.members": members,
             }
             run_model(workspace, staged, metadata, relations)
-            cost_groups.prove_cost_group_costs(
-                connection, line_items, explained, f"({members})", staged.relation, month, groups
+            filtered = cost_groups.filtered_costs_sql(line_items, explained, groups)
+            connection.execute(f"CREATE TEMP TABLE {_FILTERED_COSTS} AS {filtered}")
+            self.prove(
+                connection,
+                staged,
+                line_items=line_items,
+                explained=explained,
+                booked=lake.scan(Allocations.name, [month], Allocations.columns),
+                members=members,
+                filtered_costs=_FILTERED_COSTS,
             )

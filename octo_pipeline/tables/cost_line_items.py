@@ -5,7 +5,7 @@ from pathlib import Path
 
 import duckdb
 
-from octo_pipeline.allocation.proofs import prove_cost_line_items
+from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError
@@ -39,6 +39,14 @@ class CostLineItems(Table):
         "dbt_project/models/marts/cost_line_items.sql",
     )
     is_dbt_model = True
+    proofs = (
+        Proof(
+            "source_costs",
+            "the billed costs of each payer and currency add up to the source's",
+            "tables/proof_cost_line_items_costs",
+        ),
+        Proof("month", "every row is billed in the month", "tables/proof_cost_line_items_month"),
+    )
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """The newest complete delivery of each account."""
@@ -57,7 +65,7 @@ class CostLineItems(Table):
                 relations, source_costs = _landed(connection, deliveries, staged.folder)
                 landed = {f"landing.{name}": query for name, query in relations.items()}
                 run_model(workspace, staged, metadata, landed, select=f"+{self.name}")
-                prove_cost_line_items(connection, f"({source_costs})", staged.relation, month)
+                self.prove(connection, staged, source_costs=source_costs)
             except (DbtModelError, duckdb.Error) as error:
                 raise _explanation(connection, deliveries, error) from error
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from octo_pipeline.allocation import matching
-from octo_pipeline.allocation import proofs as proof
+from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
@@ -21,6 +21,20 @@ class MatchedItems(Table):
     columns = matching.MATCHED_ITEM_COLUMNS
     reads = (Reads(LINE_ITEMS), Reads("allocators"))
     code = ("model", "rules", "allocation")
+    proofs = (
+        Proof("items_once", "each item is listed once", "tables/proof_matched_items_once"),
+        Proof(
+            "fees",
+            "the fee items of each payer and currency add up to its fee lines",
+            "tables/proof_matched_items_fees",
+        ),
+        Proof(
+            "savings",
+            "the savings items of each payer and currency add up to the savings of its lines",
+            "tables/proof_matched_items_savings",
+        ),
+        Proof("usage", "no account takes more usage lines than it has", "tables/proof_matched_items_usage"),
+    )
     made_from: ClassVar[Lineage] = {
         "cost": ((LINE_ITEMS, "billed_cost"), (LINE_ITEMS, "list_cost"), (LINE_ITEMS, "effective_cost")),
     }
@@ -53,4 +67,4 @@ class MatchedItems(Table):
             versions = {version for digests in due.values() for version in digests}
             documents = {a.version: a.document for a in allocators if a.version in versions}
             lake.copy(connection, f"FROM {matched}", staged, metadata, facts={"due": due, "allocators": documents})
-            proof.prove_matched_items(connection, line_items, staged.relation, month)
+            self.prove(connection, staged, line_items=line_items)

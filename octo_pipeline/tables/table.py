@@ -12,7 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import duckdb
+
 import octo_pipeline
+from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.tables.dues import due_digests
@@ -76,6 +79,8 @@ class Table(ABC):
         reads: what it is made from: its order, its asset's dependencies and its fingerprint follow from it.
         code: the source files that its rows depend on; see `code_version`.
         is_dbt_model: whether the dbt model of its name makes its rows.
+        proofs: what must hold of a month before it is published.
+        remedy: a sentence about what helps if a proof fails.
         made_from: which columns the values of its own come from.
         descriptions: what the columns mean that no dbt model and no table before it has.
     """
@@ -88,6 +93,8 @@ class Table(ABC):
     reads: ClassVar[tuple[Reads, ...]]
     code: ClassVar[tuple[str, ...]]
     is_dbt_model: ClassVar[bool] = False
+    proofs: ClassVar[tuple[Proof, ...]] = ()
+    remedy: ClassVar[str] = ""
     made_from: ClassVar[Lineage] = {}
     descriptions: ClassVar[Mapping[str, str]] = {}
 
@@ -106,6 +113,15 @@ class Table(ABC):
     @abstractmethod
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Write the staged file and prove it."""
+
+    def prove(self, connection: duckdb.DuckDBPyConnection, staged: Staged, **pieces: object) -> None:
+        """Prove the staged file; `pieces` are the relations that the proofs name besides it.
+
+        Raises:
+            ProofError: a proof fails.
+        """
+        remedy = self.remedy.format(month=staged.month)
+        prove(connection, self.name, staged.month, self.proofs, remedy=remedy, staged=staged.relation, **pieces)
 
 
 @dataclass(frozen=True)

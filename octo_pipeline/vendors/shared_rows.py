@@ -55,7 +55,9 @@ def files_that_count(con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], 
         return list(range(len(files)))
     row_counts = [0] * len(files)
     shared: dict[tuple[int, int], int] = {}
-    for first, second, count in con.execute(render("vendors/shared_rows", files_rows=[file.rows for file in files])).fetchall():
+    for first, second, count in con.execute(
+        render("vendors/shared_rows", files_rows=[file.rows for file in files])
+    ).fetchall():
         if second is None:
             row_counts[first] = count
         else:

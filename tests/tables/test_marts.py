@@ -10,14 +10,14 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from octo_pipeline.allocation.cost_groups import prove_cost_group_costs
-from octo_pipeline.allocation.proofs import ProofError
+from octo_pipeline.allocation.cost_groups import filtered_costs_sql
+from octo_pipeline.allocation.proofs import ProofError, prove
 from octo_pipeline.cli.main import app
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.cost_group import CostGroup
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables import dbt
-from octo_pipeline.tables.account_costs import AccountCosts, prove_account_costs
+from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.cost_line_items import CostLineItems
@@ -164,7 +164,7 @@ def test_an_edited_cost_group_makes_only_the_cost_groups_stale(tmp_path):
 def test_allocations_of_an_older_bill_are_not_shown(tmp_path):
     workspace = month_of(tmp_path, [fee_allocator()])
     write_lines(workspace, tmp_path, [*LINES, line_item("1", "3", "Fee", "Purchase", charge_description="late")])
-    with pytest.raises(ProofError, match=r"everything are the bill.* USD is .* Run 2024-01 again, allocations first"):
+    with pytest.raises(ProofError, match=r"everything are the bill.* USD is .* run 2024-01 again, allocations first"):
         materialise(workspace, CostGroupCosts(), MONTH)
     assert workspace.lake.months("cost_group_costs") == []
 
@@ -188,9 +188,12 @@ def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
     booked = lake.scan("allocations", [MONTH], Allocations.columns)
     good = lake.scan("account_costs", [MONTH], AccountCosts.columns)
     with lake.connect() as connection:
-        prove_account_costs(connection, lines, rows, booked, good, MONTH)
+        pieces = {"line_items": lines, "explained": rows, "booked": booked}
+        prove(connection, "account_costs", MONTH, AccountCosts.proofs, staged=good, **pieces)
         with pytest.raises(ProofError, match=f"account_costs 2024-01 fails its proof that {claim}"):
-            prove_account_costs(connection, lines, rows, booked, f"({wrong.format(good=good)})", MONTH)
+            prove(
+                connection, "account_costs", MONTH, AccountCosts.proofs, staged=f"({wrong.format(good=good)})", **pieces
+            )
 
 
 @pytest.mark.parametrize(
@@ -210,12 +213,17 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
     groups: list[CostGroup] = list(workspace.configuration.cost_groups.values())
     lines = lake.scan("cost_line_items", [MONTH], CostLineItems.columns)
     rows = f"({explained_allocations(lake, [MONTH])})"
+    booked = lake.scan("allocations", [MONTH], Allocations.columns)
     good = lake.scan("cost_group_costs", [MONTH], CostGroupCosts.columns)
-    members = "(SELECT 'all' AS cost_group_id, unnest(['1', '2', '7', '8', '9']) AS account)"
+    members = "SELECT 'all' AS cost_group_id, unnest(['1', '2', '7', '8', '9']) AS account"
     with lake.connect() as connection:
-        prove_cost_group_costs(connection, lines, rows, members, good, MONTH, groups)
+        connection.execute(f"CREATE TEMP TABLE filtered_costs AS {filtered_costs_sql(lines, rows, groups)}")
+        pieces = {"line_items": lines, "explained": rows, "booked": booked, "members": members}
+        pieces |= {"filtered_costs": "filtered_costs"}
+        prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=good, **pieces)
+        bad = f"({wrong.format(good=good)})"
         with pytest.raises(ProofError, match=f"cost_group_costs 2024-01 fails its proof that {claim}"):
-            prove_cost_group_costs(connection, lines, rows, members, f"({wrong.format(good=good)})", MONTH, groups)
+            prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=bad, **pieces)
 
 
 def commitment(kind: str, plan: str = "s1", description: str = "No Upfront") -> list:
