@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from octo_pipeline.allocation import cost_groups
 from octo_pipeline.allocation.proofs import Proof
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.sql import literal
@@ -27,8 +28,6 @@ _FILTERED = (
     "tranche_cost", "cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
     "operation", "usage_type", "region_id", "tags", "project_labels",
 )  # fmt: skip
-# Two proofs read what the filters match again; a filter costs more than a sum.
-_FILTERED_COSTS = "filtered_costs"
 
 
 class CostGroupCosts(Table):
@@ -96,8 +95,9 @@ class CostGroupCosts(Table):
                 "cost_groups.members": members,
             }
             run_model(workspace, staged, metadata, relations)
+            # Two proofs read what the filters match again; a filter costs more than a sum.
             filtered = cost_groups.filtered_costs_sql(line_items, explained, groups)
-            connection.execute(f"CREATE TEMP TABLE {_FILTERED_COSTS} AS {filtered}")
+            filtered_costs = create_temp_table(connection, "filtered_costs", filtered)
             self.prove(
                 connection,
                 staged,
@@ -105,5 +105,5 @@ class CostGroupCosts(Table):
                 explained=explained,
                 booked=lake.scan(Allocations.name, [month], Allocations.columns),
                 members=members,
-                filtered_costs=_FILTERED_COSTS,
+                filtered_costs=filtered_costs,
             )
