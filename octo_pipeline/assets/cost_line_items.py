@@ -1,10 +1,15 @@
-"""The dbt models as assets: dbt gives the specs, the table makes the rows."""
+"""The dbt models up to cost_line_items as assets: dbt's manifest gives the specs, the table makes the rows.
 
+The specs are read from the manifest's JSON, because importing dagster_dbt takes more time than importing all the
+rest, in every process that loads the definitions.
+"""
+
+import json
 from collections.abc import Iterator, Mapping
+from hashlib import sha1
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
 
 from octo_pipeline.assets.months import make_step
 from octo_pipeline.assets.partitions import monthly
@@ -15,36 +20,43 @@ from octo_pipeline.vendors.catalog import vendor_of_relation
 from octo_pipeline.workspace import Workspace
 
 
-class _Translator(DagsterDbtTranslator):
-    """Names dbt nodes as the house does: a table's name is its key, a source is the raw asset behind it."""
+def _specs(manifest: Mapping[str, Any]) -> Iterator[dg.AssetSpec]:
+    """An asset for each model that cost_line_items is made from, and for itself."""
+    table = CostLineItems()
+    models = [f"model.octo.{table.name}"]
+    # The list grows by the parents of each model until it has all ancestors.
+    for model in models:
+        node = manifest["nodes"][model]
+        parents = manifest["parent_map"][model]
+        models += [parent for parent in parents if parent in manifest["nodes"] and parent not in models]
+        spec = dg.AssetSpec(
+            node["name"],
+            deps=sorted({_asset_key(manifest, parent) for parent in parents}),
+            description=f"{node['description'].strip()}\n\n```sql\n{node['raw_code'].strip()}\n```",
+            code_version=sha1(node["raw_code"].encode(), usedforsecurity=False).hexdigest(),
+            # A run may ask for some of the models only.
+            skippable=True,
+            group_name="normalisation",
+            kinds={"dbt", "duckdb"},
+            owners=DATA_ENGINEERING,
+        )
+        is_table = node["name"] == table.name
+        yield spec.replace_attributes(freshness_policy=FRESHNESS, metadata=table_metadata(table)) if is_table else spec
 
-    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        name = dbt_resource_props["name"]
-        # Other sources are tables of the lake, which have their names already.
-        if dbt_resource_props.get("source_name") == "landing":
-            return dg.AssetKey(vendor_of_relation(name).raw_asset)
-        return dg.AssetKey(name)
 
-    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
-        spec = super().get_asset_spec(manifest, unique_id, project).replace_attributes(owners=DATA_ENGINEERING)
-        if spec.key == dg.AssetKey(CostLineItems.name):
-            return spec.replace_attributes(freshness_policy=FRESHNESS).merge_attributes(
-                metadata=table_metadata(CostLineItems())
-            )
-        return spec
-
-    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        return "normalisation"
+def _asset_key(manifest: Mapping[str, Any], parent: str) -> dg.AssetKey:
+    """A model has its own name; a source is a vendor's landed files, so the raw asset stands behind it."""
+    if parent in manifest["nodes"]:
+        return dg.AssetKey(manifest["nodes"][parent]["name"])
+    return dg.AssetKey(vendor_of_relation(manifest["sources"][parent]["name"]).raw_asset)
 
 
-@dbt_assets(
-    manifest=manifest_path(),
-    select="+cost_line_items",
+@dg.multi_asset(
     name="normalisation",
+    specs=list(_specs(json.loads(manifest_path().read_bytes()))),
     partitions_def=monthly,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    # A raw asset may be read as several relations.
-    dagster_dbt_translator=_Translator(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True)),
+    can_subset=True,
 )
 def normalisation(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]

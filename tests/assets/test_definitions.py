@@ -10,7 +10,9 @@ import dagster as dg
 import pytest
 
 import octo_pipeline
+from octo_pipeline.assets.cost_line_items import normalisation
 from octo_pipeline.assets.dagster_compat import run_months
+from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.automation.schedules import daily
 from octo_pipeline.definitions import defs
 from octo_pipeline.services.checks import CHECKS
@@ -54,6 +56,16 @@ def test_the_graph():
     }
 
 
+def test_a_dbt_model_shows_its_sql_and_changes_its_code_version_with_it():
+    specs = {spec.key.to_user_string(): spec for spec in normalisation.specs}
+    model = specs["stg_gcp__billing"]
+    assert "Google Cloud billing exports" in model.description
+    assert "select * from {{ source('landing', 'gcp_billing') }}" in model.description
+    assert len({spec.code_version for spec in specs.values()}) == len(specs)
+    assert "dagster/column_schema" in specs["cost_line_items"].metadata
+    assert all(spec.partitions_def == monthly and spec.skippable for spec in specs.values())
+
+
 def test_the_checks():
     graph = defs.resolve_asset_graph()
     assert {(k.asset_key.to_user_string(), k.name) for k in graph.asset_check_keys} == {
@@ -91,7 +103,7 @@ def test_definitions_load_without_a_network_or_an_sdk():
         "socket.socket.connect = refuse\n"
         "socket.getaddrinfo = refuse\n"
         "import octo_pipeline.definitions\n"
-        "heavy = {'boto3', 'botocore', 'msal', 'google.cloud.bigquery', 'dagster_aws', 'dagster_gcp'}\n"
+        "heavy = {'boto3', 'botocore', 'msal', 'google.cloud.bigquery', 'dagster_aws', 'dagster_gcp', 'dbt'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
     done = subprocess.run(
