@@ -22,7 +22,7 @@ from octo_pipeline.model.sql import rows_sql
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocations import Allocations
-from octo_pipeline.tables.graph import TABLES, column_meaning
+from octo_pipeline.tables.graph import TABLES, column_meaning, order
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.usage_shares import UsageShares
 
@@ -205,12 +205,34 @@ def checks_page() -> str:
     )
 
 
+def proofs_page() -> str:
+    """Every proof of every table, with its query."""
+    rows = [
+        (f"`{table.name}`", f"`{proof.name}`", proof.claim, f"`octo_pipeline/{_template(proof.sql)}`")
+        for table in order()
+        for proof in table.proofs
+    ]
+    return _page(
+        "Proofs",
+        "What must hold of a month of a table before it is published; `octo proofs` lists the same. The query of a proof "
+        "finds violations; one is enough, and the month is not published. [How a result is proved](../proof.md) explains "
+        "how.",
+        _table(("table", "proof", "claim", "query"), rows),
+    )
+
+
+def _template(name: str) -> str:
+    room, _, file = name.rpartition("/")
+    return f"{room}/sql/{file}.sql.j2"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings_page,
     "reference/commands.md": commands_page,
     "reference/assets.md": assets_page,
     "reference/tables.md": tables_page,
     "reference/checks.md": checks_page,
+    "reference/proofs.md": proofs_page,
 }
 
 

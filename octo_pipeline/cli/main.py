@@ -13,6 +13,7 @@ from octo_pipeline.cli import (
     deliveries,
     doctor,
     pipeline,
+    proofs,
     registry,
     report,
     secrets,
@@ -33,6 +34,7 @@ app.command("run")(pipeline.run)
 app.command("backfill")(pipeline.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("stale")(pipeline.stale)
+app.command("proofs")(proofs.proofs)
 app.command("sample")(pipeline.sample)
 app.command("report")(report.report)
 app.command("sql")(sql.sql)

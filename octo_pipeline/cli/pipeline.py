@@ -61,11 +61,10 @@ def _months(first: str, last: str) -> list[str]:
 def stale(output: OutputOption = Output.table) -> None:
     """List the partitions whose recorded inputs are no longer current."""
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.graph import TABLES
     from octo_pipeline.tables.graph import stale as find_stale
     from octo_pipeline.workspace import Workspace
 
-    found = find_stale(Workspace(load_settings()), TABLES)
+    found = find_stale(Workspace(load_settings()))
     rows = [(one.table, one.month, ", ".join(one.changed)) for one in found]
     if not rows and output is Output.table:
         typer.echo("Every partition is current.")

@@ -18,7 +18,7 @@ from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.dbt import dbt_project
-from octo_pipeline.tables.graph import TABLES, stale
+from octo_pipeline.tables.graph import stale
 from octo_pipeline.workspace import Workspace
 
 State = Literal["ok", "warning", "error"]
@@ -150,7 +150,7 @@ def _months(workspace: Workspace, now: datetime) -> _Told:
             "warning",
             f"{', '.join(empty[:12])} have no line items. If that is wrong, look at `octo deliveries list`.",
         )
-    if out_of_date := sorted({one.month for one in stale(workspace, TABLES)}):
+    if out_of_date := sorted({one.month for one in stale(workspace)}):
         yield "warning", f"{', '.join(out_of_date[:12])} are stale: `octo stale` says why; run them again."
 
 

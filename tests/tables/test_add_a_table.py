@@ -22,6 +22,7 @@ import json, sys
 import dagster as dg
 from octo_pipeline.cli.sql import views
 from octo_pipeline.definitions import defs
+from octo_pipeline.services.months import all_steps
 from octo_pipeline.settings import load_settings
 from octo_pipeline.tables import graph
 from octo_pipeline.tables.table import materialise
@@ -43,6 +44,7 @@ print(json.dumps({
     "downstream": [table.name for table in graph.downstream_of("matched_items")],
     "first phase": [table.name for table in graph.phases()[0]],
     "tables": len(graph.TABLES),
+    "steps": [step.name for step in all_steps()],
     "rows": [[str(value) for value in row] for row in rows],
     "group": asset.group_name,
     "description": asset.description.strip().split("\\n")[0],
@@ -92,6 +94,8 @@ def test_the_example_of_the_page_is_known_wherever_tables_are(copy, tmp_path):
     assert "taken_costs" in seen["downstream"]
     assert "taken_costs" in seen["first phase"]
     assert seen["tables"] == len(seen["order"]) == 8
+    # The total of the progress bar is the number of steps.
+    assert "taken_costs" in seen["steps"]
     assert seen["rows"] == [[MONTH, "a0", "USD", "100.0000000000"]]
     assert (seen["group"], seen["description"]) == ("marts", "What each allocator takes of the month's items.")
     assert seen["parents"] == ["matched_items"]

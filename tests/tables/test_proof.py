@@ -1,16 +1,40 @@
 """The proofs: a making that loses, doubles or misplaces an amount publishes nothing, and the last good month stays."""
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+import octo_pipeline
 from octo_pipeline.allocation import matching, splits
 from octo_pipeline.allocation.proofs import ProofError
+from octo_pipeline.cli.main import app
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
 from tests.support.workspaces import decision, exact_rows, workspace_in, write_lines
+
+
+def test_what_is_proved_of_each_table_is_listed():
+    rows = json.loads(CliRunner().invoke(app, ["proofs", "--output", "json"]).stdout)
+    listed = {(row["table"], row["proof"]): row["claim"] for row in rows}
+    assert listed == {(table.name, proof.name): proof.claim for table in TABLES for proof in table.proofs}
+    assert len(listed) == len(rows), "a name occurs twice"
+    # Who is meant and what they used is looked up, not summed; their money is proved where it is split.
+    assert {table.name for table in TABLES if not table.proofs} == {"resolved_accounts", "usage_shares"}
+
+
+def test_every_template_of_a_proof_is_used():
+    package = Path(octo_pipeline.__file__).parent
+    named = [proof.sql for table in TABLES for proof in table.proofs]
+    written = {f"tables/{path.name.removesuffix('.sql.j2')}" for path in package.glob("tables/sql/proof_*.sql.j2")}
+    macros = {"tables/proof_lines", "tables/proof_shared_costs", "tables/proof_tranches", "tables/proof_whole"}
+    assert written - macros == set(named)
 
 
 @pytest.fixture
