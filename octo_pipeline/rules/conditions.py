@@ -1,9 +1,9 @@
 """Conditions on text values, as criteria (allocation.md §5) and cost groups (§11) write them.
 
-Here are the prefixes, the check of patterns and the list of maps that both documents share. Which keys a map
-may have, and what the whole means, belongs to `allocator` and `cost_group`.
+This module has the prefixes, the check of patterns and the list of maps that both documents share. Which keys a
+map may have, and what the list means, belongs in `allocator` and `cost_group`.
 
-A condition means the same in SQL and in Python: patterns are RE2's in both, found anywhere unless anchored.
+A condition means the same in SQL and in Python: both use RE2, which finds a pattern anywhere unless it is anchored.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,8 +18,8 @@ from octo_pipeline.rules.documents import Location, not_text, refuse, shown
 
 MAX_PATTERN = 10_000
 
-# Half of what DuckDB's RE2 takes (8 MiB): the versions differ a little in what a pattern needs (448 and
-# 446 times \pL fit), and a pattern that is accepted here must not be refused there in the middle of a run.
+# Half of what DuckDB's RE2 allows (8 MiB): the two versions differ a little in what a pattern needs (448 and 446
+# times \pL fit), and DuckDB must not refuse in the middle of a run what was accepted here.
 _MAX_MEMORY = 4 << 20
 
 
@@ -28,9 +28,9 @@ class Condition:
     """What a value must be; null counts as the empty string.
 
     Attributes:
-        kind: equal to the text, or the pattern found, or not found.
+        kind: the value equals the text, or has a match of the pattern, or has none.
         text: the text or the RE2 pattern.
-        has_prefix: false for equality written as the plain text. It changes nothing but `written`.
+        has_prefix: false for equality written as the plain text; only `written` differs.
     """
 
     kind: Literal["eq", "re", "not_re"]
@@ -57,11 +57,11 @@ class Condition:
         """Tell whether the condition holds on the value, as its SQL does."""
         if self.kind == "eq":
             return (value or "") == self.text
-        found = re2.search(self.text, value or "", _options()) is not None
-        return found == (self.kind == "re")
+        matches = re2.search(self.text, value or "", _options()) is not None
+        return matches == (self.kind == "re")
 
 
-# One map of a document: what to look at, and the condition on it. All of them must hold.
+# One map of a document: key -> the condition on it. All of them must hold.
 Conditions = Mapping[str, Condition]
 
 _PREFIXES: dict[Literal["eq", "re", "not_re"], str] = {"eq": "eq:", "re": "re:", "not_re": "!re:"}
@@ -124,31 +124,31 @@ def _not_null(column: Sql) -> Sql:
 
 
 def _parse_alternative(
-    item: object, place: Location, word: str, keys: Collection[str] | None, flaws: list[tuple[Location, str]]
+    item: object, location: Location, word: str, keys: Collection[str] | None, flaws: list[tuple[Location, str]]
 ) -> Conditions:
     if not isinstance(item, dict):
-        flaws.append((place, f"must be an object {{{shown(word)}: {{key: value}}}}, not {shown(item)}"))
+        flaws.append((location, f"must be an object {{{shown(word)}: {{key: value}}}}, not {shown(item)}"))
         return {}
-    flaws.extend(((*place, key), f"unknown key; allowed: {word}") for key in item if key != word)
+    flaws.extend(((*location, key), f"unknown key; allowed: {word}") for key in item if key != word)
     conditions = item.get(word)
     if not isinstance(conditions, dict) or not conditions:
         allowed = "any tag or label key" if keys is None else ", ".join(keys)
-        flaws.append(((*place, word), f"must be an object with at least one key; allowed: {allowed}"))
+        flaws.append(((*location, word), f"must be an object with at least one key; allowed: {allowed}"))
         return {}
-    found = {}
+    parsed = {}
     for key, written in conditions.items():
         flaw = _key_flaw(key, keys)
         if flaw:
-            flaws.append(((*place, word, key), flaw))
+            flaws.append(((*location, word, key), flaw))
         if not isinstance(written, str):
             hint = '; write "" for null or empty' if written is None else ""
-            flaws.append(((*place, word, key), not_text(written) + hint))
+            flaws.append(((*location, word, key), not_text(written) + hint))
             continue
         try:
-            found[key] = parse_condition(written)
+            parsed[key] = parse_condition(written)
         except OctoError as error:
-            flaws.append(((*place, word, key), str(error)))
-    return found
+            flaws.append(((*location, word, key), str(error)))
+    return parsed
 
 
 def _key_flaw(key: str, keys: Collection[str] | None) -> str:
@@ -166,7 +166,7 @@ def _check_pattern(pattern: str) -> None:
         compiled = re2.compile(pattern, _options())
     except (re2.error, UnicodeEncodeError) as error:
         raise OctoError(
-            f"{shown(pattern)} is no pattern that RE2 accepts: {_reason(error)}; see RE2's syntax, "
+            f"{shown(pattern)} is not a pattern that RE2 accepts: {_reason(error)}; see RE2's syntax, "
             "which has no look-around and no back-references"
         ) from error
     # DuckDB's RE2 is older and knows only the first spelling of named groups.

@@ -157,7 +157,7 @@ FEE_KEYS = "account, lineType, productCode, description, productName, currency"
         ({"criteria": [{"and": {"account": 1}}]}, "criteria[0].and.account", NOT_TEXT + "1" + ZEROS),
         ({"criteria": [{"and": {"account": None}}]}, "criteria[0].and.account", 'write "" for null or empty'),
         ({"criteria": [{"and": {"account": "!1"}}]}, "criteria[0].and.account", "begins with '!' but not with '!re:'"),
-        ({"criteria": [{"and": {"account": "re:("}}]}, "criteria[0].and.account", '"(" is no pattern that RE2 accepts'),
+        ({"criteria": [{"and": {"account": "re:("}}]}, "criteria[0].and.account", '"(" is not a pattern that RE2 accepts'),
         ({"allocator": []}, "allocator", "is empty, so it gives the cost to nobody; list at least one entry"),
         ({"allocator": ENTRY}, "allocator", 'must be a list [ … ], not {"type"'),
         ({"allocator": ["x"]}, "allocator[0]", 'must be an object { … }, not "x"'),

@@ -80,8 +80,8 @@ def test_prefixes(written, condition):
         ("!", "begins with '!'"),
         ("!eq:x", "begins with '!'"),
         ("! re:x", "begins with '!'"),
-        ("re:(", '"(" is no pattern that RE2 accepts: missing ): ('),
-        ("!re:[", '"[" is no pattern that RE2 accepts: missing ]: ['),
+        ("re:(", '"(" is not a pattern that RE2 accepts: missing ): ('),
+        ("!re:[", '"[" is not a pattern that RE2 accepts: missing ]: ['),
         ("re:(?=x)", "which has no look-around"),
         (r"re:(a)\1", "no back-references"),
         ("re:a{1001}", "invalid repetition size"),
@@ -90,7 +90,7 @@ def test_prefixes(written, condition):
         ("re:" + "x" * (MAX_PATTERN + 1), "the pattern has 10,001 characters and 10,000 are allowed"),
         ("a\0b", "has a NUL character; remove it"),
         ("re:a\0", "has a NUL character; remove it"),
-        ("re:\ud800", "is no pattern that RE2 accepts"),
+        ("re:\ud800", "is not a pattern that RE2 accepts"),
     ],
 )
 def test_refusals(written, message):

@@ -233,7 +233,7 @@ def test_every_problem_of_a_document_is_reported():
             (f"{aws}.filters[1].andFilters.acount", f"unknown key; allowed: {keys}"),
             (
                 f"{aws}.filters[1].andFilters.acount",
-                '"(" is no pattern that RE2 accepts: missing ): (; see RE2\'s syntax, which has no '
+                '"(" is not a pattern that RE2 accepts: missing ): (; see RE2\'s syntax, which has no '
                 "look-around and no back-references",
             ),
             (f"{aws}.filters[2].and", "unknown key; allowed: andFilters"),
