@@ -255,7 +255,7 @@ def _category_sql(
         classified_items=classified_items,
         outcomes=outcomes,
         takers=_create_takers(connection, classified_items, outcomes),
-        join="inner join" if only_taken else "left join",
+        only_taken=only_taken,
     )
 
 
