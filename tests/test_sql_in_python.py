@@ -1,4 +1,4 @@
-"""SQL is written in .sql.j2 templates; Python makes only what is dynamic (docs/dev/architecture.md)."""
+"""A query is a .sql.j2 template; Python only makes what is dynamic: conditions, formulas and lists."""
 
 import ast
 import re
@@ -9,16 +9,78 @@ import octo_pipeline
 
 PACKAGE = Path(octo_pipeline.__file__).parent
 
-# Clauses as they stand in SQL and hardly in a sentence.
+# Words that make a text a query and hardly occur together in a sentence.
 CLAUSE = re.compile(
-    r"\bselect\b.*\bfrom\b|\bcreate\b.*\btable\b|\binsert\s+into\b|\bgroup\s+by\b|\b(left|inner|cross|semi|anti)\s+join\b"
-    r"|\bFROM\b|\bWHERE\b|\bJOIN\b|^\s*(from|where|join)\s",
+    r"\bselect\b.*\bfrom\b|\bcreate\b.*\btable\b|\bSELECT\b.*\bFROM\b|\bCREATE\b.*\bTABLE\b"
+    r"|\bGROUP BY\b|\bWHERE\b|\bJOIN\b",
     re.DOTALL,
 )
 
-# Modules that make SQL of what is only known when it runs, and why no template can.
+# What no template can hold.
 DYNAMIC = {
-    "model/sql.py": "literals, names and rows of values",
     "allocation/formula_sql.py": "a formula becomes as many nested queries as it has values that are used twice",
-    "allocation/temp_tables.py": "the one statement that makes a temporary table of a query",
+    "allocation/temp_tables.py": "the one statement that puts a query into a temporary table",
+    "model/sql.py": "how rows of values and lists of texts are written",
+    "registry/migrations": "a migration stays as it ran",
 }
+
+# Modules whose queries are not templates yet. It only shrinks: one that is converted must be taken out.
+NOT_YET = {
+    "allocation/cost_groups.py",
+    "allocation/proofs.py",
+    "allocation/splits.py",
+    "cli/accounts.py",
+    "cli/allocations.py",
+    "cli/cost_groups.py",
+    "cli/sql.py",
+    "cli/summary.py",
+    "lake/lake.py",
+    "services/accounts.py",
+    "services/checks.py",
+    "services/decide.py",
+    "services/figures.py",
+    "services/report.py",
+    "services/simulate.py",
+    "tables/allocations.py",
+    "tables/cost_line_items.py",
+    "tables/explained_allocations.py",
+    "vendors/aws/cur_relations.py",
+    "vendors/aws/cur_rows.py",
+    "vendors/aws/sample.py",
+    "vendors/azure/delivery.py",
+    "vendors/azure/exports.py",
+    "vendors/azure/usage.py",
+    "vendors/azure/usage_rows.py",
+    "vendors/data_files.py",
+    "vendors/gcp/billing_columns.py",
+    "vendors/gcp/billing_folder.py",
+    "vendors/gcp/billing_relations.py",
+    "vendors/gcp/billing_rows.py",
+    "vendors/gcp/sample.py",
+}
+
+
+def test_queries_are_templates():
+    with_queries = {
+        module
+        for path in PACKAGE.rglob("*.py")
+        if not (module := str(path.relative_to(PACKAGE))).startswith(tuple(DYNAMIC))
+        and any(CLAUSE.search(text) for text in _texts(ast.parse(path.read_text())))
+    }
+
+    assert with_queries - NOT_YET == set(), "write these modules' queries as .sql.j2 templates"
+    assert NOT_YET - with_queries == set(), "take the converted modules out of the list"
+
+
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """The texts of a module without its docstrings, each f-string as one with its values left out."""
+    left_out = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            left_out.add(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            left_out.update(node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in left_out:
+            yield node.value
