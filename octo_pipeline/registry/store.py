@@ -148,7 +148,7 @@ class Registry(Database):
                 query = query.where(sql.DECISIONS.c.item_id == item_id)
             if month is not None:
                 query = query.where(sql.DECISIONS.c.origin_month == month)
-            return [Decision(*row._tuple()) for row in connection.execute(query).all()]
+            return [Decision(*row) for row in _rows(connection, query)]
 
     def audit(self, limit: int = 100) -> list[AuditEvent]:
         """The newest events of the audit trail, newest first.
@@ -163,7 +163,7 @@ class Registry(Database):
                 return []
             events = sql.AUDIT_EVENTS
             query = _select(events, AuditEvent.__slots__).order_by(events.c.id.desc()).limit(limit)
-            return [AuditEvent(*row._tuple()) for row in connection.execute(query).all()]
+            return [AuditEvent(*row) for row in _rows(connection, query)]
 
     def note(self, actor: Actor, action: str, subject: str, details: dict[str, Any]) -> None:
         """Append an event of a change that is kept elsewhere, such as an allocator's file.
@@ -295,8 +295,10 @@ class Accounts:
             if connection is None:
                 return ()
             # Filtered here: accounts are few, and a statement takes only so many parameters.
-            rows = connection.execute(_select(sql.REGISTERED_ACCOUNTS, ("payer_id", "account_id")))
-            members: set[tuple[str, str]] = {row._tuple() for row in rows if row.payer_id in set(payers)}
+            rows = _rows(connection, _select(sql.REGISTERED_ACCOUNTS, ("payer_id", "account_id")))
+            members: set[tuple[str, str]] = {
+                (row.payer_id, row.account_id) for row in rows if row.payer_id in set(payers)
+            }
         return tuple(sorted(members))
 
 
@@ -343,8 +345,8 @@ class Users:
         with self._database.reading() as connection:
             if connection is None:
                 return []
-            rows = connection.execute(_select(sql.TOKENS, _TOKEN).order_by(sql.TOKENS.c.made_at))
-            return [Token(*row._tuple()) for row in rows]
+            rows = _rows(connection, _select(sql.TOKENS, _TOKEN).order_by(sql.TOKENS.c.made_at))
+            return [Token(*row) for row in rows]
 
     def add(self, name: str, role: str, actor: Actor) -> None:
         """Add a user.
@@ -549,6 +551,11 @@ def _append_event(connection: "Connection", actor: Actor, action: str, subject: 
     _append(connection, sql.AUDIT_EVENTS, [event])
 
 
+def _rows(connection: "Connection", query: Any) -> Sequence[Any]:
+    """The rows of a query. As SQLAlchemy types them, they could not be unpacked into a class of ours."""
+    return connection.execute(query).all()
+
+
 def _append_decisions(connection: "Connection", decisions: Sequence[Decision]) -> None:
     """Append one person's decisions and their audit event.
 
@@ -596,10 +603,10 @@ def _refuse_contradictions(connection: "Connection", first_id: int) -> None:
         .order_by(new.c.id)
         .limit(1)
     )
-    row = connection.execute(query).one_or_none()
-    if row is None:
+    rows = _rows(connection, query)
+    if not rows:
         return
-    action, item_id, month, month_before, actor, decided_at = row._tuple()
+    action, item_id, month, month_before, actor, decided_at = rows[0]
     if month_before is not None and month_before != month:
         problem = f"an earlier decision says its origin month is {month_before}; give that one"
     elif action == "restore":
@@ -674,13 +681,13 @@ def _has_users(connection: "Connection") -> bool:
 
 
 def _users(connection: "Connection") -> list[User]:
-    rows = connection.execute(_select(sql.USERS, _USER))
-    return sorted((User(*row._tuple()) for row in rows), key=lambda user: user.name)
+    rows = _rows(connection, _select(sql.USERS, _USER))
+    return sorted((User(*row) for row in rows), key=lambda user: user.name)
 
 
 def _find_user(connection: "Connection", name: str) -> User | None:
-    row = connection.execute(_select(sql.USERS, _USER).where(sql.USERS.c.name == name)).one_or_none()
-    return None if row is None else User(*row._tuple())
+    rows = _rows(connection, _select(sql.USERS, _USER).where(sql.USERS.c.name == name))
+    return User(*rows[0]) if rows else None
 
 
 def _user(connection: "Connection", name: str) -> User:

@@ -83,7 +83,7 @@ class WorkspaceResource(dg.ConfigurableResource[Workspace]):
                 "OCTO_LAKE, OCTO_CONFIG and OCTO_DATABASE_URL of the code location set them for all runs."
             )
         given = self.lake.given() | self.configuration.given() | self.registry.given()
-        return Workspace(load_settings(**given), run_id=context.run_id or "adhoc")
+        return Workspace(load_settings(**given), run_id=context.run.run_id if context.run else "adhoc")
 
 
 def run_resources(settings: Settings) -> dict[str, Any]:
