@@ -9,7 +9,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 # pip lists what it collects while it works, so nobody looks at an empty screen for minutes.
 PIP_INSTALL := install --disable-pip-version-check --progress-bar off
 
-.PHONY: help demo test test-fast torture ui browser check fmt docs pictures bench manifest emulators sbom clean
+.PHONY: help demo test test-fast torture ui browser check fmt docs house pictures bench manifest emulators sbom clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ bench: $(VENV)/installed-test .bench/library/installed ## Measures speed, by def
 
 docs: $(VENV)/installed-test ## Builds the documentation site; open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# A test fails if the picture is not that of the imports.
+house: $(VENV)/installed-test ## Draws docs/dev/house.svg again, after packages or their imports changed
+	$(BIN)/python docs/house.py
 
 # The pictures in docs/images/, of the demo's data in the Dagster UI. Needs Debian's chromium; no part of CI.
 pictures: demo $(VENV)/installed-test

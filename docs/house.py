@@ -1,4 +1,4 @@
-"""Draws docs/dev/house.svg, the packages of octo_pipeline and their imports: an mkdocs hook, so `make docs` redraws it.
+"""Draws docs/dev/house.svg, the packages of octo_pipeline and their imports: `make house`.
 
 Rooms stand in the order of import-linter's layers, and every arrow points down. An arrow that follows from others is left
 out: if cli imports services and services import tables, whether cli imports tables too is not drawn.
@@ -8,7 +8,6 @@ import tomllib
 from html import escape
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import grimp
 
@@ -88,8 +87,5 @@ def picture() -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def on_pre_build(config: Any) -> None:
-    """Redraw the picture, and only then: a build that always wrote would look like a change to `mkdocs serve`."""
-    drawn = picture()
-    if not PICTURE.exists() or PICTURE.read_text() != drawn:
-        PICTURE.write_text(drawn)
+if __name__ == "__main__":
+    PICTURE.write_text(picture())

@@ -78,4 +78,4 @@ def test_every_room_of_the_house_has_a_line() -> None:
 
 
 def test_the_picture_of_the_house_shows_its_imports() -> None:
-    assert house.PICTURE.read_text() == house.picture(), "`make docs` draws it again"
+    assert house.PICTURE.read_text() == house.picture(), "`make house` draws it again"
