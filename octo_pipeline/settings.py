@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import is_month
 from octo_pipeline.model.s3_url import split_url
 from octo_pipeline.model.vendors import VENDORS
@@ -112,9 +112,15 @@ class Settings(_VendorSettings):
             return self.database_url
         if "://" in self.lake:
             raise OctoError(
-                f"The lake {self.lake} is in a bucket, which cannot hold the registry of decisions and accounts. Set "
-                "OCTO_DATABASE_URL: to postgresql://user:password@host/database if several machines use this lake, or "
-                "to sqlite:////folder/registry.sqlite if one does."
+                f"The lake {self.lake} is in a bucket, which cannot hold the registry of decisions and accounts.",
+                code="registry-place-not-set",
+                place="database_url",
+                remedy=Remedy(
+                    "set",
+                    setting="database_url",
+                    to="postgresql://user:password@host/database if several machines use this lake, or to "
+                    "sqlite:////folder/registry.sqlite if one does",
+                ),
             )
         return f"sqlite:///{Path(self.lake).absolute() / 'registry.sqlite'}"
 
@@ -134,5 +140,7 @@ def load_settings(**given: Any) -> Settings:
         first = error.errors()[0]
         name = "OCTO_" + "_".join(str(part) for part in first["loc"]).upper()
         raise OctoError(
-            f"The environment variable {name} is wrong: {first['msg'].removeprefix('Value error, ')}."
+            f"The environment variable {name} is wrong: {first['msg'].removeprefix('Value error, ')}.",
+            code="setting-wrong",
+            place=name,
         ) from None

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.encryption import NEW_KEY, KeyFile, Keys, KeySetting
 from octo_pipeline.registry.store import Registry, Secrets
 from octo_pipeline.rules.allocator import Allocator, load_allocators
@@ -58,7 +58,7 @@ class Workspace:
         """The secrets of the registry's accounts.
 
         Raises:
-            OctoError: OCTO_SECRET_KEY holds no key, or is not set for a registry that several machines use.
+            OctoError: the setting ``secret_key`` holds no key, or is not set for a registry that several machines use.
         """
         keys: Keys
         if self.settings.secret_key is not None:
@@ -67,8 +67,11 @@ class Workspace:
             keys = KeyFile(self.registry.path.with_name("registry.key"))
         else:
             raise OctoError(
-                "Secrets in a registry on a server need OCTO_SECRET_KEY: a key file of this machine would shut the other "
-                f"machines out. This makes a key: {NEW_KEY}"
+                "Secrets in a registry on a server need a key of their own: a key file of this machine would shut the "
+                f"other machines out. This makes a key: {NEW_KEY}",
+                code="secret-key-not-set",
+                place="secret_key",
+                remedy=Remedy("set", setting="secret_key", to="it"),
             )
         return Secrets(self.registry, keys)
 

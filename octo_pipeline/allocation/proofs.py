@@ -16,6 +16,9 @@ from octo_pipeline.model.templates import render
 class ProofError(OctoError):
     """An amount was not conserved. This is a defect of the program or of its input, never of the user."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="proof-failed")
+
 
 @dataclass(frozen=True)
 class Proof:

@@ -102,5 +102,6 @@ def _create_rates(connection: duckdb.DuckDBPyConnection, month: str, rates: Sequ
         names = ", ".join(currency for (currency,) in missing)
         raise OctoError(
             f"exchange_rates.csv has no rate for {names} in {month}: usage in several currencies is compared in "
-            f"{base_currency}. Add a line `{month},{missing[0][0]},<{base_currency} per unit>`."
+            f"{base_currency}. Add a line `{month},{missing[0][0]},<{base_currency} per unit>`.",
+            code="exchange-rate-missing",
         )

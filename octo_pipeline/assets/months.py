@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from octo_pipeline.assets.failures import in_dagster
 from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
 from octo_pipeline.lake.lake import fingerprint
@@ -38,10 +39,10 @@ def make_step(
             metadata[event.month] = event_metadata(workspace, event)
             context.log.info(f"{key.to_user_string()} {event.month}: {event.outcome}")
         if isinstance(event, Landed) and event.unanswered:
-            context.log.warning("\n".join(event.unanswered))
+            context.log.warning("\n".join(map(in_dagster, event.unanswered)))
         if isinstance(event, Failed):
             failed.append(event)
-            context.log.error(f"{key.to_user_string()} {event.month}: {event.error}")
+            context.log.error(f"{key.to_user_string()} {event.month}: {in_dagster(event.error)}")
     if failed:
         # Without an output Dagster records nothing by itself, so the good months are recorded one by one.
         for month in done:
@@ -57,9 +58,11 @@ def make_step(
 
 def _failure(failed: list[Failed], done: Mapping[str, Landed | Materialised]) -> dg.Failure:
     return dg.Failure(
-        description=f"{', '.join(event.month for event in failed)} not published: {failed[0].error}",
+        description=f"{', '.join(event.month for event in failed)} not published: {in_dagster(failed[0].error)}",
         metadata={
-            "not published": dg.MetadataValue.md("\n".join(f"- **{event.month}**: {event.error}" for event in failed)),
+            "not published": dg.MetadataValue.md(
+                "\n".join(f"- **{event.month}**: {in_dagster(event.error)}" for event in failed)
+            ),
             "published": ", ".join(done) or "none",
         },
         allow_retries=False,
@@ -68,7 +71,12 @@ def _failure(failed: list[Failed], done: Mapping[str, Landed | Materialised]) ->
 
 def _answered(events: Iterable[Landed | Materialised]) -> dg.AssetCheckResult:
     """The check of a vendor's raw exports."""
-    lines = [f"{event.month}: {text}" for event in events if isinstance(event, Landed) for text in event.unanswered]
+    lines = [
+        f"{event.month}: {in_dagster(error)}"
+        for event in events
+        if isinstance(event, Landed)
+        for error in event.unanswered
+    ]
     return dg.AssetCheckResult(
         check_name=EVERY_SOURCE_ANSWERED,
         passed=not lines,

@@ -14,9 +14,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from octo_pipeline.assets.failures import action_in_dagster
 from octo_pipeline.automation.launchpad import acting_admin, sentences
 from octo_pipeline.automation.recording import AssetEvent, recorded_in_op
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration as vendors
 from octo_pipeline.services.accounts import Removed, delete
@@ -146,7 +147,7 @@ def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg
         registered = workspace.registry.accounts.find(config.account, config.vendor)
         account = vendors.of(registered).confirm(workspace, actor, registered)
         if account.problem:
-            raise OctoError(account.problem)
+            raise OctoError(account.problem, code="account-not-verified")
         _show(context, workspace, account)
 
 
@@ -219,7 +220,10 @@ def _setup(account_id: str, config: CurConfig) -> aws.CurSetup:
 
 def _show(context: dg.OpExecutionContext, workspace: Workspace, account: Account) -> None:
     status = "Completed" if account.is_completed else "open"
-    next_step = vendors.of(account).next_step(workspace.settings, account)
+    next_step = [
+        action_in_dagster(step) if isinstance(step, Remedy) else step
+        for step in vendors.of(account).next_step(workspace.settings, account)
+    ]
     links = [line for line in next_step if line.startswith("https://")]
     context.log.info("\n".join([f"{account.title}: {status}", *next_step]))
     metadata: dict[str, Any] = {

@@ -48,12 +48,14 @@ def post(title: str, lines: Sequence[str]) -> bool:
     if failure:
         # Raised outside the handler, because the exception of requests contains the address.
         raise OctoError(
-            f"The alert {title!r} could not be posted to OCTO_ALERT_WEBHOOK ({failure}). Check the address and the network."
+            f"The alert {title!r} could not be posted to OCTO_ALERT_WEBHOOK ({failure}). Check the address and the network.",
+            code="alert-not-posted",
         )
     if not response.ok:
         raise OctoError(
             f"The alert {title!r} could not be posted: OCTO_ALERT_WEBHOOK answered {response.status_code}. Check the "
-            f"address and that it accepts the format {settings.alert_format}."
+            f"address and that it accepts the format {settings.alert_format}.",
+            code="alert-refused",
         )
     return True
 

@@ -10,8 +10,10 @@ from typing import TypeVar
 import dagster as dg
 
 from octo_pipeline.assets.dagster_compat import RecordedRun
+from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.automation.operations import backfill, make_the_months
 from octo_pipeline.automation.recording import asset_events, log_lines, months_table, stale_evaluations
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.accounts import Removed
 from octo_pipeline.services.months import Event, Failed
 from octo_pipeline.workspace import Workspace
@@ -42,12 +44,12 @@ def recorded_as_run(workspace: Workspace, months: Sequence[str], events: Iterabl
             for evaluation in stale_evaluations(workspace):
                 run.record(evaluation)
         except Exception as error:
-            run.fail(str(error))
+            run.fail(in_dagster(error) if isinstance(error, OctoError) else str(error))
             raise
         except BaseException:
             run.cancel()
             raise
-        if failures := [event.sentence for event in done if isinstance(event, Failed)]:
+        if failures := [failure_in_dagster(event) for event in done if isinstance(event, Failed)]:
             run.fail("\n".join(failures))
         else:
             run.succeed({"months": months_table(done)})

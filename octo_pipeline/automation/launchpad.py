@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from octo_pipeline.assets.failures import in_dagster
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.access import caller
@@ -17,7 +18,7 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except OctoError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+        raise dg.Failure(description=in_dagster(error), allow_retries=False) from None
 
 
 def acting_admin(context: dg.OpExecutionContext, workspace: Workspace) -> Actor:

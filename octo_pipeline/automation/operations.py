@@ -49,7 +49,7 @@ def simulate(
     """Simulate the configured allocator; the tables are the output's metadata."""
     with sentences():
         if (config.allocator is None) == (config.file is None):
-            raise OctoError("Give either the allocator's document or its file.")
+            raise OctoError("Give either the allocator's document or its file.", code="simulation-input-missing")
         content = json.dumps(config.allocator).encode() if config.allocator is not None else _content(config.file)
         month = parse_month(config.month) if config.month else None
         now = datetime.now(UTC)
@@ -93,7 +93,7 @@ def make_the_months(
     with sentences():
         months = month_range(parse_month(config.first), parse_month(config.last))
         if not months:
-            raise OctoError(f"The first month {config.first} is after the last {config.last}.")
+            raise OctoError(f"The first month {config.first} is after the last {config.last}.", code="months-reversed")
         events = yield from recorded_in_op(context, workspace, make_months(workspace, months))
         yield from stale_evaluations(workspace)
     yield dg.Output(None, metadata={"months": months_table(events)})
@@ -114,9 +114,12 @@ def _decide(
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     with sentences():
         if (config.item is None) == (config.allocator is None):
-            raise OctoError("Give either an item's id, or an allocator and the month its items were billed in.")
+            raise OctoError(
+                "Give either an item's id, or an allocator and the month its items were billed in.",
+                code="decision-items-missing",
+            )
         if config.allocator is not None and config.month is None:
-            raise OctoError("An allocator needs the month its items were billed in.")
+            raise OctoError("An allocator needs the month its items were billed in.", code="decision-month-missing")
         actor = acting_admin(context, workspace)
         items = find_items(
             workspace,

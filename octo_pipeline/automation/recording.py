@@ -11,6 +11,7 @@ import dagster as dg
 
 from octo_pipeline.assets.checks import check_evaluations, stale_evaluation
 from octo_pipeline.assets.dagster_compat import data_version_tags
+from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.assets.months import event_metadata
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
@@ -47,7 +48,7 @@ def _materialisation(workspace: Workspace, asset: str, event: Landed | Materiali
 
 
 def _answered(event: Landed) -> dg.AssetCheckEvaluation:
-    sentences = "\n".join(event.unanswered) or "Every source answered."
+    sentences = "\n".join(map(in_dagster, event.unanswered)) or "Every source answered."
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(VENDORS[event.vendor].raw_asset),
         check_name=EVERY_SOURCE_ANSWERED,
@@ -68,12 +69,12 @@ def log_lines(event: Event | Removed) -> Iterator[tuple[int, str]]:
     """What a run's log says of an event: level and sentence."""
     if isinstance(event, Landed):
         yield logging.INFO, f"{VENDORS[event.vendor].raw_asset} {event.month}: {event.outcome}"
-        for sentence in event.unanswered:
+        for sentence in map(in_dagster, event.unanswered):
             yield logging.WARNING, sentence
     if isinstance(event, Materialised):
         yield logging.INFO, f"{event.table} {event.month}: {event.outcome}"
     if isinstance(event, Failed):
-        yield logging.ERROR, event.sentence
+        yield logging.ERROR, failure_in_dagster(event)
     if isinstance(event, MonthDone):
         yield logging.INFO, f"{event.month}: {event.published} published, {event.unchanged} unchanged"
 
@@ -95,7 +96,7 @@ def recorded_in_op(
         for level, sentence in log_lines(event):
             context.log.log(level, sentence)
         yield from asset_events(workspace, event)
-    if failures := [event.sentence for event in done if isinstance(event, Failed)]:
+    if failures := [failure_in_dagster(event) for event in done if isinstance(event, Failed)]:
         whole = [event.month for event in done if isinstance(event, MonthDone) and not event.failed]
         raise dg.Failure(
             description="\n".join(failures), metadata={"made": ", ".join(whole) or "none"}, allow_retries=False

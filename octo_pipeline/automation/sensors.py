@@ -14,6 +14,7 @@ import dagster as dg
 
 from octo_pipeline.assets.checks import stale_evaluation
 from octo_pipeline.assets.dagster_compat import month_range_tags
+from octo_pipeline.assets.failures import in_dagster
 from octo_pipeline.automation.jobs import monthly_allocation, restatement
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.lake.lake import fingerprint
@@ -83,7 +84,9 @@ def look_for_deliveries(
     down = {name: answer for name, answer in answers.items() if isinstance(answer, OctoError)}
     waiting |= {name: _next_wait(waits.get(name), now) for name in down}
     deliveries = [delivery for answer in answers.values() if not isinstance(answer, OctoError) for delivery in answer]
-    sentences = [f"{name}: {error} It is asked again after {waiting[name].until}." for name, error in down.items()]
+    sentences = [
+        f"{name}: {in_dagster(error)} It is asked again after {waiting[name].until}." for name, error in down.items()
+    ]
     return deliveries, sentences, json.dumps({name: asdict(wait) for name, wait in waiting.items()})
 
 

@@ -133,7 +133,7 @@ def confirm(
             if not linked:
                 register.print_next_step(workspace, confirmed, open_link=False)
     if problems:
-        raise OctoError("\n".join(problems))
+        raise OctoError("\n".join(problems), code="account-not-verified")
 
 
 @app.command("sign-in")
@@ -161,7 +161,8 @@ def _linked_of(workspace: "Workspace", payer: "Account") -> "list[Account]":
     if not found:
         raise OctoError(
             f"No linked account of {payer.account_id} is registered. `octo accounts register aws --linked-of "
-            f"{payer.account_id}` registers them all."
+            f"{payer.account_id}` registers them all.",
+            code="no-linked-account",
         )
     return found
 
@@ -195,7 +196,10 @@ def edit(
     found = workspace.registry.accounts.find(account, vendor)
     given = register.cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
     if (payer is not None or given or api) and found.vendor != "aws":
-        raise OctoError(f"{found.account_id} is an account of {found.vendor}; these settings are of AWS accounts.")
+        raise OctoError(
+            f"{found.account_id} is an account of {found.vendor}; these settings are of AWS accounts.",
+            code="settings-of-another-vendor",
+        )
     if name is None and payer is None and not given and not api:
         found = _edit_by_prompts(workspace, actor, found)
     if name is not None:
@@ -286,7 +290,9 @@ def costs(
 
     lake = Workspace(load_settings()).lake
     if parse_month(month) not in lake.months(AccountCosts.name):
-        raise OctoError(f"The lake has no account costs of {month}. Run `octo run --month {month}` first.")
+        raise OctoError(
+            f"The lake has no account costs of {month}. Run `octo run --month {month}` first.", code="month-not-made"
+        )
     columns = tuple(_SHOWN if output is Output.table else AccountCosts.columns)
     table = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
     with lake.connect() as connection:

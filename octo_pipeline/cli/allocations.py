@@ -94,7 +94,9 @@ def _lake_with(month: str) -> "Lake":
 
     lake = Workspace(load_settings()).lake
     if parse_month(month) not in lake.months("allocations"):
-        raise OctoError(f"The lake has no allocations of {month}. Run `octo run --month {month}` first.")
+        raise OctoError(
+            f"The lake has no allocations of {month}. Run `octo run --month {month}` first.", code="month-not-made"
+        )
     return lake
 
 
@@ -160,9 +162,11 @@ def _decide(
     from octo_pipeline.workspace import Workspace
 
     if (item is None) == (allocator is None):
-        raise OctoError(f"Say what to {action}: an item's id, or --allocator ID --month YYYY-MM.")
+        raise OctoError(
+            f"Say what to {action}: an item's id, or --allocator ID --month YYYY-MM.", code="decision-items-missing"
+        )
     if allocator is not None and month is None:
-        raise OctoError("--allocator needs --month, the month its items were billed in.")
+        raise OctoError("--allocator needs --month, the month its items were billed in.", code="decision-month-missing")
     workspace = Workspace(load_settings())
     actor = admin(workspace)
     items = find_items(
@@ -193,9 +197,14 @@ def export(
     lake = _lake_with(month)
     kind = file.suffix.removeprefix(".").lower()
     if kind not in ("csv", "parquet", "xlsx"):
-        raise OctoError(f"{file} ends in {file.suffix or 'nothing'}; write a .csv, a .parquet or an .xlsx file.")
+        raise OctoError(
+            f"{file} ends in {file.suffix or 'nothing'}; write a .csv, a .parquet or an .xlsx file.",
+            code="export-format-unknown",
+        )
     if not file.absolute().parent.is_dir():
-        raise OctoError(f"There is no folder {file.absolute().parent} to write {file.name} into.")
+        raise OctoError(
+            f"There is no folder {file.absolute().parent} to write {file.name} into.", code="export-folder-missing"
+        )
     query = f"SELECT * FROM ({explained_allocations(lake, [month])}) ORDER BY category, item_id, kind, target_account"
     with lake.connect() as connection:
         if kind == "xlsx":
@@ -217,7 +226,10 @@ def _write_xlsx(result: "duckdb.DuckDBPyConnection", file: Path) -> None:
     while rows := result.fetchmany(10_000):
         written += len(rows)
         if written > _SHEET_ROWS:
-            raise OctoError(f"The month has more rows than the {_SHEET_ROWS:,} of a sheet; export .csv or .parquet.")
+            raise OctoError(
+                f"The month has more rows than the {_SHEET_ROWS:,} of a sheet; export .csv or .parquet.",
+                code="export-too-long",
+            )
         for row in rows:
             sheet.append([str(v) if isinstance(v, dict) else v for v in row])
     book.save(file)

@@ -68,7 +68,7 @@ def validate(
     if problems:
         bad = len({problem.file for problem in problems})
         found = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
-        raise OctoError(f"{found} in {bad} of {bad + valid} files.")
+        raise OctoError(f"{found} in {bad} of {bad + valid} files.", code="documents-wrong")
     typer.echo(f"{valid} file{' is' if valid == 1 else 's are'} valid.")
 
 
@@ -188,7 +188,7 @@ def remove(
     try:
         path.unlink()
     except OSError as error:
-        raise OctoError(f"Cannot remove {path} ({error.strerror}).") from error
+        raise OctoError(f"Cannot remove {path} ({error.strerror}).", code="file-not-removable") from error
     workspace.registry.note(actor, "remove_allocator", allocator_id, {"file": str(path)})
     typer.echo("Removed. `octo stale` lists the months that were run with it.")
 

@@ -89,7 +89,7 @@ def _validate_files(files: list[Path]) -> tuple[int, list["Problem"]]:
         except DocumentError as error:
             problems += error.problems
         except OSError as error:
-            raise OctoError(f"Cannot read {file}: {error.strerror}.") from error
+            raise OctoError(f"Cannot read {file}: {error.strerror}.", code="file-unreadable") from error
     return len(files), problems
 
 
@@ -106,7 +106,7 @@ def _months(first: str, last: str) -> list[str]:
 
     months = month_range(parse_month(first), parse_month(last))
     if not months:
-        raise OctoError(f"--from {first} is after --month {last}.")
+        raise OctoError(f"--from {first} is after --month {last}.", code="months-reversed")
     return months
 
 
@@ -122,7 +122,8 @@ def _costs(cost_group: str, months: list[str]) -> list[tuple[Any, ...]]:
     missing = [m for m in months if m not in made]
     if missing:
         raise OctoError(
-            f"The lake has no cost group costs of {', '.join(missing)}. Run `octo run --month {missing[0]}` first."
+            f"The lake has no cost group costs of {', '.join(missing)}. Run `octo run --month {missing[0]}` first.",
+            code="month-not-made",
         )
     with lake.connect() as connection:
         relation = lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
@@ -133,7 +134,9 @@ def _costs(cost_group: str, months: list[str]) -> list[tuple[Any, ...]]:
         ).fetchall()
     # A group that is gone from the configuration still has the costs of its months.
     if not rows and cost_group not in workspace.configuration.cost_groups:
-        raise OctoError(f"There is no cost group {cost_group}; `octo cost-groups list` shows all.")
+        raise OctoError(
+            f"There is no cost group {cost_group}; `octo cost-groups list` shows all.", code="cost-group-unknown"
+        )
     return rows
 
 

@@ -1,19 +1,24 @@
-"""`octo doctor`: what a run needs, and what is to be mended."""
+"""`octo doctor`: what a run needs, and what has to be fixed."""
+
+from typing import TYPE_CHECKING
 
 import typer
 
-from octo_pipeline.cli.output import Output, OutputOption, print_rows
+from octo_pipeline.cli.output import Output, OutputOption, advice, print_rows
 from octo_pipeline.model.errors import OctoError
 
-_MARKS = {"ok": "ok", "warning": "look", "error": "mend"}
+if TYPE_CHECKING:
+    from octo_pipeline.services.doctor import Finding
+
+_MARKS = {"ok": "ok", "warning": "look", "error": "fix"}
 
 
 def doctor(output: OutputOption = Output.table) -> None:
-    """Check versions, configuration, lake, registry, sources and months, and say what to mend.
+    """Check versions, configuration, lake, registry, sources and months, and say what to fix.
 
-    Exit codes: 0 nothing has to be mended, 1 something has.
+    Exit codes: 0 nothing has to be fixed, 1 something has.
     """
-    from octo_pipeline.services.doctor import Finding, examine
+    from octo_pipeline.services.doctor import examine
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
@@ -21,9 +26,15 @@ def doctor(output: OutputOption = Output.table) -> None:
     for one in examine(Workspace(load_settings())):
         found.append(one)
         if output is Output.table:
-            typer.echo(f"{_MARKS[one.state]:5} {one.area:14} {one.sentence}")
+            typer.echo(f"{_MARKS[one.state]:5} {one.area:14} {_sentence(one)}")
     if output is not Output.table:
-        print_rows("", ("area", "state", "sentence"), [(f.area, f.state, f.sentence) for f in found], output)
+        print_rows("", ("area", "state", "sentence"), [(f.area, f.state, _sentence(f)) for f in found], output)
     errors = sum(one.state == "error" for one in found)
     if errors:
-        raise OctoError(f"{errors} {'things have' if errors > 1 else 'thing has'} to be mended, see above.")
+        raise OctoError(
+            f"{errors} {'problems' if errors > 1 else 'problem'} to fix; see above.", code="installation-has-problems"
+        )
+
+
+def _sentence(finding: "Finding") -> str:
+    return " ".join(filter(None, (finding.sentence, advice(finding.remedies))))

@@ -20,6 +20,7 @@ from octo_pipeline.cli import (
     sql,
     users,
 )
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 
 app = typer.Typer(
@@ -69,7 +70,7 @@ def main() -> None:
     except OctoError as error:
         if _debug:
             raise
-        print(f"octo: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks to stderr
+        print(f"octo: {sentence(error)}", file=sys.stderr)  # noqa: T201 - the one place that speaks to stderr
         sys.exit(1)
 
 

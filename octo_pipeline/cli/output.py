@@ -1,16 +1,17 @@
-"""How commands print: rich tables for people, JSON and CSV for machines, one shape for all of them."""
+"""How commands print: rich tables for people, JSON and CSV for machines, errors with what helps; one shape for all."""
 
 import csv
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.wording import amount
 
 
@@ -22,7 +23,7 @@ class Output(StrEnum):
     csv = "csv"
 
 
-# A moment that is cut says nothing, as a number does.
+# A truncated timestamp is as misleading as a truncated number.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)?")
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people; json or csv for machines.")]
@@ -86,3 +87,23 @@ def _cut(text: str, width: int) -> str:
 
 def _shown(value: Any) -> str:
     return amount(value) if isinstance(value, Decimal) else "" if value is None else str(value)
+
+
+def sentence(error: OctoError) -> str:
+    """An error as the command line says it: what is wrong, and the commands and variables that help."""
+    return " ".join(filter(None, (str(error), advice(error.remedies))))
+
+
+def advice(remedies: Iterable[Remedy]) -> str:
+    """What helps, as commands to run and environment variables to set."""
+    commands: list[str] = []
+    variables: list[str] = []
+    for remedy in remedies:
+        purpose = f" to {remedy.purpose}" if remedy.purpose else ""
+        if remedy.action in ("set", "unset"):
+            variables.append(
+                f"{remedy.action.capitalize()} OCTO_{str(dict(remedy.options)['setting']).upper()}{purpose}."
+            )
+        else:
+            commands.append(f"`octo {remedy}`{purpose}")
+    return " ".join([f"Run {', or '.join(commands)}.", *variables] if commands else variables)

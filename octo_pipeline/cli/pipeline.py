@@ -25,10 +25,10 @@ def run(
     from octo_pipeline.workspace import Workspace
 
     if (month is None) == (first is None and last is None):
-        raise OctoError("Say which month: --month YYYY-MM, or --from YYYY-MM --to YYYY-MM.")
+        raise OctoError("Say which month: --month YYYY-MM, or --from YYYY-MM --to YYYY-MM.", code="month-missing")
     months = _months(month or first or last or "", month or last or first or "")
     if cur is not None and not cur.exists():
-        raise OctoError(f"There is no file or folder {cur}.")
+        raise OctoError(f"There is no file or folder {cur}.", code="exports-missing")
     show_months(Workspace(load_settings()), months, {"aws": cur.absolute()} if cur else None)
     print_summary(months[-1])
 
@@ -54,7 +54,7 @@ def _months(first: str, last: str) -> list[str]:
     start, end = parse_month(first), parse_month(last)
     months = month_range(start, end)
     if not months:
-        raise OctoError(f"--from {start} is after --to {end}.")
+        raise OctoError(f"--from {start} is after --to {end}.", code="months-reversed")
     return months
 
 

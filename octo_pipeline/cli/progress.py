@@ -14,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.cli.recorded import raise_for_failures, recorded_as_run
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.months import (
@@ -65,13 +66,16 @@ def show_months(
         console.print(f"Interrupted. {_sentence(done)} Run this again, it goes on where it stopped.")
         raise
     unanswered = {event.month: event.unanswered for event in done if isinstance(event, Landed) and event.unanswered}
-    for month, sentences in unanswered.items():
-        for sentence in sentences:
-            console.print(f"[yellow]{month}: {sentence}[/]", highlight=False, soft_wrap=True)
+    for month, errors in unanswered.items():
+        for error in errors:
+            console.print(f"[yellow]{month}: {sentence(error)}[/]", highlight=False, soft_wrap=True)
     console.print(_sentence(done))
     raise_for_failures(done)
     if unanswered:
-        raise OctoError(f"{', '.join(unanswered)} was made from what is landed: a source could not deliver, see above.")
+        raise OctoError(
+            f"{', '.join(unanswered)} was made from what is landed: a source could not deliver, see above.",
+            code="source-did-not-deliver",
+        )
     return [event for event in done if isinstance(event, MonthDone)]
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.months import Failed
 
@@ -43,4 +44,5 @@ def raise_for_failures(events: "Iterable[object]") -> None:
     """
     failures = [event for event in events if isinstance(event, Failed)]
     if failures:
-        raise OctoError(" ".join(event.sentence for event in failures)) from failures[0].error
+        message = " ".join(f"{event.month} was not published: {sentence(event.error)}" for event in failures)
+        raise OctoError(message, code="months-failed") from failures[0].error

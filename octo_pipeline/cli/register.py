@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octo_pipeline.cli.acting import admin
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.cli.output import advice
+from octo_pipeline.model.errors import OctoError, Remedy
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account, Actor
@@ -73,11 +74,14 @@ def aws(
     given = cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
     if linked_of is not None:
         if account_id is not None or name is not None or payer is not None or given:
-            raise OctoError("--linked-of registers all linked accounts of a payer and goes with --open only.")
+            raise OctoError(
+                "--linked-of registers all linked accounts of a payer and goes with --open only.",
+                code="flags-do-not-go-together",
+            )
         _register_linked(workspace, linked_of, open_link)
     elif account_id is None:
         if name is not None or payer is not None or given:
-            raise OctoError("Say which account the flags are about: --id and its 12 digits.")
+            raise OctoError("Say which account the flags are about: --id and its 12 digits.", code="account-id-missing")
         _by_prompts(workspace, open_link)
     else:
         if given:
@@ -115,11 +119,12 @@ def azure(
     given = [tenant, center_application, center_secret, api_application, api_secret]
     asks = partner_id is None
     if asks and any(one is not None for one in given):
-        raise OctoError("Say which partner the flags are about: --partner-id.")
+        raise OctoError("Say which partner the flags are about: --partner-id.", code="account-id-missing")
     if not asks and any(one is None for one in given):
         raise OctoError(
             "--partner-id needs --tenant, --center-application, --center-secret-variable, --api-application and "
-            "--api-secret-variable."
+            "--api-secret-variable.",
+            code="flags-missing",
         )
     workspace = Workspace(load_settings())
     actor = admin(workspace)
@@ -178,7 +183,10 @@ def sign_in(workspace: "Workspace", actor: "Actor", account: "Account", *, open_
     steps.finish_sign_in(workspace, actor, account, flow, response)
     account = steps.confirm(workspace, actor, account)
     if account.problem:
-        raise OctoError(f"The sign-in is kept, but the account could not be confirmed. {account.problem}")
+        raise OctoError(
+            f"The sign-in is kept, but the account could not be confirmed. {account.problem}",
+            code="account-not-verified",
+        )
     print_account(account)
 
 
@@ -200,13 +208,17 @@ def gcp(
     workspace = Workspace(load_settings())
     if account_id is None:
         if name is not None or project is not None or dataset is not None or region is not None:
-            raise OctoError("Say which account the flags are about: --id and its billing account id.")
+            raise OctoError(
+                "Say which account the flags are about: --id and its billing account id.", code="account-id-missing"
+            )
         actor = admin(workspace)
         account_id = typer.prompt("Billing account id").strip()
         name = typer.prompt("Name (optional)", default="", show_default=False).strip() or None
         project, dataset, region = ask_export({})
     elif project is None or dataset is None or region is None:
-        raise OctoError("--id needs --project, --dataset and --region: where the account's billing export is.")
+        raise OctoError(
+            "--id needs --project, --dataset and --region: where the account's billing export is.", code="flags-missing"
+        )
     else:
         actor = admin(workspace)
     account = steps.register(workspace, actor, account_id, project, dataset, region, name)
@@ -256,12 +268,12 @@ def print_next_step(workspace: "Workspace", account: "Account", open_link: bool)
     """Print what is to be done next and, if wanted, open its link."""
     from octo_pipeline.services import registration as vendors
 
-    sentences = vendors.of(account).next_step(workspace.settings, account)
-    for sentence in sentences:
-        typer.echo(sentence)
-    for link in sentences:
-        if open_link and link.startswith("https://"):
-            typer.launch(link)
+    steps = vendors.of(account).next_step(workspace.settings, account)
+    for step in steps:
+        typer.echo(advice([step]) if isinstance(step, Remedy) else step)
+    for step in steps:
+        if open_link and isinstance(step, str) and step.startswith("https://"):
+            typer.launch(step)
 
 
 def print_account(account: "Account") -> None:
@@ -282,7 +294,9 @@ def ask_setup(setup: "CurSetup") -> "CurSetup":
     makes_report = typer.confirm("Is a new report to be made", default=setup.makes_report)
     kind = typer.prompt("Kind, cur or data_export", default=setup.kind)
     if kind not in list(ReportKind):
-        raise OctoError(f"{kind!r} is no kind of report; it is one of {', '.join(ReportKind)}.")
+        raise OctoError(
+            f"{kind!r} is no kind of report; it is one of {', '.join(ReportKind)}.", code="report-kind-unknown"
+        )
     report = typer.prompt("Name of the report", default=setup.report)
     makes_bucket = typer.confirm("Is a new bucket to be made", default=setup.makes_bucket)
     bucket = typer.prompt("Name of the bucket", default=setup.bucket)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octo_pipeline.cli.output import Output, OutputOption, print_rows
+from octo_pipeline.cli.output import Output, OutputOption, print_rows, sentence
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def catalog(
             for name, view in found.items():
                 connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view}")
     except duckdb.Error as error:
-        raise OctoError(f"Cannot write the views to {file}: {_first_line(error)}") from error
+        raise OctoError(
+            f"Cannot write the views to {file}: {_first_line(error)}", code="catalog-not-writable"
+        ) from error
     typer.echo(f"{len(found)} views in {file}: {', '.join(found)}.")
     if lake.duckdb_setup():
         typer.echo(f"Who opens it needs DuckDB's extension httpfs and a secret that may read {lake.root}.")
@@ -109,7 +111,7 @@ def _answer(connection: "duckdb.DuckDBPyConnection", text: str, output: Output) 
             if answer.description:
                 print_rows("", [column[0] for column in answer.description], answer.fetchall(), output)
     except duckdb.Error as error:
-        raise OctoError(str(error)) from error
+        raise OctoError(str(error), code="sql-refused") from error
 
 
 def _prompt(connection: "duckdb.DuckDBPyConnection", output: Output) -> None:
@@ -124,7 +126,7 @@ def _prompt(connection: "duckdb.DuckDBPyConnection", output: Output) -> None:
         except OctoError as error:
             if not is_person:
                 raise
-            typer.echo(f"octo: {error}", err=True)
+            typer.echo(f"octo: {sentence(error)}", err=True)
 
 
 def _statements(is_person: bool) -> Iterator[str]:

@@ -43,7 +43,9 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise OctoError(f"{folder} cannot be read ({error.strerror or error}).") from error
+            raise OctoError(
+                f"{folder} cannot be read ({error.strerror or error}).", code="folder-unreadable"
+            ) from error
 
     def files(self, folder: Path, prefix: str, name: str) -> dict[str, Hashable]:
         """The subfolders that begin with the prefix and hold a file of that name -> the file's identity."""

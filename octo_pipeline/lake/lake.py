@@ -5,7 +5,6 @@ metadata, never in a side file that could disagree with it. What the tables mean
 root is a folder or in a bucket.
 """
 
-import errno
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from octo_pipeline.lake import staging
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, identifier, literal
+from octo_pipeline.model.wording import reason
 
 _METADATA_KEY = "octo"
 _FILE = "data.parquet"
@@ -33,6 +33,9 @@ _READ: dict[Location, tuple[Hashable, "PartitionMetadata"]] = {}
 
 class InputChangedError(OctoError):
     """A partition changed while another was being computed from it; computing again is the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="input-changed")
 
 
 def fingerprint(inputs: Mapping[str, str]) -> str:
@@ -128,7 +131,10 @@ class Lake:
             if not isinstance(error, duckdb.HTTPException):
                 raise
             reason = str(error).partition("\n")[0]
-            raise OctoError(f"A file of the lake {self.root} cannot be read ({reason}). Run this again.") from error
+            raise OctoError(
+                f"A file of the lake {self.root} cannot be read ({reason}). Run this again.",
+                code="lake-file-unreadable",
+            ) from error
         finally:
             self._scanned = outer
 
@@ -153,7 +159,8 @@ class Lake:
                 # The engine's text is left out: it may repeat the statement, which holds the secret key.
                 raise OctoError(
                     f"DuckDB cannot be made to read {self.root} ({type(error).__name__}). Install the program again: "
-                    "duckdb and duckdb-extension-httpfs must be of one version."
+                    "duckdb and duckdb-extension-httpfs must be of one version.",
+                    code="duckdb-cannot-read-lake",
                 ) from None
 
     def duckdb_setup(self) -> list[str]:
@@ -221,7 +228,8 @@ class Lake:
                     return None
                 reason = str(error).replace(str(file), str(path))
                 raise OctoError(
-                    f"The file {path} is damaged ({reason}). Remove it and run {table} {month} again."
+                    f"The file {path} is damaged ({reason}). Remove it and run {table} {month} again.",
+                    code="partition-damaged",
                 ) from None
             _READ[path] = known
         return known[1]
@@ -279,13 +287,11 @@ class Lake:
 
     def write_error(self, error: OSError) -> OctoError:
         """The sentence for a file system that refuses."""
-        reason = {
-            errno.ENOSPC: "the disk is full; free some space",
-            errno.EROFS: "the file system is read-only",
-            errno.EACCES: "permission is denied",
-            errno.EPERM: "permission is denied",
-        }.get(error.errno or 0, error.strerror or str(error))
-        return OctoError(f"Cannot write to the {self._store.scratch_name}: {reason}. Nothing was published.")
+        return OctoError(
+            f"Cannot write to the {self._store.scratch_name}: {reason(error)}. Nothing was published.",
+            code="lake-not-writable",
+            place=str(self._store.scratch),
+        )
 
     def copy(
         self,
@@ -301,7 +307,9 @@ class Lake:
         try:
             connection.execute(f"COPY ({query}) TO {literal(str(staged.path))} ({copy_options(full.to_json())})")
         except duckdb.IOException as error:
-            raise OctoError(f"Cannot write {staged.table} {staged.month} to the lake {self.root}: {error}") from None
+            raise OctoError(
+                f"Cannot write {staged.table} {staged.month} to the lake {self.root}: {error}", code="lake-not-writable"
+            ) from None
 
     def publish(self, staged: Staged, *, still_current: Callable[[], Mapping[str, str]]) -> bool:
         """Put a staged partition in its place, in one step that readers never see half done.
@@ -389,7 +397,10 @@ def read_metadata(path: Path, place: str) -> PartitionMetadata:
         .fetchone()
     )
     if found is None:
-        raise OctoError(f"The file {place} was not written by octo-pipeline. Move it out of the lake.")
+        raise OctoError(
+            f"The file {place} was not written by octo-pipeline. Move it out of the lake.",
+            code="partition-of-somebody-else",
+        )
     document = json.loads(found[0])
     return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], int(found[1]))
 

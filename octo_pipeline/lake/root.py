@@ -12,7 +12,7 @@ from pathlib import Path
 from octo_pipeline.lake.s3_errors import said
 from octo_pipeline.lake.s3_store import S3Path, S3Store
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.s3_url import split_url
 
 _CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 10, 60, 6
@@ -65,7 +65,12 @@ def _own_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"octo-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise OctoError(f"{folder} belongs to another user; set OCTO_TEMP to a folder for half-made files.")
+        raise OctoError(
+            f"The folder {folder} belongs to another user.",
+            code="temporary-folder-not-ours",
+            place=str(folder),
+            remedy=Remedy("set", setting="temp", to="a folder for half-made files"),
+        )
     return folder
 
 
@@ -76,11 +81,14 @@ def _httpfs() -> Path:
 
     package = find_spec("duckdb_extension_httpfs")
     if package is None or package.origin is None:
-        raise OctoError("The package duckdb-extension-httpfs is not installed; a lake in a bucket needs it.")
+        raise OctoError(
+            "The package duckdb-extension-httpfs is not installed; a lake in a bucket needs it.", code="httpfs-missing"
+        )
     file = Path(package.origin).parent / "extensions" / f"v{duckdb.__version__}" / "httpfs.duckdb_extension"
     if not file.is_file():
         raise OctoError(
             f"The package duckdb-extension-httpfs is not of DuckDB {duckdb.__version__}: there is no {file}. Install "
-            "both in the same version."
+            "both in the same version.",
+            code="httpfs-of-another-version",
         )
     return file

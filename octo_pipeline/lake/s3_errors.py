@@ -79,9 +79,9 @@ def said(what: str, place: str, right: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise OctoError(f"Cannot {what} {place}: {_refusal(error_code(error), right)}") from error
+        raise OctoError(f"Cannot {what} {place}: {_refusal(error_code(error), right)}", code="s3-refused") from error
     except BotoCoreError as error:
-        raise OctoError(f"Cannot {what} {place}: {_obstacle(error)}") from error
+        raise OctoError(f"Cannot {what} {place}: {_obstacle(error)}", code="s3-refused") from error
 
 
 def error_code(error: Exception) -> str:
@@ -94,7 +94,7 @@ def _refusal(code: str, right: str) -> str:
         case "forbidden":
             return f"S3 denies it to the credentials in use. Give them {right} there (and kms:* of its key, if it has one)."
         case "no_bucket":
-            return "there is no such bucket. Set OCTO_LAKE to one that exists."
+            return "there is no such bucket. Create it, or put the lake into one that exists."
         case "expired":
             return "the AWS credentials have expired. Get new ones (such as by `aws sso login`) and run this again."
         case "unknown_key":

@@ -31,7 +31,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from octo_pipeline.lake.s3_errors import error_code, said
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
 
 _ATTEMPTS = 20
@@ -122,8 +122,8 @@ class S3Store:
 
     @property
     def scratch_name(self) -> str:
-        """The local folder, which OCTO_TEMP moves."""
-        return f"folder {self.scratch}, where the files of the lake {self.root} are made (OCTO_TEMP)"
+        """The local folder, which the setting ``temp`` moves."""
+        return f"folder {self.scratch}, where the files of the lake {self.root} are made"
 
     def duckdb_setup(self) -> list[str]:
         """Load the extension from its file and hand over the credentials, for this bucket only."""
@@ -198,7 +198,9 @@ class S3Store:
             if self._upload(made, path, condition):
                 return True
             _pause(attempt)
-        raise OctoError(f"{path} is being replaced by other processes all the time; run this again later.")
+        raise OctoError(
+            f"{path} is being replaced by other processes all the time; run this again later.", code="object-contended"
+        )
 
     def remove(self, path: S3Path) -> None:
         """Remove an object, if it is there."""
@@ -214,7 +216,8 @@ class S3Store:
             if "?" in str(folder / file.name):
                 raise OctoError(
                     f"{folder / file.name} could not be read again: DuckDB takes what follows the question mark of a "
-                    "URL for options. Rename it where it comes from, or use a lake in a folder."
+                    "URL for options. Rename it where it comes from, or use a lake in a folder.",
+                    code="object-name-unreadable",
                 )
         for file in files:
             self._upload_once(file, folder / file.name)
@@ -238,7 +241,8 @@ class S3Store:
             if errors := answer.get("Errors"):
                 raise OctoError(
                     f"Cannot remove s3://{self._bucket}/{errors[0]['Key']}: S3 refuses it ({errors[0]['Code']}). "
-                    "Give the credentials in use s3:DeleteObject there."
+                    "Give the credentials in use s3:DeleteObject there.",
+                    code="object-not-removable",
                 )
 
     def read_range(self, path: S3Path, wanted: str, etag: str | None = None) -> tuple[bytes, str, int]:
@@ -273,12 +277,16 @@ class S3Store:
                     if error_code(error) in ("InvalidRange", "416"):
                         return b"", etag or "", 0
                     if error_code(error) in _LOST:
-                        raise OctoError(f"{path} was replaced while it was read. Run this again.") from error
+                        raise OctoError(
+                            f"{path} was replaced while it was read. Run this again.", code="object-replaced"
+                        ) from error
                     raise
                 except _broken_off() as error:
                     # The client tries again what fails before the answer, not a body that breaks off.
                     if attempt == _READ_ATTEMPTS - 1:
-                        raise OctoError(f"Cannot read {path}: the connection keeps breaking off.") from error
+                        raise OctoError(
+                            f"Cannot read {path}: the connection keeps breaking off.", code="s3-connection-broken"
+                        ) from error
                     _pause(attempt)
         raise AssertionError("unreachable")
 
@@ -292,8 +300,12 @@ class S3Store:
                 answer = self._client.head_bucket(Bucket=self._bucket)
             except ClientError as error:
                 if error_code(error) == "404":
-                    raise OctoError(f"There is no bucket {self._bucket}, in which the lake {self.root} is. "
-                                    "Create it, or set OCTO_LAKE to another.") from error  # fmt: skip
+                    raise OctoError(
+                        f"There is no bucket {self._bucket}, in which the lake {self.root} is. Create it.",
+                        code="bucket-missing",
+                        place=str(self.root),
+                        remedy=Remedy("set", setting="lake", to="another, if the bucket is wrong"),
+                    ) from error
                 raise
         return str(answer.get("BucketRegion") or self._client.meta.region_name)
 
@@ -324,7 +336,9 @@ class S3Store:
         if there and there["ContentLength"] == made.stat().st_size and there["Metadata"].get(_SHA256) == sha256:
             return
         if not self._upload(made, path, {}, {_SHA256: sha256}):
-            raise OctoError(f"{path} is being written by other processes; run this again later.")
+            raise OctoError(
+                f"{path} is being written by other processes; run this again later.", code="object-contended"
+            )
 
     def _upload(
         self, made: Path, path: S3Path, condition: Mapping[str, str], notes: Mapping[str, str] | None = None

@@ -1,13 +1,78 @@
-"""The one exception whose text is written for the person who meets it.
+"""The one exception that is written for the person who meets it, as data.
 
-Every module may raise it; the command line prints its text without a traceback and exits with 1, and
-Dagster shows it as the failure's description. It holds no logic.
+Every module may raise it. Its message says what is wrong; `code` names the kind of problem and never changes, `place`
+says where it is, and the remedies name what the product can do about it. A face makes a sentence, a link or JSON of
+them: the command line in `cli/output.py`, Dagster in `assets/failures.py`. No message names a command or an environment
+variable, which an API or a page could not use.
 """
+
+import copyreg
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, init=False)
+class Remedy:
+    """An action of the product that helps.
+
+    ``Remedy("accounts confirm", "123", to="verify it")`` is an action with an argument, ``Remedy("run",
+    month="2024-01")`` one with an option, and ``Remedy("set", setting="temp", to="a folder")`` a change of a setting.
+
+    Attributes:
+        action: its name, as a command has it without the program's name; or ``set``.
+        arguments: what it is done to.
+        options: the rest by name; a flag is True.
+        purpose: what it is good for, as the words after "to"; for ``set``, the value.
+    """
+
+    action: str
+    arguments: tuple[str, ...]
+    options: tuple[tuple[str, str | Literal[True]], ...]
+    purpose: str
+
+    def __init__(self, action: str, *arguments: str, to: str = "", **options: str | Literal[True]) -> None:
+        object.__setattr__(self, "action", action)
+        object.__setattr__(self, "arguments", arguments)
+        object.__setattr__(self, "options", tuple(options.items()))
+        object.__setattr__(self, "purpose", to)
+
+    def __str__(self) -> str:
+        """The action with its arguments and options, as a command spells them."""
+        options = (f"--{name.replace('_', '-')}{'' if value is True else f' {value}'}" for name, value in self.options)
+        return " ".join((self.action, *self.arguments, *options))
 
 
 class OctoError(Exception):
-    """A sentence that says what is wrong, where, and what to do."""
+    """A sentence that says what is wrong and where.
+
+    Attributes:
+        code: the kind of problem in kebab-case, such as ``month-not-made``; one code has one meaning.
+        place: the file, setting, account or partition that is wrong, if there is one.
+        remedies: what the product can do about it.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, place: str | None = None, remedy: Remedy | Sequence[Remedy] = ()
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.place = place
+        self.remedies = (remedy,) if isinstance(remedy, Remedy) else tuple(remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are made again from their arguments alone; worker processes hand theirs over.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class NotAskedError(OctoError):
     """A vendor could not be asked (network, our own credentials, patience), so nothing is known of the account."""
+
+
+def combined(errors: Iterable[OctoError]) -> OctoError:
+    """One error for several that happened side by side; a single one stays as it is."""
+    several = list(errors)
+    if len(several) == 1:
+        return several[0]
+    remedies = dict.fromkeys(remedy for error in several for remedy in error.remedies)
+    return OctoError("\n".join(map(str, several)), code="several-problems", remedy=tuple(remedies))

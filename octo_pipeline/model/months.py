@@ -23,7 +23,7 @@ def parse_month(text: str) -> str:
         OctoError: it is not ``YYYY-MM``.
     """
     if not is_month(text):
-        raise OctoError(f"{text!r} is not a month; write it as YYYY-MM, for example 2024-01.")
+        raise OctoError(f"{text!r} is not a month; write it as YYYY-MM, for example 2024-01.", code="month-malformed")
     return text
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 
 _URL = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/+(?P<prefix>[^/*?[\x00-\x1f]+(/[^/*?[\x00-\x1f]+)*))?/*"
@@ -18,7 +18,10 @@ def split_url(url: str) -> tuple[str, str]:
     match = _URL.fullmatch(url)
     if match is None:
         raise OctoError(
-            f"The lake (OCTO_LAKE) cannot be {url!r}. Write a folder, or s3://bucket/prefix with a bucket's name of "
-            "lower-case letters, digits, dots and hyphens and a prefix without empty parts, '*', '?' or '['."
+            f"The lake cannot be {url!r}. Write a folder, or s3://bucket/prefix with a bucket's name of lower-case "
+            "letters, digits, dots and hyphens and a prefix without empty parts, '*', '?' or '['.",
+            code="lake-url-wrong",
+            place="lake",
+            remedy=Remedy("set", setting="lake", to="such a place"),
         )
     return match["bucket"], match["prefix"] or ""

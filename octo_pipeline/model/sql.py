@@ -90,5 +90,5 @@ def _kept_from_like(pattern: str) -> str:
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise OctoError(f"{text!r} has a NUL character, which SQL text cannot hold; remove it.")
+        raise OctoError(f"{text!r} has a NUL character, which SQL text cannot hold; remove it.", code="nul-character")
     return text

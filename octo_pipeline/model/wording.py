@@ -1,6 +1,15 @@
-"""How an amount is written for people."""
+"""How values, amounts and refusals of the file system are written for people."""
 
+import errno
 from decimal import Decimal
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
 
 
 def amount(value: Decimal, currency: str | None = None) -> str:
@@ -8,3 +17,18 @@ def amount(value: Decimal, currency: str | None = None) -> str:
     digits = 2 if abs(value) >= Decimal("0.005") or value == 0 else 10
     text = f"{value:,.{digits}f}"
     return f"{text} {currency}" if currency else text
+
+
+def quoted(text: str, length: int = 80) -> str:
+    """A value in quotes, cut when it is long."""
+    return repr(cut(text, length))
+
+
+def cut(text: str, length: int) -> str:
+    """A text of at most so many characters, and an ellipsis if there were more."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def reason(error: OSError) -> str:
+    """Why the file system refuses, in a few words."""
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))

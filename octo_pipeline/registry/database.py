@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import reason
 from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.location import is_there, sqlite_path
 
@@ -157,14 +158,20 @@ def _postgresql_engine(url: str) -> "Engine":
         return sql.create_engine(parsed, poolclass=sql.NullPool, hide_parameters=True, isolation_level="READ COMMITTED")
     except ImportError as error:
         raise OctoError(
-            "The registry's URL (OCTO_DATABASE_URL) names PostgreSQL, and its driver is not installed; "
-            'install it with pip install "psycopg[binary]".'
+            "The registry's URL names PostgreSQL, and its driver is not installed; install it with pip install "
+            '"psycopg[binary]".',
+            code="database-driver-missing",
         ) from error
     except (sql.ArgumentError, ValueError):
         # The cause repeats parts of the URL, which may be the password.
         raise OctoError(
-            "The registry's URL (OCTO_DATABASE_URL) cannot be read; write it as "
-            "postgresql://user:password@host:port/database, with special characters of the password as %XX."
+            "The registry's URL cannot be read.",
+            code="database-url-wrong",
+            remedy=Remedy(
+                "set",
+                setting="database_url",
+                to="postgresql://user:password@host:port/database, with special characters of the password as %XX",
+            ),
         ) from None
 
 
@@ -181,8 +188,10 @@ def _in_sentences(where: str) -> Iterator[None]:
     except sql.DBAPIError as error:
         cause = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         raise OctoError(
-            f"The registry {where} cannot be used: {cause[0].rstrip('.')}. "
-            "See that its server or disk is there and that OCTO_DATABASE_URL is right, then try again."
+            f"The registry {where} cannot be used: {cause[0].rstrip('.')}. See that its server or disk is there and "
+            "that its URL is right, then try again.",
+            code="registry-unusable",
+            place=where,
         ) from error
 
 
@@ -192,8 +201,10 @@ def _make_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise OctoError(
-            f"The registry {path} cannot be written: {error.strerror}. "
-            "Give this user the right to write there, or set OCTO_DATABASE_URL to another place."
+            f"The registry {path} cannot be written: {reason(error)}.",
+            code="registry-not-writable",
+            place=str(path),
+            remedy=Remedy("set", setting="database_url", to="a place where this user may write"),
         ) from error
 
 
@@ -204,8 +215,10 @@ def _is_current(connection: "Connection", where: str) -> bool:
         return version == HEAD
     if _is_behind(version):
         raise OctoError(
-            f"The registry {where} is at version {version} and this octo-pipeline needs {HEAD}: "
-            "back it up, then run `octo registry upgrade`."
+            f"The registry {where} is at version {version} and this octo-pipeline needs {HEAD}. Back it up first.",
+            code="registry-behind",
+            place=where,
+            remedy=Remedy("registry upgrade"),
         )
     raise _unknown_version(where, version)
 
@@ -217,8 +230,10 @@ def _version(connection: "Connection", where: str) -> str | None:
         return connection.execute(sql.select(sql.table(VERSION_TABLE, sql.column("version_num")))).scalar_one_or_none()
     if tables:
         raise OctoError(
-            f"The database {where} is not a registry of octo-pipeline: it holds other tables. "
-            "Set OCTO_DATABASE_URL to a database that is empty or not there yet."
+            f"The database {where} is not a registry of octo-pipeline: it holds other tables.",
+            code="database-of-something-else",
+            place=where,
+            remedy=Remedy("set", setting="database_url", to="a database that is empty or not there yet"),
         )
     return None
 
@@ -226,7 +241,9 @@ def _version(connection: "Connection", where: str) -> str | None:
 def _unknown_version(where: str, version: str) -> OctoError:
     return OctoError(
         f"The registry {where} is at version {version}, and this octo-pipeline knows versions up to {HEAD}: "
-        "a newer one wrote it. Install that one or a newer one."
+        "a newer one wrote it. Install that one or a newer one.",
+        code="registry-ahead",
+        place=where,
     )
 
 

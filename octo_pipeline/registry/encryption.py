@@ -1,6 +1,6 @@
 """The keys that secrets are encrypted with, and AES-256-GCM with them.
 
-A key is 32 random bytes, written in URL-safe base64. Keys come from OCTO_SECRET_KEY, or from a file that the
+A key is 32 random bytes, written in URL-safe base64. Keys come from a setting, or from a file that the
 first secret makes; several are separated by commas or line ends, the first encrypts, all decrypt. What is
 encrypted is bound to its place in the registry, so that nobody can swap two secrets' rows. The rows are read
 and written in `store.py`.
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import reason
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -59,8 +60,11 @@ class Key:
             return AESGCM(self.material).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place.encode()).decode()
         except (InvalidTag, ValueError):
             raise OctoError(
-                f"The stored secret {place} was changed outside of octo-pipeline and is not used. Enter it again "
-                "with `octo accounts edit`, and look at who can write to the registry."
+                f"The stored secret {place} was changed outside of octo-pipeline and is not used. Look at who can write "
+                "to the registry.",
+                code="secret-tampered-with",
+                place=place,
+                remedy=Remedy("accounts edit", place.split("/")[1], to="enter it again"),
             ) from None
 
 
@@ -85,10 +89,10 @@ class Keys(Protocol):
 
 
 class KeySetting:
-    """The keys of OCTO_SECRET_KEY; whoever sets it puts a new one first and drops the old ones."""
+    """The keys of the setting ``secret_key``; whoever sets it puts a new one first and drops the old ones."""
 
     def __init__(self, text: str) -> None:
-        self._keys = _parse(text, "OCTO_SECRET_KEY")
+        self._keys = _parse(text, "the setting secret_key")
 
     def load(self) -> Sequence[Key]:
         """The keys of the setting."""
@@ -121,11 +125,18 @@ class KeyFile:
             return ()
         except (OSError, ValueError) as error:
             raise OctoError(
-                f"The key file {self.path} cannot be read ({getattr(error, 'strerror', None) or 'it is no text'}). "
-                "Without it the stored secrets cannot be used: give this user the right to read it."
+                f"The key file {self.path} cannot be read "
+                f"({reason(error) if isinstance(error, OSError) else 'it is not text'}). Without it the stored secrets "
+                "cannot be used: give this user the right to read it.",
+                code="key-file-unreadable",
+                place=str(self.path),
             ) from None
         if mode & 0o077:
-            raise OctoError(f"The key file {self.path} can be read by others. Run `chmod 600 {self.path}`.")
+            raise OctoError(
+                f"The key file {self.path} can be read by others. Run `chmod 600 {self.path}`.",
+                code="key-file-open-to-others",
+                place=str(self.path),
+            )
         return _parse(text, f"the key file {self.path}")
 
     def load_or_make(self) -> Sequence[Key]:
@@ -164,8 +175,10 @@ class KeyFile:
             raise
         except OSError as error:
             raise OctoError(
-                f"The key file {self.path} cannot be written: {error.strerror}. Give this user the right to write "
-                "there, or set OCTO_SECRET_KEY."
+                f"The key file {self.path} cannot be written: {reason(error)}. Give this user the right to write there.",
+                code="key-file-not-writable",
+                place=str(self.path),
+                remedy=Remedy("set", setting="secret_key", to="a key, if there is to be no file"),
             ) from None
         finally:
             unfinished.unlink(missing_ok=True)
@@ -184,10 +197,14 @@ def _parse(text: str, where: str) -> tuple[Key, ...]:
             material = b""
         if len(material) != _KEY_BYTES:
             raise OctoError(
-                f"{where[0].upper()}{where[1:]} holds something that is no key. A key is 32 random bytes in URL-safe "
-                f"base64; this makes one: {NEW_KEY}"
+                f"{where[0].upper()}{where[1:]} holds something that is not a key. A key is 32 random bytes in URL-safe "
+                f"base64; this makes one: {NEW_KEY}",
+                code="key-malformed",
+                place=where,
             )
         keys.append(Key(material))
     if not keys:
-        raise OctoError(f"{where[0].upper()}{where[1:]} is empty. This makes a key: {NEW_KEY}")
+        raise OctoError(
+            f"{where[0].upper()}{where[1:]} is empty. This makes a key: {NEW_KEY}", code="keys-empty", place=where
+        )
     return tuple(keys)

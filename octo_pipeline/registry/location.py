@@ -5,7 +5,8 @@ Whether a PostgreSQL server answers is known to `database.py`.
 
 from pathlib import Path
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import reason
 
 _FORMS = "sqlite:////folder/registry.sqlite or postgresql://user:password@host/database"
 _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
@@ -23,13 +24,18 @@ def sqlite_path(url: str) -> Path | None:
     if scheme in _POSTGRESQL:
         return None
     if scheme != "sqlite":
-        raise OctoError(f"The registry's URL (OCTO_DATABASE_URL) is not one it can use; write it as {_FORMS}.")
+        raise OctoError(
+            "The registry's URL is not one it can use.",
+            code="database-url-unsupported",
+            remedy=Remedy("set", setting="database_url", to=_FORMS),
+        )
     path = rest.removeprefix("/")
     is_file = path != rest and path not in ("", ":memory:") and not path.startswith("file:")
     if not is_file or "?" in path or "\0" in path:
         raise OctoError(
-            "The registry's URL (OCTO_DATABASE_URL) does not name a SQLite file, and decisions must be kept; "
-            f"write it without options, as {_FORMS}."
+            "The registry's URL does not name a SQLite file, and decisions must be kept.",
+            code="database-url-not-a-file",
+            remedy=Remedy("set", setting="database_url", to=f"{_FORMS}, without options"),
         )
     return Path(path).absolute()
 
@@ -46,6 +52,8 @@ def is_there(path: Path) -> bool:
         return False
     except OSError as error:
         raise OctoError(
-            f"The registry {path} cannot be read: {error.strerror}. "
-            "Give this user the right to read there, or set OCTO_DATABASE_URL to another place."
+            f"The registry {path} cannot be read: {reason(error)}.",
+            code="registry-not-readable",
+            place=str(path),
+            remedy=Remedy("set", setting="database_url", to="a place where this user may read"),
         ) from error

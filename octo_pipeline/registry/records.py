@@ -223,7 +223,7 @@ def check_decisions(decisions: Sequence[Decision]) -> None:
             problem = "it is another person's than the first; record each person's decisions in a call of their own"
         if problem is not None:
             subject = f"Decision {number} of {len(decisions)} (item {shown(decision.item_id)})"
-            raise OctoError(f"{subject} is refused: {problem}. Nothing was recorded.")
+            raise OctoError(f"{subject} is refused: {problem}. Nothing was recorded.", code="decision-wrong")
 
 
 def check_item_id(item_id: str) -> None:
@@ -233,7 +233,9 @@ def check_item_id(item_id: str) -> None:
         OctoError: it is not 32 hex digits in lower case.
     """
     if _ITEM_ID.fullmatch(item_id) is None:
-        raise OctoError(f"{shown(item_id)} is not an item id; it has 32 hex digits in lower case.")
+        raise OctoError(
+            f"{shown(item_id)} is not an item id; it has 32 hex digits in lower case.", code="item-id-malformed"
+        )
 
 
 def check_account(account: NewAccount, actor: Actor) -> None:
@@ -256,7 +258,9 @@ def check_account(account: NewAccount, actor: Actor) -> None:
         if problem is None and text is not None:
             problem = text_problem(what, text, NAME_LENGTH)
     if problem is not None:
-        raise OctoError(f"The account {shown(account.account_id)} cannot be registered: {problem}.")
+        raise OctoError(
+            f"The account {shown(account.account_id)} cannot be registered: {problem}.", code="account-wrong"
+        )
 
 
 def check_role(role: str) -> None:
@@ -266,7 +270,7 @@ def check_role(role: str) -> None:
         OctoError: there is no such role.
     """
     if role not in ROLES:
-        raise OctoError(f"The role {shown(role)} is unknown; it is one of {', '.join(ROLES)}.")
+        raise OctoError(f"The role {shown(role)} is unknown; it is one of {', '.join(ROLES)}.", code="role-unknown")
 
 
 def text_problem(what: str, text: str, length: int) -> str | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.database import Database
@@ -157,7 +157,9 @@ class Registry(Database):
             limit: how many at most.
         """
         if limit < 1:
-            raise OctoError(f"The audit trail cannot be cut to {limit:,} events; ask for 1 or more.")
+            raise OctoError(
+                f"The audit trail cannot be cut to {limit:,} events; ask for 1 or more.", code="audit-limit-wrong"
+            )
         with self.reading() as connection:
             if connection is None:
                 return []
@@ -218,10 +220,19 @@ class Accounts:
         ]
         if len(matches) > 1:
             vendors = ", ".join(match.vendor for match in matches)
-            raise OctoError(f"{shown(account)} is registered of {vendors}; say which with --vendor.")
+            raise OctoError(
+                f"{shown(account)} is registered of {vendors}; say of which vendor.",
+                code="account-ambiguous",
+                place=account,
+            )
         if not matches:
             kind = f"{vendor} account" if vendor else "account"
-            raise OctoError(f"No {kind} {shown(account)} is registered. `octo accounts list` shows those that are.")
+            raise OctoError(
+                f"No {kind} {shown(account)} is registered.",
+                code="account-unknown",
+                place=account,
+                remedy=Remedy("accounts list", to="see those that are"),
+            )
         return matches[0]
 
     def change(self, account: Account, actor: Actor, action: str, **values: Any) -> Account:
@@ -324,8 +335,10 @@ class Users:
                 return Admin(_admin(connection, caller), is_new=False)
         if caller.token is not None:
             raise OctoError(
-                "OCTO_TOKEN is set, and this registry has no users yet. Unset it: the first user to change "
-                "something becomes the administrator, who can then make tokens."
+                "A token is given, and this registry has no users yet. Give none: the first user to change something "
+                "becomes the administrator, who can then make tokens.",
+                code="token-before-users",
+                remedy=Remedy("unset", setting="token"),
             )
         with self._database.writing() as connection:
             # Somebody else may have been first since it was read.
@@ -356,7 +369,7 @@ class Users:
         """
         problem = text_problem("name", name, NAME_LENGTH)
         if problem is not None:
-            raise OctoError(f"The user {shown(name)} cannot be added: {problem}.")
+            raise OctoError(f"The user {shown(name)} cannot be added: {problem}.", code="user-name-wrong")
         check_role(role)
         with self._database.writing() as connection:
             _add_user(connection, name, role, actor)
@@ -401,7 +414,7 @@ class Users:
         """
         problem = text_problem("label", label, NAME_LENGTH)
         if problem is not None:
-            raise OctoError(f"The token cannot be made: {problem}.")
+            raise OctoError(f"The token cannot be made: {problem}.", code="token-label-wrong")
         token_id = secrets.token_hex(4)
         text = f"octo_{token_id}_{secrets.token_urlsafe(_TOKEN_BYTES)}"
         with self._database.writing() as connection:
@@ -428,9 +441,16 @@ class Users:
             is_token = sql.TOKENS.c.id == token_id
             token = connection.execute(_select(sql.TOKENS, _TOKEN).where(is_token)).one_or_none()
             if token is None:
-                raise OctoError(f"There is no token {shown(token_id)}. `octo users tokens` lists them.")
+                raise OctoError(
+                    f"There is no token {shown(token_id)}.",
+                    code="token-id-unknown",
+                    remedy=Remedy("users tokens", to="list them"),
+                )
             if token.revoked_at is not None:
-                raise OctoError(f"The token {token_id} is revoked since {token.revoked_at:%Y-%m-%d %H:%M} UTC.")
+                raise OctoError(
+                    f"The token {token_id} is revoked since {token.revoked_at:%Y-%m-%d %H:%M} UTC.",
+                    code="token-already-revoked",
+                )
             connection.execute(sql.TOKENS.update().where(is_token), {"revoked_at": datetime.now(UTC)})
             _append_event(connection, actor, "revoke_token", token_id, {"user": token.user_name, "label": token.label})
 
@@ -487,8 +507,13 @@ class Secrets:
             secret = self._stored(vendor, account_id, name)
             if secret is None:
                 raise OctoError(
-                    f"There is no secret {title}. `octo accounts show {account_id}` says what to do, and "
-                    f"`octo accounts sign-in {account_id}` signs an Azure partner in again."
+                    f"There is no secret {title}.",
+                    code="secret-missing",
+                    place=title,
+                    remedy=(
+                        Remedy("accounts show", account_id, to="see what to do"),
+                        Remedy("accounts sign-in", account_id, to="sign an Azure partner in again"),
+                    ),
                 )
             keys = {key.id: key for key in self._keys.load()}
             if secret.key_id in keys:
@@ -613,7 +638,9 @@ def _refuse_contradictions(connection: "Connection", first_id: int) -> None:
         problem = f"{actor} restored it at {decided_at:%Y-%m-%d %H:%M} UTC; leave it out"
     else:
         problem = "it is not restored; leave it out"
-    raise OctoError(f"Cannot {action} item {item_id} of {month}: {problem}. Nothing was recorded.")
+    raise OctoError(
+        f"Cannot {action} item {item_id} of {month}: {problem}. Nothing was recorded.", code="decision-contradicts"
+    )
 
 
 def _add_account(connection: "Connection", account: NewAccount, actor: Actor) -> None:
@@ -629,7 +656,8 @@ def _add_account(connection: "Connection", account: NewAccount, actor: Actor) ->
         name = "" if registered.name is None else f" as {shown(registered.name)}"
         raise OctoError(
             f"The {account.vendor} account {shown(account.account_id)} is registered{name} since "
-            f"{registered.registered_at:%Y-%m-%d %H:%M} UTC; nothing was changed."
+            f"{registered.registered_at:%Y-%m-%d %H:%M} UTC; nothing was changed.",
+            code="account-already-registered",
         )
     _refuse_taken_name(connection, account)
     values = {name: getattr(account, name) for name in _NEW_ACCOUNT}
@@ -647,11 +675,17 @@ def _require_unchanged(connection: "Connection", account: Account) -> None:
     query = _select(sql.REGISTERED_ACCOUNTS, ("version",)).where(_is_account(account))
     version = connection.execute(query).scalar_one_or_none()
     if version is None:
-        raise OctoError(f"Nothing was changed: {account.title} was removed in the meantime.")
+        raise OctoError(
+            f"Nothing was changed: {account.title} was removed in the meantime.",
+            code="account-removed-meanwhile",
+            place=account.account_id,
+        )
     if version != account.version:
         raise OctoError(
-            f"Nothing was changed: {account.title} was changed by somebody else in the meantime. "
-            "Look at it with `octo accounts show` and try again."
+            f"Nothing was changed: {account.title} was changed by somebody else in the meantime. Look at it and try again.",
+            code="account-changed-meanwhile",
+            place=account.account_id,
+            remedy=Remedy("accounts show", account.account_id, to="look at it"),
         )
 
 
@@ -668,7 +702,8 @@ def _refuse_taken_name(connection: "Connection", account: NewAccount) -> None:
     if holder is not None:
         raise OctoError(
             f"The name {shown(account.name)} is taken by the {account.vendor} account {shown(holder)}; nothing was "
-            "changed. Choose another name."
+            "changed. Choose another name.",
+            code="account-name-taken",
         )
 
 
@@ -693,14 +728,21 @@ def _find_user(connection: "Connection", name: str) -> User | None:
 def _user(connection: "Connection", name: str) -> User:
     user = _find_user(connection, name)
     if user is None:
-        raise OctoError(f"There is no user {shown(name)}. `octo users list` shows those there are.")
+        raise OctoError(
+            f"There is no user {shown(name)}.",
+            code="user-unknown",
+            remedy=Remedy("users list", to="see those there are"),
+        )
     return user
 
 
 def _add_user(connection: "Connection", name: str, role: str, actor: Actor) -> None:
     user = _find_user(connection, name)
     if user is not None:
-        raise OctoError(f"{shown(name)} is a user already, with the role {user.role}; nothing was changed.")
+        raise OctoError(
+            f"{shown(name)} is a user already, with the role {user.role}; nothing was changed.",
+            code="user-already-known",
+        )
     connection.execute(sql.USERS.insert(), {"name": name, "role": role, "added_at": datetime.now(UTC)})
     _append_event(connection, actor, "add_user", name, {"role": role})
 
@@ -710,7 +752,8 @@ def _refuse_last_admin(connection: "Connection", user: User) -> None:
     if admins == [user.name]:
         raise OctoError(
             f"{shown(user.name)} is the last administrator; nothing was changed. Make somebody else one first: "
-            "without one nobody could change the registry."
+            "without one nobody could change the registry.",
+            code="last-administrator",
         )
 
 
@@ -724,13 +767,17 @@ def _admin(connection: "Connection", caller: Caller) -> Actor:
     user = _find_user(connection, name)
     if user is None:
         raise OctoError(
-            f"{shown(name)} is no user of this registry, and only its administrators may change something. One of "
-            f"them can run `octo users add {name} --role admin`, or make a token for OCTO_TOKEN."
+            f"{shown(name)} is not a user of this registry, and only its administrators may change something. Ask one of "
+            "them to add you, or to make you a token.",
+            code="caller-not-a-user",
+            remedy=Remedy("users add", name, role="admin", to="add them, as an administrator"),
         )
     if user.role != "admin":
         raise OctoError(
             f"{shown(name)} is a {user.role}, and only administrators may change something; nothing was changed. "
-            f"Ask an administrator to do it or to run `octo users role {name} admin`."
+            "Ask an administrator to do it, or to give you the role.",
+            code="caller-not-an-administrator",
+            remedy=Remedy("users role", name, "admin", to="give them the role, as an administrator"),
         )
     return Actor(name)
 
@@ -744,7 +791,9 @@ def _token_user(connection: "Connection", text: str) -> str:
     is_same = hmac.compare_digest(_digest(text), row.sha256 if row is not None else _digest(""))
     if row is None or not is_same:
         raise OctoError(
-            "OCTO_TOKEN holds no token of this registry, or one that was revoked. Ask an administrator for another."
+            "The token is not one of this registry, or was revoked. Ask an administrator for another.",
+            code="token-refused",
+            remedy=Remedy("set", setting="token", to="one that holds"),
         )
     return str(row.user_name)
 
@@ -774,8 +823,11 @@ def _open(keys: dict[str, Key], secret: StoredSecret) -> str:
 
 def _no_key(title: str, key_id: str) -> OctoError:
     return OctoError(
-        f"The secret {title} was encrypted with another key ({key_id}) than those of this installation. Set "
-        "OCTO_SECRET_KEY to that key, or copy the key file it was made with."
+        f"The secret {title} was encrypted with another key ({key_id}) than those of this installation. Copy the key "
+        "file it was made with.",
+        code="key-missing",
+        place=title,
+        remedy=Remedy("set", setting="secret_key", to="that key, if it is not in a file"),
     )
 
 

@@ -80,7 +80,8 @@ class WorkspaceResource(dg.ConfigurableResource[Workspace]):
         if run_config.get("resources", {}).keys() & type(self).model_fields.keys():
             raise OctoError(
                 "A run cannot choose its lake, configuration or registry. Remove them from the run's configuration; "
-                "OCTO_LAKE, OCTO_CONFIG and OCTO_DATABASE_URL of the code location set them for all runs."
+                "OCTO_LAKE, OCTO_CONFIG and OCTO_DATABASE_URL of the code location set them for all runs.",
+                code="run-chooses-workspace",
             )
         given = self.lake.given() | self.configuration.given() | self.registry.given()
         return Workspace(load_settings(**given), run_id=context.run.run_id if context.run else "adhoc")

@@ -159,8 +159,8 @@ class Allocator(Document):
         created = _month_of(info.data["create_time"])
         if value is None and created is None:
             raise ValueError(
-                "is not set and neither is createTime, so there is no month to start in; save the allocator "
-                "with `octo allocators add`, which stamps createTime, or set startMonth"
+                "is not set and neither is createTime, so there is no month to start in; set startMonth, "
+                "or add the allocator instead of writing its file, which stamps createTime"
             )
         if value and created and "entries" in info.data:
             wait, longest = months_between(created, value), _longest(info.data["entries"])

@@ -79,7 +79,7 @@ def parse_condition(written: str) -> Condition:
         OctoError: another prefix beginning with ``!``, a NUL character, or a pattern RE2 refuses.
     """
     if "\0" in written:
-        raise OctoError(f"{shown(written)} has a NUL character; remove it")
+        raise OctoError(f"{shown(written)} has a NUL character; remove it", code="nul-character")
     for kind, prefix in _PREFIXES.items():
         if written.startswith(prefix):
             text = written.removeprefix(prefix)
@@ -89,7 +89,8 @@ def parse_condition(written: str) -> Condition:
     if written.startswith("!"):
         raise OctoError(
             f"{shown(written)} begins with '!' but not with '!re:'; write '!re:pattern' for values without a "
-            f"match, or {shown('eq:' + written)} for this very text"
+            f"match, or {shown('eq:' + written)} for this very text",
+            code="condition-malformed",
         )
     return Condition("eq", written, has_prefix=False)
 
@@ -160,18 +161,22 @@ def _key_flaw(key: str, keys: Collection[str] | None) -> str:
 def _check_pattern(pattern: str) -> None:
     if len(pattern) > MAX_PATTERN:
         raise OctoError(
-            f"the pattern has {len(pattern):,} characters and {MAX_PATTERN:,} are allowed; split it into several maps"
+            f"the pattern has {len(pattern):,} characters and {MAX_PATTERN:,} are allowed; split it into several maps",
+            code="pattern-too-long",
         )
     try:
         compiled = re2.compile(pattern, _options())
     except (re2.error, UnicodeEncodeError) as error:
         raise OctoError(
             f"{shown(pattern)} is not a pattern that RE2 accepts: {_reason(error)}; see RE2's syntax, "
-            "which has no look-around and no back-references"
+            "which has no look-around and no back-references",
+            code="pattern-malformed",
         ) from error
     # DuckDB's RE2 is older and knows only the first spelling of named groups.
     if compiled.groupindex and "(?<" in pattern:
-        raise OctoError(f"{shown(pattern)} names a group by (?<…>); write (?P<…>), or a plain group")
+        raise OctoError(
+            f"{shown(pattern)} names a group by (?<…>); write (?P<…>), or a plain group", code="pattern-group-malformed"
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,8 @@ from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import reason
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -56,12 +57,8 @@ class DocumentError(OctoError):
     """A file that cannot be used, with everything that is wrong in it."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+        super().__init__("\n".join(map(str, problems)), code="document-wrong", place=problems[0].file)
         self.problems = tuple(problems)
-
-    def __reduce__(self) -> tuple[type["DocumentError"], tuple[tuple[Problem, ...]]]:
-        """Pickled, an exception is made again from its text, which is not what this one is made from."""
-        return type(self), (self.problems,)
 
 
 def shown(value: object) -> str:
@@ -241,8 +238,10 @@ def _json_files(folder: Path) -> list[Path]:
         return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not p.name.startswith("."))
     except OSError as error:
         raise OctoError(
-            f"The folder {folder} cannot be read ({error.strerror}); create it, or point OCTO_CONFIG at the "
-            "folder that holds it."
+            f"The folder {folder} cannot be read ({reason(error)}). Create it.",
+            code="configuration-folder-unreadable",
+            place=str(folder),
+            remedy=Remedy("set", setting="config", to="the folder that holds it, if it is elsewhere"),
         ) from error
 
 
@@ -251,7 +250,7 @@ def _read_bytes(path: Path, file: str) -> bytes:
         with path.open("rb") as opened:
             return opened.read(MAX_BYTES + 1)
     except OSError as error:
-        raise DocumentError([Problem(file, "", f"cannot be read ({error.strerror})")]) from error
+        raise DocumentError([Problem(file, "", f"cannot be read ({reason(error)})")]) from error
 
 
 def _repeated_ids(loaded: dict[str, D]) -> list[Problem]:

@@ -50,6 +50,9 @@ MAX_ROUND_DIGITS = 22
 class FormulaError(OctoError):
     """The text is not a formula: a sentence that names the column (from 1) and what is allowed."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="formula-wrong")
+
 
 class FormulaFailed(Exception):
     """The formula has no finite result for these values; the text is the reason, a phrase."""

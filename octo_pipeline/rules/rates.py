@@ -66,7 +66,10 @@ def _parse(text: str, file: str) -> tuple[Rate, ...]:
             elif any(cells):
                 rate = _rate(cells)
                 if rates.setdefault((rate.month, rate.currency), rate) is not rate:
-                    raise OctoError(f"{rate.currency} has a rate for {rate.month} in an earlier line; keep one")
+                    raise OctoError(
+                        f"{rate.currency} has a rate for {rate.month} in an earlier line; keep one",
+                        code="rate-repeated",
+                    )
         except (OctoError, csv.Error) as error:
             problems.append(Problem(file, f"line {number}", str(error)))
     if problems:
@@ -76,22 +79,29 @@ def _parse(text: str, file: str) -> tuple[Rate, ...]:
 
 def _check_header(cells: list[str]) -> None:
     if cells != HEADER:
-        raise OctoError(f"must be the header {','.join(HEADER)}, not {shown(','.join(cells))}")
+        raise OctoError(
+            f"must be the header {','.join(HEADER)}, not {shown(','.join(cells))}", code="rates-header-wrong"
+        )
 
 
 def _rate(cells: list[str]) -> Rate:
     if len(cells) != len(HEADER):
-        raise OctoError(f"has {len(cells)} values; it must have {len(HEADER)}: {','.join(HEADER)}")
+        raise OctoError(
+            f"has {len(cells)} values; it must have {len(HEADER)}: {','.join(HEADER)}", code="rate-malformed"
+        )
     month, currency, rate = cells
     if not is_month(month):
-        raise OctoError(f"{shown(month)} is no month; write it as YYYY-MM, for example 2024-01")
+        raise OctoError(f"{shown(month)} is no month; write it as YYYY-MM, for example 2024-01", code="rate-malformed")
     if not _CURRENCY.fullmatch(currency):
-        raise OctoError(f"{shown(currency)} is no currency; write its three capital letters, for example EUR")
+        raise OctoError(
+            f"{shown(currency)} is no currency; write its three capital letters, for example EUR", code="rate-malformed"
+        )
     # Rounded once, when it is read. Ten places are not enough: 1/150 for a yen would be off by 10⁻⁹ of a share.
     value = Decimal(rate).quantize(_PLACES) if _RATE.fullmatch(rate) else Decimal(0)
     if not 0 < value < _HIGHEST:
         raise OctoError(
             f"{shown(rate)} is no rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
-            "for example 1.0842"
+            "for example 1.0842",
+            code="rate-malformed",
         )
     return Rate(month, currency, value)

@@ -93,7 +93,7 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
         api_confirmed_at=None,
         payer_confirmed_at=None,
         cur_confirmed_at=None,
-        problem="It is being removed; repeat `octo accounts delete` if that was stopped.",
+        problem="It is being removed; delete it again if that was stopped.",
     )
     reapplied = _reapplied(workspace, actor, account)
     landed = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.sql import literal
 from octo_pipeline.registry.records import Actor, Decision
@@ -63,9 +63,15 @@ def find_items(
         ).fetchall()
     if not rows:
         sought = f"item {item}" if item else f"items of {allocator} in {month}" + (f" on {account}" if account else "")
-        raise OctoError(f"There are no distributed {sought}. `octo allocations list --month …` shows what there is.")
+        raise OctoError(
+            f"There are no distributed {sought}.",
+            code="no-such-items",
+            remedy=Remedy("allocations list", month=month or "YYYY-MM", to="see what there is"),
+        )
     if item is not None and len(rows) > 1:
-        raise OctoError(f"{len(rows)} items have an id that begins with {item}; give more of it.")
+        raise OctoError(
+            f"{len(rows)} items have an id that begins with {item}; give more of it.", code="item-ambiguous"
+        )
     made = set(lake.months("allocations"))
     return [
         DecidedItem(i, o, c, tuple(m for m in {*month_range(first, add_months(first, n - 1)), o} if m in made))
@@ -111,7 +117,10 @@ def story(workspace: Workspace, item: str) -> list[str]:
             f"WHERE starts_with(item_id, {literal(item)}) LIMIT 2"
         ).fetchall()
         if len(items) != 1:
-            raise OctoError(f"{'Several items have' if items else 'No item has'} an id that begins with {item}.")
+            raise OctoError(
+                f"{'Several items have' if items else 'No item has'} an id that begins with {item}.",
+                code="item-ambiguous",
+            )
         found = dict(zip(("item_id", "origin_month", "category", *_ITEM_FACTS), items[0], strict=True))
         rows = connection.execute(
             "SELECT booking_month, kind, status, reason, target_account, entry_index, entry_type, entry_value, formula, "

@@ -1,4 +1,4 @@
-"""`octo doctor`: is everything there that a run needs, and what is to be mended.
+"""Is everything there that a run needs, and what has to be fixed.
 
 Each check looks at one thing and says one sentence; none stops the others. Nothing is changed.
 """
@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.services.sources import sources
@@ -35,6 +35,7 @@ class Finding:
     area: str
     state: State
     sentence: str
+    remedies: tuple[Remedy, ...] = ()
 
 
 def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Finding]:
@@ -46,31 +47,32 @@ def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Findi
     """
     for area, check in _CHECKS.items():
         try:
-            for state, sentence in check(workspace, now or datetime.now(UTC)):
-                yield Finding(area, state, sentence)
+            for state, sentence, *remedies in check(workspace, now or datetime.now(UTC)):
+                yield Finding(area, state, sentence, tuple(remedies))
         except OctoError as error:
-            yield Finding(area, "error", str(error))
+            yield Finding(area, "error", str(error), error.remedies)
 
 
-_Told = Iterator[tuple[State, str]]
+# The state, the sentence, and what helps.
+_Findings = Iterator[tuple[State, str, *tuple[Remedy, ...]]]
 
 
-def _versions(workspace: Workspace, now: datetime) -> _Told:
+def _versions(workspace: Workspace, now: datetime) -> _Findings:
     found = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     yield "ok", f"Python {platform.python_version()}, {found}."
     yield "ok", f"The dbt manifest is in {dbt_project().manifest_folder}."
 
 
-def _configuration(workspace: Workspace, now: datetime) -> _Told:
+def _configuration(workspace: Workspace, now: datetime) -> _Findings:
     found = workspace.configuration
     for problem in found.problems:
-        yield "error", f"{problem} It is left out until it is mended."
+        yield "error", f"{problem} It is left out until it is fixed."
     yield "ok", f"{len(found.allocators)} allocators, {len(found.cost_groups)} cost groups, {len(found.rates)} rates."
     if not found.allocators:
-        yield "warning", "Without an allocator every cost stays where it was billed: `octo allocators add FILE`."
+        yield "warning", "Without an allocator every cost stays where it was billed.", Remedy("allocators add", "FILE")
 
 
-def _lake(workspace: Workspace, now: datetime) -> _Told:
+def _lake(workspace: Workspace, now: datetime) -> _Findings:
     lake = workspace.lake
     lake.check_writable()
     yield "ok", f"The lake {lake.root} can be written."
@@ -79,7 +81,7 @@ def _lake(workspace: Workspace, now: datetime) -> _Told:
             yield "warning", f"Only {free / 1024**3:.1f} GiB are free at {place}. Free some space."
 
 
-def _registry(workspace: Workspace, now: datetime) -> _Told:
+def _registry(workspace: Workspace, now: datetime) -> _Findings:
     if not workspace.registry.exists():
         yield "ok", "There is no registry yet; the first decision or registration makes it."
         return
@@ -87,7 +89,7 @@ def _registry(workspace: Workspace, now: datetime) -> _Told:
     yield "ok", f"The registry is of this version; {decisions} items are restored."
 
 
-def _dagster(workspace: Workspace, now: datetime) -> _Told:
+def _dagster(workspace: Workspace, now: datetime) -> _Findings:
     home = os.environ.get("DAGSTER_HOME")
     if not home:
         yield "warning", "DAGSTER_HOME is not set: runs of the command line are not seen in the Dagster UI."
@@ -97,7 +99,7 @@ def _dagster(workspace: Workspace, now: datetime) -> _Told:
         yield "ok", f"Runs are kept in {home}."
 
 
-def _sources(workspace: Workspace, now: datetime) -> _Told:
+def _sources(workspace: Workspace, now: datetime) -> _Findings:
     months = [add_months(f"{now:%Y-%m}", back) for back in (-1, 0)]
     none = True
     offering: dict[tuple[str, str], dict[str, None]] = {}
@@ -107,7 +109,7 @@ def _sources(workspace: Workspace, now: datetime) -> _Told:
             try:
                 found = {month: source.available(month) for month in months}
             except OctoError as error:
-                yield "error", f"{source.name}: {error}"
+                yield "error", f"{source.name}: {error}", *error.remedies
                 continue
             told = ", ".join(f"{len(exports)} for {month}" for month, exports in found.items())
             yield ("ok" if any(found.values()) else "warning"), f"{source.name} answers; exports: {told}."
@@ -126,35 +128,38 @@ def _sources(workspace: Workspace, now: datetime) -> _Told:
         yield (
             "warning",
             (
-                f"No source is configured: write {workspace.settings.config / 'sources'}/<name>.json, or set "
-                "OCTO_AWS_EXPORTS to a folder."
+                f"No source is configured: write {workspace.settings.config / 'sources'}/<name>.json, or name a folder "
+                "of exports."
             ),
+            Remedy("set", setting="aws_exports", to="such a folder"),
         )
 
 
-def _months(workspace: Workspace, now: datetime) -> _Told:
+def _months(workspace: Workspace, now: datetime) -> _Findings:
     months = workspace.lake.months("cost_line_items")
     if not months:
-        yield "warning", "The lake has no month yet: `octo run --month YYYY-MM`."
+        yield "warning", "The lake has no month yet.", Remedy("run", month="YYYY-MM")
         return
     yield "ok", f"{len(months)} months, {months[0]} … {months[-1]}."
     missing = [month for month in month_range(months[0], months[-1]) if month not in months]
     if missing:
         yield (
             "warning",
-            f"{', '.join(missing[:12])} were never run: `octo backfill --from {missing[0]} --to {missing[-1]}`.",
+            f"{', '.join(missing[:12])} were never run.",
+            Remedy("backfill", **{"from": missing[0], "to": missing[-1]}),
         )
     empty = [month for month in months if workspace.lake.rows("cost_line_items", month) == 0]
     if empty:
         yield (
             "warning",
-            f"{', '.join(empty[:12])} have no line items. If that is wrong, look at `octo deliveries list`.",
+            f"{', '.join(empty[:12])} have no line items. If that is wrong, look at the deliveries.",
+            Remedy("deliveries list"),
         )
     if out_of_date := sorted({one.month for one in stale(workspace)}):
-        yield "warning", f"{', '.join(out_of_date[:12])} are stale: `octo stale` says why; run them again."
+        yield "warning", f"{', '.join(out_of_date[:12])} are stale; run them again.", Remedy("stale", to="see why")
 
 
-_CHECKS: dict[str, Callable[[Workspace, datetime], _Told]] = {
+_CHECKS: dict[str, Callable[[Workspace, datetime], _Findings]] = {
     "versions": _versions,
     "configuration": _configuration,
     "lake": _lake,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy, combined
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.sources import NotConfirmedError
 from octo_pipeline.vendors.landing import (
@@ -28,13 +28,13 @@ class LandedMonth:
     Attributes:
         deliveries: the newest complete delivery of each account.
         new: how many deliveries were not there before.
-        failures: a sentence for each source that could not be landed.
+        failures: why a source could not be landed, for each that could not.
         is_complete: False if such a source has no earlier delivery of the month to go on with.
     """
 
     deliveries: tuple[Delivery, ...]
     new: int
-    failures: tuple[str, ...] = ()
+    failures: tuple[OctoError, ...] = ()
     is_complete: bool = True
 
     def require_complete(self) -> None:
@@ -44,7 +44,7 @@ class LandedMonth:
             OctoError: with the sentences of the sources that failed.
         """
         if not self.is_complete:
-            raise OctoError("\n".join(self.failures))
+            raise combined(self.failures)
 
     @property
     def sentence(self) -> str:
@@ -79,7 +79,7 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
     return LandedMonth(
         newest,
         sum(one.is_new for one in offered) + renewed,
-        tuple(str(error) for _, error in failures),
+        tuple(error for _, error in failures),
         is_complete=all(
             _has_delivered(source.account, accounts) or not _is_expected(root, source, error)
             for source, error in failures
@@ -149,7 +149,9 @@ def delivery_of(workspace: Workspace, version: str) -> Delivery:
     found = [one for one in deliveries(workspace.lake.root) if one.version.startswith(version)]
     if len(found) != 1:
         raise OctoError(
-            f"{len(found) or 'No'} deliveries have a version that begins with {version!r}; `octo deliveries list` shows all."
+            f"{len(found) or 'No'} deliveries have a version that begins with {version!r}.",
+            code="delivery-version-not-one",
+            remedy=Remedy("deliveries list", to="see them all"),
         )
     return found[0]
 
@@ -169,14 +171,21 @@ def reland(workspace: Workspace, delivery: Delivery, sources: Iterable[Source], 
     offering = [one for one in sources if _offers(one, delivery)]
     if not offering:
         raise OctoError(
-            f"No source offers {delivery.title} any more, so it stays as it is. `octo deliveries show` verifies its files."
+            f"No source offers {delivery.title} any more, so it stays as it is.",
+            code="delivery-no-longer-offered",
+            place=delivery.version,
+            remedy=Remedy("deliveries show", delivery.version, to="verify its files"),
         )
     remove(workspace.lake.root, delivery)
     landed = land_month(workspace, delivery.vendor, offering, delivery.month)
     _note(workspace, delivery, actor, "reland_delivery")
     if landed.failures:
         raise OctoError(
-            f"{delivery.title} was removed, but could not be fetched again: {' '.join(landed.failures)} The next run tries it."
+            f"{delivery.title} was removed, but could not be fetched again: {combined(landed.failures)} The next run "
+            "tries it.",
+            code="delivery-not-fetched-again",
+            place=delivery.version,
+            remedy=combined(landed.failures).remedies,
         )
     return landed
 

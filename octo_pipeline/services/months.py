@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from octo_pipeline.lake.lake import fingerprint
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy, combined
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import folder_source, sources
 from octo_pipeline.settings import Settings
@@ -51,7 +51,7 @@ class Landed:
         deliveries: how many there are now, the newest of each account.
         size: of their files, in bytes.
         fingerprint: which versions they are.
-        unanswered: a sentence for each source that could not deliver, whose last good delivery counts instead.
+        unanswered: why a source could not deliver, for each whose last good delivery counts instead.
     """
 
     vendor: str
@@ -61,7 +61,7 @@ class Landed:
     files: int
     size: int
     fingerprint: str
-    unanswered: tuple[str, ...]
+    unanswered: tuple[OctoError, ...]
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,6 @@ class Failed:
     step: str
     month: str
     error: OctoError
-
-    @property
-    def sentence(self) -> str:
-        """What failed and why."""
-        return f"{self.month} was not published: {self.error}"
 
 
 @dataclass(frozen=True)
@@ -145,8 +140,10 @@ def require_months(settings: Settings, months: Sequence[str]) -> None:
     outside = [month for month in months if not first <= month <= last]
     if outside:
         raise OctoError(
-            f"{outside[0]} is outside the months {first} … {last}. OCTO_START_MONTH sets the first one; the last one is "
-            "the current month."
+            f"{outside[0]} is outside the months {first} … {last}. The last one is the current month.",
+            code="month-outside-lake",
+            place=outside[0],
+            remedy=Remedy("set", setting="start_month", to="the first one"),
         )
 
 
@@ -230,7 +227,7 @@ def _land(workspace: Workspace, step: Landing, month: str) -> Landed:
     landed = land_month(workspace, step.vendor, offering, month)
     landed.require_complete()
     if landed.failures and step.folder:
-        raise OctoError("\n".join(landed.failures))
+        raise combined(landed.failures)
     files = [file for delivery in landed.deliveries for file in delivery.files]
     return Landed(
         step.vendor,
@@ -254,7 +251,7 @@ def _interruption(error: BaseException | None) -> BaseException | None:
 def _as_sentence(step: str, error: Exception) -> OctoError:
     if isinstance(error, OctoError):
         return error
-    unexpected = OctoError(f"{step} failed: {type(error).__name__}: {error}")
+    unexpected = OctoError(f"{step} failed: {type(error).__name__}: {error}", code="step-failed-unexpectedly")
     unexpected.__cause__ = error
     return unexpected
 
@@ -320,5 +317,6 @@ def _result(future: "Future[list[Event]]", month: str) -> list[Event]:
     except BrokenProcessPool as error:
         raise OctoError(
             f"A worker process died (killed, or out of memory) while {month} was made. What was published stays; run this "
-            "again, it goes on where it stopped. Fewer workers need less memory."
+            "again, it goes on where it stopped. Fewer workers need less memory.",
+            code="worker-died",
         ) from error

@@ -17,6 +17,7 @@ def of(account: Account) -> Registration:
         confirmed = [name for name, vendor in VENDORS.items() if vendor.registration]
         raise OctoError(
             f"Accounts of {account.vendor} cannot be confirmed by this version; it can confirm those of "
-            f"{', '.join(confirmed)}."
+            f"{', '.join(confirmed)}.",
+            code="vendor-cannot-be-confirmed",
         )
     return vendor.registration()

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.sql import literal
 from octo_pipeline.rules.allocator import Allocator
@@ -65,7 +65,12 @@ def report_of(workspace: Workspace, month: str) -> Report:
     lake = workspace.lake
     for table in ("allocations", AccountCosts.name, CostGroupCosts.name):
         if month not in lake.months(table):
-            raise OctoError(f"The lake has no {table} of {month}. Run `octo run --month {month}` first.")
+            raise OctoError(
+                f"The lake has no {table} of {month}.",
+                code="month-not-made",
+                place=month,
+                remedy=Remedy("run", month=month),
+            )
     before = add_months(month, -1)
     previous = before if before in lake.months(AccountCosts.name) else None
     with lake.connect() as connection:

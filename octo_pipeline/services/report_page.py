@@ -42,7 +42,7 @@ def write_report(report: Report, page: Path) -> Path:
         _replace(page, _html(report))
         _replace(figures, _csv(report))
     except OSError as error:
-        raise OctoError(f"Cannot write the report to {page}: {error.strerror}.") from error
+        raise OctoError(f"Cannot write the report to {page}: {error.strerror}.", code="report-not-writable") from error
     return figures
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from octo_pipeline.model.columns import LINE_ITEMS
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.rules.allocator import Allocator, created_month, parse_allocator
 from octo_pipeline.rules.documents import DocumentError, is_unset, parse_object, read_object
 from octo_pipeline.services.simulate import Simulation, simulate
@@ -111,7 +111,7 @@ def read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise OctoError(f"The file {file} cannot be read ({error.strerror}).") from error
+        raise OctoError(f"The file {file} cannot be read ({error.strerror}).", code="file-unreadable") from error
 
 
 def folder_of(config: Path) -> Path:
@@ -139,10 +139,18 @@ def path_of(folder: Path, allocator_id: str) -> Path:
     """
     found = _files(folder).get(allocator_id, [])
     if not found:
-        raise OctoError(f"{folder} has no allocator {allocator_id!r}; `octo allocators list` shows all.")
+        raise OctoError(
+            f"{folder} has no allocator {allocator_id!r}.",
+            code="allocator-unknown",
+            place=allocator_id,
+            remedy=Remedy("allocators list", to="see them all"),
+        )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise OctoError(f"{allocator_id!r} is the id in {names} of {folder}; give each its own id first.")
+        raise OctoError(
+            f"{allocator_id!r} is the id in {names} of {folder}; give each its own id first.",
+            code="allocator-id-repeated",
+        )
     return found[0]
 
 
@@ -156,11 +164,18 @@ def target_of(folder: Path, allocator_id: str, *, replace: bool) -> Path:
     if allocator_id in files:
         path = path_of(folder, allocator_id)
         if not replace:
-            raise OctoError(f"{path} already holds the allocator {allocator_id!r}; use --replace, or another id.")
+            raise OctoError(
+                f"{path} already holds the allocator {allocator_id!r}. Use another id, or replace it.",
+                code="allocator-exists",
+                place=str(path),
+                remedy=Remedy("allocators add", "FILE", replace=True, to="replace it"),
+            )
         return path
     target = folder / f"{allocator_id}.json"
     if target.exists():
-        raise OctoError(f"{target} exists and holds an allocator of another id; rename it first.")
+        raise OctoError(
+            f"{target} exists and holds an allocator of another id; rename it first.", code="allocator-file-taken"
+        )
     return target
 
 
@@ -181,4 +196,6 @@ def write(target: Path, text: str) -> None:
         os.replace(draft, target)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise OctoError(f"Cannot write {target} ({error.strerror}). Nothing was saved.") from error
+        raise OctoError(
+            f"Cannot write {target} ({error.strerror}). Nothing was saved.", code="file-not-writable"
+        ) from error

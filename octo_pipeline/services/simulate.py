@@ -29,7 +29,7 @@ from octo_pipeline.allocation import matching, resolution, shares, splits
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.items import items_sql
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, identifier, literal
@@ -119,8 +119,10 @@ def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulati
     if month not in months:
         raise OctoError(
             f"The lake has no cost line items of {month}, so there is nothing to simulate on. "
-            + (f"It has {months[0]} to {months[-1]}; choose one of them, or run" if months else "Run")
-            + f" `octo run --month {month}` first."
+            + (f"It has {months[0]} to {months[-1]}; choose one of them." if months else "It has no month yet."),
+            code="month-not-made",
+            place=month,
+            remedy=Remedy("run", month=month),
         )
     with workspace.lake.connect() as connection:
         return _Simulator(connection, workspace, allocator, month).run()

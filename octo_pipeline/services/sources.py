@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account
 from octo_pipeline.rules.documents import shown
 from octo_pipeline.vendors.catalog import VENDORS
@@ -101,8 +101,13 @@ class _Unconfirmed:
     def _refusal(self) -> NotConfirmedError:
         reason = f" ({self._registered.problem})" if self._registered.problem else ""
         return NotConfirmedError(
-            f"{self._registered.title} is registered, but not Completed{reason}, so nothing was fetched for it. "
-            f"`octo accounts confirm {self.account}` verifies it, `octo accounts delete {self.account}` removes it."
+            f"{self._registered.title} is registered, but not Completed{reason}, so nothing was fetched for it.",
+            code="account-not-confirmed",
+            place=self.account,
+            remedy=(
+                Remedy("accounts confirm", self.account, to="verify it"),
+                Remedy("accounts delete", self.account, to="remove it"),
+            ),
         )
 
 
@@ -115,13 +120,17 @@ def _read(path: Path) -> object:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise OctoError(f"{path} is no JSON document of a source ({error}).") from error
+        raise OctoError(
+            f"{path} is no JSON document of a source ({error}).", code="source-document-malformed"
+        ) from error
 
 
 def _vendor(given: object, place: str) -> str:
     vendor = given.get("vendor") if isinstance(given, dict) else None
     if not isinstance(vendor, str) or vendor not in VENDORS:
-        raise OctoError(f"{place}: vendor must be one of {', '.join(VENDORS)}, not {shown(vendor)}.")
+        raise OctoError(
+            f"{place}: vendor must be one of {', '.join(VENDORS)}, not {shown(vendor)}.", code="source-vendor-unknown"
+        )
     return vendor
 
 
@@ -129,7 +138,7 @@ def _source(given: object, place: str) -> Source:
     try:
         return VENDORS[_vendor(given, place)].document_source(given)
     except ValidationError as error:
-        raise OctoError(f"{place}: {_flaw(error)}.") from None
+        raise OctoError(f"{place}: {_flaw(error)}.", code="source-document-wrong") from None
 
 
 def _flaw(error: ValidationError) -> str:

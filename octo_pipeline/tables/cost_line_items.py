@@ -88,7 +88,7 @@ def _landed(
         try:
             queries = files.relations(connection, own)
         except duckdb.Error as error:
-            raise OctoError(f"A landed file cannot be read: {error}") from error
+            raise OctoError(f"A landed file cannot be read: {error}", code="landed-file-unreadable") from error
         if any(delivery.format != "parquet" for delivery in own):
             queries = {
                 relation: _read_once(connection, query, scratch / f"{relation}.parquet")
@@ -111,4 +111,7 @@ def _explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Del
         own = [delivery for delivery in deliveries if delivery.vendor == name]
         if (explanation := vendor.files().explain_failure(connection, own)) is not None:
             return explanation
-    return OctoError(f"The landed reports are as they were landed, but reading them failed: {error}")
+    return OctoError(
+        f"The landed reports are as they were landed, but reading them failed: {error}",
+        code="landed-reports-unreadable",
+    )

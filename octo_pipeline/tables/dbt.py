@@ -90,6 +90,9 @@ def column_descriptions(model: str) -> dict[str, str]:
 class DbtModelError(OctoError):
     """A model failed; the text is the engine's own."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="model-failed")
+
 
 class DbtProject:
     """The dbt project of this installation."""
@@ -120,7 +123,8 @@ class DbtProject:
         except OSError as error:
             raise OctoError(
                 f"The dbt manifest cannot be kept in {self._cache}: {error.strerror}. "
-                "Set XDG_CACHE_HOME to a folder that can be written."
+                "Set XDG_CACHE_HOME to a folder that can be written.",
+                code="manifest-not-writable",
             ) from error
         return folder
 
@@ -151,7 +155,7 @@ class DbtProject:
         failed = [r for r in getattr(result.result, "results", []) if r.status in ("error", "fail")]
         if failed:
             raise DbtModelError(f"The model {failed[0].node.name} failed: {failed[0].message}")
-        raise OctoError(f"dbt could not run {', '.join(models)}: {result.exception}")
+        raise OctoError(f"dbt could not run {', '.join(models)}: {result.exception}", code="dbt-failed")
 
     def _paths(self, target: Path) -> list[str]:
         folder = str(self.folder)
@@ -174,7 +178,9 @@ class DbtProject:
             target = Path(scratch) / "target"
             result = dbtRunner().invoke(["parse", *VARIABLES, *self._paths(target), *_QUIET])
             if not result.success:
-                raise OctoError(f"The dbt project {self.folder} does not parse: {result.exception}")
+                raise OctoError(
+                    f"The dbt project {self.folder} does not parse: {result.exception}", code="dbt-project-malformed"
+                )
             # The object that dbt works with is not the JSON that it writes, so both are kept.
             (target / _PACKED).write_bytes(cast("Manifest", result.result).to_msgpack())
             target.replace(folder)

@@ -10,7 +10,7 @@ import duckdb
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import Lake, Staged
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import origin_months
 from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.tables.allocations import Allocations
@@ -57,7 +57,12 @@ def keep_explained_allocations(
     """
     month = staged.month
     if month not in lake.months(Allocations.name):
-        raise OctoError(f"The lake has no allocations of {month}. Run `octo run --month {month}` first.")
+        raise OctoError(
+            f"The lake has no allocations of {month}.",
+            code="month-not-made",
+            place=month,
+            remedy=Remedy("run", month=month),
+        )
     file = literal(str(staged.folder / "explained.parquet"))
     query = _explained(lake, [month], origins_read(lake, month), [])
     connection.execute(f"COPY (SELECT {', '.join(columns)} FROM ({query})) TO {file}")

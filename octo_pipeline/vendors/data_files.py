@@ -112,21 +112,26 @@ def count_csv_rows(path: Location, place: str) -> int:
                 if len(row) != width and row:
                     raise OctoError(
                         f"{place}, line {line + 1}: the row has {len(row)} fields, the header has {width}. "
-                        "Fetch the file again."
+                        "Fetch the file again.",
+                        code="line-malformed",
                     )
                 rows += bool(row)
                 line = reader.line_num
         except csv.Error as error:
             raise OctoError(
                 f"{place}, line {line + 1}: the row is not CSV, a quote in it is broken ({error}). "
-                "Fetch the file again."
+                "Fetch the file again.",
+                code="line-malformed",
             ) from error
         except UnicodeDecodeError as error:
             raise OctoError(
-                f"{place}, line {_line_that_is_not_utf8(path)}: the text is not UTF-8. Fetch the file again."
+                f"{place}, line {_line_that_is_not_utf8(path)}: the text is not UTF-8. Fetch the file again.",
+                code="line-malformed",
             ) from error
     if rows < 0:
-        raise OctoError(f"{place} has no header line, so its columns are unknown. Fetch it again.")
+        raise OctoError(
+            f"{place} has no header line, so its columns are unknown. Fetch it again.", code="header-missing"
+        )
     return rows
 
 
@@ -168,7 +173,9 @@ def unzip(path: Path, place: str) -> list[Path]:
         for number, entry in enumerate(entries, 1):
             target = path.with_name(f"{stem}.csv.gz" if len(entries) == 1 else f"{stem}-{number:03d}.csv.gz")
             if target.exists():
-                raise OctoError(f"{place} holds the same data as {target.name}; the report names both.")
+                raise OctoError(
+                    f"{place} holds the same data as {target.name}; the report names both.", code="file-counted-twice"
+                )
             limit -= _unzip_entry(archive, entry, target, limit, place)
             unpacked.append(target)
     path.unlink()
@@ -192,13 +199,14 @@ def readable(place: str) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
-        raise OctoError(f"{place} is damaged or cut off ({error}). Fetch it again.") from error
+        raise OctoError(f"{place} is damaged or cut off ({error}). Fetch it again.", code="file-damaged") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise OctoError(f"{place} is not CSV in UTF-8 ({error}). Fetch it again.") from error
+        raise OctoError(f"{place} is not CSV in UTF-8 ({error}). Fetch it again.", code="file-damaged") from error
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise OctoError(
-            f"{place} cannot be read, it is damaged or not what its name says ({reason}). Fetch it again."
+            f"{place} cannot be read, it is damaged or not what its name says ({reason}). Fetch it again.",
+            code="file-damaged",
         ) from error
 
 
@@ -217,13 +225,16 @@ def check_text(path: Location, place: str) -> None:
             if is_packed and size > min(MAX_UNPACKED, max(MAX_RATIO * file.tell(), ALWAYS_ALLOWED)):
                 raise _out_of_proportion(place)
             if line > MAX_LINE:
-                raise OctoError(f"{place} has a line of more than {MAX_LINE >> 20} MiB, which no export has.")
+                raise OctoError(
+                    f"{place} has a line of more than {MAX_LINE >> 20} MiB, which no export has.", code="line-too-long"
+                )
 
 
 def _out_of_proportion(place: str) -> OctoError:
     return OctoError(
         f"{place} unpacks to more than {MAX_RATIO} times its size or to more than {MAX_UNPACKED >> 30} GiB, as files do "
-        "that are made to fill a disk."
+        "that are made to fill a disk.",
+        code="file-unpacks-too-large",
     )
 
 
@@ -264,12 +275,18 @@ def _open_bytes(path: Location) -> Iterator[IO[bytes]]:
 def _csv_entries(archive: zipfile.ZipFile, place: str) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
     if not 0 < len(entries) <= MAX_ENTRIES:
-        raise OctoError(f"{place} holds {len(entries)} files; a report's archive holds 1 to {MAX_ENTRIES}.")
+        raise OctoError(
+            f"{place} holds {len(entries)} files; a report's archive holds 1 to {MAX_ENTRIES}.", code="archive-wrong"
+        )
     for entry in entries:
         if entry.flag_bits & 1:
-            raise OctoError(f"{place} is encrypted; vendors do not deliver that. Unpack it yourself.")
+            raise OctoError(
+                f"{place} is encrypted; vendors do not deliver that. Unpack it yourself.", code="archive-wrong"
+            )
         if not safe_name(entry.filename, f"file in {place}").lower().endswith(".csv"):
-            raise OctoError(f"{place} holds {entry.filename}; a report's archive holds CSV files only.")
+            raise OctoError(
+                f"{place} holds {entry.filename}; a report's archive holds CSV files only.", code="archive-wrong"
+            )
     return entries
 
 

@@ -80,7 +80,8 @@ def safe_name(name: str, what: str) -> str:
         raise OctoError(
             f"{name[:_SHOWN]!r} cannot be the {what} of a delivery, because that becomes a name on the disk. "
             "It must not be empty, begin with a dot or an underscore, be longer than 200 bytes, or "
-            "contain a slash, a backslash, '..', a control character or what is no UTF-8."
+            "contain a slash, a backslash, '..', a control character or what is no UTF-8.",
+            code="name-unsafe",
         )
     return name
 
@@ -97,7 +98,9 @@ def inside(path: Path, root: Path, place: str) -> Path:
         OctoError: a link leads out of the folder; who may write there must not choose what else is read.
     """
     if not path.resolve().is_relative_to(root.resolve()):
-        raise OctoError(f"{place} is a link that leads out of {root}. Copy the file itself there.")
+        raise OctoError(
+            f"{place} is a link that leads out of {root}. Copy the file itself there.", code="link-leads-outside"
+        )
     return path
 
 
@@ -124,7 +127,10 @@ def fetch(
     names = [safe_name(file.name, "file") for file in files]
     for name in names:
         if names.count(name) > 1:
-            raise OctoError(f"{source} has two files named {name}; a delivery can hold one. Nothing was landed.")
+            raise OctoError(
+                f"{source} has two files named {name}; a delivery can hold one. Nothing was landed.",
+                code="file-names-repeated",
+            )
     partial = resume and resume / ".partial"
     if partial:
         _sweep(partial)
@@ -180,7 +186,7 @@ class _Digests:
     def verified(self, place: str) -> DeliveredFile:
         """The file as delivered, if it is what was announced."""
         if self.size == 0:
-            raise OctoError(f"{place} is empty (0 bytes). Fetch it again; nothing was landed.")
+            raise OctoError(f"{place} is empty (0 bytes). Fetch it again; nothing was landed.", code="file-empty")
         sha256 = self._sha256.hexdigest()
         checked: list[tuple[str, object, object]] = [
             ("size", self._file.size, self.size),
@@ -192,7 +198,8 @@ class _Digests:
             if announced not in (None, found):
                 raise OctoError(
                     f"{place} was cut off or changed while it was read: its {what} is {found}, "
-                    f"announced was {announced}. Land the report again; nothing was landed."
+                    f"announced was {announced}. Land the report again; nothing was landed.",
+                    code="file-changed-while-read",
                 )
         return DeliveredFile(self._file.name, self.size, sha256)
 
@@ -271,6 +278,7 @@ def _chunks(file: SourceFile, place: str, position: Callable[[], int]) -> Iterat
             if file.open_at is None or breaks >= _BREAKS:
                 tried = f" after {breaks} tries" if breaks > 1 else ""
                 raise OctoError(
-                    f"{place} cannot be read{tried} ({error.strerror or error}); nothing was landed."
+                    f"{place} cannot be read{tried} ({error.strerror or error}); nothing was landed.",
+                    code="file-unreadable",
                 ) from error
             time.sleep(random.uniform(0.5, 1) * min(0.5 * 2**breaks, _LONGEST_PAUSE_SECONDS))  # noqa: S311

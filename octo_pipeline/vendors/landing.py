@@ -19,7 +19,6 @@ So a landing that fails or is killed leaves nothing readable, and of two process
 wins with a whole folder and the other finds it there. Staging is always a local folder.
 """
 
-import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,8 +30,9 @@ from typing import Any, TypeVar
 
 from octo_pipeline.lake.staging import staging_folder, sync
 from octo_pipeline.lake.store import Location, store_of
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, combined
 from octo_pipeline.model.months import parse_month
+from octo_pipeline.model.wording import reason
 from octo_pipeline.vendors.downloads import DeliveredFile, SourceFile, fetch, safe_name
 
 KEEP = 3
@@ -212,7 +212,10 @@ def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
         if present is not None and not damage(present):
             return Landed(present, is_new=False)
         store.remove_folder(delivery.path, first=_DESCRIPTION)
-    raise OctoError(f"{delivery.path} is being landed and removed by other processes; run this again later.")
+    raise OctoError(
+        f"{delivery.path} is being landed and removed by other processes; run this again later.",
+        code="delivery-contended",
+    )
 
 
 def land_each(found: Iterable[_Found], land_one: Callable[[_Found], Landed | None]) -> list[Landed]:
@@ -226,16 +229,16 @@ def land_each(found: Iterable[_Found], land_one: Callable[[_Found], Landed | Non
         OctoError: the sentences of all that could not be landed.
     """
     landed: list[Landed] = []
-    failures: list[str] = []
+    failures: list[OctoError] = []
     for one in found:
         try:
             delivery = land_one(one)
         except OctoError as error:
-            failures.append(str(error))
+            failures.append(error)
         else:
             landed += [delivery] if delivery else []
     if failures:
-        raise OctoError("\n".join(failures))
+        raise combined(failures)
     return landed
 
 
@@ -274,11 +277,13 @@ def verify(delivery: Delivery) -> None:
         OctoError: a file is gone or differs.
     """
     if sentence := damage(delivery):
-        raise OctoError(sentence)
+        raise OctoError(sentence, code="delivery-damaged")
     for file in delivery.files:
         path = delivery.path / file.name
         if describe(path).sha256 != file.sha256:
-            raise OctoError(f"{path} is not what was landed: its SHA-256 differs. {_again(delivery)}")
+            raise OctoError(
+                f"{path} is not what was landed: its SHA-256 differs. {_again(delivery)}", code="delivery-damaged"
+            )
 
 
 def describe(path: Location) -> DeliveredFile:
@@ -310,12 +315,14 @@ def _read_description(folder: Location) -> Delivery | None:
         delivery = Delivery(**document, files=files, fetched_at=fetched_at, path=folder)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OctoError(
-            f"{path} does not describe a delivery ({str(error)[:_SHOWN]}); remove the folder and land the report again."
+            f"{path} does not describe a delivery ({str(error)[:_SHOWN]}); remove the folder and land the report again.",
+            code="delivery-description-wrong",
         ) from error
     if folder.parts[-4:] != (delivery.vendor, delivery.account, f"month={delivery.month}", delivery.version):
         described = f"{delivery.vendor} {delivery.account} {delivery.month} {delivery.version}"[:_SHOWN]
         raise OctoError(
-            f"{path} describes another delivery than its folder: {described}. Remove the folder and land the report again."
+            f"{path} describes another delivery than its folder: {described}. Remove the folder and land the report again.",
+            code="delivery-description-wrong",
         )
     return delivery
 
@@ -385,17 +392,9 @@ def _said(root: Location) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OctoError(_refusal(root, error)) from error
-
-
-def _refusal(root: Location, error: OSError) -> str:
-    reasons = {
-        errno.ENOSPC: "the disk is full; free some space",
-        errno.EDQUOT: "the quota of the disk is used up; free some space",
-        errno.EROFS: "it is read-only; make it writable",
-        errno.EACCES: "permission is denied; make it writable",
-        errno.EPERM: "permission is denied; make it writable",
-    }
-    reason = reasons.get(error.errno or 0, f"{error.strerror or error}; look at the folder")
-    place = store_of(root).scratch_name
-    return f"The {place} cannot be written: {reason} and run this again. Nothing was landed."
+        raise OctoError(
+            f"The {store_of(root).scratch_name} cannot be written: {reason(error)}. Nothing was landed; run this again "
+            "when it can.",
+            code="landing-not-writable",
+            place=str(root),
+        ) from error

@@ -73,6 +73,7 @@ def files_that_count(con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], 
             continue
         raise OctoError(
             f"{files[first].name} and {files[second].name} in {place} share {count:,} rows, and each has rows that the "
-            "other lacks, so they are refreshes of one export that differ and would count twice. Keep the newer one."
+            "other lacks, so they are refreshes of one export that differ and would count twice. Keep the newer one.",
+            code="current-refresh-unknown",
         )
     return [index for index in range(len(files)) if index not in dropped]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import duckdb
 
-    from octo_pipeline.model.errors import OctoError
+    from octo_pipeline.model.errors import OctoError, Remedy
     from octo_pipeline.registry.records import Account, Actor
     from octo_pipeline.settings import Settings
     from octo_pipeline.vendors.landing import Delivery
@@ -56,8 +56,8 @@ class Registration(Protocol):
         """
         ...
 
-    def next_step(self, settings: "Settings", account: "Account") -> list[str]:
-        """What is to be done next, in sentences and links; nothing for a completed account."""
+    def next_step(self, settings: "Settings", account: "Account") -> "list[str | Remedy]":
+        """What is to be done next, in sentences, links and actions; nothing for a completed account."""
         ...
 
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import parse_allocator
 from octo_pipeline.workspace import Workspace
@@ -76,7 +77,7 @@ def names(folder: Path) -> list[str]:
 
 def error(result: Result) -> str:
     assert isinstance(result.exception, OctoError)
-    return str(result.exception)
+    return sentence(result.exception)
 
 
 def test_validate_prints_every_problem_of_every_file(octo, folder):
@@ -138,7 +139,10 @@ def test_add_asks_and_saves_nothing_on_no(octo, tmp_path, folder):
 def test_add_refuses_an_id_that_exists(octo, tmp_path, folder):
     before = (folder / "a0.json").read_text()
     changed = written(tmp_path, fee_allocator("cost") | {"id": "a0"})
-    assert "already holds the allocator 'a0'; use --replace" in error(octo("add", changed, "--yes", code=1))
+    assert (
+        "already holds the allocator 'a0'. Use another id, or replace it. Run `octo allocators add FILE --replace`"
+        in error(octo("add", changed, "--yes", code=1))
+    )
     assert (folder / "a0.json").read_text() == before
 
 
@@ -195,7 +199,9 @@ def test_show_prints_a_document_that_can_be_added_again(octo, folder):
     live = parse_allocator((folder / "a0.json").read_bytes(), file="a0.json")
     assert parse_allocator(result.stdout, file="a0.json").version == live.version
     assert f"holds from 2024-01 without end, version {live.version}" in result.stderr
-    assert "has no allocator 'nothing'; `octo allocators list` shows all." in error(octo("show", "nothing", code=1))
+    assert "has no allocator 'nothing'. Run `octo allocators list` to see them all." in error(
+        octo("show", "nothing", code=1)
+    )
 
 
 def test_remove(octo, folder):

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.store import Registry
 from octo_pipeline.services import access as acting
@@ -34,7 +35,7 @@ def octo(*arguments: str, code: int = 0, answer: str | None = None) -> Result:
 def refused(*arguments: str) -> str:
     result = octo(*arguments, code=1)
     assert isinstance(result.exception, OctoError)
-    return str(result.exception)
+    return sentence(result.exception)
 
 
 def test_first_use_says_that_it_makes_an_administrator(workspace: Workspace) -> None:
@@ -71,9 +72,12 @@ def test_a_viewer_and_a_stranger_change_nothing(
     workspace.registry.users.add("ana", "admin", "ana")
     workspace.registry.users.add("vic", "viewer", "ana")
     events = workspace.registry.audit()
-    for name, sentence in (("vic", "'vic' is a viewer, and only administrators"), ("eve", "'eve' is no user of this")):
+    for name, message in (
+        ("vic", "'vic' is a viewer, and only administrators"),
+        ("eve", "'eve' is not a user of this"),
+    ):
         monkeypatch.setattr(acting, "os_user", lambda name=name: name)
-        assert sentence in refused(*change)
+        assert message in refused(*change)
     assert workspace.registry.audit() == events
 
 
@@ -92,7 +96,7 @@ def test_a_token_stands_for_its_user(workspace: Workspace, monkeypatch: pytest.M
     assert text not in listed.stdout
     octo("users", "revoke", text.split("_")[1])
     said = refused("users", "add", "bob")
-    assert "OCTO_TOKEN holds no token of this registry, or one that was revoked" in said
+    assert "The token is not one of this registry, or was revoked" in said
     assert text not in said + octo("audit", "-o", "json").stdout
 
 

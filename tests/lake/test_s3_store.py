@@ -14,6 +14,7 @@ from botocore.exceptions import (
 )
 from botocore.response import StreamingBody
 
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.lake import s3_store as s3
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
@@ -54,15 +55,14 @@ def test_a_url_is_a_bucket_and_a_prefix(url, expected):
     "url", ["gs://bucket/lake", "s3://", "s3://B/x", "s3:///x", "s3://bucket/a//b", "s3://bucket/a*", "s3://b\n/x"]
 )
 def test_what_is_no_place_for_a_lake_is_a_sentence(url):
-    with pytest.raises(OctoError, match=r"The lake \(OCTO_LAKE\) cannot be .*Write a folder, or s3://bucket/prefix"):
+    with pytest.raises(OctoError, match=r"The lake cannot be .*Write a folder, or s3://bucket/prefix"):
         Settings(lake=url)
 
 
 def test_a_lake_in_a_bucket_says_what_its_registry_needs():
-    with pytest.raises(
-        OctoError, match=r"The lake s3://bucket/lake is in a bucket, .* Set OCTO_DATABASE_URL: to postgre"
-    ):
+    with pytest.raises(OctoError, match="The lake s3://bucket/lake is in a bucket, which cannot hold") as refused:
         _ = Workspace(Settings(lake="s3://bucket/lake")).registry
+    assert " Set OCTO_DATABASE_URL to postgresql://" in sentence(refused.value)
     settings = Settings(lake="s3://bucket/lake", database_url="sqlite:////somewhere/registry.sqlite")
     assert settings.registry_url == "sqlite:////somewhere/registry.sqlite"
 
@@ -174,9 +174,7 @@ def test_a_bucket_of_aws_is_addressed_by_its_name_and_one_with_dots_by_its_path(
 
 def test_a_bucket_that_does_not_exist_is_a_sentence(environment, tmp_path):
     lake = Lake(lake_root("s3://no-such-bucket/lake", tmp_path))
-    with pytest.raises(
-        OctoError, match=r"Cannot list s3://no-such-bucket/lake/t: there is no such bucket. Set OCTO_LAKE"
-    ):
+    with pytest.raises(OctoError, match=r"Cannot list s3://no-such-bucket/lake/t: there is no such bucket. Create it"):
         lake.months("t")
     with pytest.raises(
         OctoError, match="There is no bucket no-such-bucket, in which the lake s3://no-such-bucket/lake"
@@ -206,7 +204,7 @@ def test_no_credentials_are_a_sentence(environment, monkeypatch, tmp_path):
     [
         ("AccessDenied", "S3 denies it to the credentials in use. Give them s3:PutObject there"),
         ("403", "Give them s3:PutObject there"),
-        ("NoSuchBucket", "there is no such bucket. Set OCTO_LAKE to one that exists."),
+        ("NoSuchBucket", "there is no such bucket. Create it, or put the lake into one that exists."),
         ("ExpiredToken", "the AWS credentials have expired. Get new ones"),
         ("InvalidAccessKeyId", "AWS does not accept the credentials in use (InvalidAccessKeyId)."),
         ("PermanentRedirect", "the bucket is in another region (PermanentRedirect). Set AWS_REGION to the bucket's."),
@@ -238,5 +236,6 @@ def test_the_system_s_temporary_folder_is_used_only_as_ones_own(environment, mon
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OctoError, match="belongs to another user; set OCTO_TEMP"):
+    with pytest.raises(OctoError, match="belongs to another user") as refused:
         lake_root("s3://bucket/lake", None)
+    assert "Set OCTO_TEMP to a folder" in sentence(refused.value)

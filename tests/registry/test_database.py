@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database, migrations
 from octo_pipeline.registry.database import HEAD, VERSION_TABLE
@@ -152,7 +153,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
     ):
         if use == registry.exists and registry.path is not None:
             continue
-        with pytest.raises(OctoError, match=r"is at version 0002 and .* needs 0003: back it up, then run `octo"):
+        with pytest.raises(OctoError, match=r"is at version 0002 and .* needs 0003. Back it up"):
             use()
 
     assert registry.upgrade(Caller("root")) is True
@@ -276,16 +277,17 @@ def test_a_writer_that_never_ends_is_waited_for_and_named(
     ],
 )
 def test_urls_that_are_not_used(url: str) -> None:
-    with pytest.raises(OctoError, match=r"OCTO_DATABASE_URL.*sqlite:////folder/registry\.sqlite") as refused:
+    with pytest.raises(OctoError, match="The registry's URL") as refused:
         Registry(url)
-    assert "hunter2" not in str(refused.value)
+    assert "Set OCTO_DATABASE_URL to sqlite:////folder/registry.sqlite" in sentence(refused.value)
+    assert "hunter2" not in sentence(refused.value)
 
 
 @pytest.mark.parametrize("host", ["host:hunter2/registry", "a:hunter2@host:port/registry", "[/registry"])
 def test_a_postgresql_url_that_cannot_be_read(host: str) -> None:
     registry = Registry(f"postgresql://{host}")
 
-    with pytest.raises(OctoError, match=r"cannot be (read; write it|used)|is not installed") as refused:
+    with pytest.raises(OctoError, match=r"cannot be (read|used)|is not installed") as refused:
         registry.decisions()
     assert "hunter2" not in str(refused.value)
 

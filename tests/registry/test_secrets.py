@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.encryption import KeyFile, KeySetting
 from octo_pipeline.registry.store import Registry, Secrets
@@ -69,8 +70,9 @@ def test_the_same_secret_twice_is_another_text_and_a_new_one_replaces_it(secrets
 
 
 def test_a_secret_that_is_not_there(secrets: Secrets) -> None:
-    with pytest.raises(OctoError, match=r"There is no secret azure/1/api\. `octo accounts show 1` says what to do"):
+    with pytest.raises(OctoError, match="There is no secret azure/1/api") as refused:
         secrets.get("azure", "1", "api")
+    assert "Run `octo accounts show 1` to see what to do, or `octo accounts sign-in 1`" in sentence(refused.value)
     put(secrets, account="2")
     with pytest.raises(OctoError, match="There is no secret azure/1/api"):
         secrets.get("azure", "1", "api")
@@ -157,7 +159,7 @@ def test_what_is_no_key(tmp_path: Path, text: str) -> None:
     path.write_text(text)
 
     for wrong in (lambda: KeySetting(text), KeyFile(path).load):
-        with pytest.raises(OctoError, match=r"(holds something that is no key|is empty)") as refused:
+        with pytest.raises(OctoError, match=r"(holds something that is not a key|is empty)") as refused:
             wrong()
         assert "hunter2" not in str(refused.value)
 

@@ -182,8 +182,8 @@ FEE_KEYS = "account, lineType, productCode, description, productName, currency"
         (
             {"createTime": ""},
             "startMonth",
-            "is not set and neither is createTime, so there is no month to start in; save the allocator with "
-            "`octo allocators add`, which stamps createTime, or set startMonth",
+            "is not set and neither is createTime, so there is no month to start in; set startMonth, or add the "
+            "allocator instead of writing its file, which stamps createTime",
         ),
         (
             {"startMonth": "2024-05", "expiration": 4},
@@ -438,8 +438,9 @@ def test_files_that_share_an_id_are_all_left_out(tmp_path):
 
 def test_folders(tmp_path):
     assert load_allocators(tmp_path) == ((), ())
-    with pytest.raises(OctoError, match=r"The folder .*missing cannot be read .*; create it, or point OCTO_CONFIG"):
+    with pytest.raises(OctoError, match=r"The folder .*missing cannot be read .*Create it") as refused:
         load_allocators(tmp_path / "missing")
+    assert refused.value.remedies[0].options == (("setting", "config"),)
 
 
 @pytest.mark.parametrize("folder", sorted(CASES.glob("*/allocators")), ids=lambda path: path.parent.name)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from octo_pipeline.model.errors import Remedy
 from octo_pipeline.services import doctor
 from octo_pipeline.services.doctor import Finding, examine
 from octo_pipeline.settings import Settings
@@ -27,8 +28,8 @@ def test_an_empty_installation_is_told_what_to_do_first(workspace, monkeypatch):
         told.setdefault(one.area, []).append(one)
     assert list(told) == ["versions", "configuration", "lake", "registry", "dagster", "sources", "months"]
     assert not [one for findings in told.values() for one in findings if one.state == "error"]
-    assert "octo run --month" in told["months"][0].sentence
-    assert "octo allocators add" in told["configuration"][-1].sentence
+    assert told["months"][0].remedies == (Remedy("run", month="YYYY-MM"),)
+    assert told["configuration"][-1].remedies == (Remedy("allocators add", "FILE"),)
     assert "DAGSTER_HOME is not set" in told["dagster"][0].sentence
 
 
@@ -71,7 +72,7 @@ def test_months_that_are_missing_empty_or_stale_are_named(tmp_path):
     lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("1", "5", billing_month="2024-03")]
     workspace = run(workspace_in(tmp_path, lines, [fee_allocator()]), [MONTH, "2024-03"])
     told = [sentence for state, sentence in found(Workspace(workspace.settings), "months") if state == "warning"]
-    assert told[0] == "2024-02 were never run: `octo backfill --from 2024-02 --to 2024-02`."
+    assert told[0] == "2024-02 were never run."
     # The line items of this test come from no delivery, so every month of theirs is stale.
     assert told[-1].startswith("2024-01, 2024-03 are stale")
 

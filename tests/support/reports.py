@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.vendors.downloads import SourceFile
@@ -152,4 +153,4 @@ def refused(*parts: str) -> Iterator[None]:
     with pytest.raises(OctoError) as caught:
         yield
     for part in parts:
-        assert part in str(caught.value)
+        assert part in sentence(caught.value)

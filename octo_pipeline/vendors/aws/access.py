@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.vendors.aws.client import AwsAccess, client, cur_source, refusals
 from octo_pipeline.vendors.aws.cur_bucket import CurDocument
@@ -27,7 +27,10 @@ def require_role(access: AwsAccess) -> None:
     with refusals(access, "find out who the role is"):
         found = client("sts", access).get_caller_identity()["Account"]
     if found != access.account:
-        raise OctoError(f"AWS account {access.account}: the role {access.role_arn} is of account {found}.")
+        raise OctoError(
+            f"AWS account {access.account}: the role {access.role_arn} is of account {found}.",
+            code="role-of-another-account",
+        )
     own = client("sts", AwsAccess(access.account))
     for what, given in (
         ("without the ExternalId", {}),
@@ -37,7 +40,8 @@ def require_role(access: AwsAccess) -> None:
             raise OctoError(
                 f"AWS account {access.account}: the role {access.role_arn} can be assumed {what}, so somebody else "
                 "could make octo-pipeline read this account for them. Create its stack again with our template and "
-                "leave the role's trust policy as it is."
+                "leave the role's trust policy as it is.",
+                code="role-without-external-id",
             )
 
 
@@ -112,15 +116,18 @@ def require_report(access: AwsAccess, given: Mapping[str, Any]) -> None:
     if found is None:
         raise OctoError(
             f"AWS account {access.account}: it has no {title} called {given['report']!r}. Create the stack, or give the "
-            "name that it has in AWS Billing."
+            "name that it has in AWS Billing.",
+            code="report-unknown",
         )
     wanted = {"bucket": given["bucket"], "prefix": given["prefix"], "region": given["region"]}
     differing = [name for name, value in wanted.items() if found[name] != value]
     if differing:
         said = ", ".join(f"{name} {found[name]!r} (registered: {wanted[name]!r})" for name in differing)
         raise OctoError(
-            f"AWS account {access.account}: the {title} {given['report']!r} has {said}. Give what AWS says with "
-            f"`octo accounts edit {access.account}`."
+            f"AWS account {access.account}: the {title} {given['report']!r} has {said}. Register what AWS says.",
+            code="report-registered-wrong",
+            place=access.account,
+            remedy=Remedy("accounts edit", access.account),
         )
 
 
@@ -157,5 +164,6 @@ def require_delivery(document: CurDocument) -> None:
     if not (source.available(current) or source.available(add_months(current, -1))):
         raise OctoError(
             f"AWS account {document.account}: s3://{document.bucket}/{document.prefix} has no manifest of "
-            f"{document.report} of this or the last month yet. AWS writes the first within a day: confirm again then."
+            f"{document.report} of this or the last month yet. AWS writes the first within a day: confirm again then.",
+            code="report-not-written-yet",
         )

@@ -102,7 +102,8 @@ def _session(access: AwsAccess, config: Any) -> Any:
     if own is None:
         raise NotAskedError(
             f"AWS account {access.account}: there are no AWS credentials on this machine to assume "
-            f"{access.role_arn} with. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where an instance role is."
+            f"{access.role_arn} with. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where an instance role is.",
+            code="aws-credentials-missing",
         )
 
     # botocore logs a refusal with its traceback, which without a log would be printed beside our sentence.
@@ -183,7 +184,11 @@ def refusal(access: AwsAccess, what: str, place: str, error: Any) -> OctoError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     says_nothing = meaning in ("expired", "unknown_key", "clock", "busy") or status >= 500
     kind = NotAskedError if says_nothing else OctoError
-    return kind(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
+    return kind(
+        f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.",
+        code="aws-refused",
+        place=access.account,
+    )
 
 
 def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> OctoError:
@@ -204,7 +209,9 @@ def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> Oc
         )
     else:
         advice = f"AWS cannot be reached ({str(error).rstrip('.')}) after {_TRIES} tries. Run this again later"
-    return NotAskedError(f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.")
+    return NotAskedError(
+        f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.", code="aws-unreachable"
+    )
 
 
 def _at(place: str) -> str:

@@ -59,7 +59,7 @@ def land_cur(root: Location, path: Path, *, month: str | None = None, fetched_at
         except OctoError as error:
             failures.append(str(error))
     if failures:
-        raise OctoError("\n".join(failures))
+        raise OctoError("\n".join(failures), code="several-problems")
     return landed
 
 

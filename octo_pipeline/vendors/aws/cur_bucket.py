@@ -128,7 +128,8 @@ class CurBucketSource:
         if not periods:
             raise OctoError(
                 f"AWS account {self.account}: there is no Cost and Usage Report below {self._place}. "
-                "Check bucket and prefix in the source's configuration; a new report takes up to a day to appear."
+                "Check bucket and prefix in the source's configuration; a new report takes up to a day to appear.",
+                code="report-missing",
             )
         return sorted(found, key=lambda one: one.manifest.report)
 
@@ -185,7 +186,8 @@ class CurBucketSource:
                 return at
         raise OctoError(
             f"AWS account {self.account}: {'/'.join(key)} is listed in {self.bucket.url(found.at.key)}, but is not in "
-            "the bucket. Wait for the report's next refresh; nothing of it was landed."
+            "the bucket. Wait for the report's next refresh; nothing of it was landed.",
+            code="report-incomplete",
         )
 
     def _refuse_half_refreshed(self, found: "_Found", objects: list[StoredObject]) -> None:
@@ -193,7 +195,8 @@ class CurBucketSource:
         if newest > found.at.modified and datetime.now(UTC) - newest < _REFRESH_TAKES:
             raise OctoError(
                 f"AWS account {self.account}: {self.bucket.url(found.at.key)} is being refreshed right now: its data "
-                "is newer than the manifest. The next run takes it; nothing of it was landed."
+                "is newer than the manifest. The next run takes it; nothing of it was landed.",
+                code="report-being-refreshed",
             )
 
 

@@ -100,7 +100,8 @@ def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]
     if missing:
         raise OctoError(
             f"{place} has no column {', '.join(missing)}, without which no cost can be allocated. Add it to "
-            "the report or export in AWS, or point to the right file."
+            "the report or export in AWS, or point to the right file.",
+            code="column-missing",
         )
     return [_expression(name, found, columns, place) for name in COLUMNS]
 
@@ -123,7 +124,9 @@ def _expression(
             return Expression(name, f"CAST(NULL AS {kind})")
         case kind if len(sources) > 1:
             twice = " and ".join(source.name for source in sources)
-            raise OctoError(f"{place} has {name} twice, as {twice}. Keep one of them in the report.")
+            raise OctoError(
+                f"{place} has {name} twice, as {twice}. Keep one of them in the report.", code="column-repeated"
+            )
         case "TIMESTAMP":
             return _instant(name, sources[0], place)
         case _:
@@ -153,7 +156,9 @@ def _coalesced(values: Sequence[str]) -> str:
 
 def _amount(name: str, source: SourceColumn, place: str) -> Expression:
     if not (_NUMBER.fullmatch(source.type) or source.type == "VARCHAR"):
-        raise OctoError(f"{place}: {source.name} is of type {source.type}, which holds no amounts.")
+        raise OctoError(
+            f"{place}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
+        )
     text = _clean(source, name) if source.type == "VARCHAR" else source.sql
     is_bad = f"{text} IS NOT NULL AND TRY_CAST({text} AS {MONEY}) IS NULL"
     reason = "which is no amount of at most 28 digits before the decimal point"
@@ -166,7 +171,9 @@ def _instant(name: str, source: SourceColumn, place: str) -> Expression:
     if source.type.startswith("TIMESTAMP") or source.type == "DATE":
         return Expression(name, f"CAST({source.sql} AS TIMESTAMP)")
     if source.type != "VARCHAR":
-        raise OctoError(f"{place}: {source.name} is of type {source.type}, which holds no dates.")
+        raise OctoError(
+            f"{place}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
+        )
     text = _clean(source, name)
     # A cast to TIMESTAMP ignores an offset; one to TIMESTAMPTZ takes the session's zone where there is none.
     has_offset = (

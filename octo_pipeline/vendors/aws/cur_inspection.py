@@ -52,7 +52,8 @@ def inspect_report(staged: Sequence[StagedFile], report: CurReport) -> tuple[str
         if found != sum(rows.values()):
             raise OctoError(
                 f"{report.source}: {found} rows could be read of {sum(rows.values())}, so a file is not what "
-                "it seems. Fetch the report again."
+                "it seems. Fetch the report again.",
+                code="rows-unreadable",
             )
         for column, count in zip(REQUIRED_VALUES, empty, strict=True):
             if count:
@@ -88,14 +89,16 @@ def _facts(
         for file in files:
             check_values(con, file)
         reason = str(error).splitlines()[0]
-        raise OctoError(f"{files[0].place} cannot be read ({reason}). Fetch it again.") from error
+        raise OctoError(
+            f"{files[0].place} cannot be read ({reason}). Fetch it again.", code="file-unreadable"
+        ) from error
     return count, (found[0], found[1]), (found[2], found[3]), tuple(found[4:])
 
 
 def _refuse_row(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], column: str, is_bad: str, why: str) -> None:
     bad = first_row(con, files, column, is_bad)
     if bad is not None:
-        raise OctoError(f"{bad[0]}: {column} is {bad[1]}, {why}. The report was not landed.")
+        raise OctoError(f"{bad[0]}: {column} is {bad[1]}, {why}. The report was not landed.", code="value-wrong")
 
 
 def _payer(said: str | None, report: CurReport) -> str:
@@ -103,11 +106,13 @@ def _payer(said: str | None, report: CurReport) -> str:
     if payer is None:
         raise OctoError(
             f"{report.source} has no rows and no manifest that names an account, so nobody can tell whose "
-            "empty month it is. Land it with its manifest."
+            "empty month it is. Land it with its manifest.",
+            code="payer-unknown",
         )
     if report.account not in (None, payer):
         raise OctoError(
             f"{report.source} is the report of account {report.account}, but its rows are billed to payer "
-            f"{payer}. Only the payer's own report has all accounts: land that one."
+            f"{payer}. Only the payer's own report has all accounts: land that one.",
+            code="report-not-of-the-payer",
         )
     return payer

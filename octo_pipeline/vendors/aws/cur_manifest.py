@@ -86,9 +86,14 @@ def _document(text: str, place: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise OctoError(f"{place} is not JSON ({error}). Copy the report's folder again.") from error
+        raise OctoError(
+            f"{place} is not JSON ({error}). Copy the report's folder again.", code="manifest-malformed"
+        ) from error
     if not isinstance(document, dict):
-        raise OctoError(f"{place} is not a manifest: it is no JSON object. Copy the report's folder again.")
+        raise OctoError(
+            f"{place} is not a manifest: it is no JSON object. Copy the report's folder again.",
+            code="manifest-malformed",
+        )
     return document
 
 
@@ -97,22 +102,30 @@ def _listed_files(document: dict[str, Any], place: str) -> list[str]:
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise OctoError(
             f"{place} is no manifest of a Cost and Usage Report: it lists its files neither in reportKeys "
-            "nor in dataFiles. Point to the folder of the report, without other exports."
+            "nor in dataFiles. Point to the folder of the report, without other exports.",
+            code="manifest-malformed",
         )
     if not files:
         raise OctoError(
             f"{place} lists no data files. An empty month has a file without rows, so this report is not "
-            "whole: wait for its next refresh."
+            "whole: wait for its next refresh.",
+            code="report-incomplete",
         )
     if len(set(files)) < len(files):
-        raise OctoError(f"{place} lists a data file twice, so its cost would count twice. Fetch it again.")
+        raise OctoError(
+            f"{place} lists a data file twice, so its cost would count twice. Fetch it again.",
+            code="file-counted-twice",
+        )
     return files
 
 
 def _key_parts(key: str, place: str) -> tuple[str, ...]:
     parts = tuple(part for part in _BUCKET.sub("", key, count=1).split("/") if part)
     if not parts or any(part in (".", "..") or "\\" in part or "\0" in part for part in parts):
-        raise OctoError(f"{place} lists {key!r}, which is no file below the report's folder. Fetch it again.")
+        raise OctoError(
+            f"{place} lists {key!r}, which is no file below the report's folder. Fetch it again.",
+            code="manifest-malformed",
+        )
     return parts
 
 
@@ -123,7 +136,8 @@ def _report(document: dict[str, Any], name: str, place: str) -> str:
     if not isinstance(said, str) or (named and said != named):
         raise OctoError(
             f"{place} is the manifest of another report: it says {said!r}, its file is called after "
-            f"{named!r}. Copy the report's folder again."
+            f"{named!r}. Copy the report's folder again.",
+            code="manifest-of-another-report",
         )
     return said
 
@@ -138,7 +152,8 @@ def _month(document: dict[str, Any], folder_month: str | None, place: str) -> st
     if not is_month(month):
         raise OctoError(
             f"{place} does not say its month: billingPeriod.start is {start!r}, and its folder is not called "
-            "like 20240101-20240201 or BILLING_PERIOD=2024-01. Keep the folders as they are in S3."
+            "like 20240101-20240201 or BILLING_PERIOD=2024-01. Keep the folders as they are in S3.",
+            code="month-unknown",
         )
     _require_month(folder_month, month, place, "its folder")
     return month
@@ -146,7 +161,10 @@ def _month(document: dict[str, Any], folder_month: str | None, place: str) -> st
 
 def _require_month(said: str | None, month: str, place: str, what: str) -> None:
     if said not in (None, month):
-        raise OctoError(f"{place} is of {month}, but {what} is of {said}. Copy the report's folder again.")
+        raise OctoError(
+            f"{place} is of {month}, but {what} is of {said}. Copy the report's folder again.",
+            code="manifest-of-another-month",
+        )
 
 
 def _version(document: dict[str, Any], text: str) -> str:

@@ -31,7 +31,7 @@ def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery])
     """
     for delivery in deliveries:
         if sentence := damage(delivery):
-            raise OctoError(sentence)
+            raise OctoError(sentence, code="delivery-damaged")
     return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
 
 
@@ -74,7 +74,7 @@ def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Deliver
 
 def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
     if sentence := damage(delivery):
-        raise OctoError(sentence)
+        raise OctoError(sentence, code="delivery-damaged")
     for path in delivery.file_paths:
         count_rows(con, path, str(path))
         check_values(con, open_file(con, path, str(path)))

@@ -67,7 +67,7 @@ def find_reports(path: Path, *, month: str | None = None) -> list[CurReport]:
     """
     reports, failures = search_reports(path, month=month)
     if failures:
-        raise OctoError("\n".join(failures))
+        raise OctoError("\n".join(failures), code="several-problems")
     return reports
 
 
@@ -92,7 +92,9 @@ def search_reports(path: Path, *, month: str | None = None) -> tuple[list[CurRep
     elif path.exists():
         reports = _loose_reports(path, _loose_files(path) if path.is_dir() else [path], month)
     else:
-        raise OctoError(f"{path} does not exist. Point to the folder or file of a Cost and Usage Report.")
+        raise OctoError(
+            f"{path} does not exist. Point to the folder or file of a Cost and Usage Report.", code="exports-missing"
+        )
     return sorted(reports, key=lambda report: (report.month, report.report, report.source)), failures
 
 
@@ -112,7 +114,8 @@ def _current(manifests: Sequence[Path]) -> Path:
     if len(current) > 1:
         raise OctoError(
             f"{current[0]} and {current[1]} are refreshes of one report, and the manifest above them that "
-            "tells the current one is not there. Copy the whole folder of the period."
+            "tells the current one is not there. Copy the whole folder of the period.",
+            code="current-refresh-unknown",
         )
     return current[0]
 
@@ -167,7 +170,8 @@ def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
                 return inside(candidate, root, f"{candidate}, a data file of {manifest},")
     raise OctoError(
         f"{'/'.join(key)} is listed in {manifest}, but is not below {root}. Copy the report's folder again, "
-        "with the manifest and all data files of the period."
+        "with the manifest and all data files of the period.",
+        code="report-incomplete",
     )
 
 
@@ -181,7 +185,8 @@ def _loose_reports(path: Path, files: Sequence[Path], month: str | None) -> list
     if not files or not all(data_format(file.name) for file in files):
         raise OctoError(
             f"{path} holds no Cost and Usage Report: neither a manifest nor data files (.parquet, .csv, "
-            ".csv.gz, .csv.zip). Point to the report's folder as it is in S3, or to its data files."
+            ".csv.gz, .csv.zip). Point to the report's folder as it is in S3, or to its data files.",
+            code="exports-missing",
         )
     with duckdb.connect() as con:
         months = {file: _said_month(con, file) for file in files}
@@ -198,10 +203,12 @@ def _loose_reports(path: Path, files: Sequence[Path], month: str | None) -> list
 def _said_month(con: duckdb.DuckDBPyConnection, file: Path) -> str | None:
     """The month by the file's first row; '' if that does not say it, None if there are no rows."""
     if file.stat().st_size == 0:
-        raise OctoError(f"{file} is empty (0 bytes). Fetch it again.")
+        raise OctoError(f"{file} is empty (0 bytes). Fetch it again.", code="file-empty")
     month = first_month(con, file, str(file))
     if month and not is_month(month):
-        raise OctoError(f"{file}: the billing period of its first row begins {month!r}, which is no date.")
+        raise OctoError(
+            f"{file}: the billing period of its first row begins {month!r}, which is no date.", code="value-wrong"
+        )
     return month
 
 
@@ -210,7 +217,8 @@ def _month_of_silent(file: Path, month: str | None, months: dict[Path, str | Non
     if month is None and len(said) != 1:
         raise OctoError(
             f"{file} does not say its month: it has no rows, or none with the begin of the billing period. "
-            "Say of which month it is."
+            "Say of which month it is.",
+            code="month-unknown",
         )
     return month or said.pop()
 
@@ -225,7 +233,8 @@ def _loose_report(path: Path, month: str, files: Sequence[Path], empty: Sequence
             if same_data or bare_name(file.name) == bare_name(other.name):
                 raise OctoError(
                     f"{file.name} and {other.name} in {path} are the same data, which would count twice. "
-                    "Keep one of them."
+                    "Keep one of them.",
+                    code="file-counted-twice",
                 )
     listing = "\n".join(f"{file.name} {one.sha256}" for file, one in described.items())
     return CurReport(
@@ -244,7 +253,8 @@ def _require_one_format(files: Sequence[Path], place: str) -> None:
         names = ", ".join(file.name for file in files[:5])
         raise OctoError(
             f"{place} has files of several or unknown formats ({names}); a report is all Parquet (.parquet) "
-            "or all CSV (.csv, .csv.gz, .csv.zip)."
+            "or all CSV (.csv, .csv.gz, .csv.zip).",
+            code="file-format-unknown",
         )
 
 
@@ -257,4 +267,4 @@ def _folder_name(folder: Path) -> str:
 
 
 def _refuse(error: OSError) -> None:
-    raise OctoError(f"{error.filename} cannot be read ({error.strerror}).") from error
+    raise OctoError(f"{error.filename} cannot be read ({error.strerror}).", code="file-unreadable") from error

@@ -121,7 +121,8 @@ def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
         value = _value(con, file, check.value, row)
         raise OctoError(
             f"{row_place(con, file, row)}: {check.column} is {value}, {check.reason}. Correct it or fetch "
-            "the file again."
+            "the file again.",
+            code="value-wrong",
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account
 from octo_pipeline.settings import Settings
 
@@ -34,13 +34,19 @@ def require_settings(settings: Settings) -> None:
     """
     if settings.aws_principal is None or _PRINCIPAL.fullmatch(settings.aws_principal) is None:
         raise OctoError(
-            "OCTO_AWS_PRINCIPAL must be the ARN of the role or user that octo-pipeline runs as, such as "
-            f"arn:aws:iam::111122223333:role/octo-pipeline; it is {settings.aws_principal or 'not set'}."
+            "The setting aws_principal must be the ARN of the role or user that octo-pipeline runs as, such as "
+            f"arn:aws:iam::111122223333:role/octo-pipeline; it is {settings.aws_principal or 'not set'}.",
+            code="aws-principal-wrong",
+            place="aws_principal",
+            remedy=Remedy("set", setting="aws_principal"),
         )
     if settings.aws_template_url is None or _TEMPLATE_URL.fullmatch(settings.aws_template_url) is None:
         raise OctoError(
-            f"OCTO_AWS_TEMPLATE_URL must be the https address of an S3 folder with the files of {TEMPLATES}, such as "
-            f"https://company-templates.s3.amazonaws.com/octo; it is {settings.aws_template_url or 'not set'}."
+            f"The setting aws_template_url must be the https address of an S3 folder with the files of {TEMPLATES}, such "
+            f"as https://company-templates.s3.amazonaws.com/octo; it is {settings.aws_template_url or 'not set'}.",
+            code="aws-template-url-wrong",
+            place="aws_template_url",
+            remedy=Remedy("set", setting="aws_template_url"),
         )
 
 

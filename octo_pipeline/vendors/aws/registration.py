@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from octo_pipeline.model.errors import NotAskedError, OctoError
+from octo_pipeline.model.errors import NotAskedError, OctoError, Remedy
 from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import access as aws_access
@@ -111,8 +111,11 @@ def register_linked(registrar: Registrar, actor: Actor, payer: Account) -> tuple
     aws_links.require_settings(registrar.settings)
     if payer.kind != "payer" or payer.api_confirmed_at is None:
         raise OctoError(
-            f"The linked accounts of {payer.account_id} can be listed only when its API access is confirmed and it "
-            f"is a payer. Run `octo accounts confirm {payer.account_id}` first."
+            f"The linked accounts of {payer.account_id} can be listed only when its API access is confirmed and it is a "
+            "payer.",
+            code="payer-not-confirmed",
+            place=payer.account_id,
+            remedy=Remedy("accounts confirm", payer.account_id),
         )
     access = api_access(payer)
     found, root = aws_access.linked_accounts(access), aws_access.organization_root(access)
@@ -150,7 +153,9 @@ def set_payer(registrar: Registrar, actor: Actor, account: Account, payer_id: st
         OctoError: it is a payer itself, or the id is not right.
     """
     if account.kind == "payer":
-        raise OctoError(f"{account.account_id} is a payer and has no other; nothing was changed.")
+        raise OctoError(
+            f"{account.account_id} is a payer and has no other; nothing was changed.", code="payer-has-no-payer"
+        )
     _check_payer(account.account_id, payer_id)
     return registrar.registry.accounts.change(
         account, actor, "set_payer", payer_id=payer_id, payer_confirmed_at=None, problem=None
@@ -183,7 +188,8 @@ def set_up_cur(registrar: Registrar, actor: Actor, account: Account, setup: CurS
     if account.kind == "linked":
         raise OctoError(
             f"{account.account_id} is a linked account of {account.payer_id}, and the report is set up at the payer; "
-            "nothing was changed."
+            "nothing was changed.",
+            code="report-belongs-to-the-payer",
         )
     check_setup(setup)
     try:
@@ -198,7 +204,9 @@ def set_up_cur(registrar: Registrar, actor: Actor, account: Account, setup: CurS
             region=setup.region,
         )
     except ValidationError as error:
-        raise OctoError(f"The report cannot be set up: {error.errors(include_input=False)[0]['msg']}.") from None
+        raise OctoError(
+            f"The report cannot be set up: {error.errors(include_input=False)[0]['msg']}.", code="report-setup-wrong"
+        ) from None
     settings = {**account.settings, "cur": vars(setup), "source": document.model_dump(mode="json")}
     return registrar.registry.accounts.change(
         account, actor, "set_up_cur", settings=settings, cur_confirmed_at=None, problem=None
@@ -245,11 +253,11 @@ def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
     return registrar.registry.accounts.change(account, actor, "confirm_account", **values)
 
 
-def next_step(settings: Settings, account: Account) -> list[str]:
-    """What is to be done next, in sentences with the link it needs; nothing for a completed account."""
+def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
+    """What is to be done next, in sentences, links and actions; nothing for a completed account."""
     if account.is_completed:
         return []
-    again = f"Then run `octo accounts confirm {account.account_id}`."
+    again = Remedy("accounts confirm", account.account_id, to="verify it")
     if account.api_confirmed_at is None:
         return [
             f"Open this link signed in to account {account.account_id}, leave the parameters as they are, tick the "
@@ -258,14 +266,17 @@ def next_step(settings: Settings, account: Account) -> list[str]:
             again,
         ]
     if account.kind == "linked":
-        return [f"Set its payer: `octo accounts edit {account.account_id} --payer ID`. {again}"]
+        return [Remedy("accounts edit", account.account_id, payer="ID", to="set its payer"), again]
     if "cur" not in account.settings:
-        return [f"Set up its report: `octo accounts edit {account.account_id} --cur-report NAME --cur-bucket NAME`."]
+        return [
+            Remedy("accounts edit", account.account_id, cur_report="NAME", cur_bucket="NAME", to="set up its report")
+        ]
     return [
         f"Open this link signed in to account {account.account_id}, leave the parameters as they are, tick the box "
         "that IAM resources may be created, and create the stack:",
         aws_links.cur(settings, account),
-        f"{again} AWS writes the first report within a day.",
+        again,
+        "AWS writes the first report within a day.",
     ]
 
 
@@ -283,7 +294,10 @@ def _require_same_payer(account: Account, payer: str) -> None:
     if account.payer_id not in (None, payer):
         raise OctoError(
             f"AWS account {account.account_id}: its payer is registered as {account.payer_id}, and AWS Organizations "
-            f"says {payer}. Run `octo accounts edit {account.account_id} --payer {payer}`."
+            f"says {payer}. Register that one.",
+            code="payer-registered-wrong",
+            place=account.account_id,
+            remedy=Remedy("accounts edit", account.account_id, payer=payer),
         )
 
 
@@ -293,13 +307,17 @@ def _new_external_id() -> str:
 
 def _check_id(what: str, value: str) -> None:
     if _ACCOUNT_ID.fullmatch(value) is None:
-        raise OctoError(f"The {what} {shown(value)} is not right: an AWS account id has 12 digits.")
+        raise OctoError(
+            f"The {what} {shown(value)} is not right: an AWS account id has 12 digits.", code="account-id-malformed"
+        )
 
 
 def _check_payer(account_id: str, payer_id: str) -> None:
     _check_id("payer's id", payer_id)
     if payer_id == account_id:
-        raise OctoError(f"{account_id} cannot be its own payer. A payer is registered without one.")
+        raise OctoError(
+            f"{account_id} cannot be its own payer. A payer is registered without one.", code="payer-has-no-payer"
+        )
 
 
 def check_setup(setup: CurSetup) -> None:
@@ -315,11 +333,17 @@ def check_setup(setup: CurSetup) -> None:
         ("prefix", setup.prefix, _PREFIX, "folders of letters, digits and !-_.*'(), without a slash at its ends"),
     ):
         if pattern.fullmatch(value) is None:
-            raise OctoError(f"The {what} {shown(value)} is not right: it is {form}. Nothing was changed.")
+            raise OctoError(
+                f"The {what} {shown(value)} is not right: it is {form}. Nothing was changed.", code="report-setup-wrong"
+            )
     if setup.makes_report and setup.kind == "cur" and not setup.prefix:
-        raise OctoError("A new Cost and Usage Report needs a prefix, the folder it is written to. Nothing was changed.")
+        raise OctoError(
+            "A new Cost and Usage Report needs a prefix, the folder it is written to. Nothing was changed.",
+            code="report-setup-wrong",
+        )
     if setup.makes_bucket and setup.region != _STACK_REGION:
         raise OctoError(
             f"A new bucket is made where its stack is, in {_STACK_REGION}, not in {setup.region}. Make the bucket "
-            "yourself to have it elsewhere. Nothing was changed."
+            "yourself to have it elsewhere. Nothing was changed.",
+            code="report-setup-wrong",
         )

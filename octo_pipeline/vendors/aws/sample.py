@@ -405,30 +405,45 @@ def write_cur(
             try:
                 written += _write_month(con, sample, month, folder)
             except (OSError, duckdb.IOException) as error:
-                raise OctoError(f"The sample of {month} cannot be written to {folder}: {error}") from error
+                raise OctoError(
+                    f"The sample of {month} cannot be written to {folder}: {error}", code="sample-not-writable"
+                ) from error
     return written
 
 
 def _checked(months: Sequence[str], accounts: int, lines: int, seed: int, format: Format, files: int) -> _Sample:
     if not months:
-        raise OctoError("A sample needs at least one month; give it as YYYY-MM, for example 2024-01.")
+        raise OctoError(
+            "A sample needs at least one month; give it as YYYY-MM, for example 2024-01.", code="sample-settings-wrong"
+        )
     for month in months:
         parse_month(month)
     if len(set(months)) != len(months):
         raise OctoError(
-            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one."
+            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one.",
+            code="sample-settings-wrong",
         )
     if accounts < _MIN_ACCOUNTS:
         raise OctoError(
             f"A sample of {accounts} accounts is too small; give at least {_MIN_ACCOUNTS}:"
-            " the payer, the platform account and one product team."
+            " the payer, the platform account and one product team.",
+            code="sample-settings-wrong",
         )
     if lines < _MIN_LINES:
-        raise OctoError(f"A sample of {lines} usage lines a month is too small; give at least {_MIN_LINES}.")
+        raise OctoError(
+            f"A sample of {lines} usage lines a month is too small; give at least {_MIN_LINES}.",
+            code="sample-settings-wrong",
+        )
     if not 1 <= files <= lines:
-        raise OctoError(f"A month cannot be written to {files} files; give 1 up to the number of lines, {lines}.")
+        raise OctoError(
+            f"A month cannot be written to {files} files; give 1 up to the number of lines, {lines}.",
+            code="sample-settings-wrong",
+        )
     if format not in _SUFFIXES:
-        raise OctoError(f"{format!r} is not a format of the sample; give one of {', '.join(_SUFFIXES)}.")
+        raise OctoError(
+            f"{format!r} is not a format of the sample; give one of {', '.join(_SUFFIXES)}.",
+            code="sample-settings-wrong",
+        )
     return _Sample(min(months), max(months), accounts, lines, seed, format, files)
 
 

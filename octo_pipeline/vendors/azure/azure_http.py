@@ -79,7 +79,8 @@ class Http:
                 return answer
         raise NotAskedError(
             f"{place(url)} {failure}, {ATTEMPTS} times within {waited:.0f} s of waiting. Nothing was landed, and what "
-            "was landed before stays; try again later."
+            "was landed before stays; try again later.",
+            code="azure-unreachable",
         )
 
     def _once(

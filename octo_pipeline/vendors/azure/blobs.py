@@ -92,7 +92,9 @@ class FolderListing:
             OctoError: there is no such folder, or it cannot be read.
         """
         if not self._path.exists():
-            raise OctoError(f"{self._path} does not exist. Point to the folder of the Azure exports.")
+            raise OctoError(
+                f"{self._path} does not exist. Point to the folder of the Azure exports.", code="exports-missing"
+            )
         if self._path.is_file():
             return [_file_entry(self._path, self.root)]
         paths = [Path(folder) / name for folder, _, names in os.walk(self._path, onerror=_refuse) for name in names]
@@ -132,12 +134,16 @@ class ContainerListing:
             except (ElementTree.ParseError, ValueError, LookupError) as error:
                 raise OctoError(
                     f"{self.place} answers with a list of blobs that cannot be understood ({type(error).__name__}). Check "
-                    "the container's address."
+                    "the container's address.",
+                    code="blob-list-malformed",
                 ) from error
             marker = page.findtext("NextMarker") or ""
             if not marker:
                 return sorted(found, key=lambda entry: entry.name)
-        raise OctoError(f"The list of the blobs of {self.place} does not end. Check the container's address.")
+        raise OctoError(
+            f"The list of the blobs of {self.place} does not end. Check the container's address.",
+            code="blob-list-malformed",
+        )
 
     def _page(self, marker: str) -> ElementTree.Element:
         asked = {"restype": "container", "comp": "list", "prefix": self._prefix, "marker": marker}
@@ -146,11 +152,13 @@ class ContainerListing:
         if answer.status_code in _NOT_ALLOWED:
             raise OctoError(
                 f"The SAS for {self.place} does not allow to list it, or has expired (HTTP {answer.status_code}). "
-                "Make one with the permissions read and list, and set it again."
+                "Make one with the permissions read and list, and set it again.",
+                code="sas-refused",
             )
         if answer.status_code != 200:
             raise OctoError(
-                f"{self.place} cannot be listed (HTTP {answer.status_code}). Check the container's address."
+                f"{self.place} cannot be listed (HTTP {answer.status_code}). Check the container's address.",
+                code="container-unlistable",
             )
         # Parsed is only what the storage answers that the operator named.
         return ElementTree.fromstring(answer.content)  # noqa: S314
@@ -238,7 +246,8 @@ class _BlobStream(io.RawIOBase):
         self._breaks += 1
         if self._breaks >= ATTEMPTS:
             raise OctoError(
-                f"{place(self._url)} was cut off {ATTEMPTS} times ({reason}). Nothing was landed; try again later."
+                f"{place(self._url)} was cut off {ATTEMPTS} times ({reason}). Nothing was landed; try again later.",
+                code="download-cut-off",
             )
         if self._answer is not None:
             self._answer.close()
@@ -271,7 +280,8 @@ class _BlobStream(io.RawIOBase):
         except ValueError as error:
             raise OctoError(
                 f"{place(self._url)} was announced with a length or checksum that is none. Nothing was landed; run this "
-                "again."
+                "again.",
+                code="announcement-malformed",
             ) from error
         self._etag = answer.headers.get("ETag")
 
@@ -285,20 +295,31 @@ class _BlobStream(io.RawIOBase):
             case 401 | 403:
                 raise OctoError(
                     f"The SAS for {where} was refused (HTTP {answer.status_code}), and a fresh one too: it has expired "
-                    "or does not allow to read. Nothing was landed; make a new one, or run this again."
+                    "or does not allow to read. Nothing was landed; make a new one, or run this again.",
+                    code="sas-refused",
                 )
             case 404:
-                raise OctoError(f"{where} is gone (HTTP 404). Nothing was landed; run this again for a new export.")
+                raise OctoError(
+                    f"{where} is gone (HTTP 404). Nothing was landed; run this again for a new export.",
+                    code="blob-gone",
+                )
             case 412 | 416 | 200:
-                raise OctoError(f"{where} changed while it was read. Nothing was landed; run this again.")
+                raise OctoError(
+                    f"{where} changed while it was read. Nothing was landed; run this again.",
+                    code="file-changed-while-read",
+                )
             case _:
-                raise OctoError(f"{where} cannot be read ({refusal(answer)}). Nothing was landed; run this again.")
+                raise OctoError(
+                    f"{where} cannot be read ({refusal(answer)}). Nothing was landed; run this again.",
+                    code="file-unreadable",
+                )
 
     def _check_whole(self) -> None:
         if self._md5 is not None and self._hash.digest() != self._md5:
             raise OctoError(
                 f"{place(self._url)} arrived with another checksum (MD5) than the storage announced. Nothing was "
-                "landed; run this again."
+                "landed; run this again.",
+                code="file-changed-while-read",
             )
 
 
@@ -306,10 +327,10 @@ def _file_entry(path: Path, root: Path) -> Entry:
     try:
         state = inside(path, root, str(path)).stat()
     except OSError as error:
-        raise OctoError(f"{path} cannot be read ({error.strerror}).") from error
+        raise OctoError(f"{path} cannot be read ({error.strerror}).", code="file-unreadable") from error
     version = f"{state.st_size}-{state.st_mtime_ns}"
     return Entry(path.relative_to(root).as_posix(), state.st_size, version, lambda: cast(Any, path.open("rb")))
 
 
 def _refuse(error: OSError) -> None:
-    raise OctoError(f"{error.filename} cannot be read ({error.strerror}).") from error
+    raise OctoError(f"{error.filename} cannot be read ({error.strerror}).", code="file-unreadable") from error

@@ -88,7 +88,8 @@ class Tokens:
         if document.sign_in == "user" and (refresh_token is None or save_refresh_token is None):
             raise OctoError(
                 f"Azure partner tenant {document.tenant_id} is to be read with someone's sign-in, and nobody has "
-                "signed in yet. Sign in, or set sign_in to app."
+                "signed in yet. Sign in, or set sign_in to app.",
+                code="nobody-signed-in",
             )
         self._document, self._secret = document, secret
         self._refresh_token = refresh_token if document.sign_in == "user" else None
@@ -180,13 +181,15 @@ def redeem(
     if response.get("state") != sign_in.state:
         raise OctoError(
             f"What came back for Azure partner tenant {document.tenant_id} does not belong to this sign-in (another "
-            "state). Begin the sign-in again."
+            "state). Begin the sign-in again.",
+            code="sign-in-of-another",
         )
     answer = _asked(document, lambda: application.acquire_token_by_auth_code_flow(sign_in.flow, dict(response)))
     if not answer.get("refresh_token"):
         raise OctoError(
             f"The sign-in to Azure partner tenant {document.tenant_id} gave no refresh token. Allow offline_access "
-            "for the application and sign in again."
+            "for the application and sign in again.",
+            code="refresh-token-missing",
         )
     return str(answer["refresh_token"])
 
@@ -275,7 +278,10 @@ def secret_of(environment: Mapping[str, str], variable: str, what: str) -> str:
     """
     secret = environment.get(variable, "").strip()
     if not secret:
-        raise OctoError(f"{what} needs the secret in the environment variable {variable}, which is not set. Set it.")
+        raise OctoError(
+            f"{what} needs the secret in the environment variable {variable}, which is not set. Set it.",
+            code="secret-variable-not-set",
+        )
     return secret
 
 
@@ -286,7 +292,10 @@ def _caller(http: Http, tokens: Tokens, services: Mapping[str, str]) -> Call:
         service = next((name for base, name in services.items() if url.startswith(f"{base.rstrip('/')}/")), None)
         if service is None:
             # A token is never sent to an address that some answer names.
-            raise OctoError(f"An answer of Azure leads to {place(url)}, which is none of its services.")
+            raise OctoError(
+                f"An answer of Azure leads to {place(url)}, which is none of its services.",
+                code="answer-leads-elsewhere",
+            )
         return http.request(method, url, headers={"Authorization": f"Bearer {tokens.token(service)}"}, json=json)
 
     return call
@@ -330,7 +339,7 @@ def _guarded(document: AzureCspDocument, ask: Callable[[], Any]) -> Any:
         return ask()
     except requests.RequestException as error:
         said = str(_not_signed_in(document, f"{LOGIN_URL} cannot be reached ({type(error).__name__}); try again later"))
-        raise NotAskedError(said) from None
+        raise NotAskedError(said, code="azure-unreachable") from None
     except ValueError as error:
         code = _CODE.search(str(error))
         reason = _REASONS.get(code[1]) if code else None
@@ -341,7 +350,8 @@ def _guarded(document: AzureCspDocument, ask: Callable[[], Any]) -> Any:
 
 def _not_signed_in(document: AzureCspDocument, why: str) -> OctoError:
     return OctoError(
-        f"Azure partner tenant {document.tenant_id}, application {document.client_id}: could not sign in: {why}."
+        f"Azure partner tenant {document.tenant_id}, application {document.client_id}: could not sign in: {why}.",
+        code="sign-in-refused",
     )
 
 

@@ -202,13 +202,18 @@ class AzureCspFolderSource:
         try:
             document = json.loads(entry.read())
         except (ValueError, RecursionError) as error:
-            raise OctoError(f"{source} is no JSON ({error}). Download the export again.") from error
+            raise OctoError(
+                f"{source} is no JSON ({error}). Download the export again.", code="manifest-malformed"
+            ) from error
         manifest = parse_manifest(document, source)
         files = []
         for blob in manifest.blobs:
             found = entries.get(entry.name.removesuffix("manifest.json") + blob)
             if found is None:
-                raise OctoError(f"{source} lists {blob}, which is not beside it. Download the whole export again.")
+                raise OctoError(
+                    f"{source} lists {blob}, which is not beside it. Download the whole export again.",
+                    code="export-incomplete",
+                )
             files.append(SourceFile(_flat(blob), found.open, found.size))
         return Export(name, manifest.etag, tuple(files))
 

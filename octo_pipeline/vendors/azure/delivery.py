@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
 from octo_pipeline.vendors.azure.usage import REPEATS_USAGE
 from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, Shape, last_segment
@@ -162,7 +162,8 @@ def _inspect(
     if part.rows is not None and part.rows != total:
         raise OctoError(
             f"{found.source}: the {part.dataset} export was announced with {part.rows} rows and has {total}. "
-            "Fetch it again; nothing was landed."
+            "Fetch it again; nothing was landed.",
+            code="export-incomplete",
         )
     return contents, opened
 
@@ -170,18 +171,26 @@ def _inspect(
 def _check_rows(con: duckdb.DuckDBPyConnection, file: AzureFile, rows: int, found: Month) -> None:
     read = check_values(con, file)
     if read != rows:
-        raise OctoError(f"{file.place}: {read} rows could be read of {rows}. Fetch it again; nothing was landed.")
+        raise OctoError(
+            f"{file.place}: {read} rows could be read of {rows}. Fetch it again; nothing was landed.",
+            code="rows-unreadable",
+        )
     if found.payer is not None:
         is_bad = f"lower({{}}) <> {literal(found.payer.lower())}"
         if bad := first_row(con, file, file.shape.account, is_bad):
-            raise OctoError(f"{bad}, but the export is of {found.payer}. Nothing was landed.")
+            raise OctoError(
+                f"{bad}, but the export is of {found.payer}. Nothing was landed.", code="rows-of-another-month"
+            )
 
 
 def _said_account(con: duckdb.DuckDBPyConnection, files: Sequence[AzureFile], found: Month) -> str:
     accounts = sorted({account for file in files for account in accounts_of(con, file)})
     if len(accounts) != 1:
         said = f"{len(accounts)} billing accounts ({', '.join(accounts[:3])})" if accounts else "no billing account"
-        raise OctoError(f"{found.source} names {said} in {found.month}. Land the export of each one by itself.")
+        raise OctoError(
+            f"{found.source} names {said} in {found.month}. Land the export of each one by itself.",
+            code="account-not-one",
+        )
     return accounts[0]
 
 
@@ -214,7 +223,10 @@ def _refuse_emptiness(last: Delivery | None, rows: dict[str, int], account: str,
             raise OctoError(
                 f"Azure {account} has no {dataset} rows for {found.month} any more, though {count} were landed on "
                 f"{last.fetched_at:%Y-%m-%d}. That delivery ({last.version}) stays. If the month is really empty, "
-                f"remove it with `octo deliveries remove {last.version}` and land the month again."
+                "remove the delivery and land the month again.",
+                code="month-became-empty",
+                place=last.version,
+                remedy=Remedy("deliveries remove", last.version),
             )
 
 
@@ -225,8 +237,11 @@ def _refuse_lost_invoices(last: Delivery | None, account: str, found: Month) -> 
     if last and (lost := sorted(billed - {part.label for part in found.parts})):
         raise OctoError(
             f"Azure {account} no longer lists {', '.join(lost)} for {found.month}, which was landed on "
-            f"{last.fetched_at:%Y-%m-%d}. That delivery ({last.version}) stays. If the invoice was withdrawn, remove it "
-            f"with `octo deliveries remove {last.version}` and land the month again."
+            f"{last.fetched_at:%Y-%m-%d}. That delivery ({last.version}) stays. If the invoice was withdrawn, remove the "
+            "delivery and land the month again.",
+            code="invoice-lost",
+            place=last.version,
+            remedy=Remedy("deliveries remove", last.version),
         )
 
 
@@ -244,5 +259,6 @@ def _refuse_missing_usage(
     if repeated:
         raise OctoError(
             f"{found.source}: the invoices of {found.month} have {repeated} lines of usage, but their daily usage has no "
-            "rows. Nothing was landed, and what was landed before stays; export it again."
+            "rows. Nothing was landed, and what was landed before stays; export it again.",
+            code="usage-missing",
         )

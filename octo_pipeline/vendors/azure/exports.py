@@ -131,7 +131,8 @@ class AzureExportSource:
         if not loose or not isinstance(self.listing, FolderListing):
             raise OctoError(
                 f"{self.listing.place} has no manifest.json of a Cost Management export, and no data files to read "
-                "without one. Point to the export's folder, or create the export with file partitioning on."
+                "without one. Point to the export's folder, or create the export with file partitioning on.",
+                code="exports-missing",
             )
         return _months_of_files(self.listing.root, loose, self.listing.place, month)
 
@@ -158,11 +159,13 @@ def _run(entry: Entry, entries: Sequence[Entry], place: str, month: str) -> _Run
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise OctoError(
             f"{source} is no manifest of a Cost Management export that can be understood "
-            f"({type(error).__name__}: {error}). Run the export again."
+            f"({type(error).__name__}: {error}). Run the export again.",
+            code="manifest-malformed",
         ) from error
     if announced != len(blobs):
         raise OctoError(
-            f"{source} announces {announced} blobs and lists {len(blobs)}, so the export is not whole. Run it again."
+            f"{source} announces {announced} blobs and lists {len(blobs)}, so the export is not whole. Run it again.",
+            code="export-incomplete",
         )
     shape = FOCUS if dataset == "focus" else COST_DETAILS
     part = Part(shape, dataset, dataset, files, rows)
@@ -177,7 +180,8 @@ def _blob(blob: dict[str, Any], number: int, entries: Sequence[Entry], source: s
     ]
     if len(same) != 1:
         raise OctoError(
-            f"{source} lists {name}, which is there {len(same) or 'no'} times. Copy the whole folder of the run, once."
+            f"{source} lists {name}, which is there {len(same) or 'no'} times. Copy the whole folder of the run, once.",
+            code="export-incomplete",
         )
     size = int(blob["byteCount"]) if "byteCount" in blob else same[0].size
     return SourceFile(f"{number:04d}-{name.split('/')[-1]}", same[0].open, size, md5=same[0].md5)
@@ -212,14 +216,16 @@ def _months_of_files(root: Path, loose: Sequence[Entry], place: str, month: str)
             if len(months) > 1:
                 raise OctoError(
                     f"{entry.name} of {place} has rows of several billing periods ({', '.join(sorted(months))}). "
-                    "Export each month to a file of its own."
+                    "Export each month to a file of its own.",
+                    code="rows-of-another-month",
                 )
             accounts |= named
             digest = describe(root / entry.name).sha256
             if digest in facts:
                 raise OctoError(
                     f"{entry.name} and {facts[digest]} in {place} are the same data, which would count twice. Keep "
-                    "one of them."
+                    "one of them.",
+                    code="file-counted-twice",
                 )
             facts[digest] = entry.name
             by_dataset[dataset].append(SourceFile(entry.name, entry.open, entry.size, digest))
@@ -233,7 +239,8 @@ def _months_of_files(root: Path, loose: Sequence[Entry], place: str, month: str)
     if len(accounts) > 1:
         raise OctoError(
             f"{place} has rows of several billing accounts ({', '.join(sorted(accounts)[:3])}) in {month}. Land the "
-            "export of each one by itself."
+            "export of each one by itself.",
+            code="account-not-one",
         )
     version = version_of(f"{name} {digest}" for digest, name in facts.items())
     return [Month(next(iter(accounts), None), None, month, version, REPORT, place, parts)]
@@ -250,6 +257,8 @@ def _look_into(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> tuple[
         months = {said for (said,) in con.execute(query).fetchall() if said}
         accounts = set(accounts_of(con, file))
     except duckdb.Error as error:
-        raise OctoError(f"{where} cannot be read ({str(error).splitlines()[0]}). Export it again.") from error
+        raise OctoError(
+            f"{where} cannot be read ({str(error).splitlines()[0]}). Export it again.", code="file-unreadable"
+        ) from error
     by_name = "amortised" if re.search("amorti[sz]ed", path.name, re.IGNORECASE) else "actual"
     return "focus" if focus else by_name, months, accounts

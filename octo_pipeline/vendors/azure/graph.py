@@ -81,12 +81,14 @@ def parse_manifest(document: Any, source: str, address: str | None = None) -> Ma
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise OctoError(
             f"{source} has a manifest that cannot be understood ({type(error).__name__}: {str(error)[:_SHOWN]}). Nothing "
-            "was landed; export it again."
+            "was landed; export it again.",
+            code="manifest-malformed",
         ) from error
     if announced != len(blobs):
         raise OctoError(
             f"{source} has a manifest that announces {announced} blobs and lists {len(blobs)}, so the export is not "
-            "whole. Nothing was landed; export it again."
+            "whole. Nothing was landed; export it again.",
+            code="export-incomplete",
         )
     return manifest
 
@@ -141,7 +143,9 @@ class PartnerBilling:
             offset += len(items)
             if len(items) < _PAGE:
                 return sorted(found)
-        raise OctoError(self._sentence(doing, f"the list does not end after {offset} invoices"))
+        raise OctoError(
+            self._sentence(doing, f"the list does not end after {offset} invoices"), code="answer-malformed"
+        )
 
     def unbilled_usage(self, *, currency: str, period: str) -> Manifest:
         """Export the daily usage that no invoice has yet; the period is current or last.
@@ -177,10 +181,13 @@ class PartnerBilling:
             OctoError: it cannot be read again, or is of another version by now.
         """
         if manifest.address is None:
-            raise OctoError(self._sentence("ask for a fresh SAS", "the manifest has no id"))
+            raise OctoError(self._sentence("ask for a fresh SAS", "the manifest has no id"), code="answer-malformed")
         fresh = self._manifest(manifest.address, "ask for a fresh SAS")
         if fresh.etag != manifest.etag:
-            raise OctoError(self._sentence("ask for a fresh SAS", "the export changed while it was read"))
+            raise OctoError(
+                self._sentence("ask for a fresh SAS", "the export changed while it was read"),
+                code="file-changed-while-read",
+            )
         return fresh
 
     def check(self, *, currency: str) -> None:
@@ -200,7 +207,7 @@ class PartnerBilling:
         self._require(answer, 202, doing)
         operation = answer.headers.get("Location")
         if not operation:
-            raise OctoError(self._sentence(doing, "the answer names no operation"))
+            raise OctoError(self._sentence(doing, "the answer names no operation"), code="answer-malformed")
         ended = self._ended(operation, answer, doing)
         found = ended.get("resourceLocation")
         if isinstance(found, str):
@@ -216,7 +223,10 @@ class PartnerBilling:
             asked = retry_after(answer.headers)
             wait = min(_POLL_EVERY if asked is None else asked, LONGEST_WAIT)
             if waited + wait > self._patience:
-                raise OctoError(self._sentence(doing, f"the operation did not end within {self._patience:.0f} s"))
+                raise OctoError(
+                    self._sentence(doing, f"the operation did not end within {self._patience:.0f} s"),
+                    code="export-not-finished",
+                )
             self._pause(wait)
             # A service that asks to come back at once must not be asked without end either.
             waited += max(wait, 1.0)
@@ -230,11 +240,16 @@ class PartnerBilling:
                     return document
                 case "failed":
                     said = reason(document.get("error")) or "no reason given"
-                    raise OctoError(self._sentence(doing, f"the operation ended in failed ({said})"))
+                    raise OctoError(
+                        self._sentence(doing, f"the operation ended in failed ({said})"), code="export-failed"
+                    )
                 case "notstarted" | "running":
                     continue
                 case status:
-                    raise OctoError(self._sentence(doing, f"the operation has the unknown status {status[:_SHOWN]!r}"))
+                    raise OctoError(
+                        self._sentence(doing, f"the operation has the unknown status {status[:_SHOWN]!r}"),
+                        code="answer-malformed",
+                    )
 
     def _manifest(self, address: str, doing: str) -> Manifest:
         answer = self._call("GET", address)
@@ -245,9 +260,9 @@ class PartnerBilling:
         try:
             document = parsed(answer)
         except ValueError as error:
-            raise OctoError(self._sentence(doing, "the answer is no JSON")) from error
+            raise OctoError(self._sentence(doing, "the answer is no JSON"), code="answer-malformed") from error
         if not isinstance(document, dict):
-            raise OctoError(self._sentence(doing, "the answer is no JSON object"))
+            raise OctoError(self._sentence(doing, "the answer is no JSON object"), code="answer-malformed")
         return document
 
     def _items(self, document: Mapping[str, Any], doing: str) -> list[dict[str, Any]]:
@@ -256,11 +271,14 @@ class PartnerBilling:
         if items is None and document.get("totalCount") == 0:
             return []
         if not isinstance(items, list):
-            raise OctoError(self._sentence(doing, "the answer has no list of them"))
+            raise OctoError(self._sentence(doing, "the answer has no list of them"), code="answer-malformed")
         for item in items:
             known = item.get("id") if isinstance(item, dict) else None
             if not isinstance(known, str) or not _INVOICE_ID.fullmatch(known):
-                raise OctoError(self._sentence(doing, f"one has no id that can be one ({str(known)[:_SHOWN]!r})"))
+                raise OctoError(
+                    self._sentence(doing, f"one has no id that can be one ({str(known)[:_SHOWN]!r})"),
+                    code="answer-malformed",
+                )
         return items
 
     def _require(self, answer: Response, status: int, doing: str) -> None:
@@ -271,7 +289,7 @@ class PartnerBilling:
             403: "the application lacks PartnerBilling.Read.All, an admin's consent to it, or a billing role; grant it",
             404: "there is no such thing; check the tenant and whether it is a direct partner's",
         }.get(answer.status_code, "the request was refused")
-        raise OctoError(self._sentence(doing, f"{why} ({refusal(answer)})"))
+        raise OctoError(self._sentence(doing, f"{why} ({refusal(answer)})"), code="azure-refused")
 
     def _sentence(self, doing: str, why: str) -> str:
         return (

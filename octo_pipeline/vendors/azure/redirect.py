@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 
 _HOSTS = {"localhost", "127.0.0.1"}
 _WAIT_SECONDS = 300.0
@@ -37,7 +37,8 @@ class Redirect:
         if not self._answers:
             raise OctoError(
                 f"Nobody came back from the sign-in within {seconds:.0f} seconds. Begin it again; if the browser is on "
-                "another machine, use --paste."
+                "another machine, paste the address it came back to.",
+                code="nobody-came-back",
             )
         return self._answers[0]
 
@@ -52,8 +53,11 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
     url = urlsplit(redirect_uri)
     if url.scheme != "http" or url.hostname not in _HOSTS or url.port is None:
         raise OctoError(
-            "OCTO_AZURE_REDIRECT_URI must be an address of this machine such as http://localhost:8400 to listen on; "
-            "use --paste for another."
+            "The setting azure_redirect_uri must be an address of this machine such as http://localhost:8400 to listen on. "
+            "With another, paste the address that the browser came back to.",
+            code="redirect-not-local",
+            place="azure_redirect_uri",
+            remedy=Remedy("set", setting="azure_redirect_uri"),
         )
     answers: list[dict[str, str]] = []
 
@@ -77,7 +81,9 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
         server = HTTPServer(("127.0.0.1", url.port), Handler)
     except OSError as error:
         raise OctoError(
-            f"Cannot listen on {redirect_uri} ({error.strerror}). End what listens there, or use --paste."
+            f"Cannot listen on {redirect_uri} ({error.strerror}). End what listens there, or paste the address that the browser came back to.",
+            code="redirect-port-taken",
+            place=redirect_uri,
         ) from error
     with server:
         yield Redirect(server, answers)

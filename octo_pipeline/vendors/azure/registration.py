@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import SecretStr, ValidationError
 
-from octo_pipeline.model.errors import NotAskedError, OctoError
+from octo_pipeline.model.errors import NotAskedError, OctoError, Remedy
 from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.azure import client as resource
@@ -49,7 +49,10 @@ def application_from(environment: Mapping[str, str], what: str, application_id: 
     """
     secret = environment.get(variable, "").strip()
     if not secret:
-        raise OctoError(f"The environment variable {variable} with the secret key for the {what} is not set.")
+        raise OctoError(
+            f"The environment variable {variable} with the secret key for the {what} is not set.",
+            code="secret-variable-not-set",
+        )
     return Application(application_id, SecretStr(secret))
 
 
@@ -80,10 +83,16 @@ def register(
             then, and no secret is kept.
     """
     if _PARTNER_ID.fullmatch(partner_id) is None:
-        raise OctoError(f"The Microsoft Partner ID {shown(partner_id)} is not right: it has 5 to 10 digits.")
+        raise OctoError(
+            f"The Microsoft Partner ID {shown(partner_id)} is not right: it has 5 to 10 digits.",
+            code="partner-id-malformed",
+        )
     for what, one in (("Partner Center", center), ("partner API", api)):
         if not one.secret.get_secret_value().strip():
-            raise OctoError(f"The secret key of the application for the {what} is empty; nothing was registered.")
+            raise OctoError(
+                f"The secret key of the application for the {what} is empty; nothing was registered.",
+                code="secret-empty",
+            )
     document = _document(tenant_id.lower(), api.id, currencies)
     _document(tenant_id.lower(), center.id, currencies)
     settings = {
@@ -138,7 +147,8 @@ def response_of(address: str) -> dict[str, str]:
     if "code" not in query and "error" not in query:
         raise OctoError(
             "That address has no authorization code. Copy the whole address from the browser after the sign-in, "
-            "with all that follows the question mark."
+            "with all that follows the question mark.",
+            code="authorization-code-missing",
         )
     return query
 
@@ -171,13 +181,13 @@ def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
     return registrar.registry.accounts.change(account, actor, "confirm_account", **values)
 
 
-def next_step(settings: Settings, account: Account) -> list[str]:
+def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     """What is to be done next; nothing for a completed account."""
     if account.is_completed:
         return []
     return [
-        f"Sign in to the partner API: `octo accounts sign-in {account.account_id}`.",
-        f"Then run `octo accounts confirm {account.account_id}`.",
+        Remedy("accounts sign-in", account.account_id, to="sign in to the partner API"),
+        Remedy("accounts confirm", account.account_id, to="verify it"),
     ]
 
 
@@ -200,5 +210,6 @@ def _document(tenant_id: str, application_id: str, currencies: tuple[str, ...]) 
         )
         raise OctoError(
             f"The {what} is not right: ids are written as 00000000-0000-0000-0000-000000000000, and currencies as USD. "
-            "Nothing was registered."
+            "Nothing was registered.",
+            code="partner-ids-malformed",
         ) from None

@@ -135,23 +135,34 @@ def write_csp(
         try:
             written += _write_month(sample, month, folder / "azure" / "csp" / sample.partner / month)
         except OSError as error:
-            raise OctoError(f"The sample of {month} cannot be written to {folder}: {error}") from error
+            raise OctoError(
+                f"The sample of {month} cannot be written to {folder}: {error}", code="sample-not-writable"
+            ) from error
     return written
 
 
 def _checked(months: Sequence[str], subscriptions: int, lines: int, seed: int) -> _Sample:
     if not months:
-        raise OctoError("A sample needs at least one month; give it as YYYY-MM, for example 2024-01.")
+        raise OctoError(
+            "A sample needs at least one month; give it as YYYY-MM, for example 2024-01.", code="sample-settings-wrong"
+        )
     for month in months:
         parse_month(month)
     if len(set(months)) != len(months):
         raise OctoError(
-            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one."
+            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one.",
+            code="sample-settings-wrong",
         )
     if subscriptions < len(_CUSTOMERS):
-        raise OctoError(f"A sample of {subscriptions} subscriptions is too small; give at least {len(_CUSTOMERS)}.")
+        raise OctoError(
+            f"A sample of {subscriptions} subscriptions is too small; give at least {len(_CUSTOMERS)}.",
+            code="sample-settings-wrong",
+        )
     if lines < _MIN_LINES:
-        raise OctoError(f"A sample of {lines} usage lines a month is too small; give at least {_MIN_LINES}.")
+        raise OctoError(
+            f"A sample of {lines} usage lines a month is too small; give at least {_MIN_LINES}.",
+            code="sample-settings-wrong",
+        )
     bare = _Sample(min(months), max(months), lines, seed, ())
     made = tuple(_subscription(bare, number) for number in range(subscriptions))
     return _Sample(bare.first, bare.last, lines, seed, made)

@@ -68,7 +68,7 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     """
     for delivery in deliveries:
         if sentence := damage(delivery):
-            raise OctoError(sentence)
+            raise OctoError(sentence, code="delivery-damaged")
     return {shape.name: _relation(con, shape, deliveries) for shape in SHAPES.values()}
 
 
@@ -107,7 +107,7 @@ def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Deliver
 
 def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
     if sentence := damage(delivery):
-        raise OctoError(sentence)
+        raise OctoError(sentence, code="delivery-damaged")
     for path in delivery.file_paths:
         count_rows(con, path, str(path))
     for shape in SHAPES.values():

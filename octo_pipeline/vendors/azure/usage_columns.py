@@ -218,7 +218,8 @@ def expressions(shape: Shape, columns: Sequence[SourceColumn], place: str) -> li
     if missing:
         raise OctoError(
             f"{place} has no column {', '.join(missing)}, without which no cost can be allocated. Export all "
-            "attributes, or point to the right file."
+            "attributes, or point to the right file.",
+            code="column-missing",
         )
     return [
         _expression(name, kind, found[name], place, is_required=name in shape.required)
@@ -254,7 +255,9 @@ def _amount(name: str, kind: str, source: SourceColumn, place: str) -> Expressio
         stands_for = f"TRY_CAST({text} AS DOUBLE) IS DISTINCT FROM TRY_CAST({_clean(source)} AS DOUBLE)"
     elif source.type != "VARCHAR":
         if not _NUMBER.fullmatch(source.type):
-            raise OctoError(f"{place}: {source.name} is of type {source.type}, which holds no amounts.")
+            raise OctoError(
+                f"{place}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
+            )
         text = source.sql
     digits = "28 digits" if kind == MONEY else "9 digits"
     check = Check(
@@ -283,7 +286,9 @@ def _day(name: str, _kind: str, source: SourceColumn, place: str) -> Expression:
         zoned = " AT TIME ZONE 'UTC'" if source.type == "TIMESTAMP WITH TIME ZONE" else ""
         return Expression(name, f"CAST(({source.sql}{zoned}) AS DATE)")
     if source.type not in _TEXTS:
-        raise OctoError(f"{place}: {source.name} is of type {source.type}, which holds no dates.")
+        raise OctoError(
+            f"{place}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
+        )
     text = _clean(source)
     is_bad = f"{text} IS NOT NULL AND ({_day_of(text, 'try_')}) IS NULL"
     reason = "which is no date such as 2024-01-31 or 01/31/2024"

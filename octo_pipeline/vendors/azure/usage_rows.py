@@ -101,7 +101,7 @@ def column_names(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> 
                 return [key for (key,) in con.execute(query).fetchall()]
             except duckdb.Error as error:
                 raise _bad_line(path, place) or OctoError(
-                    f"{place} cannot be read ({str(error).splitlines()[0]}). Fetch it again."
+                    f"{place} cannot be read ({str(error).splitlines()[0]}). Fetch it again.", code="file-unreadable"
                 ) from error
         case _:
             return csv_header(path, place)
@@ -182,7 +182,8 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile) -> int:
     check = checks[number]
     shown = _shown(con, file, check.value, row)
     raise OctoError(
-        f"{_row_place(file, row)}: {check.column} is {shown}, {check.reason}. Correct it or fetch the file again."
+        f"{_row_place(file, row)}: {check.column} is {shown}, {check.reason}. Correct it or fetch the file again.",
+        code="value-wrong",
     )
 
 
@@ -230,7 +231,9 @@ def _bad_line(path: Location, place: str) -> OctoError | None:
             except (ValueError, RecursionError):
                 whole = False
             if not whole:
-                return OctoError(f"{place}, line {number}: the line is no JSON object. Fetch the file again.")
+                return OctoError(
+                    f"{place}, line {number}: the line is no JSON object. Fetch the file again.", code="line-malformed"
+                )
     return None
 
 

@@ -37,7 +37,7 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.vendors.downloads import DeliveredFile
 from octo_pipeline.vendors.gcp.billing_columns import known, lost
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
@@ -159,29 +159,44 @@ class GcpBillingSource:
         if found != announced:
             raise OctoError(
                 f"{place} changed while it was read, or was cut off: {found.rows} rows of {found.net}, BigQuery "
-                f"counts {announced.rows} rows of {announced.net}. Nothing was landed; run this again."
+                f"counts {announced.rows} rows of {announced.net}. Nothing was landed; run this again.",
+                code="table-changed-while-read",
             )
         return describe(path)
 
     def _refuse_loss(self, previous: Delivery | None, export: ExportedMonth | None, month: str) -> None:
         if previous is None:
             return
-        remedy = (
-            "Nothing was landed and the last delivery stays. Look whether the dataset's tables or partitions "
-            f"expire; if the loss is meant, `octo deliveries remove {previous.version}` and run this again."
+        advice = (
+            "Nothing was landed and the last delivery stays. Look whether the dataset's tables or partitions expire; if "
+            "the loss is meant, remove the delivery and run this again."
         )
+        remedy = Remedy("deliveries remove", previous.version)
         if export is None:
-            raise OctoError(f"There are no rows of {month} any more in {self.document.place}. {remedy}")
+            raise OctoError(
+                f"There are no rows of {month} any more in {self.document.place}. {advice}",
+                code="month-lost",
+                place=previous.version,
+                remedy=remedy,
+            )
         if previous.report != export.table:
             return
         if columns := lost(previous.details["columns"], export.query.schema):
-            raise OctoError(f"There is no column {', '.join(columns)} any more in {self.document.place}. {remedy}")
+            raise OctoError(
+                f"There is no column {', '.join(columns)} any more in {self.document.place}. {advice}",
+                code="columns-lost",
+                place=previous.version,
+                remedy=remedy,
+            )
         now = {partition.day.isoformat(): partition.rows for partition in export.partitions}
         for day, facts in previous.details["partitions"].items():
             if now.get(day, 0) < facts["rows"]:
                 raise OctoError(
                     f"Of {facts['rows']} rows of {month} in the partition {day} only {now.get(day, 0)} are left in "
-                    f"{self.document.place}. {remedy}"
+                    f"{self.document.place}. {advice}",
+                    code="rows-lost",
+                    place=previous.version,
+                    remedy=remedy,
                 )
 
 

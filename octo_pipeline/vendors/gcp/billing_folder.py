@@ -96,7 +96,8 @@ class GcpFolderSource:
             if _was_landed(root, folder, month):
                 raise OctoError(
                     f"There are no rows of {month} any more in {folder}. Nothing was landed and the last "
-                    "delivery stays; put the files back, or remove that delivery."
+                    "delivery stays; put the files back, or remove that delivery.",
+                    code="month-lost",
                 )
             return None
 
@@ -106,12 +107,15 @@ class GcpFolderSource:
         try:
             folders = sorted(one for one in self.root.iterdir() if one.is_dir())
         except OSError as error:
-            raise OctoError(f"The folder {self.root} cannot be read ({error.strerror or error}).") from error
+            raise OctoError(
+                f"The folder {self.root} cannot be read ({error.strerror or error}).", code="folder-unreadable"
+            ) from error
         found = [one for one in folders if re.fullmatch(BILLING_ACCOUNT_ID, one.name)]
         if not found:
             raise OctoError(
                 f"The folder {self.root} holds no Google Cloud billing export. Expected is "
-                "<billing account id>/<table>/*.parquet, with an id such as 0D1DR5-ADE21G-RF09W1."
+                "<billing account id>/<table>/*.parquet, with an id such as 0D1DR5-ADE21G-RF09W1.",
+                code="exports-missing",
             )
         return found
 
@@ -128,7 +132,10 @@ def _find(folder: Path, month: str) -> _Export | None:
 
 def _has_rows(file: Path, month: str) -> bool:
     if problem := schema_problem(file_schema(file, str(file))):
-        raise OctoError(f"{file} {problem}. Export the table again with all its columns; nothing was landed.")
+        raise OctoError(
+            f"{file} {problem}. Export the table again with all its columns; nothing was landed.",
+            code="table-columns-wrong",
+        )
     with duckdb.connect() as con, readable(str(file)):
         return bool(con.execute(f"SELECT EXISTS ({_rows_of(file, month)})").fetchall()[0][0])
 

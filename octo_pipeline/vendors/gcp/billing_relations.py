@@ -26,7 +26,7 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     """
     for delivery in deliveries:
         if sentence := damage(delivery):
-            raise OctoError(sentence)
+            raise OctoError(sentence, code="delivery-damaged")
     return {"gcp_billing": relation([(path, str(path)) for one in deliveries for path in one.file_paths])}
 
 

@@ -54,7 +54,8 @@ def write_batches(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
         _write(batches, path)
     except pa.ArrowException as error:
         raise OctoError(
-            f"What BigQuery sent for {path.name} is no table ({_first_line(error)}). Nothing was landed; run this again."
+            f"What BigQuery sent for {path.name} is no table ({_first_line(error)}). Nothing was landed; run this again.",
+            code="answer-malformed",
         ) from error
 
 
@@ -64,7 +65,10 @@ def _write(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
 
     first = next(batches, None)
     if first is None:
-        raise OctoError(f"BigQuery announced rows for {path.name} and sent none. Nothing was landed; run this again.")
+        raise OctoError(
+            f"BigQuery announced rows for {path.name} and sent none. Nothing was landed; run this again.",
+            code="answer-malformed",
+        )
     schema = first.schema.remove_metadata()
     with ParquetWriter(path, schema, compression="zstd", compression_level=1) as writer:
         held, rows, size = [first], first.num_rows, first.nbytes
@@ -90,7 +94,9 @@ def file_schema(path: Location, place: str) -> Schema:
         with store_of(path).footer(path) as end:
             return {name: kind for field in read_schema(end) for name, kind in _kinds(field.name, field.type)}
     except (pa.ArrowException, OSError) as error:
-        raise OctoError(f"{place} cannot be read as Parquet ({_first_line(error)}). Fetch it again.") from error
+        raise OctoError(
+            f"{place} cannot be read as Parquet ({_first_line(error)}). Fetch it again.", code="file-unreadable"
+        ) from error
 
 
 def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, month: str) -> FileFacts:
@@ -102,7 +108,10 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, mon
     """
     schema = file_schema(path, place)
     if problem := schema_problem(schema):
-        raise OctoError(f"{place} {problem}. Export the table again with all its columns; nothing was landed.")
+        raise OctoError(
+            f"{place} {problem}. Export the table again with all its columns; nothing was landed.",
+            code="table-columns-wrong",
+        )
     missing = ", ".join(f"count(*) FILTER ({_name(name)} IS NULL)" for name in REQUIRED_VALUES)
     # A value is only known to be readable, texts as UTF-8, once it was read: a hash cannot be answered from statistics.
     every = ", ".join(COLUMNS)
@@ -117,10 +126,14 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, mon
         if count:
             raise OctoError(
                 f"{place}: {count} of {rows} rows have no {name}, without which no cost can be allocated. "
-                "Correct the export; nothing was landed."
+                "Correct the export; nothing was landed.",
+                code="value-wrong",
             )
     if other is not None:
-        raise OctoError(f"{place} has rows of the invoice month {other}, not only of {month}. Land it again.")
+        raise OctoError(
+            f"{place} has rows of the invoice month {other}, not only of {month}. Land it again.",
+            code="rows-of-another-month",
+        )
     return FileFacts(rows, net)
 
 
@@ -137,7 +150,9 @@ def relation(files: Sequence[tuple[Location, str]]) -> str:
     for path, place in files:
         schema = file_schema(path, place)
         if problem := schema_problem(schema):
-            raise OctoError(f"{place} {problem}. Remove its delivery and land the month again.")
+            raise OctoError(
+                f"{place} {problem}. Remove its delivery and land the month again.", code="table-columns-wrong"
+            )
         schemas.setdefault(tuple(sorted(schema.items())), []).append(path)
     branches = [_branch(paths, dict(schema)) for schema, paths in schemas.items()]
     return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
@@ -150,7 +165,8 @@ def readable(place: str) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise OctoError(
-            f"{place} cannot be read ({_first_line(error)}). Fetch it again; nothing was landed."
+            f"{place} cannot be read ({_first_line(error)}). Fetch it again; nothing was landed.",
+            code="file-unreadable",
         ) from error
 
 

@@ -160,14 +160,16 @@ def _queries(dataset: BillingDataset, document: GcpSourceDocument) -> list[tuple
         if problem := schema_problem(schema):
             raise OctoError(
                 f"{_place(document, name)} {problem}. Nothing was landed; look whether Google still writes that "
-                "table, and enable the export again in Cloud Billing if not."
+                "table, and enable the export again in Cloud Billing if not.",
+                code="table-columns-wrong",
             )
         queries.append((name, PartitionQuery(_full_name(document, name), schema)))
     if not queries:
         raise OctoError(
             f"There is no billing export of {document.billing_account_id} in {document.project}.{document.dataset}: "
             f"neither table {' nor '.join(names)}. Check the dataset, or enable the export in Cloud Billing; "
-            "Google creates the table some hours later."
+            "Google creates the table some hours later.",
+            code="billing-export-missing",
         )
     return queries
 
@@ -181,7 +183,8 @@ def _partitions(dataset: BillingDataset, query: PartitionQuery, month: str, *, w
         if None in (row["day"], row["exported_at"], row["used_from"]):
             raise OctoError(
                 f"The table {query.table} has rows of {month} without any ingestion day, export_time or usage_start_time, "
-                "as Google's own export has not. Nothing was landed; look who else writes to that table."
+                "as Google's own export has not. Nothing was landed; look who else writes to that table.",
+                code="table-not-of-google",
             )
     return tuple(
         Partition(row["day"], row["exported_at"], row["row_count"], row["used_from"], row.get("net")) for row in rows

@@ -230,7 +230,8 @@ class BigQueryDataset:
             yield
         except (GoogleAPIError, GoogleAuthError, requests.RequestException, ConnectionError, TimeoutError) as error:
             raise OctoError(
-                f"{attempt[0].upper()}{attempt[1:]} of {self._document.place} failed: {self._reason(error)}"
+                f"{attempt[0].upper()}{attempt[1:]} of {self._document.place} failed: {self._reason(error)}",
+                code="bigquery-refused",
             ) from error
         except OSError as error:
             file = self._document.credentials
@@ -238,7 +239,8 @@ class BigQueryDataset:
                 raise
             raise OctoError(
                 f"The key file {file} for {self._document.place} cannot be read ({error.strerror}). Correct "
-                "`credentials`, or leave it out to use Google's application default credentials."
+                "'credentials', or leave it out to use Google's application default credentials.",
+                code="key-file-unreadable",
             ) from error
 
     def _reason(self, error: Exception) -> str:
@@ -253,11 +255,11 @@ class BigQueryDataset:
                 f"the key file {document.credentials} is none" if document.credentials else "there are no credentials"
             )
             return (
-                f"{wrong} ({said}). Name a service account's key file in `credentials`, or run "
-                "`gcloud auth application-default login`."
+                f"{wrong} ({said}). Name a service account's key file in 'credentials', or log in by "
+                "gcloud auth application-default login."
             )
         if isinstance(cause, GoogleAuthError) and not isinstance(cause, TransportError):
-            return f"Google refused the credentials ({said}). Renew them, or name others in `credentials`."
+            return f"Google refused the credentials ({said}). Renew them, or name others in 'credentials'."
         if _is_throttling(cause):
             return (
                 f"Google's limit is reached ({said}), also after trying again for up to {self._patience:.0f} s. Run this "

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
@@ -103,7 +103,7 @@ def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
     return registrar.registry.accounts.change(account, actor, "confirm_account", **values)
 
 
-def next_step(settings: Settings, account: Account) -> list[str]:
+def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     """What is to be granted to whom; nothing for a completed account."""
     if account.is_completed:
         return []
@@ -116,7 +116,7 @@ def next_step(settings: Settings, account: Account) -> list[str]:
             f"  gcloud projects add-iam-policy-binding {project} --member=serviceAccount:{member} --role=roles/{role}"
             for role in ("bigquery.jobUser", "bigquery.readSessionUser")
         ),
-        f"Then run `octo accounts confirm {account.account_id}`.",
+        Remedy("accounts confirm", account.account_id, to="verify it"),
     ]
 
 
@@ -127,17 +127,21 @@ def _found_export(document: GcpSourceDocument) -> dict[str, str]:
     if location.lower() != str(document.location).lower():
         raise OctoError(
             f"The dataset {document.project}.{document.dataset} is in {location}, and registered in "
-            f"{document.location}. Set it right with `octo accounts edit {document.billing_account_id}`."
+            f"{document.location}. Register the right one.",
+            code="dataset-location-registered-wrong",
+            place=document.billing_account_id,
+            remedy=Remedy("accounts edit", document.billing_account_id),
         )
     found = inspect_export(dataset, document)
     if not found.tables:
         raise OctoError(
             f"The dataset {document.project}.{document.dataset} has no billing export of "
             f"{document.billing_account_id} yet. Switch the export to BigQuery on in Cloud Billing; the first table "
-            "appears within a day."
+            "appears within a day.",
+            code="billing-export-missing",
         )
     if not found.is_ok:
-        raise OctoError(" ".join(table.problem for table in found.tables if table.problem))
+        raise OctoError(" ".join(table.problem for table in found.tables if table.problem), code="table-columns-wrong")
     return {"found": _described(found)}
 
 
@@ -159,7 +163,10 @@ def _is_answer(error: OctoError) -> bool:
 
 def _document(billing_account_id: str, project: str, dataset: str, region: str) -> GcpSourceDocument:
     if _REGION.fullmatch(region) is None:
-        raise OctoError(f"The region {shown(region)} is not right: it is written as EU or asia-northeast1.")
+        raise OctoError(
+            f"The region {shown(region)} is not right: it is written as EU or asia-northeast1.",
+            code="export-settings-malformed",
+        )
     try:
         return GcpSourceDocument(
             billing_account_id=billing_account_id, project=project, dataset=dataset, location=region
@@ -167,7 +174,7 @@ def _document(billing_account_id: str, project: str, dataset: str, region: str) 
     except ValidationError as error:
         first = error.errors()[0]
         form = _FORMS[str(first["loc"][0])].format(shown(str(first["input"])))
-        raise OctoError(f"This is not right: {form}. Nothing was changed.") from None
+        raise OctoError(f"This is not right: {form}. Nothing was changed.", code="export-settings-malformed") from None
 
 
 def _settings(document: GcpSourceDocument) -> dict[str, Any]:
@@ -179,8 +186,11 @@ def _settings(document: GcpSourceDocument) -> dict[str, Any]:
 def _service_account(settings: Settings) -> str:
     if settings.gcp_service_account is None or _SERVICE_ACCOUNT.fullmatch(settings.gcp_service_account) is None:
         raise OctoError(
-            "OCTO_GCP_SERVICE_ACCOUNT must be the e-mail address of the service account that octo-pipeline reads "
+            "The setting gcp_service_account must be the e-mail address of the service account that octo-pipeline reads "
             "BigQuery as, such as octo@company.iam.gserviceaccount.com; it is "
-            f"{settings.gcp_service_account or 'not set'}."
+            f"{settings.gcp_service_account or 'not set'}.",
+            code="gcp-service-account-wrong",
+            place="gcp_service_account",
+            remedy=Remedy("set", setting="gcp_service_account"),
         )
     return settings.gcp_service_account

@@ -134,27 +134,36 @@ def write_billing_export(
                 target.mkdir(parents=True, exist_ok=True)
                 _write_month(con, sample, month, path)
             except (OSError, duckdb.IOException) as error:
-                raise OctoError(f"The sample of {month} cannot be written to {folder}: {error}") from error
+                raise OctoError(
+                    f"The sample of {month} cannot be written to {folder}: {error}", code="sample-not-writable"
+                ) from error
             written.append(path)
     return written
 
 
 def _checked(months: Sequence[str], projects: int, lines: int, seed: int) -> _Sample:
     if not months:
-        raise OctoError("A sample needs at least one month; give it as YYYY-MM, for example 2024-01.")
+        raise OctoError(
+            "A sample needs at least one month; give it as YYYY-MM, for example 2024-01.", code="sample-settings-wrong"
+        )
     for month in months:
         parse_month(month)
     if len(set(months)) != len(months):
         raise OctoError(
-            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one."
+            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one.",
+            code="sample-settings-wrong",
         )
     if projects < _MIN_PROJECTS:
         raise OctoError(
             f"A sample of {projects} projects is too small; give at least {_MIN_PROJECTS}: the shared one, the "
-            "data warehouse and one product project."
+            "data warehouse and one product project.",
+            code="sample-settings-wrong",
         )
     if lines < _MIN_LINES:
-        raise OctoError(f"A sample of {lines} usage lines a month is too small; give at least {_MIN_LINES}.")
+        raise OctoError(
+            f"A sample of {lines} usage lines a month is too small; give at least {_MIN_LINES}.",
+            code="sample-settings-wrong",
+        )
     return _Sample(min(months), max(months), projects, lines, seed)
 
 

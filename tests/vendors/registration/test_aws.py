@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from octo_pipeline.model.errors import NotAskedError, OctoError
+from octo_pipeline.model.errors import NotAskedError, OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services.sources import sources
@@ -23,7 +23,7 @@ SETUP = aws.CurSetup(bucket=CUR_BUCKET, report="octo-sample", prefix="cur")
 
 
 def link_of(workspace: Workspace, account: Account) -> str:
-    (link,) = [one for one in aws.next_step(workspace.settings, account) if one.startswith("https://")]
+    (link,) = [one for one in aws.next_step(workspace.settings, account) if str(one).startswith("https://")]
     return link
 
 
@@ -156,8 +156,9 @@ def test_a_wrong_payer_is_not_completed_and_says_which_is_right(
 def test_all_linked_accounts_of_a_payer_by_one_stack_set(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
     linked = aws_accounts.organization(SAMPLE_PAYER, "Workload", "Workload", "Data")
     payer = aws.register(workspace, "ana", SAMPLE_PAYER, "Data")
-    with pytest.raises(OctoError, match=rf"Run `octo accounts confirm {SAMPLE_PAYER}` first"):
+    with pytest.raises(OctoError, match="can be listed only when its API access is confirmed") as refused:
         aws.register_linked(workspace, "ana", payer)
+    assert refused.value.remedies == (Remedy("accounts confirm", SAMPLE_PAYER),)
     aws_accounts.open(link_of(workspace, payer), SAMPLE_PAYER)
     payer = aws.confirm(workspace, "ana", payer)
 
@@ -295,10 +296,10 @@ def test_wrong_set_ups_change_nothing(workspace: Workspace, changed: dict[str, A
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"aws_principal": None}, "OCTO_AWS_PRINCIPAL must be the ARN .* it is not set"),
-        ({"aws_principal": "octo"}, "OCTO_AWS_PRINCIPAL must be the ARN .* it is octo"),
-        ({"aws_template_url": None}, "OCTO_AWS_TEMPLATE_URL must be the https address .* it is not set"),
-        ({"aws_template_url": "http://x/y"}, "OCTO_AWS_TEMPLATE_URL must be the https address"),
+        ({"aws_principal": None}, "The setting aws_principal must be the ARN .* it is not set"),
+        ({"aws_principal": "octo"}, "The setting aws_principal must be the ARN .* it is octo"),
+        ({"aws_template_url": None}, "The setting aws_template_url must be the https address .* it is not set"),
+        ({"aws_template_url": "http://x/y"}, "The setting aws_template_url must be the https address"),
     ],
 )
 def test_an_installation_that_cannot_make_links(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:

@@ -93,7 +93,7 @@ def test_a_removal_that_fails_can_be_repeated(
     workspace: Workspace, payer: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object) -> None:
-        raise OctoError("the disk is full")
+        raise OctoError("the disk is full", code="lake-not-writable")
 
     with monkeypatch.context() as patched:
         patched.setattr("octo_pipeline.services.months.materialise", fail)

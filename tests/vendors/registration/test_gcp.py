@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from octo_pipeline.cli.main import app
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.definitions import defs
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Account
@@ -42,7 +43,7 @@ def octo(*arguments: str, code: int = 0, answer: str | None = None) -> Result:
 def refused(*arguments: str) -> str:
     result = octo(*arguments, code=1)
     assert isinstance(result.exception, OctoError)
-    return str(result.exception)
+    return sentence(result.exception)
 
 
 def register(workspace: Workspace, dataset: str, region: str = "EU") -> Account:
@@ -151,7 +152,7 @@ def test_twice_without_a_place_and_without_a_service_account(
     assert "--id needs --project, --dataset and --region" in refused("register", "gcp", "--id", ACCOUNT)
     assert "Say which account the flags are about" in refused("register", "gcp", "--project", "demo")
     monkeypatch.delenv("OCTO_GCP_SERVICE_ACCOUNT")
-    with pytest.raises(OctoError, match=r"OCTO_GCP_SERVICE_ACCOUNT must be the e-mail .* it is not set"):
+    with pytest.raises(OctoError, match=r"The setting gcp_service_account must be the e-mail .* it is not set"):
         register(Workspace(Settings()), "other")
 
 

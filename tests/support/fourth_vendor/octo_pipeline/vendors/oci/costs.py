@@ -59,7 +59,7 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     """The relation that dbt reads."""
     for delivery in deliveries:
         if sentence := damage(delivery):
-            raise OctoError(sentence)
+            raise OctoError(sentence, code="delivery-damaged")
     paths = [path for delivery in deliveries for path in delivery.file_paths]
     if not paths:
         return {
