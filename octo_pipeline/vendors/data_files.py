@@ -7,6 +7,9 @@ DuckDB alone is not enough to judge a file (tried with 1.5.5): it reads a ``.csv
 as it goes and without an error, ignores its checksum, and takes a CSV row with one field too many if the
 surplus field is empty, which is how a row looks that an unquoted comma has shifted. So each CSV file is read
 once by Python's csv module (about 100 MB of CSV a second) before it is landed.
+
+Its strict mode, the only one that reads a file in parallel and right, refuses a file whose lines end in different
+ways. Tools that put a header before a vendor's file make such ones, so `unify_line_ends` rewrites them.
 """
 
 import csv
@@ -37,6 +40,7 @@ MAX_ENTRIES = 100
 MAX_LINE = 16 << 20
 
 _CHUNK = 1 << 20
+_MUST_BE_QUOTED = re.compile(r'[",\r\n]')
 _DATA_NAME = re.compile(r"(.+?)(\.snappy)?\.(parquet|csv(\.gz|\.zip)?|zip)", re.IGNORECASE | re.DOTALL)
 
 
@@ -133,6 +137,56 @@ def count_csv_rows(path: Location, place: str) -> int:
             f"{place} has no header line, so its columns are unknown. Fetch it again.", code="header-missing"
         )
     return rows
+
+
+def has_mixed_line_ends(path: Location, place: str) -> bool:
+    """Whether the lines of a ``.csv`` or ``.csv.gz`` file end in more than one of LF, CRLF and CR; quotes are not looked at.
+
+    Raises:
+        OctoError: the file is damaged or cut off.
+    """
+    line_feeds = returns = pairs = 0
+    previous = b""
+    with readable(place), _open_bytes(path) as stream:
+        while chunk := stream.read(_CHUNK):
+            line_feeds += chunk.count(b"\n")
+            returns += chunk.count(b"\r")
+            pairs += chunk.count(b"\r\n") + (previous == b"\r" and chunk.startswith(b"\n"))
+            previous = chunk[-1:]
+    return sum(count > 0 for count in (pairs, line_feeds - pairs, returns - pairs)) > 1
+
+
+def unify_line_ends(path: Path, place: str, target: Path | None = None) -> bool:
+    """Rewrite a CSV file with LF at the end of each row if its lines end in more than one way.
+
+    The values stay as they are, line breaks within them included; every row keeps its line where values have none.
+
+    Args:
+        path: a ``.csv`` or ``.csv.gz`` file.
+        place: what to call it in sentences.
+        target: where the rewritten file goes, of the same packing; None replaces the file.
+
+    Returns:
+        Whether it was rewritten.
+
+    Raises:
+        OctoError: the file is damaged, or is not CSV.
+    """
+    if not has_mixed_line_ends(path, place):
+        return False
+    count_csv_rows(path, place)
+    is_packed = packing(path) == "gzip"
+    written = path.with_name(f"{path.name}.unified") if target is None else target
+    with (
+        _open_csv(path) as rows,
+        written.open("xb") as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) if is_packed else nullcontext(file) as stream,
+        io.TextIOWrapper(cast(IO[bytes], stream), "utf-8", newline="") as text,
+    ):
+        text.writelines(f"{','.join(map(_quoted, row))}\n" for row in csv.reader(rows, strict=True))
+    if target is None:
+        written.replace(path)
+    return True
 
 
 def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
@@ -246,6 +300,11 @@ def _line_that_is_not_utf8(path: Location) -> int:
             except UnicodeDecodeError:
                 return number
     return 1
+
+
+def _quoted(value: str) -> str:
+    # Python's writer leaves a lone CR without quotes, where DuckDB ends the row.
+    return '"' + value.replace('"', '""') + '"' if _MUST_BE_QUOTED.search(value) else value
 
 
 @contextmanager

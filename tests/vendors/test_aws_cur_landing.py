@@ -199,10 +199,6 @@ BAD_CSV = {
         csv_text([ROW | {"pricing/publicOnDemandCost": one} for one in ("1", "", "inf")]),
         ["line 4: pricing/publicOnDemandCost is 'inf', which is no amount"],
     ),
-    "line ends of both kinds": (
-        f"{HEADER}\r\n{LINE}x\n{LINE}x\r\n",
-        ["cannot be read, it is damaged or not what its name says"],
-    ),
     "no cost": (with_bad_cost(" "), ["line 3: line_item_unblended_cost is empty, no row can do without it"]),
     "a date of another country": (
         csv_text([ROW, ROW | {"lineItem/UsageStartDate": "1/31/2024"}]),

@@ -20,7 +20,7 @@ from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.vendors.aws.cur_inspection import StagedFile, inspect_report
 from octo_pipeline.vendors.aws.cur_reports import CurReport, find_reports, search_reports
-from octo_pipeline.vendors.data_files import data_format, unzip
+from octo_pipeline.vendors.data_files import data_format, unify_line_ends, unzip
 from octo_pipeline.vendors.downloads import DeliveredFile, fetch, file_place
 from octo_pipeline.vendors.landing import (
     Delivery,
@@ -132,9 +132,12 @@ class CurFolderSource:
 
 def _unpacked(file: DeliveredFile, folder: Path, source: str) -> list[StagedFile]:
     path, place = folder / file.name, file_place(file.name, source)
-    if not file.name.lower().endswith(".zip"):
-        return [StagedFile(file, path, place)]
-    return [StagedFile(describe(unpacked), unpacked, place) for unpacked in unzip(path, place)]
+    is_archive = file.name.lower().endswith(".zip")
+    staged = []
+    for one in unzip(path, place) if is_archive else [path]:
+        is_rewritten = data_format(one.name) == "csv" and unify_line_ends(one, place)
+        staged.append(StagedFile(describe(one) if is_archive or is_rewritten else file, one, place))
+    return staged
 
 
 def _as_json(file: DeliveredFile) -> dict[str, str | int]:

@@ -32,11 +32,13 @@ from octo_pipeline.vendors.azure.usage_rows import (
     open_file,
     relation,
 )
-from octo_pipeline.vendors.downloads import SourceFile, fetch, file_place
+from octo_pipeline.vendors.data_files import unify_line_ends
+from octo_pipeline.vendors.downloads import DeliveredFile, SourceFile, fetch, file_place
 from octo_pipeline.vendors.landing import (
     Delivery,
     Landed,
     delivery_path,
+    describe,
     find_delivery,
     newest_deliveries,
     publish,
@@ -100,7 +102,7 @@ def land_found(root: Location, found: Month, *, fetched_at: datetime) -> Landed 
         return Landed(known, is_new=False)
     with staging(root) as folder, duckdb.connect() as con:
         files = [_labelled(part, file) for part in found.parts for file in part.files]
-        fetched = fetch(files, folder, found.source)
+        fetched = [_as_landed(file, folder, found.source) for file in fetch(files, folder, found.source)]
         contents: dict[str, dict[str, Any]] = {}
         opened: list[AzureFile] = []
         for part in found.parts:
@@ -122,7 +124,7 @@ def land_found(root: Location, found: Month, *, fetched_at: datetime) -> Landed 
             version=found.version,
             format="+".join(sorted({file_format(file.name) for file in fetched})),
             report=found.report,
-            files=fetched,
+            files=tuple(fetched),
             fetched_at=fetched_at,
             source=found.source,
             path=delivery_path(root, vendor=VENDOR, account=account, month=found.month, version=found.version),
@@ -133,6 +135,14 @@ def land_found(root: Location, found: Month, *, fetched_at: datetime) -> Landed 
 
 def _labelled(part: Part, file: SourceFile) -> SourceFile:
     return replace(file, name=f"{part.label}-{file.name}" if part.label else file.name)
+
+
+def _as_landed(file: DeliveredFile, folder: Path, source: str) -> DeliveredFile:
+    """The file, of whose lines all end alike."""
+    path = folder / file.name
+    if file_format(file.name) == "csv" and unify_line_ends(path, file_place(file.name, source)):
+        return describe(path)
+    return file
 
 
 def _inspect(

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import duckdb
@@ -37,6 +38,7 @@ from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, Listing
 from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, accounts_of, land_found, version_of
 from octo_pipeline.vendors.azure.usage_columns import COST_DETAILS, FOCUS, is_focus
 from octo_pipeline.vendors.azure.usage_rows import column_names, file_format, open_file, relation
+from octo_pipeline.vendors.data_files import unify_line_ends
 from octo_pipeline.vendors.downloads import SourceFile, file_place
 from octo_pipeline.vendors.landing import Landed, describe, land_each
 from octo_pipeline.vendors.source import Available
@@ -208,9 +210,10 @@ def _months_of_files(root: Path, loose: Sequence[Entry], place: str, month: str)
     by_dataset: dict[str, list[SourceFile]] = defaultdict(list)
     facts: dict[str, str] = {}
     accounts: set[str] = set()
-    with duckdb.connect() as con:
+    with TemporaryDirectory() as copies, duckdb.connect() as con:
         for entry in loose:
-            dataset, months, named = _look_into(con, root / entry.name, place)
+            path = _readable_copy(root / entry.name, Path(copies), place)
+            dataset, months, named = _look_into(con, path, place)
             if month not in months:
                 continue
             if len(months) > 1:
@@ -244,6 +247,13 @@ def _months_of_files(root: Path, loose: Sequence[Entry], place: str, month: str)
         )
     version = version_of(f"{name} {digest}" for digest, name in facts.items())
     return [Month(next(iter(accounts), None), None, month, version, REPORT, place, parts)]
+
+
+def _readable_copy(path: Path, copies: Path, place: str) -> Path:
+    """The file, or a copy of it of the same name whose lines all end alike."""
+    copy = copies / path.name
+    is_csv = file_format(path.name) == "csv"
+    return copy if is_csv and unify_line_ends(path, file_place(path.name, place), copy) else path
 
 
 def _look_into(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> tuple[str, set[str], set[str]]:
