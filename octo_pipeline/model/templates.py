@@ -42,7 +42,7 @@ def _environment() -> "Environment":
     # Imported here: commands that render nothing do not pay for it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(  # noqa: S701 - SQL, not HTML: values are quoted by the filters
+    environment = Environment(  # noqa: S701 # nosec B701 - SQL, not HTML: values are quoted by the filters
         loader=FileSystemLoader(Path(octo_pipeline.__file__).parent),
         undefined=StrictUndefined,
         auto_reload=False,
