@@ -221,7 +221,8 @@ def test_the_formulas_of_their_page_mean_what_it_says() -> None:
         assert str(raised.value) == sentence
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+# The pages on how to add something name files that are still to be written.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem[:6] != "add-a-"], ids=lambda page: page.stem)
 def test_pages_name_files_that_there_are(page: Path) -> None:
     text = page.read_text()
     named = re.findall(r"`((?:tests|octo_pipeline|benchmarks|dbt_project)/[\w./-]+)`", text)
