@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from octo_pipeline.model.currency import is_currency
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import is_month
 from octo_pipeline.model.s3_url import split_url
@@ -92,7 +93,7 @@ class Settings(_VendorSettings):
     @field_validator("base_currency")
     @classmethod
     def _currency_is_code(cls, value: str) -> str:
-        if len(value) != 3 or not value.isascii() or not value.isupper():
+        if not is_currency(value):
             raise ValueError("must be a three-letter currency code such as USD")
         return value
 

@@ -1,4 +1,4 @@
-{# Functions that differ between SQL engines, so that another engine is a matter of this file. #}
+{# Functions of DuckDB that the models share. #}
 
 {# A map from the text of a flat JSON object. #}
 {% macro json_to_map(column) -%}

@@ -1,4 +1,4 @@
-"""The checks as Dagster asset checks, partitioned like their tables: the same results as `octo checks`."""
+"""The checks as Dagster asset checks, partitioned like their tables."""
 
 from collections.abc import Iterator, Sequence
 

@@ -8,6 +8,7 @@ from octo_pipeline.cli import register
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import counted
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account, Actor
@@ -272,7 +273,7 @@ def _print_removed(account: "Account", removed: "Removed", keep_data: bool) -> N
         months = ", ".join(removed.months) or "no month"
         typer.echo(f"{removed.deliveries} deliveries are gone, and the line items of {months} were made without them.")
     if removed.reapplied:
-        typer.echo(f"{removed.reapplied} restored items were re-applied.")
+        typer.echo(f"{counted(removed.reapplied, 'restored item')} re-applied.")
     if removed.months or removed.reapplied:
         typer.echo("`octo stale` lists what is to be run again.")
 

@@ -9,6 +9,7 @@ import typer
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import counted
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -174,9 +175,11 @@ def _decide(
     )
     months = sorted({m for i in items for m in i.months})
     if not yes:
-        typer.confirm(f"{action.capitalize()} {len(items)} items, booked in {', '.join(months)}?", abort=True)
+        typer.confirm(
+            f"{action.capitalize()} {counted(len(items), 'item')}, booked in {', '.join(months)}?", abort=True
+        )
     events = decide(workspace, action, items, reason=reason, actor=actor)
-    typer.echo(f"{len(items)} items: {action} recorded.")
+    typer.echo(f"{counted(len(items), 'item')}: {action} recorded.")
     done = []
     for event in recorded_without_run(workspace, events):
         done.append(event)

@@ -3,6 +3,7 @@
 import typer
 
 from octo_pipeline.cli.acting import admin
+from octo_pipeline.model.wording import counted
 
 app = typer.Typer(help="Stored secrets of accounts, encrypted at rest.", no_args_is_help=True)
 
@@ -24,4 +25,6 @@ def rotate() -> None:
 
     workspace = Workspace(load_settings())
     count = workspace.secrets.rotate(admin(workspace))
-    typer.echo(f"{count} secrets are encrypted with the {'first key' if workspace.settings.secret_key else 'new key'}.")
+    typer.echo(
+        f"{counted(count, 'secret')} {'is' if count == 1 else 'are'} encrypted with the {'first key' if workspace.settings.secret_key else 'new key'}."
+    )

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from octo_pipeline.cli.output import Output, print_rows
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
-from octo_pipeline.model.wording import amount
+from octo_pipeline.model.wording import amount, counted
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.settings import load_settings
@@ -93,7 +93,7 @@ def _print_proof(connection: duckdb.DuckDBPyConnection, month: str) -> None:
     console.print("[bold]Proof of conservation[/bold], item by item, to ten decimals:")
     for category, currency, due, booked, items in rows:
         console.print(
-            f"  {category:8} {items:,} items due {due:,.10f} {currency}, booked {booked:,.10f} {currency}, "
+            f"  {category:8} {counted(items, 'item')} due {due:,.10f} {currency}, booked {booked:,.10f} {currency}, "
             f"difference {due - booked:f}"
         )
     if not rows:

@@ -63,7 +63,7 @@ def remove(name: NameArgument) -> None:
 
     workspace = Workspace(load_settings())
     workspace.registry.users.remove(name, admin(workspace))
-    typer.echo(f"{name} is no user any more, and their tokens are revoked.")
+    typer.echo(f"{name} is no longer a user, and their tokens are revoked.")
 
 
 @app.command()

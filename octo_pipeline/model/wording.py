@@ -19,6 +19,11 @@ def amount(value: Decimal, currency: str | None = None) -> str:
     return f"{text} {currency}" if currency else text
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 item``, ``2 items``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def quoted(text: str, length: int = 80) -> str:
     """A value in quotes, cut when it is long."""
     return repr(cut(text, length))

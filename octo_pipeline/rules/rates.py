@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from octo_pipeline.model.currency import is_currency
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
 from octo_pipeline.rules.documents import DocumentError, Problem, shown
 
 HEADER = ["month", "currency", "rate"]
 
-_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 # DECIMAL(38,10) times a wider number overflows for amounts that occur.
 _RATE = re.compile(r"\d{1,9}(\.\d{1,40})?([eE][+-]?\d{1,2})?", re.ASCII)
 _HIGHEST = Decimal(10**9)
@@ -92,7 +92,7 @@ def _rate(cells: list[str]) -> Rate:
     month, currency, rate = cells
     if not is_month(month):
         raise OctoError(f"{shown(month)} is no month; write it as YYYY-MM, for example 2024-01", code="rate-malformed")
-    if not _CURRENCY.fullmatch(currency):
+    if not is_currency(currency):
         raise OctoError(
             f"{shown(currency)} is no currency; write its three capital letters, for example EUR", code="rate-malformed"
         )

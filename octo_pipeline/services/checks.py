@@ -83,7 +83,7 @@ def _unknown_line_types(workspace: Workspace, month: str) -> CheckResult:
         f"WHERE charge_category = 'Adjustment' AND NOT coalesce({_KNOWN_ADJUSTMENTS}, false) GROUP BY ALL ORDER BY ALL",
         ("vendor", "line_type", "currency", "lines", "cost"),
         lambda rows: (
-            f"{_money(rows, 4, 2)} on line types nobody knows yet, counted as Adjustment: "
+            f"{_money(rows, 4, 2)} on unrecognised line types, counted as Adjustment: "
             f"{', '.join(sorted({str(r[1]) for r in rows}))}. Say which charge category they are."
         ),
         "Every line type is known.",

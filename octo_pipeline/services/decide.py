@@ -154,7 +154,7 @@ def _item_sentences(found: dict[str, object]) -> list[str]:
 
     what = found["charge_description"] or found["commitment_discount_id"] or found["service_code"] or "no description"
     lines = [
-        f"Item {found['item_id']}: a {found['category']} item of {found['origin_month']}, {what}, "
+        f"Item {found['item_id']}: {'an' if found['category'] == 'account' else 'a'} {found['category']} item of {found['origin_month']}, {what}, "
         f"{found['cost']:,.10f} {found['billing_currency']}, on account {found['sub_account_id']} of payer "
         f"{found['billing_account_id']} ({found['vendor']})."
     ]

@@ -34,6 +34,7 @@ from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, identifier, literal
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.allocator import Allocator, values_named
 from octo_pipeline.workspace import Workspace
 
@@ -364,8 +365,7 @@ def _not_reached_sentence(allocator: Allocator, rows: Rows) -> list[str]:
 
 
 def _counted(rows: Rows) -> str:
-    count = sum(rows.column("items"))
-    return f"{count:,} item{'' if count == 1 else 's'}"
+    return counted(sum(rows.column("items")), "item")
 
 
 def _span(rows: Rows) -> str:

@@ -124,7 +124,7 @@ def test_a_moment_is_never_cut_however_long_the_rest_is(workspace: Workspace) ->
 def test_secrets_are_rotated(workspace: Workspace, tmp_path: Path) -> None:
     workspace.secrets.put("azure", "1", {"key": SecretStr("hunter2")}, "ana")
     key = (tmp_path / "lake" / "registry.key").read_text()
-    assert octo("secrets", "rotate").stdout == "1 secrets are encrypted with the new key.\n"
+    assert octo("secrets", "rotate").stdout == "1 secret is encrypted with the new key.\n"
     assert (tmp_path / "lake" / "registry.key").read_text() != key
     assert workspace.secrets.get("azure", "1", "key").get_secret_value() == "hunter2"
 

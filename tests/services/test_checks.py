@@ -32,7 +32,7 @@ def test_unknown_line_types(tmp_path):
     found = check("unknown_line_types", tmp_path, lines, [])
     assert not found.passed
     assert found.summary == (
-        "6.50 USD on line types nobody knows yet, counted as Adjustment: EdpDiscount2, New. "
+        "6.50 USD on unrecognised line types, counted as Adjustment: EdpDiscount2, New. "
         "Say which charge category they are."
     )
     assert found.details == (

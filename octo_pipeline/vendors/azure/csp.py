@@ -34,6 +34,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from octo_pipeline.lake.store import Location
+from octo_pipeline.model.currency import CURRENCY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.vendors.azure.azure_http import Http
@@ -68,7 +69,7 @@ class AzureCspDocument(BaseModel):
     tenant_id: str = Field(pattern=f"^{_GUID}$")
     client_id: str = Field(pattern=f"^{_GUID}$")
     client_secret_variable: str = Field(pattern=_VARIABLE)
-    currencies: tuple[Annotated[str, Field(pattern=r"^[A-Z]{3}$")], ...] = Field(min_length=1)
+    currencies: tuple[Annotated[str, Field(pattern=f"^{CURRENCY}$")], ...] = Field(min_length=1)
     sign_in: Literal["app", "user"] = "app"
 
 
