@@ -70,18 +70,22 @@ def _stale_check(table: Table) -> dg.AssetChecksDefinition:
         "The sensor stale_months keeps it up to date between runs.",
     )
     def run(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
-        found = stale_evaluation(table.name, stale(workspace, [table]))
+        evaluation = stale_evaluation(table.name, stale(workspace, [table]))
         return dg.AssetCheckResult(
-            passed=found.passed, severity=found.severity, description=found.description, metadata=found.metadata
+            passed=evaluation.passed,
+            severity=evaluation.severity,
+            description=evaluation.description,
+            metadata=evaluation.metadata,
         )
 
     return run
 
 
-def stale_evaluation(table: str, found: Sequence[StalePartition]) -> dg.AssetCheckEvaluation:
-    """The check's evaluation, told from a table's stale partitions."""
-    months = [one.month for one in found]
-    rows = Rows(("month", "changed inputs"), tuple((one.month, ", ".join(one.changed)) for one in found))
+def stale_evaluation(table: str, partitions: Sequence[StalePartition]) -> dg.AssetCheckEvaluation:
+    """The evaluation of the check, given the stale partitions of a table."""
+    months = [partition.month for partition in partitions]
+    changes = tuple((partition.month, ", ".join(partition.changed)) for partition in partitions)
+    rows = Rows(("month", "changed inputs"), changes)
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(table),
         check_name=NO_MONTH_IS_STALE,

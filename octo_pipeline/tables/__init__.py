@@ -1,5 +1,5 @@
-"""What each table of the lake is made from and how: shared by the assets, the command line and the checks.
+"""The tables of the lake: one file each, with what it reads, how a month is made and what is proved of it.
 
-A table is a `Table`: its inputs (for fingerprints) and its making. `materialise` is the one way to make a
-partition. Nothing here knows Dagster.
+`table` is the form of a table and makes partitions, `graph` lists the tables and derives what follows from what they
+read, `dbt` runs models. Nothing here knows Dagster.
 """

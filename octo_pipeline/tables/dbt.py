@@ -83,8 +83,9 @@ def manifest_path() -> Path:
 def column_descriptions(model: str) -> dict[str, str]:
     """The descriptions of a model's columns, from the manifest; none if there is no such model."""
     nodes = json.loads(manifest_path().read_bytes())["nodes"].values()
-    found = [node for node in nodes if node["resource_type"] == "model" and node["name"] == model]
-    return {name: " ".join(one["description"].split()) for node in found for name, one in node["columns"].items()}
+    models = [node for node in nodes if node["resource_type"] == "model" and node["name"] == model]
+    columns = {name: column for node in models for name, column in node["columns"].items()}
+    return {name: " ".join(column["description"].split()) for name, column in columns.items()}
 
 
 class DbtModelError(OctoError):

@@ -1,7 +1,7 @@
 """The graph of the tables: the one list of them, and everything that follows from what each declares to read.
 
-A new table is a file in this folder and a line in `TABLES`. Who needs one table imports its file: this module loads
-all of them.
+A new table is a file in this folder and a line in `TABLES`. Code that needs one table imports that table's file: this
+module loads all of them.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def order() -> tuple[Table, ...]:
     """All tables, each after those that it reads.
 
     Raises:
-        KeyError: a table reads what is neither a table nor outside.
+        KeyError: a table reads something that is neither a table nor in `OUTSIDE`.
         graphlib.CycleError: tables read each other.
     """
     tables = {table.name: table for table in TABLES}
@@ -50,8 +50,8 @@ def phases() -> tuple[tuple[Table, ...], tuple[Table, ...]]:
     """The tables of which any months can be made side by side, and the rest.
 
     Returns:
-        Those that need no other month, of no table before them either; then those that read what earlier months owe,
-        and all that is made from these. Both in order: months are made side by side in each phase, one after the other.
+        Those that read their own month alone, directly and indirectly; then those that read what earlier months owe,
+        and all tables made from these. Both are in order. The first phase of all months comes before the second.
     """
     later: set[str] = set()
     for table in order():
@@ -67,7 +67,7 @@ def downstream_of(name: str) -> tuple[Table, ...]:
     """The tables that are made from a table, or from what is outside such as decisions; directly or not, in order.
 
     Args:
-        name: a table, which is not among them itself, or one of `octo_pipeline.tables.table.OUTSIDE`.
+        name: a table (which is not in the result) or one of `octo_pipeline.tables.table.OUTSIDE`.
     """
     names = {name}
     tables = []
@@ -81,13 +81,13 @@ def downstream_of(name: str) -> tuple[Table, ...]:
 def column_meaning(table: Table, column: str) -> str:
     """What a column means, in a sentence.
 
-    A dbt model describes its own columns. The same name means the same elsewhere: in the table itself, in those
-    before it and in the view of explained allocations, and in the end in ``cost_line_items``.
+    A dbt model describes its own columns. A column name means the same in all tables, so a description may come from
+    the table itself, from another table, from the view of explained allocations or from ``cost_line_items``.
 
     Raises:
-        KeyError: nobody described it; a test looks for such columns.
+        KeyError: the column has no description; a test looks for such columns.
     """
-    declared = [one.descriptions for one in (table, *order())]
+    declared = [described.descriptions for described in (table, *order())]
     for meanings in (
         column_descriptions(table.name),
         *declared,
@@ -118,7 +118,7 @@ def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[S
 
     A partition that is made from a stale one is stale once that has been made again with another result.
     """
-    found = []
+    partitions = []
     for table in order() if tables is None else tables:
         for month in workspace.lake.months(table.name):
             recorded = workspace.lake.metadata(table.name, month)
@@ -126,5 +126,5 @@ def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[S
             if recorded is not None and recorded.fingerprint != fingerprint(now):
                 names = now.keys() | recorded.inputs.keys()
                 changed = sorted(n for n in names if now.get(n) != recorded.inputs.get(n))
-                found.append(StalePartition(table.name, month, changed, fingerprint(now)))
-    return found
+                partitions.append(StalePartition(table.name, month, changed, fingerprint(now)))
+    return partitions
