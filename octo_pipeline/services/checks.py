@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from octo_pipeline.allocation import splits
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, MONEY
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.months import booking_months
-from octo_pipeline.model.sql import Relation, literal
+from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read
@@ -29,7 +29,7 @@ class CheckResult:
 
     Attributes:
         summary: one sentence; of a failed check: which money is concerned and what to do.
-        details: one row a finding, at most 100, with `columns`.
+        details: one row per finding, at most 100, with `columns`.
     """
 
     passed: bool
@@ -49,9 +49,9 @@ class Check:
     run: Callable[[Workspace, str], CheckResult]
 
 
-def _found(
+def _result(
     workspace: Workspace,
-    query: str,
+    query: Sql,
     columns: tuple[str, ...],
     sentence: Callable[[list[tuple[Any, ...]]], str],
     good: str,
@@ -71,16 +71,11 @@ def _money(rows: list[tuple[Any, ...]], cost: int, currency: int) -> str:
     return ", ".join(f"{total:,.2f} {name}" for name, total in sorted(totals.items()))
 
 
-# The kinds of line that allocation.md §3 gives a meaning; GCP's adjustments are known as such.
-_KNOWN_ADJUSTMENTS = "vendor = 'gcp' AND line_type IN ('adjustment', 'rounding_error')"
-
-
 def _unknown_line_types(workspace: Workspace, month: str) -> CheckResult:
-    line_items = workspace.lake.scan("cost_line_items", [month], LINE_ITEM_COLUMNS)
-    return _found(
+    line_items = workspace.lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+    return _result(
         workspace,
-        f"SELECT vendor, line_type, billing_currency, sum(line_count)::BIGINT, sum(billed_cost)::{MONEY} FROM {line_items} "
-        f"WHERE charge_category = 'Adjustment' AND NOT coalesce({_KNOWN_ADJUSTMENTS}, false) GROUP BY ALL ORDER BY ALL",
+        render("services/check_line_types", line_items=line_items),
         ("vendor", "line_type", "currency", "lines", "cost"),
         lambda rows: (
             f"{_money(rows, 4, 2)} on unrecognised line types, counted as Adjustment: "
@@ -92,10 +87,9 @@ def _unknown_line_types(workspace: Workspace, month: str) -> CheckResult:
 
 def _conflicts(workspace: Workspace, month: str) -> CheckResult:
     items = workspace.lake.scan(MatchedItems.name, [month], MatchedItems.columns)
-    return _found(
+    return _result(
         workspace,
-        f"SELECT allocator_id, array_to_string(conflicting_allocator_ids, ', '), billing_currency, count(*), "
-        f"sum(cost)::{MONEY} FROM {items} WHERE len(conflicting_allocator_ids) > 0 GROUP BY ALL ORDER BY ALL",
+        render("services/check_conflicts", matched_items=items),
         ("taken by", "also matched by", "currency", "items", "cost"),
         lambda rows: (
             f"{_money(rows, 4, 2)} matched by several allocators; the first by createTime and id took it: "
@@ -108,9 +102,9 @@ def _conflicts(workspace: Workspace, month: str) -> CheckResult:
 
 def _unresolved_values(workspace: Workspace, month: str) -> CheckResult:
     accounts = workspace.lake.scan(ResolvedAccounts.name, [month], ResolvedAccounts.columns)
-    return _found(
+    return _result(
         workspace,
-        f"SELECT DISTINCT allocator_id, entry_type, entry_value FROM {accounts} WHERE account_id IS NULL ORDER BY ALL",
+        render("services/check_entries", resolved_accounts=accounts),
         ("allocator", "type", "value"),
         lambda rows: (
             "Nobody gets the share of "
@@ -122,10 +116,9 @@ def _unresolved_values(workspace: Workspace, month: str) -> CheckResult:
 
 
 def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
-    return _found(
+    return _result(
         workspace,
-        f"SELECT allocator_id, item_id, currency, tranche_cost, cost FROM ({explained_allocations(workspace.lake, [month])}) "
-        "WHERE kind = 'remainder' AND reason IS NULL AND sign(cost) <> sign(tranche_cost) ORDER BY abs(cost) DESC, item_id",
+        render("services/check_over_allocation", explained_allocations=explained_allocations(workspace.lake, [month])),
         ("allocator", "item", "currency", "tranche", "remainder"),
         lambda rows: (
             f"{_money([(*r[:4], abs(r[4])) for r in rows], 4, 2)} more was handed out than there was, by "
@@ -137,16 +130,15 @@ def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
 
 def _failed_formulas(workspace: Workspace, month: str) -> CheckResult:
     lake = workspace.lake
-    rows = lake.scan(Allocations.name, [month], Allocations.columns)
+    allocations = lake.scan(Allocations.name, [month], Allocations.columns)
     items = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
-    return _found(
+    return _result(
         workspace,
-        f"SELECT m.allocator_id, a.item_id, m.billing_currency, a.cost FROM {rows} AS a JOIN {items} AS m "
-        "USING (item_id, origin_month) WHERE a.reason = 'formula_failed' ORDER BY abs(a.cost) DESC, a.item_id",
+        render("services/check_formulas", allocations=allocations, matched_items=items),
         ("allocator", "item", "currency", "cost"),
-        lambda found: (
-            f"{_money(found, 3, 2)} could not be distributed: a formula of "
-            f"{', '.join(sorted({r[0] for r in found}))} fails (division by zero, overflow). Mend it and run {month} again."
+        lambda rows: (
+            f"{_money(rows, 3, 2)} could not be distributed: a formula of "
+            f"{', '.join(sorted({r[0] for r in rows}))} fails (division by zero, overflow). Fix it and run {month} again."
         ),
         "Every formula has a result.",
     )
@@ -165,7 +157,7 @@ def _invalid_documents(workspace: Workspace, month: str) -> CheckResult:
 
 
 def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
-    """Σ over all booking months of the month's items is their cost, where every booking month is there."""
+    """Where every booking month is there, what is booked of the month's items in all of them is their cost."""
     lake = workspace.lake
     metadata = lake.metadata(MatchedItems.name, month)
     made = set(lake.months(Allocations.name))
@@ -173,50 +165,35 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
     # Every month that could hold a row of these items: one that owes nothing any more may still have some.
     present = [m for m in booking_months(month) if m in made]
     items = lake.scan(MatchedItems.name, [month], MatchedItems.columns)
-    rows = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
+    allocations = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
     restored = Relation(
-        f"(select item_id from {rows} where kind = 'item' and origin_month = {literal(month)} "
+        f"(select item_id from {allocations} where kind = 'item' and origin_month = {literal(month)} "
         "and status = 'unchecked_allocated')"
     )
     due = splits.instalments_sql(items, restored, present)
     with lake.connect() as connection:
-        found = connection.execute(
-            render("services/instalments_off", instalments=due, allocations=rows, month=month)
+        rows = connection.execute(
+            render("services/check_instalments", instalments=due, allocations=allocations, month=month)
         ).fetchall()
-    if found:
-        months = sorted({r[2] for r in found})
+    if rows:
+        months = sorted({r[2] for r in rows})
         return CheckResult(
             False,
-            f"{_money(found, 4, 1)} of the items of {month} is not booked as it is due in {', '.join(months)}: "
+            f"{_money(rows, 4, 1)} of the items of {month} is not booked as it is due in {', '.join(months)}: "
             f"they were made before {month} was last changed. Run them again.",
             ("item", "currency", "booking_month", "due", "difference"),
-            tuple(found[:100]),
+            tuple(rows[:100]),
         )
     waiting = f" Still to be made: {', '.join(absent)}." if absent else ""
     return CheckResult(True, f"All instalments of the items of {month} are booked as they are due.{waiting}")
 
 
 def _commitments_twice(workspace: Workspace, month: str) -> CheckResult:
-    line_items = workspace.lake.scan("cost_line_items", [month], LINE_ITEM_COLUMNS)
-    distributed = (
-        f"(SELECT * FROM ({explained_allocations(workspace.lake, [month])}) "
-        "WHERE kind = 'item' AND status = 'checked_allocated')"
-    )
-    # A fee item does not know its commitments, so they are read off its lines; a null is a value of the grain.
-    lines = {"payer": "billing_account_id", "source_account": "sub_account_id", "currency": "billing_currency"}
-    same = " AND ".join(
-        f"fees.{name} IS NOT DISTINCT FROM l.{lines.get(name, name)}"
-        for name in ("vendor", "payer", "source_account", "line_type", "service_code", "charge_description", "currency")
-    )
-    return _found(
+    line_items = workspace.lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+    explained = explained_allocations(workspace.lake, [month])
+    return _result(
         workspace,
-        "SELECT l.commitment_discount_id, fees.allocator_id, savings.allocator_ids, fees.currency, "
-        f"sum(l.billed_cost)::{MONEY} FROM {line_items} AS l "
-        f"JOIN {distributed} AS fees ON fees.category = 'fee' AND {same} "
-        "JOIN (SELECT commitment_discount_id, string_agg(DISTINCT allocator_id, ', ' ORDER BY allocator_id) "
-        f"AS allocator_ids FROM {distributed} WHERE category = 'savings' GROUP BY ALL) AS savings "
-        "ON savings.commitment_discount_id = l.commitment_discount_id "
-        "WHERE regexp_full_match(l.line_type, 'RIFee|SavingsPlan.*Fee') GROUP BY ALL ORDER BY ALL",
+        render("services/check_commitments", line_items=line_items, explained_allocations=explained),
         ("commitment", "fee allocated by", "savings allocated by", "currency", "fee"),
         lambda rows: (
             f"{_money(rows, 4, 3)} of commitment fees are allocated as fees by "
