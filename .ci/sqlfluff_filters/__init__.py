@@ -2,7 +2,8 @@
 
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.wording import LEFT_REASONS
 
-__all__ = ["MONEY", "SQLFLUFF_JINJA_FILTERS"]
+__all__ = ["LEFT_REASONS", "MONEY", "SQLFLUFF_JINJA_FILTERS"]
 
 SQLFLUFF_JINJA_FILTERS = {"literal": literal, "identifier": identifier}

@@ -31,6 +31,10 @@ class Rows:
         index = self.columns.index(name)
         return [row[index] for row in self.rows]
 
+    def select(self, *names: str) -> list[tuple[Any, ...]]:
+        """These columns of all rows."""
+        return list(zip(*map(self.column, names), strict=True))
+
     def total(self) -> str:
         """The sum of ``cost`` per ``currency`` as a text for people: ``900.00 USD, 3.50 EUR``."""
         sums: dict[str, Decimal] = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import octo_pipeline
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.sql import Sql, identifier, literal
+from octo_pipeline.model.wording import LEFT_REASONS
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -48,5 +49,5 @@ def _environment() -> "Environment":
         auto_reload=False,
     )
     environment.filters |= {"literal": literal, "identifier": identifier}
-    environment.globals["MONEY"] = MONEY
+    environment.globals |= {"MONEY": MONEY, "LEFT_REASONS": LEFT_REASONS}
     return environment

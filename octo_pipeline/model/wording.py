@@ -1,7 +1,14 @@
-"""How values, amounts and refusals of the file system are written for people."""
+"""Words as people read them: values, amounts, and refusals of the file system."""
 
 import errno
 from decimal import Decimal
+
+# Why an item stays where it was billed: the table's reason, and the words for it.
+LEFT_REASONS = {
+    "no_allocator": "no rule takes it",
+    "restored": "restored by a person",
+    "formula_failed": "its formula failed",
+}
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",

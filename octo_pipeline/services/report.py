@@ -1,18 +1,22 @@
-"""What the report of a month says, gathered from published partitions. How it looks is the page's."""
+"""What the report of a month says, gathered from published partitions. How it looks belongs in `report_page`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import duckdb
 
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.allocation.temp_tables import create_temp_table
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.sql import Relation
+from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.services.checks import CHECKS
+from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -74,19 +78,23 @@ def report_of(workspace: Workspace, month: str) -> Report:
     before = add_months(month, -1)
     previous = before if before in lake.months(AccountCosts.name) else None
     with lake.connect() as connection:
-        connection.execute(f"CREATE TEMP TABLE rows AS {explained_allocations(lake, [month])}")
-        for name, of in (("now", month), ("before", previous)):
-            connection.execute(
-                f"CREATE TEMP TABLE costs_{name} AS SELECT * FROM "
-                f"{lake.scan(AccountCosts.name, [of] if of else [], AccountCosts.columns)}"
-            )
-        left = _left(connection)
+        explained = create_temp_table(connection, "explained", explained_allocations(lake, [month]))
+        accounts = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
+        accounts_before = lake.scan(AccountCosts.name, [previous] if previous else [], AccountCosts.columns)
+        line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+        pieces = {
+            "explained": explained,
+            "line_items": line_items,
+            "account_costs": accounts,
+            "previous_account_costs": accounts_before,
+        }
+        left = _fetch(connection, "report_left", pieces)
         return Report(
             month,
             previous,
-            _bills(connection, lake.scan("cost_line_items", [month], LINE_ITEM_COLUMNS), previous is not None),
-            _rules(connection, _allocators(connection, workspace, month)),
-            _accounts(connection, previous is not None),
+            tuple(_bill(row, previous is not None) for row in _fetch(connection, "report_bills", pieces)),
+            _rules(by_allocator(connection, explained), _allocators(connection, workspace, explained)),
+            _accounts(_fetch(connection, "report_accounts", pieces), previous is not None),
             tuple(left[:_MOST_ROWS]),
             max(len(left) - _MOST_ROWS, 0),
             _cost_groups(connection, workspace, month),
@@ -94,98 +102,52 @@ def report_of(workspace: Workspace, month: str) -> Report:
         )
 
 
-def _bills(connection: duckdb.DuckDBPyConnection, line_items: str, has_previous: bool) -> tuple[Bill, ...]:
-    previous = dict(connection.execute("SELECT currency, sum(billed) FROM costs_before GROUP BY currency").fetchall())
-    lines = dict(
-        connection.execute(
-            f"SELECT billing_currency, sum(line_count)::BIGINT FROM {line_items} GROUP BY billing_currency"
-        ).fetchall()
-    )
-    remainders = dict(
-        connection.execute(
-            "SELECT currency, sum(cost) FROM rows WHERE kind = 'remainder' AND category <> 'savings' GROUP BY currency"
-        ).fetchall()
-    )
-    rows = connection.execute(
-        "SELECT currency, sum(billed), sum(allocated_out), sum(allocated_in), sum(final_cost) FROM costs_now "
-        "GROUP BY currency ORDER BY sum(abs(billed)) DESC, currency"
-    ).fetchall()
-    return tuple(
-        Bill(
-            currency,
-            billed,
-            lines.get(currency, 0),
-            previous.get(currency, Decimal(0)) if has_previous else None,
-            out,
-            came_in,
-            remainders.get(currency, Decimal(0)),
-            final,
-        )
-        for currency, billed, out, came_in, final in rows
-    )
+def _fetch(
+    connection: duckdb.DuckDBPyConnection, template: str, pieces: Mapping[str, Relation]
+) -> list[tuple[Any, ...]]:
+    return connection.execute(render(f"services/{template}", **pieces)).fetchall()
 
 
-def _allocators(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> dict[str, Allocator]:
+def _bill(row: tuple[Any, ...], has_previous: bool) -> Bill:
+    bill = Bill(*row)
+    return bill if has_previous else replace(bill, previous=None)
+
+
+def _allocators(
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, explained: Relation
+) -> dict[str, Allocator]:
     """The pinned allocators of the month's rows by id; of several versions the latest origin month's."""
-    origins = [m for (m,) in connection.execute("SELECT DISTINCT origin_month FROM rows ORDER BY 1").fetchall()]
-    found: dict[str, Allocator] = {}
-    for origin in origins:
+    allocators: dict[str, Allocator] = {}
+    for (origin,) in connection.execute(f"select distinct origin_month from {explained} order by 1").fetchall():
         metadata = workspace.lake.metadata(MatchedItems.name, origin)
         for document in (metadata.facts["allocators"] if metadata else {}).values():
             allocator = Allocator.from_document(document)
-            found[allocator.id] = allocator
-    return found
+            allocators[allocator.id] = allocator
+    return allocators
 
 
-def _rules(connection: duckdb.DuckDBPyConnection, allocators: dict[str, Allocator]) -> tuple[tuple[Any, ...], ...]:
-    rows = connection.execute(
-        "SELECT allocator_id, category, currency, sum(cost) FILTER (kind = 'item'), "
-        "coalesce(sum(cost) FILTER (kind = 'split'), 0), coalesce(sum(cost) FILTER (kind = 'remainder'), 0), "
-        "count(DISTINCT target_account) FILTER (kind = 'split') "
-        "FROM rows WHERE allocator_id IS NOT NULL GROUP BY ALL ORDER BY category, sum(abs(cost)) DESC, allocator_id"
-    ).fetchall()
-    told = []
-    for name, category, currency, billed, split, remainder, accounts in rows:
+def _rules(by_allocator: Rows, allocators: dict[str, Allocator]) -> tuple[tuple[Any, ...], ...]:
+    rows = []
+    for name, category, _, accounts, currency, billed, split, remainder in by_allocator.rows:
         allocator = allocators.get(name)
         title = (allocator.name if allocator else None) or name
         description = (allocator.description if allocator else None) or ""
-        told.append((title, description, category, currency, billed, split, remainder, accounts))
-    return tuple(told)
+        rows.append((title, description, category, currency, billed, split or 0, remainder or 0, accounts))
+    # Finance looks for the largest first.
+    return tuple(sorted(rows, key=lambda row: (row[2], -sum(abs(cost or 0) for cost in row[4:7]))))
 
 
-def _accounts(connection: duckdb.DuckDBPyConnection, has_previous: bool) -> tuple[tuple[Any, ...], ...]:
-    change = "n.final_cost - coalesce(b.final_cost, 0)" if has_previous else "NULL"
-    return tuple(
-        connection.execute(
-            "SELECT n.account, a.name, n.currency, n.billed, n.allocated_out, n.allocated_in, "
-            f"n.savings_in - n.savings_out, n.final_cost, {change} FROM costs_now AS n "
-            "LEFT JOIN costs_before AS b USING (account, currency) "
-            "LEFT JOIN (SELECT source_account, max(source_account_name) AS name FROM rows GROUP BY ALL) AS a "
-            "ON a.source_account = n.account ORDER BY abs(n.final_cost) DESC, n.account, n.currency"
-        ).fetchall()
-    )
-
-
-def _left(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    return connection.execute(
-        "SELECT source_account, coalesce(charge_description, "
-        "CASE savings_kind WHEN 'used' THEN 'Savings of ' ELSE 'Unused part of ' END || commitment_discount_id, "
-        "service_code, ''), category, "
-        "CASE reason WHEN 'no_allocator' THEN 'no rule takes it' WHEN 'restored' THEN 'restored by a person' "
-        "ELSE 'the formula of its rule failed' END, currency, sum(cost) FROM rows "
-        "WHERE kind = 'item' AND status = 'unchecked_allocated' GROUP BY ALL ORDER BY sum(abs(cost)) DESC, 1, 2"
-    ).fetchall()
+def _accounts(rows: Sequence[tuple[Any, ...]], has_previous: bool) -> tuple[tuple[Any, ...], ...]:
+    return tuple(rows if has_previous else ((*row[:-1], None) for row in rows))
 
 
 def _cost_groups(
     connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str
 ) -> tuple[tuple[Any, ...], ...]:
     names = {group.id: group.name or group.id for group in workspace.configuration.cost_groups.values()}
-    sections = ("direct", "account", "fee")
-    sums = ", ".join(f"coalesce(sum(cost) FILTER (section = {literal(s)}), 0)" for s in (*sections, "savings"))
-    whole = "coalesce(sum(cost) FILTER (section <> 'savings'), 0)"
-    rows: Sequence[tuple[Any, ...]] = connection.execute(
-        f"SELECT cost_group_id, currency, {sums}, {whole} FROM "
-        f"{workspace.lake.scan(CostGroupCosts.name, [month], CostGroupCosts.columns)} GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
-    return tuple((names.get(row[0], row[0]), *row[1:]) for row in rows)
+    costs = workspace.lake.scan(CostGroupCosts.name, [month], CostGroupCosts.columns)
+    rows = _fetch(connection, "cost_group_sections", {"cost_group_costs": costs})
+    return tuple(
+        (names.get(group, group), currency, direct, account, fee, savings, direct + account + fee)
+        for group, currency, direct, account, fee, savings in rows
+    )

@@ -1,0 +1,56 @@
+"""What a run says of its month at the end: the allocations, the bill, and the proof of conservation."""
+
+from dataclasses import dataclass
+
+from octo_pipeline.allocation.temp_tables import create_temp_table
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.templates import render
+from octo_pipeline.services.checks import CHECKS, Check, CheckResult
+from octo_pipeline.services.figures import by_allocator
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A month's result.
+
+    Attributes:
+        month: the booking month.
+        distributed: what each allocator took and where it went.
+        left: what stays where it was billed, summed by what it is.
+        accounts: what is booked on each account, a column per category.
+        bill: per currency, the bill and its lines.
+        proof: per category and currency, what the month's tranches are due and what is booked of them.
+        findings: the checks that fail, and what they say.
+    """
+
+    month: str
+    distributed: Rows
+    left: Rows
+    accounts: Rows
+    bill: Rows
+    proof: Rows
+    findings: tuple[tuple[Check, CheckResult], ...]
+
+
+def summary_of(workspace: Workspace, month: str) -> Summary:
+    """Summarise a month whose allocations are published."""
+    lake = workspace.lake
+    with lake.connect() as connection:
+        explained = create_temp_table(connection, "explained", explained_allocations(lake, [month]))
+
+        def fetched(template: str) -> Rows:
+            return Rows.fetched(connection, render(f"services/{template}", explained=explained))
+
+        bill = render("services/bill", line_items=lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS))
+        return Summary(
+            month=month,
+            distributed=by_allocator(connection, explained),
+            left=fetched("summary_left"),
+            accounts=fetched("summary_accounts"),
+            bill=Rows.fetched(connection, bill),
+            proof=fetched("summary_proof"),
+            findings=tuple((c, result) for c in CHECKS if not (result := c.run(workspace, month)).passed),
+        )
