@@ -8,7 +8,7 @@ from octo_pipeline.cli import register
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import counted
+from octo_pipeline.model.wording import counted, cut
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account, Actor
@@ -59,7 +59,7 @@ def list_(output: OutputOption = Output.table) -> None:
 
 def _listed_to_people(account: "Account", last: str | None) -> list[Any]:
     name = account.name or ""
-    short = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+    short = cut(name, _NAME_WIDTH)
     kind = "billing" if account.kind == "billing_account" else account.kind
     open_step = next((step for step, at in account.steps.items() if not at), None)
     status = "Completed" if account.is_completed else f"{open_step or 'kind'} open"

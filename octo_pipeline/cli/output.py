@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.wording import amount
+from octo_pipeline.model.wording import amount, cut
 
 
 class Output(StrEnum):
@@ -62,9 +62,9 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
     widths = _fit(natural, whole, prose, console.width)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for header, is_number, width in zip(headers, numeric, widths, strict=True):
-        table.add_column(_cut(header, width), justify="right" if is_number else "left", no_wrap=True)
+        table.add_column(cut(header, width), justify="right" if is_number else "left", no_wrap=True)
     for row in cells:
-        table.add_row(*(_cut(cell, width) for cell, width in zip(row, widths, strict=True)))
+        table.add_row(*(cut(cell, width) for cell, width in zip(row, widths, strict=True)))
     console.print(table)
 
 
@@ -79,10 +79,6 @@ def _fit(widths: list[int], whole: list[bool], prose: list[bool], available: int
                 break
             fitted[widest] -= 1
     return fitted
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Words as people read them: values, amounts, and refusals of the file system."""
 
 import errno
+import json
 from decimal import Decimal
 
 # Why an item stays where it was billed: the table's reason, and the words for it.
@@ -11,8 +12,8 @@ LEFT_REASONS = {
 }
 
 _REASONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota of the disk is used up",
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the quota of the disk is used up; free some space",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
@@ -36,9 +37,15 @@ def quoted(text: str, length: int = 80) -> str:
     return repr(cut(text, length))
 
 
+def quoted_json(value: object) -> str:
+    """A value of a document as JSON: short, on one line and printable whatever it holds."""
+    text = cut(json.dumps(value, ensure_ascii=False, default=str), 80)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def cut(text: str, length: int) -> str:
-    """A text of at most so many characters, and an ellipsis if there were more."""
-    return text if len(text) <= length else f"{text[:length]}…"
+    """A text of at most so many characters; a longer one ends in an ellipsis."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def reason(error: OSError) -> str:

@@ -14,6 +14,7 @@ from octo_pipeline.model.columns import ITEM_GRAINS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
 from octo_pipeline.model.vendors import VENDORS
+from octo_pipeline.model.wording import quoted
 
 REASON_LENGTH = 2_000
 # Long enough for an ARN or an e-mail address.
@@ -222,7 +223,7 @@ def check_decisions(decisions: Sequence[Decision]) -> None:
         if problem is None and decision.actor != decisions[0].actor:
             problem = "it is another person's than the first; record each person's decisions in a call of their own"
         if problem is not None:
-            subject = f"Decision {number} of {len(decisions)} (item {shown(decision.item_id)})"
+            subject = f"Decision {number} of {len(decisions)} (item {quoted(decision.item_id)})"
             raise OctoError(f"{subject} is refused: {problem}. Nothing was recorded.", code="decision-wrong")
 
 
@@ -234,7 +235,7 @@ def check_item_id(item_id: str) -> None:
     """
     if _ITEM_ID.fullmatch(item_id) is None:
         raise OctoError(
-            f"{shown(item_id)} is not an item id; it has 32 hex digits in lower case.", code="item-id-malformed"
+            f"{quoted(item_id)} is not an item id; it has 32 hex digits in lower case.", code="item-id-malformed"
         )
 
 
@@ -246,7 +247,7 @@ def check_account(account: NewAccount, actor: Actor) -> None:
     """
     problem = None
     if account.vendor not in VENDORS:
-        problem = f"the vendor {shown(account.vendor)} is unknown; it is one of {', '.join(VENDORS)}"
+        problem = f"the vendor {quoted(account.vendor)} is unknown; it is one of {', '.join(VENDORS)}"
     texts = {
         "account id": account.account_id,
         "payer id": account.payer_id,
@@ -259,7 +260,7 @@ def check_account(account: NewAccount, actor: Actor) -> None:
             problem = text_problem(what, text, NAME_LENGTH)
     if problem is not None:
         raise OctoError(
-            f"The account {shown(account.account_id)} cannot be registered: {problem}.", code="account-wrong"
+            f"The account {quoted(account.account_id)} cannot be registered: {problem}.", code="account-wrong"
         )
 
 
@@ -270,7 +271,7 @@ def check_role(role: str) -> None:
         OctoError: there is no such role.
     """
     if role not in ROLES:
-        raise OctoError(f"The role {shown(role)} is unknown; it is one of {', '.join(ROLES)}.", code="role-unknown")
+        raise OctoError(f"The role {quoted(role)} is unknown; it is one of {', '.join(ROLES)}.", code="role-unknown")
 
 
 def text_problem(what: str, text: str, length: int) -> str | None:
@@ -290,20 +291,15 @@ def text_problem(what: str, text: str, length: int) -> str | None:
     return None
 
 
-def shown(text: str) -> str:
-    """A value as it is put in a sentence: quoted, and cut where it is long."""
-    return repr(text if len(text) <= 80 else text[:80] + "…")
-
-
 def _decision_problem(decision: Decision) -> str | None:
     if decision.action not in ACTIONS:
-        return f"the action {shown(decision.action)} is unknown; it is one of {', '.join(ACTIONS)}"
+        return f"the action {quoted(decision.action)} is unknown; it is one of {', '.join(ACTIONS)}"
     if _ITEM_ID.fullmatch(decision.item_id) is None:
         return "the item id is not 32 hex digits in lower case"
     if not is_month(decision.origin_month):
-        return f"the origin month {shown(decision.origin_month)} is not written as YYYY-MM"
+        return f"the origin month {quoted(decision.origin_month)} is not written as YYYY-MM"
     if decision.category not in ITEM_GRAINS:
-        return f"the category {shown(decision.category)} is unknown; it is one of {', '.join(ITEM_GRAINS)}"
+        return f"the category {quoted(decision.category)} is unknown; it is one of {', '.join(ITEM_GRAINS)}"
     if decision.decided_at.utcoffset() is None:
         return "its time has no time zone; give it in UTC"
     return text_problem("actor", decision.actor, NAME_LENGTH) or text_problem("reason", decision.reason, REASON_LENGTH)

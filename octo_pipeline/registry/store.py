@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import parse_month
+from octo_pipeline.model.wording import quoted
 from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.database import Database
 from octo_pipeline.registry.encryption import Key, Keys
@@ -37,7 +38,6 @@ from octo_pipeline.registry.records import (
     check_decisions,
     check_item_id,
     check_role,
-    shown,
     text_problem,
 )
 
@@ -221,14 +221,14 @@ class Accounts:
         if len(matches) > 1:
             vendors = ", ".join(match.vendor for match in matches)
             raise OctoError(
-                f"{shown(account)} is registered of {vendors}; say of which vendor.",
+                f"{quoted(account)} is registered of {vendors}; say of which vendor.",
                 code="account-ambiguous",
                 place=account,
             )
         if not matches:
             kind = f"{vendor} account" if vendor else "account"
             raise OctoError(
-                f"No {kind} {shown(account)} is registered.",
+                f"No {kind} {quoted(account)} is registered.",
                 code="account-unknown",
                 place=account,
                 remedy=Remedy("accounts list", to="see those that are"),
@@ -369,7 +369,7 @@ class Users:
         """
         problem = text_problem("name", name, NAME_LENGTH)
         if problem is not None:
-            raise OctoError(f"The user {shown(name)} cannot be added: {problem}.", code="user-name-wrong")
+            raise OctoError(f"The user {quoted(name)} cannot be added: {problem}.", code="user-name-wrong")
         check_role(role)
         with self._database.writing() as connection:
             _add_user(connection, name, role, actor)
@@ -442,7 +442,7 @@ class Users:
             token = connection.execute(_select(sql.TOKENS, _TOKEN).where(is_token)).one_or_none()
             if token is None:
                 raise OctoError(
-                    f"There is no token {shown(token_id)}.",
+                    f"There is no token {quoted(token_id)}.",
                     code="token-id-unknown",
                     remedy=Remedy("users tokens", to="list them"),
                 )
@@ -653,9 +653,9 @@ def _add_account(connection: "Connection", account: NewAccount, actor: Actor) ->
     query = _select(accounts, ("name", "registered_at")).where(_is_account(account))
     registered = connection.execute(query).one_or_none()
     if registered is not None:
-        name = "" if registered.name is None else f" as {shown(registered.name)}"
+        name = "" if registered.name is None else f" as {quoted(registered.name)}"
         raise OctoError(
-            f"The {account.vendor} account {shown(account.account_id)} is registered{name} since "
+            f"The {account.vendor} account {quoted(account.account_id)} is registered{name} since "
             f"{registered.registered_at:%Y-%m-%d %H:%M} UTC; nothing was changed.",
             code="account-already-registered",
         )
@@ -701,7 +701,7 @@ def _refuse_taken_name(connection: "Connection", account: NewAccount) -> None:
     holder = connection.execute(query).scalar_one_or_none()
     if holder is not None:
         raise OctoError(
-            f"The name {shown(account.name)} is taken by the {account.vendor} account {shown(holder)}; nothing was "
+            f"The name {quoted(account.name)} is taken by the {account.vendor} account {quoted(holder)}; nothing was "
             "changed. Choose another name.",
             code="account-name-taken",
         )
@@ -729,7 +729,7 @@ def _user(connection: "Connection", name: str) -> User:
     user = _find_user(connection, name)
     if user is None:
         raise OctoError(
-            f"There is no user {shown(name)}.",
+            f"There is no user {quoted(name)}.",
             code="user-unknown",
             remedy=Remedy("users list", to="see those there are"),
         )
@@ -740,7 +740,7 @@ def _add_user(connection: "Connection", name: str, role: str, actor: Actor) -> N
     user = _find_user(connection, name)
     if user is not None:
         raise OctoError(
-            f"{shown(name)} is a user already, with the role {user.role}; nothing was changed.",
+            f"{quoted(name)} is a user already, with the role {user.role}; nothing was changed.",
             code="user-already-known",
         )
     connection.execute(sql.USERS.insert(), {"name": name, "role": role, "added_at": datetime.now(UTC)})
@@ -751,7 +751,7 @@ def _refuse_last_admin(connection: "Connection", user: User) -> None:
     admins = [other.name for other in _users(connection) if other.role == "admin"]
     if admins == [user.name]:
         raise OctoError(
-            f"{shown(user.name)} is the last administrator; nothing was changed. Make somebody else one first: "
+            f"{quoted(user.name)} is the last administrator; nothing was changed. Make somebody else one first: "
             "without one nobody could change the registry.",
             code="last-administrator",
         )
@@ -767,14 +767,14 @@ def _admin(connection: "Connection", caller: Caller) -> Actor:
     user = _find_user(connection, name)
     if user is None:
         raise OctoError(
-            f"{shown(name)} is not a user of this registry, and only its administrators may change something. Ask one of "
+            f"{quoted(name)} is not a user of this registry, and only its administrators may change something. Ask one of "
             "them to add you, or to make you a token.",
             code="caller-not-a-user",
             remedy=Remedy("users add", name, role="admin", to="add them, as an administrator"),
         )
     if user.role != "admin":
         raise OctoError(
-            f"{shown(name)} is a {user.role}, and only administrators may change something; nothing was changed. "
+            f"{quoted(name)} is a {user.role}, and only administrators may change something; nothing was changed. "
             "Ask an administrator to do it, or to give you the role.",
             code="caller-not-an-administrator",
             remedy=Remedy("users role", name, "admin", to="give them the role, as an administrator"),

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from octo_pipeline.model.columns import CRITERIA_COLUMNS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import MOST_MONTHS, add_months, is_month, months_between
+from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.conditions import Conditions, parse_alternatives, written_alternatives
 from octo_pipeline.rules.documents import (
     Document,
@@ -25,7 +26,6 @@ from octo_pipeline.rules.documents import (
     Section,
     load_documents,
     parse_document,
-    shown,
 )
 from octo_pipeline.rules.formula import DEFAULT_FORMULA, parse_formula
 
@@ -50,7 +50,7 @@ def _whole_number(value: object, highest: int) -> int:
         case str() if _DIGITS.fullmatch(value):
             number = int(value)
     if not 1 <= number <= highest:
-        raise ValueError(f"must be a whole number from 1 to {highest}, not {shown(value)}")
+        raise ValueError(f"must be a whole number from 1 to {highest}, not {quoted_json(value)}")
     return number
 
 
@@ -63,7 +63,7 @@ def _time(value: object) -> datetime:
         time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"{shown(value)} is no ISO 8601 time; write it like 2024-01-05T00:00:00Z") from None
+        raise ValueError(f"{quoted_json(value)} is no ISO 8601 time; write it like 2024-01-05T00:00:00Z") from None
 
 
 def created_month(create_time: object) -> str | None:
@@ -76,7 +76,7 @@ def created_month(create_time: object) -> str | None:
 
 def _month(value: str) -> str:
     if not is_month(value):
-        raise ValueError(f"{shown(value)} is no month; write it as YYYY-MM, for example 2024-01")
+        raise ValueError(f"{quoted_json(value)} is no month; write it as YYYY-MM, for example 2024-01")
     return value
 
 

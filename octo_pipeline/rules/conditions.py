@@ -14,7 +14,8 @@ import re2
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Sql, is_one_of, regexp_matches
-from octo_pipeline.rules.documents import Location, not_text, refuse, shown
+from octo_pipeline.model.wording import quoted_json
+from octo_pipeline.rules.documents import Location, not_text, refuse
 
 MAX_PATTERN = 10_000
 
@@ -79,7 +80,7 @@ def parse_condition(written: str) -> Condition:
         OctoError: another prefix beginning with ``!``, a NUL character, or a pattern RE2 refuses.
     """
     if "\0" in written:
-        raise OctoError(f"{shown(written)} has a NUL character; remove it", code="nul-character")
+        raise OctoError(f"{quoted_json(written)} has a NUL character; remove it", code="nul-character")
     for kind, prefix in _PREFIXES.items():
         if written.startswith(prefix):
             text = written.removeprefix(prefix)
@@ -88,8 +89,8 @@ def parse_condition(written: str) -> Condition:
             return Condition(kind, text)
     if written.startswith("!"):
         raise OctoError(
-            f"{shown(written)} begins with '!' but not with '!re:'; write '!re:pattern' for values without a "
-            f"match, or {shown('eq:' + written)} for this very text",
+            f"{quoted_json(written)} begins with '!' but not with '!re:'; write '!re:pattern' for values without a "
+            f"match, or {quoted_json('eq:' + written)} for this very text",
             code="condition-malformed",
         )
     return Condition("eq", written, has_prefix=False)
@@ -107,7 +108,7 @@ def parse_alternatives(value: object, *, word: str, keys: Collection[str] | None
         ValidationError: with every flaw in it.
     """
     if not isinstance(value, list):
-        raise ValueError(f"must be a list of {{{shown(word)}: {{key: value}}}}, not {shown(value)}")
+        raise ValueError(f"must be a list of {{{quoted_json(word)}: {{key: value}}}}, not {quoted_json(value)}")
     flaws: list[tuple[Location, str]] = []
     alternatives = [_parse_alternative(item, (i,), word, keys, flaws) for i, item in enumerate(value)]
     if flaws:
@@ -128,7 +129,7 @@ def _parse_alternative(
     item: object, location: Location, word: str, keys: Collection[str] | None, flaws: list[tuple[Location, str]]
 ) -> Conditions:
     if not isinstance(item, dict):
-        flaws.append((location, f"must be an object {{{shown(word)}: {{key: value}}}}, not {shown(item)}"))
+        flaws.append((location, f"must be an object {{{quoted_json(word)}: {{key: value}}}}, not {quoted_json(item)}"))
         return {}
     flaws.extend(((*location, key), f"unknown key; allowed: {word}") for key in item if key != word)
     conditions = item.get(word)
@@ -168,14 +169,15 @@ def _check_pattern(pattern: str) -> None:
         compiled = re2.compile(pattern, _options())
     except (re2.error, UnicodeEncodeError) as error:
         raise OctoError(
-            f"{shown(pattern)} is not a pattern that RE2 accepts: {_reason(error)}; see RE2's syntax, "
+            f"{quoted_json(pattern)} is not a pattern that RE2 accepts: {_reason(error)}; see RE2's syntax, "
             "which has no look-around and no back-references",
             code="pattern-malformed",
         ) from error
     # DuckDB's RE2 is older and knows only the first spelling of named groups.
     if compiled.groupindex and "(?<" in pattern:
         raise OctoError(
-            f"{shown(pattern)} names a group by (?<…>); write (?P<…>), or a plain group", code="pattern-group-malformed"
+            f"{quoted_json(pattern)} names a group by (?<…>); write (?P<…>), or a plain group",
+            code="pattern-group-malformed",
         )
 
 

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.wording import reason
+from octo_pipeline.model.wording import quoted_json, reason
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -61,17 +61,10 @@ class DocumentError(OctoError):
         self.problems = tuple(problems)
 
 
-def shown(value: object) -> str:
-    """The value as JSON for a message: short, on one line and printable whatever it holds."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = text if len(text) <= 80 else text[:79] + "…"
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def not_text(value: object) -> str:
     """What to say where text is expected and something else is given."""
     hint = "; an id written as a number loses its leading zeros" if isinstance(value, int | float) else ""
-    return f"must be text in double quotes, not {shown(value)}{hint}"
+    return f"must be text in double quotes, not {quoted_json(value)}{hint}"
 
 
 def canonical_json(value: object) -> str:
@@ -88,7 +81,7 @@ def json_path(location: Location) -> str:
         elif _PLAIN_KEY.fullmatch(part):
             path += f".{part}"
         else:
-            path += f"[{shown(part)}]"
+            path += f"[{quoted_json(part)}]"
     return path.removeprefix(".")
 
 
@@ -128,7 +121,7 @@ class Section(BaseModel):
 def _check_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ValueError(
-            f"{shown(text)} is no id; use 1 to 100 characters without '/' and '\\', the first no dot and no space "
+            f"{quoted_json(text)} is no id; use 1 to 100 characters without '/' and '\\', the first no dot and no space "
             "(without an id, the file's name is the id)"
         )
     return text
@@ -261,7 +254,7 @@ def _repeated_ids(loaded: dict[str, D]) -> list[Problem]:
         Problem(
             file,
             "id",
-            f"{shown(name)} is also the id in {others}; all of them are left out until each has its own",
+            f"{quoted_json(name)} is also the id in {others}; all of them are left out until each has its own",
         )
         for name, sharing in files.items()
         for file in sharing
@@ -395,7 +388,7 @@ def _section_in(annotation: Any) -> type[Section] | None:
 
 
 def _message(error: ErrorDetails, holder: type[Section] | None, location: Sequence[str | int]) -> str:
-    kind, given = error["type"], shown(error["input"])
+    kind, given = error["type"], quoted_json(error["input"])
     if kind == "extra_forbidden" and holder is not None:
         return f"unknown key; allowed: {', '.join(_aliases(holder))}"
     if kind == "missing" and holder is not None:

@@ -36,10 +36,13 @@ from typing import Literal
 from simpleeval import SimpleEval
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import quoted
 
 DEFAULT_FORMULA = "cost*usage"
 VARIABLES = ("cost", "usage", "accounts", "group_usage")
 MAX_LENGTH = 2_000
+# So much of a name or number is quoted in an error.
+_QUOTED = 30
 # The parser recurses by at most three Python frames per tree level and three per parenthesis, simpleeval and
 # the compiler by less: the limit keeps them inside Python's 1,000 frames, wherever they are called from.
 MAX_DEPTH = 100
@@ -258,7 +261,7 @@ class _Parser:
         self._take()
 
     def _unexpected(self, expected: str) -> FormulaError:
-        found = "the formula ends" if self._token.kind == "end" else f"{_shown(self._token.text)} stands"
+        found = "the formula ends" if self._token.kind == "end" else f"{quoted(self._token.text, _QUOTED)} stands"
         return _error(self._token.column, f"{found} where {expected} is expected")
 
     def _expression(self, loosest: int, ancestors: int) -> _Part:
@@ -377,7 +380,7 @@ class _Parser:
         if token.text not in _FUNCTIONS:
             raise _error(
                 token.column,
-                f"the name {_shown(token.text)} is unknown; the variables are {', '.join(VARIABLES)} and the "
+                f"the name {quoted(token.text, _QUOTED)} is unknown; the variables are {', '.join(VARIABLES)} and the "
                 f"functions {', '.join(_FUNCTIONS)}",
             )
         self._expect("(", f"after the function {token.text!r}")
@@ -426,10 +429,12 @@ def _tokenize(text: str) -> list[_Token]:
 
 def _number(token: _Token) -> float:
     if _OCTAL.fullmatch(token.text):
-        raise _error(token.column, f"the number {_shown(token.text)} begins with 0; write it without")
+        raise _error(token.column, f"the number {quoted(token.text, _QUOTED)} begins with 0; write it without")
     value = float(token.text)
     if math.isinf(value):
-        raise _error(token.column, f"the number {_shown(token.text)} is too large; the largest is about 1.79e308")
+        raise _error(
+            token.column, f"the number {quoted(token.text, _QUOTED)} is too large; the largest is about 1.79e308"
+        )
     return value
 
 
@@ -465,10 +470,6 @@ def _foreign_character(character: str, column: int) -> FormulaError:
 
 def _too_deep(column: int) -> FormulaError:
     return _error(column, f"the formula is nested more than {MAX_DEPTH} levels deep; simplify it")
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 30 else text[:30] + "…")
 
 
 def _error(column: int, problem: str) -> FormulaError:

@@ -12,7 +12,8 @@ from pathlib import Path
 from octo_pipeline.model.currency import is_currency
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
-from octo_pipeline.rules.documents import DocumentError, Problem, shown
+from octo_pipeline.model.wording import quoted_json
+from octo_pipeline.rules.documents import DocumentError, Problem
 
 HEADER = ["month", "currency", "rate"]
 
@@ -80,7 +81,7 @@ def _parse(text: str, file: str) -> tuple[Rate, ...]:
 def _check_header(cells: list[str]) -> None:
     if cells != HEADER:
         raise OctoError(
-            f"must be the header {','.join(HEADER)}, not {shown(','.join(cells))}", code="rates-header-wrong"
+            f"must be the header {','.join(HEADER)}, not {quoted_json(','.join(cells))}", code="rates-header-wrong"
         )
 
 
@@ -91,16 +92,19 @@ def _rate(cells: list[str]) -> Rate:
         )
     month, currency, rate = cells
     if not is_month(month):
-        raise OctoError(f"{shown(month)} is no month; write it as YYYY-MM, for example 2024-01", code="rate-malformed")
+        raise OctoError(
+            f"{quoted_json(month)} is no month; write it as YYYY-MM, for example 2024-01", code="rate-malformed"
+        )
     if not is_currency(currency):
         raise OctoError(
-            f"{shown(currency)} is no currency; write its three capital letters, for example EUR", code="rate-malformed"
+            f"{quoted_json(currency)} is no currency; write its three capital letters, for example EUR",
+            code="rate-malformed",
         )
     # Rounded once, when it is read. Ten places are not enough: 1/150 for a yen would be off by 10⁻⁹ of a share.
     value = Decimal(rate).quantize(_PLACES) if _RATE.fullmatch(rate) else Decimal(0)
     if not 0 < value < _HIGHEST:
         raise OctoError(
-            f"{shown(rate)} is no rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
+            f"{quoted_json(rate)} is no rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
             "for example 1.0842",
             code="rate-malformed",
         )

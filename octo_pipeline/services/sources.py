@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.registry.records import Account
-from octo_pipeline.rules.documents import shown
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import Landed
 from octo_pipeline.vendors.source import Available, Source
@@ -129,7 +129,8 @@ def _vendor(given: object, place: str) -> str:
     vendor = given.get("vendor") if isinstance(given, dict) else None
     if not isinstance(vendor, str) or vendor not in VENDORS:
         raise OctoError(
-            f"{place}: vendor must be one of {', '.join(VENDORS)}, not {shown(vendor)}.", code="source-vendor-unknown"
+            f"{place}: vendor must be one of {', '.join(VENDORS)}, not {quoted_json(vendor)}.",
+            code="source-vendor-unknown",
         )
     return vendor
 

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import quoted
 
 _CHUNK = 1 << 20
-_SHOWN = 300
+_QUOTED = 300
 # Eight connections fill a gigabit line from S3; more only share it.
 _SIDE_BY_SIDE = 8
 # Breaks in a row without a byte between them; a line that keeps moving may break as often as it likes.
@@ -78,7 +79,7 @@ def safe_name(name: str, what: str) -> str:
     is_odd = any(character in "/\\\x7f" or character < " " or "\ud800" <= character <= "\udfff" for character in name)
     if not name or is_odd or ".." in name or name[0] in "._" or len(os.fsencode(name)) > 200:
         raise OctoError(
-            f"{name[:_SHOWN]!r} cannot be the {what} of a delivery, because that becomes a name on the disk. "
+            f"{quoted(name, _QUOTED)} cannot be the {what} of a delivery, because that becomes a name on the disk. "
             "It must not be empty, begin with a dot or an underscore, be longer than 200 bytes, or "
             "contain a slash, a backslash, '..', a control character or what is no UTF-8.",
             code="name-unsafe",

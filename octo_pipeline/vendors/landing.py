@@ -32,7 +32,7 @@ from octo_pipeline.lake.staging import staging_folder, sync
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError, combined
 from octo_pipeline.model.months import parse_month
-from octo_pipeline.model.wording import reason
+from octo_pipeline.model.wording import cut, reason
 from octo_pipeline.vendors.downloads import DeliveredFile, SourceFile, fetch, safe_name
 
 KEEP = 3
@@ -41,7 +41,7 @@ _Found = TypeVar("_Found")
 
 _DESCRIPTION = "_delivery.json"
 # How much of what a damaged description holds is shown of it.
-_SHOWN = 200
+_QUOTED = 200
 # Each attempt that is lost means that another process put or removed the same folder in between.
 _ATTEMPTS = 20
 
@@ -315,11 +315,11 @@ def _read_description(folder: Location) -> Delivery | None:
         delivery = Delivery(**document, files=files, fetched_at=fetched_at, path=folder)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OctoError(
-            f"{path} does not describe a delivery ({str(error)[:_SHOWN]}); remove the folder and land the report again.",
+            f"{path} does not describe a delivery ({cut(str(error), _QUOTED)}); remove the folder and land the report again.",
             code="delivery-description-wrong",
         ) from error
     if folder.parts[-4:] != (delivery.vendor, delivery.account, f"month={delivery.month}", delivery.version):
-        described = f"{delivery.vendor} {delivery.account} {delivery.month} {delivery.version}"[:_SHOWN]
+        described = cut(f"{delivery.vendor} {delivery.account} {delivery.month} {delivery.version}", _QUOTED)
         raise OctoError(
             f"{path} describes another delivery than its folder: {described}. Remove the folder and land the report again.",
             code="delivery-description-wrong",

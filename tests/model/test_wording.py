@@ -23,13 +23,13 @@ def test_numbers_of_things() -> None:
 
 def test_long_values_are_cut_in_quotes() -> None:
     assert quoted("it's") == '"it\'s"'
-    assert quoted("x" * 81) == f"'{'x' * 80}…'"
+    assert quoted("x" * 81) == f"'{'x' * 79}…'"
     assert cut("abc", 3) == "abc"
-    assert cut("abcd", 3) == "abc…"
+    assert cut("abcd", 3) == "ab…"
 
 
 def test_why_the_file_system_refuses() -> None:
-    assert reason(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "the disk is full"
+    assert reason(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "the disk is full; free some space"
     assert reason(OSError(errno.EIO, os.strerror(errno.EIO))) == "Input/output error"
     assert reason(OSError("no number")) == "no number"
 

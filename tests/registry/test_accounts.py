@@ -77,7 +77,7 @@ def test_what_is_registered_is_read_back_and_found_by_id_or_name(registry: Regis
     # An id counts before a name.
     assert registry.accounts.find("Prod") == third
     assert registry.accounts.find("Prod", "aws") == first
-    with pytest.raises(OctoError, match="'111111111111' is registered of aws, azure; say which with --vendor"):
+    with pytest.raises(OctoError, match="'111111111111' is registered of aws, azure; say of which vendor"):
         registry.accounts.find("1" * 12)
     with pytest.raises(OctoError, match="No gcp account '2' is registered"):
         registry.accounts.find("2", "gcp")

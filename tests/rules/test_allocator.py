@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from octo_pipeline.model.columns import CRITERIA_COLUMNS, ITEM_GRAINS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, month_range
+from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.allocator import Allocator, load_allocators, parse_allocator
 from octo_pipeline.rules.conditions import Condition
-from octo_pipeline.rules.documents import DocumentError, Problem, canonical_json, shown
+from octo_pipeline.rules.documents import DocumentError, Problem, canonical_json
 
 CASES = Path(__file__).parents[1] / "cases"
 ENTRY = {"type": "account", "value": "111111111111"}
@@ -468,8 +469,8 @@ def test_canonical_json():
 
 
 def test_values_in_messages_are_short_and_printable():
-    assert shown("x" * 100) == '"' + "x" * 78 + "…"
-    assert shown("\ud800é\n") == '"\\ud800é\\n"'
+    assert quoted_json("x" * 100) == '"' + "x" * 78 + "…"
+    assert quoted_json("\ud800é\n") == '"\\ud800é\\n"'
 
 
 @pytest.mark.parametrize("path", ["criteria[0].and.account", ""])

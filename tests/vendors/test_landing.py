@@ -181,8 +181,8 @@ def test_a_source_that_cannot_be_read_leaves_nothing(tmp_path):
     ("number", "sentence"),
     [
         (errno.ENOSPC, "cannot be written: the disk is full; free some space"),
-        (errno.EROFS, "cannot be written: it is read-only; make it writable"),
-        (errno.EIO, "cannot be written: Input/output error; look at the folder"),
+        (errno.EROFS, "cannot be written: the file system is read-only"),
+        (errno.EIO, "cannot be written: Input/output error"),
     ],
 )
 def test_a_lake_that_cannot_be_written_is_left_as_it_was(tmp_path, monkeypatch, number, sentence):

@@ -12,6 +12,7 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier
+from octo_pipeline.model.wording import quoted
 from octo_pipeline.vendors.aws.cur_columns import COLUMNS, expressions
 from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
@@ -29,7 +30,7 @@ from octo_pipeline.vendors.data_files import (
 )
 
 _PERIOD_START = "bill_billing_period_start_date"
-_SHOWN = 60
+_QUOTED = 60
 
 
 @dataclass(frozen=True)
@@ -203,4 +204,4 @@ def _value(con: duckdb.DuckDBPyConnection, file: CurFile, value: str, row: int) 
     text = con.execute(query).fetchall()[0][0]
     if text is None:
         return "empty"
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    return quoted(text, _QUOTED)

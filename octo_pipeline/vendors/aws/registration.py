@@ -20,7 +20,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from octo_pipeline.model.errors import NotAskedError, OctoError, Remedy
-from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
+from octo_pipeline.model.wording import quoted
+from octo_pipeline.registry.records import Account, Actor, NewAccount
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import access as aws_access
 from octo_pipeline.vendors.aws import launch_links as aws_links
@@ -308,7 +309,7 @@ def _new_external_id() -> str:
 def _check_id(what: str, value: str) -> None:
     if _ACCOUNT_ID.fullmatch(value) is None:
         raise OctoError(
-            f"The {what} {shown(value)} is not right: an AWS account id has 12 digits.", code="account-id-malformed"
+            f"The {what} {quoted(value)} is not right: an AWS account id has 12 digits.", code="account-id-malformed"
         )
 
 
@@ -334,7 +335,8 @@ def check_setup(setup: CurSetup) -> None:
     ):
         if pattern.fullmatch(value) is None:
             raise OctoError(
-                f"The {what} {shown(value)} is not right: it is {form}. Nothing was changed.", code="report-setup-wrong"
+                f"The {what} {quoted(value)} is not right: it is {form}. Nothing was changed.",
+                code="report-setup-wrong",
             )
     if setup.makes_report and setup.kind == "cur" and not setup.prefix:
         raise OctoError(

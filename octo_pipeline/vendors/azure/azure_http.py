@@ -13,13 +13,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 from octo_pipeline.model.errors import NotAskedError
+from octo_pipeline.model.wording import cut
 
 ATTEMPTS = 5
 LONGEST_WAIT = 120.0
 TIMEOUT = (10, 120)  # seconds to connect, and between two bytes
 
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
-_SHOWN = 200
+_QUOTED = 200
 # A service may repeat what it was sent: a token, or the signature of a SAS.
 _SECRETS = re.compile(r"\beyJ[\w.-]+|(?<=\bsig=)[^&\s]+")
 
@@ -125,7 +126,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def place(url: str) -> str:
     """The address as sentences may show it: without its query, and not longer than an address is."""
-    return url.split("?")[0][:_SHOWN]
+    return cut(url.split("?")[0], _QUOTED)
 
 
 def parsed(answer: Response) -> Any:
@@ -156,4 +157,4 @@ def reason(error: object) -> str:
     """Code and message of an error as these services describe it, short, on one line and without secrets."""
     parts = (error.get("code"), error.get("message")) if isinstance(error, dict) else ()
     said = " ".join(" ".join(str(part) for part in parts if part).split())
-    return _SECRETS.sub("…", said)[:_SHOWN]
+    return cut(_SECRETS.sub("…", said), _QUOTED)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import cut, quoted
 from octo_pipeline.vendors.azure.azure_http import LONGEST_WAIT, Response, parsed, reason, refusal, retry_after
 
 GRAPH_URL = "https://graph.microsoft.com"
@@ -27,7 +28,7 @@ _PAGE = 500
 # A partner has some invoices a month; a list that does not end after these never does.
 _MOST_PAGES = 100
 _INVOICE_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_SHOWN = 200
+_QUOTED = 200
 
 
 class Call(Protocol):
@@ -80,7 +81,7 @@ def parse_manifest(document: Any, source: str, address: str | None = None) -> Ma
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise OctoError(
-            f"{source} has a manifest that cannot be understood ({type(error).__name__}: {str(error)[:_SHOWN]}). Nothing "
+            f"{source} has a manifest that cannot be understood ({type(error).__name__}: {cut(str(error), _QUOTED)}). Nothing "
             "was landed; export it again.",
             code="manifest-malformed",
         ) from error
@@ -247,7 +248,7 @@ class PartnerBilling:
                     continue
                 case status:
                     raise OctoError(
-                        self._sentence(doing, f"the operation has the unknown status {status[:_SHOWN]!r}"),
+                        self._sentence(doing, f"the operation has the unknown status {quoted(status, _QUOTED)}"),
                         code="answer-malformed",
                     )
 
@@ -276,7 +277,7 @@ class PartnerBilling:
             known = item.get("id") if isinstance(item, dict) else None
             if not isinstance(known, str) or not _INVOICE_ID.fullmatch(known):
                 raise OctoError(
-                    self._sentence(doing, f"one has no id that can be one ({str(known)[:_SHOWN]!r})"),
+                    self._sentence(doing, f"one has no id that can be one ({quoted(str(known), _QUOTED)})"),
                     code="answer-malformed",
                 )
         return items

@@ -20,7 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import SecretStr, ValidationError
 
 from octo_pipeline.model.errors import NotAskedError, OctoError, Remedy
-from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
+from octo_pipeline.model.wording import quoted
+from octo_pipeline.registry.records import Account, Actor, NewAccount
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.azure import client as resource
 from octo_pipeline.vendors.azure.client import SignIn
@@ -84,7 +85,7 @@ def register(
     """
     if _PARTNER_ID.fullmatch(partner_id) is None:
         raise OctoError(
-            f"The Microsoft Partner ID {shown(partner_id)} is not right: it has 5 to 10 digits.",
+            f"The Microsoft Partner ID {quoted(partner_id)} is not right: it has 5 to 10 digits.",
             code="partner-id-malformed",
         )
     for what, one in (("Partner Center", center), ("partner API", api)):

@@ -15,6 +15,7 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.wording import quoted
 from octo_pipeline.vendors.azure.usage_columns import (
     JSON_NUMBER,
     JSON_TEXT,
@@ -39,7 +40,7 @@ from octo_pipeline.vendors.data_files import (
     readable,
 )
 
-_SHOWN = 60
+_QUOTED = 60
 _LINES = ".json.gz"
 
 
@@ -204,7 +205,7 @@ def first_row(con: duckdb.DuckDBPyConnection, file: AzureFile, column: str, is_b
 def _shown(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int) -> str:
     query = f"SELECT CAST({value} AS VARCHAR) FROM {_numbered(file)} WHERE octo_row = {row}"
     text = con.execute(query).fetchall()[0][0]
-    return "empty" if text is None else repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    return "empty" if text is None else quoted(text, _QUOTED)
 
 
 def _row_place(file: AzureFile, row: int) -> str:

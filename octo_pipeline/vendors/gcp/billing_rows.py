@@ -15,6 +15,7 @@ import duckdb
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.wording import cut
 from octo_pipeline.vendors.data_files import read_parquet
 from octo_pipeline.vendors.gcp.billing_columns import (
     COLUMNS,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # Batches come with some thousands of rows; row groups of that size read slowly. A partition is buffered up to here.
 _ROW_GROUP_ROWS = 100_000
 _ROW_GROUP_BYTES = 64 << 20
-_SHOWN = 200
+_QUOTED = 200
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def readable(place: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:_SHOWN]
+    return cut((str(error).splitlines() or [type(error).__name__])[0], _QUOTED)
 
 
 def _branch(paths: Sequence[Location], schema: Schema) -> str:

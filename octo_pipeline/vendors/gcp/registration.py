@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.registry.records import Account, Actor, NewAccount, shown
+from octo_pipeline.model.wording import quoted
+from octo_pipeline.registry.records import Account, Actor, NewAccount
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
 from octo_pipeline.vendors.gcp.billing_tables import ExportInspection, inspect_export
@@ -164,7 +165,7 @@ def _is_answer(error: OctoError) -> bool:
 def _document(billing_account_id: str, project: str, dataset: str, region: str) -> GcpSourceDocument:
     if _REGION.fullmatch(region) is None:
         raise OctoError(
-            f"The region {shown(region)} is not right: it is written as EU or asia-northeast1.",
+            f"The region {quoted(region)} is not right: it is written as EU or asia-northeast1.",
             code="export-settings-malformed",
         )
     try:
@@ -173,7 +174,7 @@ def _document(billing_account_id: str, project: str, dataset: str, region: str) 
         )
     except ValidationError as error:
         first = error.errors()[0]
-        form = _FORMS[str(first["loc"][0])].format(shown(str(first["input"])))
+        form = _FORMS[str(first["loc"][0])].format(quoted(str(first["input"])))
         raise OctoError(f"This is not right: {form}. Nothing was changed.", code="export-settings-malformed") from None
 
 
