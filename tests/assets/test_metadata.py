@@ -37,7 +37,9 @@ def test_allocations_tell_what_was_allocated_what_was_not_and_by_which_rule(mont
         "remainder USD": Decimal(50),
     }
     assert told.tables["by allocator"].rows == (("half", "fee", 1, 2, "USD", Decimal(100), Decimal(50), Decimal(50)),)
-    assert told.tables["left where it was billed"].rows == (("fee", "no rule takes it", "9", "VAT", "USD", Decimal("7.5")),)
+    assert told.tables["left where it was billed"].rows == (
+        ("fee", "no rule takes it", "9", "VAT", "USD", Decimal("7.5")),
+    )
 
 
 def test_account_costs_tell_totals_and_draw_who_got_what(month):
