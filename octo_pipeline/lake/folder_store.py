@@ -1,6 +1,6 @@
-"""A folder as a store: one rename puts a file or folder in its place, and a lock orders those who replace.
+"""A folder as a store: one rename publishes a file or folder, and a lock makes writers take turns.
 
-What a crash may leave is described in `octo_pipeline.lake.staging`.
+`octo_pipeline.lake.staging` describes what a crash may leave behind.
 """
 
 import errno
@@ -17,22 +17,22 @@ from octo_pipeline.model.errors import OctoError
 
 @dataclass(frozen=True)
 class LocalStore:
-    """The files below a folder of this machine, or of one that it mounts with locks and renames."""
+    """The files below a local folder, or below a mounted one that supports locks and renames."""
 
     root: Path
 
     @property
     def scratch(self) -> Path:
-        """The root: a rename needs one file system."""
+        """The root: a rename works within one file system only."""
         return self.root
 
     @property
     def scratch_name(self) -> str:
-        """The lake, which half-made files are in."""
+        """The lake: half-made files are in it."""
         return f"lake {self.root}"
 
     def duckdb_setup(self) -> list[str]:
-        """Nothing: DuckDB reads files as it is."""
+        """Nothing: DuckDB reads local files without any setup."""
         return []
 
     def subfolders(self, folder: Path) -> list[str]:
@@ -49,8 +49,8 @@ class LocalStore:
 
     def files(self, folder: Path, prefix: str, name: str) -> dict[str, Hashable]:
         """The subfolders that begin with the prefix and hold a file of that name -> the file's identity."""
-        found = {path.parent.name: self.identity(path) for path in folder.glob(f"{prefix}*/{name}")}
-        return {parent: identity for parent, identity in found.items() if identity is not None}
+        identities = {path.parent.name: self.identity(path) for path in folder.glob(f"{prefix}*/{name}")}
+        return {parent: identity for parent, identity in identities.items() if identity is not None}
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """Name -> bytes of the files in a folder; none if it does not exist."""
@@ -70,10 +70,10 @@ class LocalStore:
     def identity(self, path: Path) -> Hashable | None:
         """Inode, time and size: publishing always makes a new file."""
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     @contextmanager
     def footer(self, path: Path) -> Iterator[Path]:
@@ -81,7 +81,7 @@ class LocalStore:
         yield path
 
     def replace(self, made: Path, path: Path, may_replace: Callable[[], bool]) -> bool:
-        """Ask and rename under the lock of the place, the file made durable first."""
+        """Make the file durable, then ask and rename under the lock of the path."""
         staging.sync(made)
         with self._exclusive(path):
             if not may_replace():
@@ -97,7 +97,7 @@ class LocalStore:
             path.unlink(missing_ok=True)
 
     def publish_folder(self, made: Path, folder: Path, last: str) -> bool:
-        """Move the folder, which is whole and durable, in one rename."""
+        """Move the complete and durable folder in one rename."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             made.rename(folder)
@@ -109,11 +109,11 @@ class LocalStore:
         return True
 
     def remove_folder(self, folder: Path, first: str) -> None:
-        """Take the folder away in one rename, then delete it; another process may have taken it first."""
+        """Move the folder away in one rename, then delete it; another process may have been first."""
         with staging.staging_folder(self.root) as taken, suppress(FileNotFoundError):
             shutil.rmtree(folder.rename(taken / folder.name))
         for above in (folder.parent, folder.parent.parent):
-            # Not empty, or removed by another process: both leave nothing to do.
+            # Not empty, or removed by another process: either way there is nothing to do.
             with suppress(OSError):
                 above.rmdir()
 

@@ -1,8 +1,8 @@
 """The lake: Parquet partitions under one root, and the one function that replaces a partition.
 
 Layout: ``<root>/<table>/month=YYYY-MM/data.parquet``. What a file was made from is in its Parquet key-value
-metadata, never in a side file that could disagree with it. What the tables mean is not known here, nor whether the
-root is a folder or in a bucket.
+metadata, never in a side file that could disagree with it. This module knows neither what the tables mean nor whether
+the root is a folder or in a bucket.
 """
 
 import hashlib
@@ -26,13 +26,12 @@ _METADATA_KEY = "octo"
 _FILE = "data.parquet"
 
 
-# What files said of themselves, with the identity they had then: each step of a run opens the lake anew, and looks at
-# the files of all months.
+# Cache of partition metadata by file identity: every step of a run opens the lake again and looks at all months.
 _READ: dict[Location, tuple[Hashable, "PartitionMetadata"]] = {}
 
 
 class InputChangedError(OctoError):
-    """A partition changed while another was being computed from it; computing again is the remedy."""
+    """A partition changed while another was being computed from it. Running again helps."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="input-changed")
@@ -53,12 +52,12 @@ def fingerprint(inputs: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class PartitionMetadata:
-    """What a partition's file says of itself.
+    """The metadata in a partition's file.
 
     Attributes:
-        inputs: what it was made from, as given to `fingerprint`.
+        inputs: what it was made from, as passed to `fingerprint`.
         run_id: the run that wrote it.
-        facts: digests its writer wants to find again without reading the rows.
+        facts: digests that its writer reads back later without reading the rows.
         rows: how many rows the file has.
     """
 
@@ -73,7 +72,7 @@ class PartitionMetadata:
         return fingerprint(self.inputs)
 
     def to_json(self) -> str:
-        """The text stored under the file's metadata key."""
+        """The text to store under the file's metadata key."""
         return json.dumps({"inputs": self.inputs, "run_id": self.run_id, "facts": self.facts}, sort_keys=True)
 
 
@@ -97,7 +96,7 @@ class Staged:
 
 
 class Lake:
-    """The tables under one root, a folder or a place in a bucket."""
+    """The tables under one root, a folder or a prefix in a bucket."""
 
     def __init__(self, root: Location, *, memory_limit: str | None = None, temp: Path | None = None) -> None:
         self.root = root.absolute() if isinstance(root, Path) else root
@@ -108,13 +107,13 @@ class Lake:
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An in-memory DuckDB of one's own; nothing is shared with other processes but finished files.
+        """A new in-memory DuckDB; it shares nothing with other processes but finished files.
 
-        DuckDB opens a file once for its footer and again, by name, to read its rows. Of a partition that is replaced in
-        between it would show a mixture, so those that were scanned are looked at again in the end.
+        DuckDB opens a file once for its footer and again, by name, to read its rows. If a partition is replaced in
+        between, the query would mix old and new, so every scanned partition is re-checked at the end.
 
         Raises:
-            InputChangedError: a partition was replaced while it was read; what was read of it counts for nothing.
+            InputChangedError: a partition was replaced while it was read; discard what was read.
             OctoError: the store does not let DuckDB read a file.
         """
         outer, self._scanned = self._scanned, {}
@@ -126,7 +125,7 @@ class Lake:
         except InputChangedError:
             raise
         except Exception as error:
-            # A mixture can fail in any way, the decoding of a text included.
+            # A mixture of versions can fail in any way, such as while decoding text.
             self._require_unchanged(error)
             if not isinstance(error, duckdb.HTTPException):
                 raise
@@ -147,37 +146,37 @@ class Lake:
                 ) from cause
 
     def open_store(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let a connection read the lake's files for as long as the credentials of this moment hold.
+        """Let a connection read the lake's files until the current credentials expire.
 
         Raises:
-            OctoError: there are none, or DuckDB does not take them.
+            OctoError: there are no credentials, or DuckDB refuses them.
         """
         for statement in self.duckdb_setup():
             try:
                 connection.execute(statement)
             except duckdb.Error as error:
-                # The engine's text is left out: it may repeat the statement, which holds the secret key.
+                # DuckDB's message is left out: it may repeat the statement, which holds the secret key.
                 raise OctoError(
                     f"DuckDB cannot be made to read {self.root} ({type(error).__name__}). Install the program again: "
-                    "duckdb and duckdb-extension-httpfs must be of one version.",
+                    "duckdb and duckdb-extension-httpfs must have the same version.",
                     code="duckdb-cannot-read-lake",
                 ) from None
 
     def duckdb_setup(self) -> list[str]:
-        """The statements of `open_store`, for connections that others open; never to be shown, they hold secrets."""
+        """The statements of `open_store`, for connections opened elsewhere. They hold secrets: never print them."""
         return self._store.duckdb_setup()
 
     def duckdb_config(self) -> dict[str, str | bool | int | float | list[str]]:
-        """DuckDB settings every connection of the project opens with."""
+        """The DuckDB settings that every connection of the project opens with."""
         config: dict[str, str | bool | int | float | list[str]] = {"preserve_insertion_order": "false"}
         if self._memory_limit:
             config["memory_limit"] = self._memory_limit
-        # Without a folder of its own an in-memory DuckDB spills into the working directory.
+        # Without a folder for it, an in-memory DuckDB spills into the working directory.
         config["temp_directory"] = str(self._temp or self._store.scratch / ".spill")
         return config
 
     def path(self, table: str, month: str) -> Location:
-        """Where the partition's file is, if it exists."""
+        """The path of the partition's file, whether it exists or not."""
         return self.root / table / f"month={month}" / _FILE
 
     def months(self, table: str) -> list[str]:
@@ -189,7 +188,7 @@ class Lake:
         return sorted(table for table in self._store.subfolders(self.root) if self.months(table))
 
     def metadata(self, table: str, month: str) -> PartitionMetadata | None:
-        """What the partition's file says of itself; None if there is no such partition.
+        """The metadata of the partition; None if it does not exist.
 
         Raises:
             OctoError: the file is there but was not written by this project, or is damaged.
@@ -198,21 +197,21 @@ class Lake:
         return None if identity is None else self._metadata(table, month, identity)
 
     def metadata_of(self, table: str, months: Sequence[str]) -> dict[str, PartitionMetadata]:
-        """What the files of several partitions say of themselves, by month, without the absent ones.
+        """The metadata of several partitions by month, without the absent ones.
 
-        A store that is far away is asked once which of them have changed since they were read last.
+        A remote store is asked once which of them have changed since they were last read.
 
         Raises:
             OctoError: as `metadata`.
         """
         identities = self._identities(table)
-        found = {m: self._metadata(table, m, identities[m]) for m in months if m in identities}
-        return {month: metadata for month, metadata in found.items() if metadata is not None}
+        read = {m: self._metadata(table, m, identities[m]) for m in months if m in identities}
+        return {month: metadata for month, metadata in read.items() if metadata is not None}
 
     def _identities(self, table: str) -> dict[str, Hashable]:
         """The identity of each partition's file, by month."""
-        found = self._store.files(self.root / table, "month=", _FILE)
-        return {folder.removeprefix("month="): identity for folder, identity in found.items()}
+        files = self._store.files(self.root / table, "month=", _FILE)
+        return {folder.removeprefix("month="): identity for folder, identity in files.items()}
 
     def _metadata(self, table: str, month: str, identity: Hashable) -> PartitionMetadata | None:
         path = self.path(table, month)
@@ -235,14 +234,14 @@ class Lake:
         return known[1]
 
     def rows(self, table: str, month: str) -> int:
-        """How many rows the partition has; 0 if there is no such partition."""
-        found = self.metadata(table, month)
-        return found.rows if found else 0
+        """How many rows the partition has; 0 if it does not exist."""
+        metadata = self.metadata(table, month)
+        return metadata.rows if metadata else 0
 
     def fingerprint(self, table: str, month: str) -> str | None:
-        """The partition's fingerprint, None if there is no such partition."""
-        found = self.metadata(table, month)
-        return found.fingerprint if found else None
+        """The partition's fingerprint; None if it does not exist."""
+        metadata = self.metadata(table, month)
+        return metadata.fingerprint if metadata else None
 
     def scan(
         self,
@@ -257,12 +256,12 @@ class Lake:
         Args:
             table: the table.
             months: the partitions to read; those that do not exist are left out. None means all.
-            columns: the table's columns and types, for the relation of no rows that an absent table is.
-            month_as: add the partition's month under this name.
+            columns: the table's columns and types; without partitions the relation is empty, but has them.
+            month_as: the name of an additional column with the partition's month.
         """
         present = self._identities(table)
         read = [m for m in (sorted(present) if months is None else months) if m in present]
-        # What was seen first stays: a later scan of the same partition must not hide its replacement.
+        # The first identity seen is kept: a later scan of the same partition must not hide its replacement.
         self._scanned[table] = {m: present[m] for m in read} | self._scanned.get(table, {})
         paths = [self.path(table, m) for m in read]
         if not paths:
@@ -278,7 +277,7 @@ class Lake:
 
     @contextmanager
     def stage(self, table: str, month: str) -> Iterator[Staged]:
-        """A place to write a partition before it is proved and published."""
+        """A folder to write a partition to before it is proved and published."""
         try:
             with staging.staging_folder(self._store.scratch) as folder:
                 yield Staged(table, month, folder)
@@ -286,7 +285,7 @@ class Lake:
             raise self.write_error(error) from error
 
     def write_error(self, error: OSError) -> OctoError:
-        """The sentence for a file system that refuses."""
+        """The error for a file system that refuses to write."""
         return OctoError(
             f"Cannot write to the {self._store.scratch_name}: {reason(error)}. Nothing was published.",
             code="lake-not-writable",
@@ -312,14 +311,14 @@ class Lake:
             ) from None
 
     def publish(self, staged: Staged, *, still_current: Callable[[], Mapping[str, str]]) -> bool:
-        """Put a staged partition in its place, in one step that readers never see half done.
+        """Publish a staged partition in one step that readers never see half done.
 
         Args:
             staged: the written and proved file.
-            still_current: what the partition would be made from now; compared when no other can publish it.
+            still_current: what the partition would be made from now; compared while no other process can publish it.
 
         Returns:
-            False if the partition in place already has this fingerprint; the staged file is dropped.
+            False if the published partition already has this fingerprint; the staged file is dropped.
 
         Raises:
             InputChangedError: an input changed since it was read, so the result is out of date already.
@@ -349,18 +348,18 @@ class Lake:
         return self._store.scratch
 
     def check_writable(self) -> None:
-        """Put a small file where readers do not look, and remove it.
+        """Write a small file where readers do not look, and remove it.
 
         Raises:
-            OctoError: the lake cannot be written; the sentence says why.
+            OctoError: the lake cannot be written; the message says why.
         """
-        place = self.root / ".staging" / "check"
+        path = self.root / ".staging" / "check"
         try:
             with staging.staging_folder(self._store.scratch) as folder:
                 made = folder / "check"
                 made.write_bytes(b"octo")
-                self._store.replace(made, place, lambda: True)
-                self._store.remove(place)
+                self._store.replace(made, path, lambda: True)
+                self._store.remove(path)
         except OSError as error:
             raise self.write_error(error) from error
 
@@ -371,23 +370,23 @@ class Lake:
 
 @cache
 def _footers() -> duckdb.DuckDBPyConnection:
-    """The connection that reads Parquet footers; opening one costs 20 ms, which every partition would pay."""
+    """The connection that reads Parquet footers. Opening one takes 20 ms, too long to repeat per partition."""
     return duckdb.connect()
 
 
-def read_metadata(path: Path, place: str) -> PartitionMetadata:
-    """Read what a partition's file says of itself.
+def read_metadata(path: Path, name: str) -> PartitionMetadata:
+    """Read the metadata in a partition's file.
 
     Args:
         path: the file, or one that ends as it does.
-        place: what sentences call it.
+        name: what messages call it.
 
     Raises:
         OctoError: the file was not written by this project.
-        duckdb.Error: it is no whole Parquet file.
+        duckdb.Error: it is not a complete Parquet file.
     """
     file = literal(str(path))
-    found = (
+    row = (
         _footers()
         .cursor()
         .execute(
@@ -396,13 +395,13 @@ def read_metadata(path: Path, place: str) -> PartitionMetadata:
         )
         .fetchone()
     )
-    if found is None:
+    if row is None:
         raise OctoError(
-            f"The file {place} was not written by octo-pipeline. Move it out of the lake.",
+            f"The file {name} was not written by octo-pipeline. Move it out of the lake.",
             code="partition-of-somebody-else",
         )
-    document = json.loads(found[0])
-    return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], int(found[1]))
+    document = json.loads(row[0])
+    return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], int(row[1]))
 
 
 def copy_options(metadata: str) -> str:

@@ -1,6 +1,6 @@
-"""Opens the place that the lake is at: for a bucket, with a client, its credentials and DuckDB's way to read it.
+"""Opens the root of the lake: a folder, or a bucket with its client, its credentials and DuckDB's extension for S3.
 
-What is done with the place is the lake's and the landing's matter.
+What is done with the root belongs in `lake` and in the landing.
 """
 
 import os
@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from octo_pipeline.lake.s3_errors import said
+from octo_pipeline.lake.s3_errors import errors_as_sentences
 from octo_pipeline.lake.s3_store import S3Path, S3Store
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -23,10 +23,10 @@ def lake_root(lake: str, temp: Path | None) -> Location:
 
     Args:
         lake: a folder, or ``s3://bucket/prefix``.
-        temp: where files for a bucket are made; a folder of this user in the system's temporary one if None.
+        temp: where files for a bucket are made; if None, a folder of this user below the system's temporary folder.
 
     Raises:
-        OctoError: it is neither, or there are no credentials for it.
+        OctoError: `lake` is neither, or there are no credentials for the bucket.
     """
     if "://" not in lake:
         return Path(lake).absolute()
@@ -39,29 +39,29 @@ def _bucket(url: str, scratch: Path) -> S3Path:
     from botocore.exceptions import NoCredentialsError
 
     bucket, prefix = split_url(url)
-    # "standard" waits longer each time, with jitter, and tries again only what may succeed.
+    # "standard" waits longer each time, with jitter, and retries only what may succeed.
     config = Config(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
     )
-    with said("open", url, "s3:ListBucket"):
+    with errors_as_sentences("open", url, "s3:ListBucket"):
         session = boto3.Session()
         client = session.client("s3", config=config)
 
     def credentials() -> tuple[str, str, str | None]:
-        # Asked for each time: temporary ones are renewed by the session when they are about to end.
-        found = session.get_credentials()
-        if found is None:
+        # Asked for each time: the session renews temporary credentials shortly before they expire.
+        current = session.get_credentials()
+        if current is None:
             raise NoCredentialsError
-        frozen = found.get_frozen_credentials()
+        frozen = current.get_frozen_credentials()
         return frozen.access_key, frozen.secret_key, frozen.token
 
     return S3Store(client, bucket, prefix, scratch=scratch, credentials=credentials, httpfs=_httpfs()).root
 
 
 def _own_folder() -> Path:
-    """A folder that others can neither read nor have prepared: the system's temporary folder is everybody's."""
+    """A folder that only this user can read and can have made: others write to the system's temporary folder too."""
     folder = Path(tempfile.gettempdir()) / f"octo-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -76,7 +76,7 @@ def _own_folder() -> Path:
 
 @cache
 def _httpfs() -> Path:
-    """The extension file of this DuckDB, which is installed with this program: nothing is fetched when it runs."""
+    """The extension file of this DuckDB version. It is installed with the program, so a run downloads nothing."""
     import duckdb
 
     package = find_spec("duckdb_extension_httpfs")
@@ -87,8 +87,8 @@ def _httpfs() -> Path:
     file = Path(package.origin).parent / "extensions" / f"v{duckdb.__version__}" / "httpfs.duckdb_extension"
     if not file.is_file():
         raise OctoError(
-            f"The package duckdb-extension-httpfs is not of DuckDB {duckdb.__version__}: there is no {file}. Install "
-            "both in the same version.",
+            f"The package duckdb-extension-httpfs is not for DuckDB {duckdb.__version__}: {file} does not exist. "
+            "Install both in the same version.",
             code="httpfs-of-another-version",
         )
     return file

@@ -1,6 +1,6 @@
-"""What S3 and the way to it can refuse, as sentences that name the place and what to do.
+"""Errors of S3 and of the way to it, as sentences that name the URL and what to do.
 
-The SDK's own texts are not passed on where they could hold a key; error codes are.
+The SDK's own texts are left out where they could hold a key; error codes are kept.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from octo_pipeline.model.errors import OctoError
 
 Refusal = Literal["forbidden", "expired", "unknown_key", "no_bucket", "gone", "elsewhere", "changed", "clock", "busy"]
 
-# What AWS means by its error codes. A number is the status of an answer without a body.
+# What AWS means by its error codes. A number is the HTTP status of an answer without a body.
 _CODES: dict[Refusal, tuple[str, ...]] = {
     "forbidden": (
         "AccessDenied",
@@ -31,7 +31,7 @@ _CODES: dict[Refusal, tuple[str, ...]] = {
     ),
     "no_bucket": ("NoSuchBucket",),
     "gone": ("NoSuchKey", "404"),
-    # To the wrong region, S3 answers a request without a body, such as HEAD, with 400.
+    # In the wrong region, S3 answers a request without a body, such as HEAD, with 400.
     "elsewhere": (
         "PermanentRedirect",
         "AuthorizationHeaderMalformed",
@@ -63,12 +63,12 @@ def refusal_of(code: str) -> Refusal | None:
 
 
 @contextmanager
-def said(what: str, place: str, right: str) -> Iterator[None]:
+def errors_as_sentences(what: str, url: str, right: str) -> Iterator[None]:
     """Turn what the SDK raises into a sentence.
 
     Args:
         what: what was tried, such as "read".
-        place: the URL it was tried on.
+        url: what it was tried on.
         right: the permission that allows it, such as "s3:GetObject".
 
     Raises:
@@ -79,13 +79,13 @@ def said(what: str, place: str, right: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise OctoError(f"Cannot {what} {place}: {_refusal(error_code(error), right)}", code="s3-refused") from error
+        raise OctoError(f"Cannot {what} {url}: {_refusal(error_code(error), right)}", code="s3-refused") from error
     except BotoCoreError as error:
-        raise OctoError(f"Cannot {what} {place}: {_obstacle(error)}", code="s3-refused") from error
+        raise OctoError(f"Cannot {what} {url}: {_obstacle(error)}", code="s3-refused") from error
 
 
 def error_code(error: Exception) -> str:
-    """The code of a refusal, such as NoSuchKey; of a refusal without a body it is the HTTP status."""
+    """The code of a refusal, such as NoSuchKey, or the HTTP status if the refusal has no body."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
@@ -96,7 +96,9 @@ def _refusal(code: str, right: str) -> str:
         case "no_bucket":
             return "there is no such bucket. Create it, or put the lake into one that exists."
         case "expired":
-            return "the AWS credentials have expired. Get new ones (such as by `aws sso login`) and run this again."
+            return (
+                "the AWS credentials have expired. Get new ones (for example with `aws sso login`) and run this again."
+            )
         case "unknown_key":
             return (
                 f"AWS does not accept the credentials in use ({code}). Set those of the account the bucket belongs to."
@@ -106,7 +108,7 @@ def _refusal(code: str, right: str) -> str:
         case "clock":
             return "this machine's clock is wrong. Set it and run this again."
         case "busy":
-            return f"S3 is busy ({code}), and went on being so when it was tried again. Run this again later."
+            return f"S3 is busy ({code}), and stayed busy after several attempts. Run this again later."
         case _:
             return f"S3 refuses it ({code or 'no reason given'})."
 
@@ -124,16 +126,18 @@ def _obstacle(error: Exception) -> str:
 
     if isinstance(error, NoCredentialsError):
         return (
-            "there are no AWS credentials: none in the environment, in ~/.aws or of the machine's role. "
+            "there are no AWS credentials in the environment or in ~/.aws, and the machine has no role. "
             "Set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     if isinstance(error, TokenRetrievalError | CredentialRetrievalError):
-        return "the AWS credentials cannot be renewed. Log in again (such as by `aws sso login`) and run this again."
+        return (
+            "the AWS credentials cannot be renewed. Log in again (for example with `aws sso login`) and run this again."
+        )
     if isinstance(error, PartialCredentialsError | ProfileNotFound):
         return f"the AWS credentials are not complete ({error}). Correct AWS_PROFILE or ~/.aws and run this again."
     if isinstance(error, HTTPClientError | NoConnectionError):
         return (
-            f"S3 cannot be reached ({type(error).__name__}), and could not be when it was tried again. Look at the "
-            "network and at AWS_ENDPOINT_URL_S3, if it is set."
+            f"S3 cannot be reached ({type(error).__name__}), not even after several attempts. Check the network, and "
+            "AWS_ENDPOINT_URL_S3 if it is set."
         )
     return f"the request could not be made ({type(error).__name__})."

@@ -1,18 +1,18 @@
-"""A bucket as a store: an object appears when its upload is complete, and an upload says what it may replace.
+"""A bucket as a store: an object appears when its upload is complete, and an upload names what it may replace.
 
 Assumptions: reads see every completed write at once, and PutObject and CompleteMultipartUpload obey If-Match and
 If-None-Match. S3 does both; a store that ignores the conditions would let a slow writer win.
 
-How a file is replaced: (1) its ETag is read, or that there is none; (2) the caller says whether it may be replaced;
-(3) the upload is completed on condition that the ETag is still the same. Who loses begins again at 1, so what the
-caller saw held until the replacement, as under a lock.
+How a file is replaced: (1) its ETag is read, or that it has none; (2) the caller decides whether it may be replaced;
+(3) the upload is completed on condition that the ETag is still the same. The loser starts over at step 1, so what the
+caller checked still holds at the moment of replacement, as it would under a lock.
 
 How a folder is published: its files first, each only if it is not there already, then the one that makes it exist,
-only if it is not there. An upload that was cut short is taken up by the next one.
+only if it is not there. The next upload continues one that was cut short.
 
 Drawbacks: the parts of a killed upload stay, invisible and paid for, until the bucket's lifecycle rule for incomplete
-multipart uploads removes them. A folder that is removed by one process while another publishes it anew can lose
-files after it was found whole; `damage` of the landing tells, and the next landing mends it.
+multipart uploads removes them. A folder that one process removes while another publishes it again can lose files after
+it was checked; `damage` of the landing reports it, and the next landing repairs it.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from octo_pipeline.lake.s3_errors import error_code, said
+from octo_pipeline.lake.s3_errors import error_code, errors_as_sentences
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
 
@@ -40,11 +40,9 @@ _PARALLEL_PARTS = 4
 _MOST_PARTS = 10_000
 # A file up to this size goes in one request, a larger one in parts of at least this size.
 _PART = 16 << 20
-# Footers hold a row of statistics a column and row group; most are smaller than this, the rest take a second request.
+# Footers hold statistics per column and row group; most are smaller than this, the rest take a second request.
 _FOOTER = 128 << 10
 _FIRST_READ, _LARGEST_READ = 256 << 10, 8 << 20
-
-# DuckDB would take *, ? and [ in a prefix for a pattern.
 
 _ABSENT = {"404", "NoSuchKey"}
 _LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "OperationAborted", *_ABSENT}
@@ -53,7 +51,7 @@ _UPLOAD_ID, _SHA256 = "octo-upload", "octo-sha256"
 
 @dataclass(frozen=True)
 class S3Path:
-    """A place in a bucket, with as much of `pathlib` as readers of the lake need."""
+    """An object or folder in a bucket, with as much of `pathlib` as readers of the lake need."""
 
     bucket: str
     key: str
@@ -81,7 +79,7 @@ class S3Path:
         return PurePosixPath(self.key).parts
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
-        """Read the object from its beginning, in one version of it.
+        """Read one version of the object from its beginning.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -97,9 +95,9 @@ class S3Store:
     Args:
         client: boto3's S3 client, with its timeouts and retries.
         bucket: the bucket's name.
-        prefix: what the keys begin with, without slashes around it; empty for the whole bucket.
+        prefix: what the keys begin with, without leading or trailing slashes; empty for the whole bucket.
         scratch: local folder for half-made files.
-        credentials: access key, secret key and session token (or None) as they are now.
+        credentials: returns the current access key, secret key and session token (or None).
         httpfs: DuckDB's extension file that reads S3.
     """
 
@@ -127,7 +125,7 @@ class S3Store:
 
     def duckdb_setup(self) -> list[str]:
         """Load the extension from its file and hand over the credentials, for this bucket only."""
-        with said("read", str(self.root), "s3:GetObject and s3:ListBucket"):
+        with errors_as_sentences("read", str(self.root), "s3:GetObject and s3:ListBucket"):
             key, secret, token = self._credentials()
         options = {"KEY_ID": key, "SECRET": secret, "REGION": self._region, "SCOPE": f"s3://{self._bucket}/"}
         if token:
@@ -135,7 +133,7 @@ class S3Store:
         endpoint = urlsplit(self._client.meta.endpoint_url)
         if not endpoint.netloc.endswith(".amazonaws.com"):
             options |= {"ENDPOINT": endpoint.netloc, "USE_SSL": str(endpoint.scheme == "https").lower()}
-        # The certificate of AWS holds for one label before its domain, so a name with dots goes into the path.
+        # The AWS certificate covers one label before its domain, so a bucket name with dots goes into the path.
         options["URL_STYLE"] = "path" if "ENDPOINT" in options or "." in self._bucket else "vhost"
         written = ", ".join(f"{name} {literal(value)}" for name, value in options.items())
         return [
@@ -147,20 +145,20 @@ class S3Store:
         """The names of the folders in a folder; none if it does not exist."""
         prefix = _prefix(folder)
         pages = self._pages(folder, Prefix=prefix, Delimiter="/")
-        return [one["Prefix"][len(prefix) : -1] for page in pages for one in page.get("CommonPrefixes", [])]
+        return [entry["Prefix"][len(prefix) : -1] for page in pages for entry in page.get("CommonPrefixes", [])]
 
     def files(self, folder: S3Path, prefix: str, name: str) -> dict[str, Hashable]:
         """The subfolders that begin with the prefix and hold a file of that name -> the file's ETag."""
-        found: dict[str, Hashable] = {}
-        for one in self._objects(folder, prefix):
-            parent, _, rest = one["Key"].removeprefix(_prefix(folder)).partition("/")
+        etags: dict[str, Hashable] = {}
+        for entry in self._objects(folder, prefix):
+            parent, _, rest = entry["Key"].removeprefix(_prefix(folder)).partition("/")
             if rest == name:
-                found[parent] = one["ETag"]
-        return found
+                etags[parent] = entry["ETag"]
+        return etags
 
     def sizes(self, folder: S3Path) -> dict[str, int]:
         """Name -> bytes of the files in a folder; none if it does not exist."""
-        return {one["Key"].removeprefix(_prefix(folder)): one["Size"] for one in self._objects(folder)}
+        return {entry["Key"].removeprefix(_prefix(folder)): entry["Size"] for entry in self._objects(folder)}
 
     def read_text(self, path: S3Path) -> str | None:
         """The text of a small file, None if it does not exist."""
@@ -172,14 +170,15 @@ class S3Store:
 
     def identity(self, path: S3Path) -> Hashable | None:
         """The ETag."""
-        found = self._head(path)
-        return None if found is None else str(found["ETag"])
+        head = self._head(path)
+        return None if head is None else str(head["ETag"])
 
     @contextmanager
     def footer(self, path: S3Path) -> Iterator[Path]:
         """A temporary file with the end of the object."""
         end, etag, size = self.read_range(path, f"-{_FOOTER}")
-        # The last 8 bytes of Parquet are the length of what precedes them and a mark, the first 4 are another mark.
+        # A Parquet file ends with 8 bytes: the length of the metadata before them and a magic number. The magic
+        # number at the beginning takes 4 more.
         needed = int.from_bytes(end[-8:-4], "little") + 12
         if len(end) < needed <= size:
             end, _, _ = self.read_range(path, f"-{needed}", etag)
@@ -198,13 +197,11 @@ class S3Store:
             if self._upload(made, path, condition):
                 return True
             _pause(attempt)
-        raise OctoError(
-            f"{path} is being replaced by other processes all the time; run this again later.", code="object-contended"
-        )
+        raise OctoError(f"Other processes keep replacing {path}; run this again later.", code="object-contended")
 
     def remove(self, path: S3Path) -> None:
         """Remove an object, if it is there."""
-        with said("remove", str(path), "s3:DeleteObject"):
+        with errors_as_sentences("remove", str(path), "s3:DeleteObject"):
             self._client.delete_object(Bucket=self._bucket, Key=path.key)
 
     def publish_folder(self, made: Path, folder: S3Path, last: str) -> bool:
@@ -215,8 +212,8 @@ class S3Store:
         for file in files:
             if "?" in str(folder / file.name):
                 raise OctoError(
-                    f"{folder / file.name} could not be read again: DuckDB takes what follows the question mark of a "
-                    "URL for options. Rename it where it comes from, or use a lake in a folder.",
+                    f"{folder / file.name} could not be read again: DuckDB takes what follows a question mark in a "
+                    "URL for options. Rename the file at its source, or use a lake in a folder.",
                     code="object-name-unreadable",
                 )
         for file in files:
@@ -232,9 +229,9 @@ class S3Store:
     def remove_folder(self, folder: S3Path, first: str) -> None:
         """Remove the file called `first`, then the others."""
         self.remove(folder / first)
-        keys = [{"Key": one["Key"]} for one in self._objects(folder)]
+        keys = [{"Key": entry["Key"]} for entry in self._objects(folder)]
         for start in range(0, len(keys), 1000):
-            with said("remove", str(folder), "s3:DeleteObject"):
+            with errors_as_sentences("remove", str(folder), "s3:DeleteObject"):
                 answer = self._client.delete_objects(
                     Bucket=self._bucket, Delete={"Objects": keys[start : start + 1000], "Quiet": True}
                 )
@@ -245,30 +242,30 @@ class S3Store:
                     code="object-not-removable",
                 )
 
-    def read_range(self, path: S3Path, wanted: str, etag: str | None = None) -> tuple[bytes, str, int]:
-        """Bytes of an object, as many of those wanted as there are.
+    def read_range(self, path: S3Path, byte_range: str, etag: str | None = None) -> tuple[bytes, str, int]:
+        """A range of an object's bytes, cut at the object's end.
 
         Args:
             path: the object.
-            wanted: ``first-last`` or ``-length``, as in HTTP.
-            etag: of the version to read, if not whichever there is.
+            byte_range: ``first-last`` or ``-length``, as in HTTP.
+            etag: of the version to read; None for the current one.
 
         Returns:
-            The bytes, the ETag of the version they are of, and its size.
+            The bytes, the ETag of their version, and its size.
 
         Raises:
             FileNotFoundError: there is no such object.
         """
         from botocore.exceptions import ClientError
 
-        given = {"IfMatch": etag} if etag else {}
-        with said("read", str(path), "s3:GetObject"):
+        condition = {"IfMatch": etag} if etag else {}
+        with errors_as_sentences("read", str(path), "s3:GetObject"):
             for attempt in range(_READ_ATTEMPTS):
                 try:
                     answer = self._client.get_object(
-                        Bucket=self._bucket, Key=path.key, Range=f"bytes={wanted}", **given
+                        Bucket=self._bucket, Key=path.key, Range=f"bytes={byte_range}", **condition
                     )
-                    # An empty object has no ranges and is answered as a whole.
+                    # For an empty object S3 ignores the range and sends the whole object.
                     size = answer.get("ContentRange", str(answer["ContentLength"])).rpartition("/")[2]
                     return answer["Body"].read(), answer["ETag"], int(size)
                 except ClientError as error:
@@ -282,7 +279,7 @@ class S3Store:
                         ) from error
                     raise
                 except _broken_off() as error:
-                    # The client tries again what fails before the answer, not a body that breaks off.
+                    # The client retries what fails before the answer, but not a body that breaks off.
                     if attempt == _READ_ATTEMPTS - 1:
                         raise OctoError(
                             f"Cannot read {path}: the connection keeps breaking off.", code="s3-connection-broken"
@@ -292,16 +289,16 @@ class S3Store:
 
     @cached_property
     def _region(self) -> str:
-        """The bucket's region, which DuckDB must be told; asking for it is also the first sign of a wrong bucket."""
+        """The bucket's region, which DuckDB needs. Asking for it also reveals a wrong bucket first."""
         from botocore.exceptions import ClientError
 
-        with said("read", str(self.root), "s3:GetObject and s3:ListBucket"):
+        with errors_as_sentences("read", str(self.root), "s3:GetObject and s3:ListBucket"):
             try:
                 answer = self._client.head_bucket(Bucket=self._bucket)
             except ClientError as error:
                 if error_code(error) == "404":
                     raise OctoError(
-                        f"There is no bucket {self._bucket}, in which the lake {self.root} is. Create it.",
+                        f"The bucket {self._bucket} of the lake {self.root} does not exist. Create it.",
                         code="bucket-missing",
                         place=str(self.root),
                         remedy=Remedy("set", setting="lake", to="another, if the bucket is wrong"),
@@ -310,7 +307,7 @@ class S3Store:
         return str(answer.get("BucketRegion") or self._client.meta.region_name)
 
     def _pages(self, folder: S3Path, **request: str) -> Iterator[Mapping[str, Any]]:
-        with said("list", str(folder), "s3:ListBucket"):
+        with errors_as_sentences("list", str(folder), "s3:ListBucket"):
             yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, **request)
 
     def _objects(self, folder: S3Path, prefix: str = "") -> Iterator[Mapping[str, Any]]:
@@ -320,7 +317,7 @@ class S3Store:
     def _head(self, path: S3Path) -> Mapping[str, Any] | None:
         from botocore.exceptions import ClientError
 
-        with said("look at", str(path), "s3:GetObject and s3:ListBucket"):
+        with errors_as_sentences("look at", str(path), "s3:GetObject and s3:ListBucket"):
             try:
                 return cast(Mapping[str, Any], self._client.head_object(Bucket=self._bucket, Key=path.key))
             except ClientError as error:
@@ -329,16 +326,14 @@ class S3Store:
                 raise
 
     def _upload_once(self, made: Path, path: S3Path) -> None:
-        """Upload a file unless it is there already, which an earlier upload that was cut short may have left."""
+        """Upload a file unless it is there already: an earlier upload that was cut short may have left it."""
         with made.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         there = self._head(path)
         if there and there["ContentLength"] == made.stat().st_size and there["Metadata"].get(_SHA256) == sha256:
             return
         if not self._upload(made, path, {}, {_SHA256: sha256}):
-            raise OctoError(
-                f"{path} is being written by other processes; run this again later.", code="object-contended"
-            )
+            raise OctoError(f"Other processes are writing {path}; run this again later.", code="object-contended")
 
     def _upload(
         self, made: Path, path: S3Path, condition: Mapping[str, str], notes: Mapping[str, str] | None = None
@@ -349,13 +344,13 @@ class S3Store:
         upload = uuid.uuid4().hex
         metadata = {**(notes or {}), _UPLOAD_ID: upload}
         send = self._upload_whole if made.stat().st_size <= _PART else self._upload_parts
-        with said("write", str(path), "s3:PutObject"):
+        with errors_as_sentences("write", str(path), "s3:PutObject"):
             try:
                 send(made, path, condition, metadata)
             except ClientError as error:
                 if error_code(error) not in {*_LOST, "NoSuchUpload"}:
                     raise
-                # A request whose answer was lost is sent again and then meets its own success.
+                # A request whose answer was lost is sent again and then meets the object it wrote itself.
                 there = self._head(path)
                 return there is not None and there["Metadata"].get(_UPLOAD_ID) == upload
         return True
@@ -369,18 +364,18 @@ class S3Store:
     def _upload_parts(
         self, made: Path, path: S3Path, condition: Mapping[str, str], metadata: Mapping[str, str]
     ) -> None:
-        place = {"Bucket": self._bucket, "Key": path.key}
-        place["UploadId"] = self._client.create_multipart_upload(**place, Metadata=metadata)["UploadId"]
+        upload = {"Bucket": self._bucket, "Key": path.key}
+        upload["UploadId"] = self._client.create_multipart_upload(**upload, Metadata=metadata)["UploadId"]
         try:
-            parts = self._send_parts(made, place)
-            self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts}, **condition)
+            parts = self._send_parts(made, upload)
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         except BaseException:
-            # What made the upload fail is what is said, not that it could not be cleaned up either.
+            # Report why the upload failed, not that the clean-up failed too.
             with suppress(Exception):
-                self._client.abort_multipart_upload(**place)
+                self._client.abort_multipart_upload(**upload)
             raise
 
-    def _send_parts(self, made: Path, place: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _send_parts(self, made: Path, upload: Mapping[str, str]) -> list[dict[str, Any]]:
         size = made.stat().st_size
         length = max(_PART, -(-size // _MOST_PARTS))
 
@@ -391,7 +386,7 @@ class S3Store:
                 body = stream.read(length)
             return {
                 "PartNumber": number,
-                "ETag": self._client.upload_part(**place, PartNumber=number, Body=body)["ETag"],
+                "ETag": self._client.upload_part(**upload, PartNumber=number, Body=body)["ETag"],
             }
 
         pool = ThreadPoolExecutor(_PARALLEL_PARTS)
@@ -402,7 +397,7 @@ class S3Store:
 
 
 class _ObjectReader(io.RawIOBase):
-    """Reads an object in ranges, so that a connection that breaks off costs one of them; the first ones are small."""
+    """Reads an object in growing ranges, so that a connection that breaks off costs one range only."""
 
     def __init__(self, store: S3Store, path: S3Path) -> None:
         self._store, self._path = store, path
@@ -425,8 +420,8 @@ class _ObjectReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if not self._ahead and self._position < self._size:
             self._length = min(2 * self._length, _LARGEST_READ)
-            wanted = f"{self._position}-{self._position + self._length - 1}"
-            self._ahead = memoryview(self._store.read_range(self._path, wanted, self._etag)[0])
+            byte_range = f"{self._position}-{self._position + self._length - 1}"
+            self._ahead = memoryview(self._store.read_range(self._path, byte_range, self._etag)[0])
         count = min(len(buffer), len(self._ahead))
         buffer[:count], self._ahead = self._ahead[:count], self._ahead[count:]
         self._position += count
@@ -438,8 +433,8 @@ def _prefix(folder: S3Path) -> str:
 
 
 def _pause(attempt: int) -> None:
-    """Wait a little longer each time, and never as long as the others do."""
-    time.sleep(random.uniform(0, min(0.05 * 2**attempt, 2)))  # noqa: S311 - no secret is made of it
+    """Wait a little longer each time, with jitter, so that competing processes do not retry together."""
+    time.sleep(random.uniform(0, min(0.05 * 2**attempt, 2)))  # noqa: S311 - not used for a secret
 
 
 def _broken_off() -> tuple[type[Exception], ...]:

@@ -1,8 +1,8 @@
 """Where half-made files live: ``<root>/.staging/<uuid>/``, never where a reader looks.
 
 A staging folder belongs to the process that holds the lock on the file beside it, ``<uuid>.lock``. The kernel
-drops that lock with the process, however it ends, so a folder whose lock can be taken has no owner and is swept.
-The lock is held before the folder is made: a lock inside it could be taken between its making and its locking.
+releases that lock when the process ends, however it ends, so a folder whose lock is free has no owner and is swept.
+The lock is taken before the folder is made: a lock file inside the folder could be swept before it is locked.
 """
 
 import fcntl
@@ -16,13 +16,13 @@ from pathlib import Path
 
 @contextmanager
 def staging_folder(root: Path) -> Iterator[Path]:
-    """A fresh folder on the lake's file system, removed at the end whatever happened.
+    """A new folder on the lake's file system, removed at the end whatever happens.
 
     Args:
         root: the lake's root.
 
     Yields:
-        The folder; what is to stay must have been moved out of it by ``os.replace``.
+        The folder; move what is to stay out of it with ``os.replace``.
     """
     staging = root / ".staging"
     staging.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def staging_folder(root: Path) -> Iterator[Path]:
         with lock_path.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not lock_path.exists():
-                continue  # swept between its making and its locking
+                continue  # swept before it was locked
             folder.mkdir()
             try:
                 yield folder
@@ -51,7 +51,7 @@ def sweep(root: Path) -> int:
     """Remove the staging folders whose process has ended, and locks whose folder was never made; returns how many."""
     swept = 0
     for lock_path in (root / ".staging").glob("*.lock"):
-        # A lock file that is gone by now was removed by its owner or by another sweeper.
+        # Its owner or another sweeper may have removed the lock file meanwhile.
         with suppress(FileNotFoundError), lock_path.open("r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +65,7 @@ def sweep(root: Path) -> int:
 
 @contextmanager
 def exclusive(root: Path, name: str) -> Iterator[None]:
-    """Hold the lock called `name` among all processes that use this root."""
+    """Hold the lock called `name`; one process that uses this root can hold it at a time."""
     locks = root / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
     with (locks / f"{name}.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""What the lake and the landing ask of a store, and which store a location is in."""
+"""What the lake and the landing need from a store, and which store a location is in."""
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
@@ -9,13 +9,13 @@ from octo_pipeline.lake.folder_store import LocalStore
 from octo_pipeline.lake.s3_store import S3Path
 
 Location = Path | S3Path
-"""A file or folder of a lake: `str` of it is what DuckDB reads, `open` reads it in Python."""
+"""A file or folder of a lake: DuckDB reads its `str`, Python reads it with `open`."""
 
 _Place = TypeVar("_Place", bound=Location, contravariant=True)
 
 
 class Store(Protocol[_Place]):
-    """A place for files in which none is ever seen half written."""
+    """Keeps files so that none is ever seen half written."""
 
     @property
     def scratch(self) -> Path:
@@ -24,11 +24,11 @@ class Store(Protocol[_Place]):
 
     @property
     def scratch_name(self) -> str:
-        """What sentences call the scratch folder."""
+        """What messages call the scratch folder."""
         ...
 
     def duckdb_setup(self) -> list[str]:
-        """Statements after which a DuckDB connection can read the store; they hold secrets and age with them."""
+        """Statements after which a DuckDB connection can read the store; they hold secrets and expire with them."""
         ...
 
     def subfolders(self, folder: _Place) -> list[str]:
@@ -48,11 +48,11 @@ class Store(Protocol[_Place]):
         ...
 
     def identity(self, path: _Place) -> Hashable | None:
-        """What tells this file from one that replaces it at the same place; None if there is none."""
+        """What distinguishes this file from one that replaces it; None if there is no file."""
         ...
 
     def footer(self, path: _Place) -> AbstractContextManager[Path]:
-        """A local file that ends as this one does, for as long as the context lasts: enough for a Parquet footer.
+        """A local file that ends as this one does while the context lasts: enough for a Parquet footer.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -60,13 +60,13 @@ class Store(Protocol[_Place]):
         ...
 
     def replace(self, made: Path, path: _Place, may_replace: Callable[[], bool]) -> bool:
-        """Put a finished local file at its place in one step, unless `may_replace` refuses.
+        """Publish a finished local file at the path in one step, unless `may_replace` returns False.
 
-        No other writer comes between the question and the replacement; `may_replace` may be asked again after a
-        lost race, and what it raises is passed on.
+        No other writer comes between the call of `may_replace` and the replacement. After a lost race `may_replace`
+        is called again. What it raises is passed on.
 
         Returns:
-            Whether the file was put there.
+            Whether the file was published.
         """
         ...
 
@@ -75,21 +75,21 @@ class Store(Protocol[_Place]):
         ...
 
     def publish_folder(self, made: Path, folder: _Place, last: str) -> bool:
-        """Put the files of a local folder at their place; the file called `last` appears when all others are there.
+        """Publish the files of a local folder; the file called `last` appears when all others are there.
 
         Returns:
-            False if there is a folder with such a file, or what is left of one, already.
+            False if there is already a folder with such a file, or what is left of one.
 
         Raises:
-            FileNotFoundError: another process removed the place meanwhile; try again.
+            FileNotFoundError: another process removed the folder meanwhile; try again.
         """
         ...
 
     def remove_folder(self, folder: _Place, first: str) -> None:
-        """Remove a folder and the empty ones above it, its file called `first` no later than any other."""
+        """Remove a folder and the empty ones above it. Its file called `first` goes before the others."""
         ...
 
 
 def store_of(location: Location) -> Store[Any]:
-    """The store of a lake's root or of a folder in it; only the root's own can replace, publish and remove."""
+    """The store of a lake's root or of a folder in it; only the store of the root can replace, publish and remove."""
     return LocalStore(location) if isinstance(location, Path) else location.store

@@ -18,7 +18,7 @@ from octo_pipeline.cli.output import sentence
 from octo_pipeline.lake import s3_store as s3
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
-from octo_pipeline.lake.s3_errors import said
+from octo_pipeline.lake.s3_errors import errors_as_sentences
 from octo_pipeline.lake.s3_store import S3Path
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.s3_url import split_url
@@ -176,9 +176,7 @@ def test_a_bucket_that_does_not_exist_is_a_sentence(environment, tmp_path):
     lake = Lake(lake_root("s3://no-such-bucket/lake", tmp_path))
     with pytest.raises(OctoError, match=r"Cannot list s3://no-such-bucket/lake/t: there is no such bucket. Create it"):
         lake.months("t")
-    with pytest.raises(
-        OctoError, match="There is no bucket no-such-bucket, in which the lake s3://no-such-bucket/lake"
-    ):
+    with pytest.raises(OctoError, match="The bucket no-such-bucket of the lake s3://no-such-bucket/lake"):
         lake.duckdb_setup()
 
 
@@ -195,7 +193,7 @@ def test_no_credentials_are_a_sentence(environment, monkeypatch, tmp_path):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     lake = Lake(lake_root("s3://bucket/lake", tmp_path))
     for attempt in (lambda: lake.months("t"), lake.duckdb_setup):
-        with pytest.raises(OctoError, match=r"there are no AWS credentials: none in the environment, in ~/.aws or of"):
+        with pytest.raises(OctoError, match=r"there are no AWS credentials in the environment or in ~/.aws, and"):
             attempt()
 
 
@@ -209,7 +207,7 @@ def test_no_credentials_are_a_sentence(environment, monkeypatch, tmp_path):
         ("InvalidAccessKeyId", "AWS does not accept the credentials in use (InvalidAccessKeyId)."),
         ("PermanentRedirect", "the bucket is in another region (PermanentRedirect). Set AWS_REGION to the bucket's."),
         ("RequestTimeTooSkewed", "this machine's clock is wrong."),
-        ("SlowDown", "S3 is busy (SlowDown), and went on being so"),
+        ("SlowDown", "S3 is busy (SlowDown), and stayed busy"),
         ("Strange", "S3 refuses it (Strange)."),
         (NoCredentialsError(), "there are no AWS credentials"),
         (TokenRetrievalError(provider="sso", error_msg="secret text"), "the AWS credentials cannot be renewed. Log in"),
@@ -220,7 +218,7 @@ def test_no_credentials_are_a_sentence(environment, monkeypatch, tmp_path):
 def test_every_refusal_says_what_was_tried_where_and_what_to_do(error, sentence):
     if isinstance(error, str):
         error = ClientError({"Error": {"Code": error, "Message": "secret text"}}, "PutObject")
-    with pytest.raises(OctoError) as caught, said("write", "s3://bucket/key", "s3:PutObject"):
+    with pytest.raises(OctoError) as caught, errors_as_sentences("write", "s3://bucket/key", "s3:PutObject"):
         raise error
     assert str(caught.value).startswith("Cannot write s3://bucket/key: ")
     assert sentence in str(caught.value)
