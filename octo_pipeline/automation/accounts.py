@@ -15,7 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.assets.failures import action_in_dagster
-from octo_pipeline.automation.launchpad import acting_admin, sentences
+from octo_pipeline.automation.launchpad import acting_admin, translate_errors
 from octo_pipeline.automation.recording import AssetEvent, recorded_in_op
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account
@@ -98,7 +98,7 @@ def register_aws(
     context: dg.OpExecutionContext, config: RegisterAwsConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
     """Register an AWS account and show the next step, with the launch link."""
-    with sentences():
+    with translate_errors():
         setup = _setup(config.account_id, config.cur) if config.cur else None
         if setup:
             aws.check_setup(setup)
@@ -114,7 +114,7 @@ def register_azure(
     context: dg.OpExecutionContext, config: RegisterAzureConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
     """Register an Azure partner. The next step is to sign in with `octo accounts sign-in`."""
-    with sentences():
+    with translate_errors():
         actor = acting_admin(context, workspace)
         center = azure.application_from(
             os.environ, "Partner Center", config.center_application, config.center_secret_variable
@@ -131,7 +131,7 @@ def register_gcp(
     context: dg.OpExecutionContext, config: RegisterGcpConfig, workspace: dg.ResourceParam[Workspace]
 ) -> None:
     """Register a Google Cloud billing account and show which roles to grant to whom."""
-    with sentences():
+    with translate_errors():
         actor = acting_admin(context, workspace)
         account = gcp.register(
             workspace, actor, config.billing_account_id, config.project, config.dataset, config.region, config.name
@@ -142,7 +142,7 @@ def register_gcp(
 @dg.op
 def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg.ResourceParam[Workspace]) -> None:
     """Check an account's steps against the vendor's API; fails with the reason if a step is wrong."""
-    with sentences():
+    with translate_errors():
         actor = acting_admin(context, workspace)
         registered = workspace.registry.accounts.find(config.account, config.vendor)
         account = vendors.of(registered).confirm(workspace, actor, registered)
@@ -156,7 +156,7 @@ def remove(
     context: dg.OpExecutionContext, config: DeleteConfig, workspace: dg.ResourceParam[Workspace]
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     """Remove an account and, unless they are kept, its deliveries, costs and restores."""
-    with sentences():
+    with translate_errors():
         actor = acting_admin(context, workspace)
         account = workspace.registry.accounts.find(config.account, config.vendor)
         events = yield from recorded_in_op(

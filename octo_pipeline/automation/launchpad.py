@@ -13,7 +13,7 @@ from octo_pipeline.workspace import Workspace
 
 
 @contextmanager
-def sentences() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Show our sentence as the failure's description; trying again by itself would not help."""
     try:
         yield

@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.assets.metadata import markdown_table
-from octo_pipeline.automation.launchpad import acting_admin, sentences
+from octo_pipeline.automation.launchpad import acting_admin, translate_errors
 from octo_pipeline.automation.recording import AssetEvent, months_table, recorded_in_op, stale_evaluations
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import month_range, parse_month
@@ -47,7 +47,7 @@ def simulate(
     context: dg.OpExecutionContext, config: SimulateConfig, workspace: dg.ResourceParam[Workspace]
 ) -> dg.Output[None]:
     """Simulate the configured allocator; the tables are the output's metadata."""
-    with sentences():
+    with translate_errors():
         if (config.allocator is None) == (config.file is None):
             raise OctoError("Give either the allocator's document or its file.", code="simulation-input-missing")
         content = json.dumps(config.allocator).encode() if config.allocator is not None else _content(config.file)
@@ -90,7 +90,7 @@ def make_the_months(
     context: dg.OpExecutionContext, config: BackfillConfig, workspace: dg.ResourceParam[Workspace]
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     """Bring a range of months up to date; each partition is recorded as it is made."""
-    with sentences():
+    with translate_errors():
         months = month_range(parse_month(config.first), parse_month(config.last))
         if not months:
             raise OctoError(f"The first month {config.first} is after the last {config.last}.", code="months-reversed")
@@ -112,7 +112,7 @@ class DecideConfig(dg.Config):
 def _decide(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: Workspace, action: Action
 ) -> Iterator[AssetEvent | dg.Output[None]]:
-    with sentences():
+    with translate_errors():
         if (config.item is None) == (config.allocator is None):
             raise OctoError(
                 "Give either an item's id, or an allocator and the month its items were billed in.",
@@ -165,7 +165,7 @@ def fetch_again(
     context: dg.OpExecutionContext, config: RelandConfig, workspace: dg.ResourceParam[Workspace]
 ) -> dg.Output[None]:
     """Land the configured delivery again."""
-    with sentences():
+    with translate_errors():
         actor = acting_admin(context, workspace)
         delivery = delivery_of(workspace, config.version)
         reland(workspace, delivery, sources(workspace, delivery.vendor), actor)

@@ -15,7 +15,7 @@ import typer
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, exact, print_rows
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount
+from octo_pipeline.model.wording import amount, reason
 
 if TYPE_CHECKING:
     from octo_pipeline.model.rows import Rows
@@ -188,7 +188,7 @@ def remove(
     try:
         path.unlink()
     except OSError as error:
-        raise OctoError(f"Cannot remove {path} ({error.strerror}).", code="file-not-removable") from error
+        raise OctoError(f"Cannot remove {path} ({reason(error)}).", code="file-not-removable") from error
     workspace.registry.note(actor, "remove_allocator", allocator_id, {"file": str(path)})
     typer.echo("Removed. `octo stale` lists the months that were run with it.")
 

@@ -8,7 +8,7 @@ import typer
 
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount
+from octo_pipeline.model.wording import amount, reason
 
 if TYPE_CHECKING:
     from octo_pipeline.rules.documents import Problem
@@ -89,7 +89,7 @@ def _validate_files(files: list[Path]) -> tuple[int, list["Problem"]]:
         except DocumentError as error:
             problems += error.problems
         except OSError as error:
-            raise OctoError(f"Cannot read {file}: {error.strerror}.", code="file-unreadable") from error
+            raise OctoError(f"Cannot read {file}: {reason(error)}.", code="file-unreadable") from error
     return len(files), problems
 
 

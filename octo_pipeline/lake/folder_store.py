@@ -13,6 +13,7 @@ from pathlib import Path
 
 from octo_pipeline.lake import staging
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import reason
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise OctoError(
-                f"{folder} cannot be read ({error.strerror or error}).", code="folder-unreadable"
-            ) from error
+            raise OctoError(f"{folder} cannot be read ({reason(error)}).", code="folder-unreadable") from error
 
     def files(self, folder: Path, prefix: str, name: str) -> dict[str, Hashable]:
         """The subfolders that begin with the prefix and hold a file of that name -> the file's identity."""

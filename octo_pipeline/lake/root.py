@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from octo_pipeline.lake.s3_errors import errors_as_sentences
+from octo_pipeline.lake.s3_errors import translate_s3_errors
 from octo_pipeline.lake.s3_store import S3Path, S3Store
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -45,7 +45,7 @@ def _bucket(url: str, scratch: Path) -> S3Path:
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
     )
-    with errors_as_sentences("open", url, "s3:ListBucket"):
+    with translate_s3_errors("open", url, "s3:ListBucket"):
         session = boto3.Session()
         client = session.client("s3", config=config)
 

@@ -63,7 +63,7 @@ def refusal_of(code: str) -> Refusal | None:
 
 
 @contextmanager
-def errors_as_sentences(what: str, url: str, right: str) -> Iterator[None]:
+def translate_s3_errors(what: str, url: str, right: str) -> Iterator[None]:
     """Turn what the SDK raises into a sentence.
 
     Args:

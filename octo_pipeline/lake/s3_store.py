@@ -30,7 +30,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from octo_pipeline.lake.s3_errors import error_code, errors_as_sentences
+from octo_pipeline.lake.s3_errors import error_code, translate_s3_errors
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
 
@@ -125,7 +125,7 @@ class S3Store:
 
     def duckdb_setup(self) -> list[str]:
         """Load the extension from its file and hand over the credentials, for this bucket only."""
-        with errors_as_sentences("read", str(self.root), "s3:GetObject and s3:ListBucket"):
+        with translate_s3_errors("read", str(self.root), "s3:GetObject and s3:ListBucket"):
             key, secret, token = self._credentials()
         options = {"KEY_ID": key, "SECRET": secret, "REGION": self._region, "SCOPE": f"s3://{self._bucket}/"}
         if token:
@@ -201,7 +201,7 @@ class S3Store:
 
     def remove(self, path: S3Path) -> None:
         """Remove an object, if it is there."""
-        with errors_as_sentences("remove", str(path), "s3:DeleteObject"):
+        with translate_s3_errors("remove", str(path), "s3:DeleteObject"):
             self._client.delete_object(Bucket=self._bucket, Key=path.key)
 
     def publish_folder(self, made: Path, folder: S3Path, last: str) -> bool:
@@ -231,7 +231,7 @@ class S3Store:
         self.remove(folder / first)
         keys = [{"Key": entry["Key"]} for entry in self._objects(folder)]
         for start in range(0, len(keys), 1000):
-            with errors_as_sentences("remove", str(folder), "s3:DeleteObject"):
+            with translate_s3_errors("remove", str(folder), "s3:DeleteObject"):
                 answer = self._client.delete_objects(
                     Bucket=self._bucket, Delete={"Objects": keys[start : start + 1000], "Quiet": True}
                 )
@@ -259,7 +259,7 @@ class S3Store:
         from botocore.exceptions import ClientError
 
         condition = {"IfMatch": etag} if etag else {}
-        with errors_as_sentences("read", str(path), "s3:GetObject"):
+        with translate_s3_errors("read", str(path), "s3:GetObject"):
             for attempt in range(_READ_ATTEMPTS):
                 try:
                     answer = self._client.get_object(
@@ -292,7 +292,7 @@ class S3Store:
         """The bucket's region, which DuckDB needs. Asking for it also reveals a wrong bucket first."""
         from botocore.exceptions import ClientError
 
-        with errors_as_sentences("read", str(self.root), "s3:GetObject and s3:ListBucket"):
+        with translate_s3_errors("read", str(self.root), "s3:GetObject and s3:ListBucket"):
             try:
                 answer = self._client.head_bucket(Bucket=self._bucket)
             except ClientError as error:
@@ -307,7 +307,7 @@ class S3Store:
         return str(answer.get("BucketRegion") or self._client.meta.region_name)
 
     def _pages(self, folder: S3Path, **request: str) -> Iterator[Mapping[str, Any]]:
-        with errors_as_sentences("list", str(folder), "s3:ListBucket"):
+        with translate_s3_errors("list", str(folder), "s3:ListBucket"):
             yield from self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, **request)
 
     def _objects(self, folder: S3Path, prefix: str = "") -> Iterator[Mapping[str, Any]]:
@@ -317,7 +317,7 @@ class S3Store:
     def _head(self, path: S3Path) -> Mapping[str, Any] | None:
         from botocore.exceptions import ClientError
 
-        with errors_as_sentences("look at", str(path), "s3:GetObject and s3:ListBucket"):
+        with translate_s3_errors("look at", str(path), "s3:GetObject and s3:ListBucket"):
             try:
                 return cast(Mapping[str, Any], self._client.head_object(Bucket=self._bucket, Key=path.key))
             except ClientError as error:
@@ -344,7 +344,7 @@ class S3Store:
         upload = uuid.uuid4().hex
         metadata = {**(notes or {}), _UPLOAD_ID: upload}
         send = self._upload_whole if made.stat().st_size <= _PART else self._upload_parts
-        with errors_as_sentences("write", str(path), "s3:PutObject"):
+        with translate_s3_errors("write", str(path), "s3:PutObject"):
             try:
                 send(made, path, condition, metadata)
             except ClientError as error:

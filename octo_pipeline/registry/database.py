@@ -67,7 +67,7 @@ class Database:
         if self.path is not None and not is_there(self.path):
             yield None
             return
-        with _in_sentences(self._title), self._engine.connect() as connection, connection.begin():
+        with _translate_database_errors(self._title), self._engine.connect() as connection, connection.begin():
             yield connection if _is_current(connection, self._title) else None
 
     @contextmanager
@@ -108,7 +108,7 @@ class Database:
         if self.path is not None:
             _make_file(self.path)
         with (
-            _in_sentences(self._title),
+            _translate_database_errors(self._title),
             self._engine.connect().execution_options(**{_IS_WRITER: True}) as connection,
             connection.begin(),
         ):
@@ -182,7 +182,7 @@ def _lock_postgresql(connection: "Connection") -> None:
 
 
 @contextmanager
-def _in_sentences(where: str) -> Iterator[None]:
+def _translate_database_errors(where: str) -> Iterator[None]:
     try:
         yield
     except sql.DBAPIError as error:

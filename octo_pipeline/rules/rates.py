@@ -12,7 +12,7 @@ from pathlib import Path
 from octo_pipeline.model.currency import is_currency
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
-from octo_pipeline.model.wording import quoted_json
+from octo_pipeline.model.wording import quoted_json, reason
 from octo_pipeline.rules.documents import DocumentError, Problem
 
 HEADER = ["month", "currency", "rate"]
@@ -51,7 +51,7 @@ def load_rates(path: Path) -> tuple[Rate, ...]:
             [Problem(path.name, "", f"is not UTF-8 text ({error.reason}); save it as UTF-8")]
         ) from error
     except OSError as error:
-        raise DocumentError([Problem(path.name, "", f"cannot be read ({error.strerror})")]) from error
+        raise DocumentError([Problem(path.name, "", f"cannot be read ({reason(error)})")]) from error
     return _parse(text, path.name)
 
 

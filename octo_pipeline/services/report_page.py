@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount
+from octo_pipeline.model.wording import amount, reason
 from octo_pipeline.services.report import Report
 
 ACCOUNT_COLUMNS = (
@@ -42,7 +42,7 @@ def write_report(report: Report, page: Path) -> Path:
         _replace(page, _html(report))
         _replace(figures, _csv(report))
     except OSError as error:
-        raise OctoError(f"Cannot write the report to {page}: {error.strerror}.", code="report-not-writable") from error
+        raise OctoError(f"Cannot write the report to {page}: {reason(error)}.", code="report-not-writable") from error
     return figures
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import reason
 from octo_pipeline.rules.allocator import Allocator, created_month, parse_allocator
 from octo_pipeline.rules.documents import DocumentError, is_unset, parse_object, read_object
 from octo_pipeline.services.simulate import Simulation, simulate
@@ -111,7 +112,7 @@ def read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise OctoError(f"The file {file} cannot be read ({error.strerror}).", code="file-unreadable") from error
+        raise OctoError(f"The file {file} cannot be read ({reason(error)}).", code="file-unreadable") from error
 
 
 def folder_of(config: Path) -> Path:
@@ -197,5 +198,5 @@ def write(target: Path, text: str) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise OctoError(
-            f"Cannot write {target} ({error.strerror}). Nothing was saved.", code="file-not-writable"
+            f"Cannot write {target} ({reason(error)}). Nothing was saved.", code="file-not-writable"
         ) from error

@@ -21,6 +21,7 @@ from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_options
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.model.vendors import VENDORS
+from octo_pipeline.model.wording import reason
 from octo_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class DbtProject:
                     self._build(folder)
         except OSError as error:
             raise OctoError(
-                f"The dbt manifest cannot be kept in {self._cache}: {error.strerror}. "
+                f"The dbt manifest cannot be kept in {self._cache}: {reason(error)}. "
                 "Set XDG_CACHE_HOME to a folder that can be written.",
                 code="manifest-not-writable",
             ) from error

@@ -83,7 +83,7 @@ def csv_header(path: Location, place: str) -> list[str]:
     Raises:
         OctoError: it cannot be read as CSV.
     """
-    with readable(place), _open_csv(path) as stream:
+    with translate_read_errors(place), _open_csv(path) as stream:
         return next((row for row in csv.reader(stream, strict=True) if row), [])
 
 
@@ -93,7 +93,7 @@ def first_csv_row(path: Location, place: str) -> dict[str, str]:
     Raises:
         OctoError: the beginning of the file cannot be read as CSV.
     """
-    with readable(place), _open_csv(path) as stream:
+    with translate_read_errors(place), _open_csv(path) as stream:
         # Read only so far as a line can be long: nothing has looked through the file yet.
         rows = (row for row in csv.reader(iter(partial(stream.readline, MAX_LINE), "")) if row)
         return dict(zip(next(rows, []), next(rows, []), strict=False))
@@ -147,7 +147,7 @@ def has_mixed_line_ends(path: Location, place: str) -> bool:
     """
     line_feeds = returns = pairs = 0
     previous = b""
-    with readable(place), _open_bytes(path) as stream:
+    with translate_read_errors(place), _open_bytes(path) as stream:
         while chunk := stream.read(_CHUNK):
             line_feeds += chunk.count(b"\n")
             returns += chunk.count(b"\r")
@@ -195,7 +195,7 @@ def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Location, place: st
     Raises:
         OctoError: it is not a whole Parquet file.
     """
-    with readable(place):
+    with translate_read_errors(place):
         query = f"SELECT num_rows FROM parquet_file_metadata({path_literals([path])})"
         return int(con.execute(query).fetchall()[0][0])
 
@@ -220,7 +220,7 @@ def unzip(path: Path, place: str) -> list[Path]:
         OctoError: the archive is damaged, holds anything but CSV files, or would grow out of all proportion.
     """
     stem = bare_name(path.name)
-    with readable(place), zipfile.ZipFile(path) as archive:
+    with translate_read_errors(place), zipfile.ZipFile(path) as archive:
         entries = _csv_entries(archive, place)
         limit = min(MAX_UNPACKED, max(MAX_RATIO * path.stat().st_size, ALWAYS_ALLOWED))
         unpacked = []
@@ -248,7 +248,7 @@ def read_parquet(paths: Sequence[Location], options: str = "") -> str:
 
 
 @contextmanager
-def readable(place: str) -> Iterator[None]:
+def translate_read_errors(place: str) -> Iterator[None]:
     """Turn what libraries raise at a damaged file into a sentence that names it."""
     try:
         yield
@@ -272,7 +272,11 @@ def check_text(path: Location, place: str) -> None:
     """
     is_packed = packing(path) == "gzip"
     size = line = 0
-    with readable(place), path.open("rb") as file, gzip.open(file) if is_packed else nullcontext(file) as stream:
+    with (
+        translate_read_errors(place),
+        path.open("rb") as file,
+        gzip.open(file) if is_packed else nullcontext(file) as stream,
+    ):
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
             line = line + len(chunk) if b"\n" not in chunk else len(chunk) - chunk.rindex(b"\n")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import quoted
+from octo_pipeline.model.wording import quoted, reason
 
 _CHUNK = 1 << 20
 _QUOTED = 300
@@ -279,7 +279,7 @@ def _chunks(file: SourceFile, place: str, position: Callable[[], int]) -> Iterat
             if file.open_at is None or breaks >= _BREAKS:
                 tried = f" after {breaks} tries" if breaks > 1 else ""
                 raise OctoError(
-                    f"{place} cannot be read{tried} ({error.strerror or error}); nothing was landed.",
+                    f"{place} cannot be read{tried} ({reason(error)}); nothing was landed.",
                     code="file-unreadable",
                 ) from error
             time.sleep(random.uniform(0.5, 1) * min(0.5 * 2**breaks, _LONGEST_PAUSE_SECONDS))  # noqa: S311

@@ -183,7 +183,7 @@ def staging(root: Location) -> Iterator[Path]:
     Raises:
         OctoError: the file system refuses to write; the sentence says why.
     """
-    with _said(root), staging_folder(store_of(root).scratch) as parent:
+    with _translate_disk_errors(root), staging_folder(store_of(root).scratch) as parent:
         folder = parent / "delivery"
         folder.mkdir()
         yield folder
@@ -254,7 +254,7 @@ def first_refusal(deliveries: Iterable[Delivery], check: Callable[[Delivery], No
 
 def remove(root: Location, delivery: Delivery) -> None:
     """Remove a delivery; it vanishes for readers at once. One that is gone already is no error."""
-    with _said(root):
+    with _translate_disk_errors(root):
         store_of(root).remove_folder(delivery.path, first=_DESCRIPTION)
 
 
@@ -387,7 +387,7 @@ def _again(delivery: Delivery) -> str:
 
 
 @contextmanager
-def _said(root: Location) -> Iterator[None]:
+def _translate_disk_errors(root: Location) -> Iterator[None]:
     """The sentence for a file system that refuses."""
     try:
         yield

@@ -18,7 +18,7 @@ from octo_pipeline.cli.output import sentence
 from octo_pipeline.lake import s3_store as s3
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
-from octo_pipeline.lake.s3_errors import errors_as_sentences
+from octo_pipeline.lake.s3_errors import translate_s3_errors
 from octo_pipeline.lake.s3_store import S3Path
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.s3_url import split_url
@@ -218,7 +218,7 @@ def test_no_credentials_are_a_sentence(environment, monkeypatch, tmp_path):
 def test_every_refusal_says_what_was_tried_where_and_what_to_do(error, sentence):
     if isinstance(error, str):
         error = ClientError({"Error": {"Code": error, "Message": "secret text"}}, "PutObject")
-    with pytest.raises(OctoError) as caught, errors_as_sentences("write", "s3://bucket/key", "s3:PutObject"):
+    with pytest.raises(OctoError) as caught, translate_s3_errors("write", "s3://bucket/key", "s3:PutObject"):
         raise error
     assert str(caught.value).startswith("Cannot write s3://bucket/key: ")
     assert sentence in str(caught.value)

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from octo_pipeline.vendors.aws import client as resource
-from octo_pipeline.vendors.aws.client import AwsAccess, Bucket, refusals
+from octo_pipeline.vendors.aws.client import AwsAccess, Bucket, translate_aws_errors
 from tests.support.reports import refused
 
 ROLE = "arn:aws:iam::111122223333:role/octo"
@@ -36,7 +36,7 @@ def client_error(code: str, operation: str) -> Exception:
 )
 def test_a_refusal_names_the_account_what_was_tried_and_what_to_do(code, operation, parts):
     said = "AWS account 111122223333: could not read the manifest at s3://b/p"
-    with refused(said, *parts), refusals(ACCESS, "read the manifest", "s3://b/p"):
+    with refused(said, *parts), translate_aws_errors(ACCESS, "read the manifest", "s3://b/p"):
         raise client_error(code, operation)
 
 

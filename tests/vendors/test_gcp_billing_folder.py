@@ -129,7 +129,7 @@ def test_a_file_without_a_column_that_no_cost_can_do_without_is_refused(exports,
 def test_an_amount_that_is_no_money_is_refused(exports, lake):
     file = write_export(exports / ACCOUNT / STANDARD / "0.parquet", [row(1, cost=1e40)])
 
-    with refused(f"{file} cannot be read", "nothing was landed"):
+    with refused(f"{file} cannot be read", "Fetch it again"):
         GcpFolderSource(exports).land(lake, MONTH, NOW)
     assert newest_deliveries(lake, MONTH) == []
 

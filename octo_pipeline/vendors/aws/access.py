@@ -11,7 +11,7 @@ from typing import Any
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
-from octo_pipeline.vendors.aws.client import AwsAccess, client, cur_source, refusals
+from octo_pipeline.vendors.aws.client import AwsAccess, client, cur_source, translate_aws_errors
 from octo_pipeline.vendors.aws.cur_bucket import CurDocument
 
 _SESSION = "octo-pipeline-confirm"
@@ -24,7 +24,7 @@ def require_role(access: AwsAccess) -> None:
         OctoError: it cannot be assumed, is another account's, or can be assumed without the ExternalId or
             with any other.
     """
-    with refusals(access, "find out who the role is"):
+    with translate_aws_errors(access, "find out who the role is"):
         found = client("sts", access).get_caller_identity()["Account"]
     if found != access.account:
         raise OctoError(
@@ -48,7 +48,7 @@ def require_role(access: AwsAccess) -> None:
 def _lets_in(own: Any, access: AwsAccess, given: Mapping[str, str]) -> bool:
     from botocore.exceptions import ClientError
 
-    with refusals(AwsAccess(access.account), f"see whether {access.role_arn} refuses"):
+    with translate_aws_errors(AwsAccess(access.account), f"see whether {access.role_arn} refuses"):
         try:
             own.assume_role(RoleArn=access.role_arn, RoleSessionName=_SESSION, **given)
         except ClientError as error:
@@ -66,7 +66,7 @@ def management_account(access: AwsAccess) -> str:
     """
     from botocore.exceptions import ClientError
 
-    with refusals(access, "ask AWS Organizations who pays for it"):
+    with translate_aws_errors(access, "ask AWS Organizations who pays for it"):
         try:
             found = client("organizations", access).describe_organization()["Organization"]
         except ClientError as error:
@@ -82,7 +82,7 @@ def linked_accounts(access: AwsAccess) -> list[tuple[str, str]]:
     Raises:
         OctoError: AWS cannot be asked.
     """
-    with refusals(access, "list the accounts of its organization"):
+    with translate_aws_errors(access, "list the accounts of its organization"):
         pages = client("organizations", access).get_paginator("list_accounts").paginate()
         found = [one for page in pages for one in page["Accounts"]]
     return [
@@ -96,7 +96,7 @@ def organization_root(access: AwsAccess) -> str:
     Raises:
         OctoError: AWS cannot be asked.
     """
-    with refusals(access, "find the root of its organization"):
+    with translate_aws_errors(access, "find the root of its organization"):
         return str(client("organizations", access).list_roots()["Roots"][0]["Id"])
 
 
@@ -132,14 +132,14 @@ def require_report(access: AwsAccess, given: Mapping[str, Any]) -> None:
 
 
 def _cur_destination(access: AwsAccess, report: str) -> dict[str, str] | None:
-    with refusals(access, "list its Cost and Usage Reports"):
+    with translate_aws_errors(access, "list its Cost and Usage Reports"):
         pages = client("cur", access).get_paginator("describe_report_definitions").paginate()
         found = [one for page in pages for one in page["ReportDefinitions"] if one["ReportName"] == report]
     return _destination(found[0]) if found else None
 
 
 def _export_destination(access: AwsAccess, report: str) -> dict[str, str] | None:
-    with refusals(access, "list its Data Exports"):
+    with translate_aws_errors(access, "list its Data Exports"):
         exports = client("bcm-data-exports", access)
         pages = exports.get_paginator("list_exports").paginate()
         found = [one for page in pages for one in page["Exports"] if one["ExportName"] == report]

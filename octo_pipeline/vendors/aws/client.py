@@ -59,7 +59,7 @@ def client(service: str, access: AwsAccess) -> Any:
     Raises:
         OctoError: the credentials of this machine are incomplete or the profile does not exist.
     """
-    with refusals(access, f"make a client of {service}"):
+    with translate_aws_errors(access, f"make a client of {service}"):
         import boto3
         from botocore.config import Config
 
@@ -97,7 +97,7 @@ def _session(access: AwsAccess, config: Any) -> Any:
     if access.role_arn is None:
         return session
     source = _bare_session()
-    with refusals(access, "find the credentials that assume it"):
+    with translate_aws_errors(access, "find the credentials that assume it"):
         own = source.get_credentials()
     if own is None:
         raise NotAskedError(
@@ -116,7 +116,7 @@ def _session(access: AwsAccess, config: Any) -> Any:
     fetcher = AssumeRoleCredentialFetcher(create_client, own, access.role_arn, extra_args=extra)
 
     def refresh() -> dict[str, Any]:
-        with refusals(access, "assume its role"):
+        with translate_aws_errors(access, "assume its role"):
             found: dict[str, Any] = fetcher.fetch_credentials()
             return found
 
@@ -126,7 +126,7 @@ def _session(access: AwsAccess, config: Any) -> Any:
 
 
 @contextmanager
-def refusals(access: AwsAccess, what: str, place: str = "") -> Iterator[None]:
+def translate_aws_errors(access: AwsAccess, what: str, place: str = "") -> Iterator[None]:
     """Turn what AWS or the network answers within the block into a sentence.
 
     Args:
@@ -250,7 +250,7 @@ class Bucket:
         """
         folders: list[str] = []
         objects: list[StoredObject] = []
-        with refusals(self.access, "list the objects", self.url(prefix)):
+        with translate_aws_errors(self.access, "list the objects", self.url(prefix)):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
             for page in pages:
                 folders += [one["Prefix"] for one in page.get("CommonPrefixes", [])]
@@ -266,7 +266,7 @@ class Bucket:
         Raises:
             OctoError: it is not there, or the bucket refuses.
         """
-        with refusals(self.access, "read the object", self.url(key)):
+        with translate_aws_errors(self.access, "read the object", self.url(key)):
             found: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
             return found
 
@@ -277,7 +277,7 @@ class Bucket:
             OctoError: it is gone or another by now, or the bucket refuses. The stream raises OSError where the
                 connection breaks.
         """
-        with refusals(self.access, "read the object", self.url(found.key)):
+        with translate_aws_errors(self.access, "read the object", self.url(found.key)):
             given = {"Range": f"bytes={start}-"} if start else {}
             answer = self._s3.get_object(Bucket=self.name, Key=found.key, IfMatch=f'"{found.etag}"', **given)
         return io.BufferedReader(_Body(answer["Body"]))
@@ -289,7 +289,7 @@ class Bucket:
             The size in bytes of the parts it was uploaded in, its own size if in one go; None if the ETag is no
             digest: KMS encrypts the object, or S3 does not tell the parts.
         """
-        with refusals(self.access, "read the size of the parts", self.url(found.key)):
+        with translate_aws_errors(self.access, "read the size of the parts", self.url(found.key)):
             answer = self._s3.head_object(Bucket=self.name, Key=found.key, PartNumber=1)
         if str(answer.get("ServerSideEncryption", "")).startswith("aws:kms"):
             return None

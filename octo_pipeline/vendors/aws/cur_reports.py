@@ -24,6 +24,7 @@ import duckdb
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month, parse_month
+from octo_pipeline.model.wording import reason
 from octo_pipeline.vendors.aws.cur_manifest import is_manifest, month_of_folder, parse_manifest
 from octo_pipeline.vendors.aws.cur_rows import first_month
 from octo_pipeline.vendors.data_files import bare_name, data_format
@@ -267,4 +268,4 @@ def _folder_name(folder: Path) -> str:
 
 
 def _refuse(error: OSError) -> None:
-    raise OctoError(f"{error.filename} cannot be read ({error.strerror}).", code="file-unreadable") from error
+    raise OctoError(f"{error.filename} cannot be read ({reason(error)}).", code="file-unreadable") from error

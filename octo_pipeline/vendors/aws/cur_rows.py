@@ -25,8 +25,8 @@ from octo_pipeline.vendors.data_files import (
     packing,
     path_literals,
     read_parquet,
-    readable,
     row_group_of,
+    translate_read_errors,
 )
 
 _PERIOD_START = "bill_billing_period_start_date"
@@ -88,7 +88,7 @@ def first_month(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> s
         return starts[0][:7] if starts else ("" if row else None)
     file = open_file(con, path, place)
     value = next(one.value for one in file.expressions if one.name == _PERIOD_START)
-    with readable(place):
+    with translate_read_errors(place):
         query = f"SELECT coalesce(strftime({value}, '%Y-%m'), '') FROM {read_parquet([path])} LIMIT 1"
         found = con.execute(query).fetchone()
     return found[0] if found else None
@@ -113,7 +113,7 @@ def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
     """
     checks = [check for expression in file.expressions for check in expression.checks]
     firsts = ", ".join(f"min(octo_row) FILTER ({check.is_bad})" for check in checks)
-    with readable(file.place):
+    with translate_read_errors(file.place):
         found = con.execute(f"SELECT {firsts or 'NULL'} FROM {_numbered(file)}").fetchall()[0]
     bad = [(row, number) for number, row in enumerate(found) if row is not None]
     if bad:
@@ -161,7 +161,7 @@ def _csv_columns(path: Location, place: str) -> list[SourceColumn]:
 
 
 def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
-    with readable(place):
+    with translate_read_errors(place):
         described = con.execute(f"DESCRIBE SELECT * FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import reason
 from octo_pipeline.vendors.azure.azure_http import ATTEMPTS, Http, Response, place, refusal
 from octo_pipeline.vendors.downloads import inside
 
@@ -327,10 +328,10 @@ def _file_entry(path: Path, root: Path) -> Entry:
     try:
         state = inside(path, root, str(path)).stat()
     except OSError as error:
-        raise OctoError(f"{path} cannot be read ({error.strerror}).", code="file-unreadable") from error
+        raise OctoError(f"{path} cannot be read ({reason(error)}).", code="file-unreadable") from error
     version = f"{state.st_size}-{state.st_mtime_ns}"
     return Entry(path.relative_to(root).as_posix(), state.st_size, version, lambda: cast(Any, path.open("rb")))
 
 
 def _refuse(error: OSError) -> None:
-    raise OctoError(f"{error.filename} cannot be read ({error.strerror}).", code="file-unreadable") from error
+    raise OctoError(f"{error.filename} cannot be read ({reason(error)}).", code="file-unreadable") from error

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import reason
 
 _HOSTS = {"localhost", "127.0.0.1"}
 _WAIT_SECONDS = 300.0
@@ -81,7 +82,7 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
         server = HTTPServer(("127.0.0.1", url.port), Handler)
     except OSError as error:
         raise OctoError(
-            f"Cannot listen on {redirect_uri} ({error.strerror}). End what listens there, or paste the address that the browser came back to.",
+            f"Cannot listen on {redirect_uri} ({reason(error)}). End what listens there, or paste the address that the browser came back to.",
             code="redirect-port-taken",
             place=redirect_uri,
         ) from error

@@ -37,7 +37,7 @@ from octo_pipeline.vendors.data_files import (
     packing,
     path_literals,
     read_parquet,
-    readable,
+    translate_read_errors,
 )
 
 _QUOTED = 60
@@ -81,7 +81,7 @@ def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> in
         case "jsonl":
             # DuckDB reads a gzip file that was cut off as far as it goes, without an error.
             check_text(path, place)
-            with readable(place), path.open("rb") as packed, gzip.open(packed) as stream:
+            with translate_read_errors(place), path.open("rb") as packed, gzip.open(packed) as stream:
                 return sum(1 for line in stream if line.strip())
         case _:
             return count_csv_rows(path, place)
@@ -170,7 +170,7 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile) -> int:
         OctoError: there is one; the sentence names its column and row.
     """
     checks = [check for one in file.expressions for check in one.checks]
-    with readable(file.place):
+    with translate_read_errors(file.place):
         # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
         is_any = " OR ".join(f"({check.is_bad})" for check in checks)
         query = f"SELECT count(*), count(*) FILTER ({is_any}) FROM {_scan(file, [file.path])}"
@@ -239,7 +239,7 @@ def _bad_line(path: Location, place: str) -> OctoError | None:
 
 
 def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
-    with readable(place):
+    with translate_read_errors(place):
         described = con.execute(f"DESCRIBE SELECT * FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 

@@ -21,11 +21,12 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
-from octo_pipeline.vendors.data_files import read_parquet
+from octo_pipeline.model.wording import reason
+from octo_pipeline.vendors.data_files import read_parquet, translate_read_errors
 from octo_pipeline.vendors.downloads import inside
 from octo_pipeline.vendors.gcp.billing_columns import schema_problem, table_names
 from octo_pipeline.vendors.gcp.billing_document import BILLING_ACCOUNT_ID
-from octo_pipeline.vendors.gcp.billing_rows import file_schema, inspect_file, readable
+from octo_pipeline.vendors.gcp.billing_rows import file_schema, inspect_file
 from octo_pipeline.vendors.landing import (
     Delivery,
     Landed,
@@ -108,7 +109,7 @@ class GcpFolderSource:
             folders = sorted(one for one in self.root.iterdir() if one.is_dir())
         except OSError as error:
             raise OctoError(
-                f"The folder {self.root} cannot be read ({error.strerror or error}).", code="folder-unreadable"
+                f"The folder {self.root} cannot be read ({reason(error)}).", code="folder-unreadable"
             ) from error
         found = [one for one in folders if re.fullmatch(BILLING_ACCOUNT_ID, one.name)]
         if not found:
@@ -136,7 +137,7 @@ def _has_rows(file: Path, month: str) -> bool:
             f"{file} {problem}. Export the table again with all its columns; nothing was landed.",
             code="table-columns-wrong",
         )
-    with duckdb.connect() as con, readable(str(file)):
+    with duckdb.connect() as con, translate_read_errors(str(file)):
         return bool(con.execute(f"SELECT EXISTS ({_rows_of(file, month)})").fetchall()[0][0])
 
 
@@ -153,7 +154,7 @@ def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
         rows = 0
         for file in export.files:
             target = folder / file.name
-            with readable(str(file)):
+            with translate_read_errors(str(file)):
                 con.execute(f"COPY ({_rows_of(file, export.month)}) TO {literal(str(target))} (FORMAT parquet)")
             rows += inspect_file(con, target, str(file), export.month).rows
         delivery = Delivery(

@@ -4,7 +4,6 @@ Here belongs what needs DuckDB or Arrow to look into files. What the columns mea
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +15,7 @@ from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier, literal
 from octo_pipeline.model.wording import cut
-from octo_pipeline.vendors.data_files import read_parquet
+from octo_pipeline.vendors.data_files import read_parquet, translate_read_errors
 from octo_pipeline.vendors.gcp.billing_columns import (
     COLUMNS,
     REQUIRED_VALUES,
@@ -114,14 +113,14 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, mon
             code="table-columns-wrong",
         )
     missing = ", ".join(f"count(*) FILTER ({_name(name)} IS NULL)" for name in REQUIRED_VALUES)
-    # A value is only known to be readable, texts as UTF-8, once it was read: a hash cannot be answered from statistics.
+    # A value is only known to be translate_read_errors, texts as UTF-8, once it was read: a hash cannot be answered from statistics.
     every = ", ".join(COLUMNS)
     query = (
         f"SELECT count(*), coalesce(sum(cost + credits_cost), 0), "
         f"min(invoice_month) FILTER (invoice_month <> {literal(month.replace('-', ''))}), {missing}, "
         f"bit_xor(hash({every})) FROM ({_branch([path], schema)})"
     )
-    with readable(place):
+    with translate_read_errors(place):
         rows, net, other, *counts, _ = con.execute(query).fetchall()[0]
     for name, count in zip(REQUIRED_VALUES, counts, strict=True):
         if count:
@@ -157,18 +156,6 @@ def relation(files: Sequence[tuple[Location, str]]) -> str:
         schemas.setdefault(tuple(sorted(schema.items())), []).append(path)
     branches = [_branch(paths, dict(schema)) for schema, paths in schemas.items()]
     return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
-
-
-@contextmanager
-def readable(place: str) -> Iterator[None]:
-    """Turn DuckDB's failure to read a file into a sentence."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise OctoError(
-            f"{place} cannot be read ({_first_line(error)}). Fetch it again; nothing was landed.",
-            code="file-unreadable",
-        ) from error
 
 
 def _first_line(error: Exception) -> str:

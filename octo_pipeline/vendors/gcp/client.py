@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import reason
 from octo_pipeline.vendors.gcp.billing import GcpBillingSource
 from octo_pipeline.vendors.gcp.billing_columns import Kind, Schema
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
@@ -77,7 +78,7 @@ class BigQueryDataset:
 
     def location(self) -> str:
         """Where the dataset is, such as EU."""
-        with self._explained("looking at the dataset"):
+        with self._translate_google_errors("looking at the dataset"):
             found = self._client.get_dataset(self._dataset, retry=self._retry, timeout=_REQUEST_SECONDS)
             return str(found.location)
 
@@ -89,7 +90,7 @@ class BigQueryDataset:
         """
         from google.api_core.exceptions import NotFound
 
-        with self._explained(f"looking at the table {table}"):
+        with self._translate_google_errors(f"looking at the table {table}"):
             try:
                 found = self._client.get_table(f"{self._dataset}.{table}", retry=self._retry, timeout=_REQUEST_SECONDS)
             except NotFound:
@@ -100,14 +101,14 @@ class BigQueryDataset:
 
     def rows(self, sql: str, parameters: Mapping[str, Parameter]) -> list[Mapping[str, Any]]:
         """The rows of an aggregating query, which are few."""
-        with self._explained("a query"):
+        with self._translate_google_errors("a query"):
             job = self._query(sql, parameters)
             return [dict(row.items()) for row in self._finished(job)]
 
     @contextmanager
     def batches(self, sql: str, parameters: Mapping[str, Parameter]) -> "Iterator[Iterator[pa.RecordBatch]]":
         """The rows of a query, streamed through the Storage API."""
-        with self._explained("reading rows"):
+        with self._translate_google_errors("reading rows"):
             job = self._query(sql, parameters)
             self._finished(job)
             yield self._stream(job)
@@ -220,7 +221,7 @@ class BigQueryDataset:
         )
 
     @contextmanager
-    def _explained(self, attempt: str) -> Iterator[None]:
+    def _translate_google_errors(self, attempt: str) -> Iterator[None]:
         """Turn what Google's libraries raise into a sentence that says what to do."""
         import requests
         from google.api_core.exceptions import GoogleAPIError
@@ -238,8 +239,8 @@ class BigQueryDataset:
             if file is None or error.filename != str(file):
                 raise
             raise OctoError(
-                f"The key file {file} for {self._document.place} cannot be read ({error.strerror}). Correct "
-                "'credentials', or leave it out to use Google's application default credentials.",
+                f"The key file {file} for {self._document.place} cannot be read ({reason(error)}). Correct "
+                "`credentials`, or leave it out to use Google's application default credentials.",
                 code="key-file-unreadable",
             ) from error
 
@@ -255,11 +256,11 @@ class BigQueryDataset:
                 f"the key file {document.credentials} is none" if document.credentials else "there are no credentials"
             )
             return (
-                f"{wrong} ({said}). Name a service account's key file in 'credentials', or log in by "
-                "gcloud auth application-default login."
+                f"{wrong} ({said}). Name a service account's key file in `credentials`, or run "
+                "`gcloud auth application-default login`."
             )
         if isinstance(cause, GoogleAuthError) and not isinstance(cause, TransportError):
-            return f"Google refused the credentials ({said}). Renew them, or name others in 'credentials'."
+            return f"Google refused the credentials ({said}). Renew them, or name others in `credentials`."
         if _is_throttling(cause):
             return (
                 f"Google's limit is reached ({said}), also after trying again for up to {self._patience:.0f} s. Run this "
