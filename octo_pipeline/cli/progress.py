@@ -65,15 +65,15 @@ def show_months(
     except KeyboardInterrupt:
         console.print(f"Interrupted. {_sentence(done)} Run this again, it goes on where it stopped.")
         raise
-    unanswered = {event.month: event.unanswered for event in done if isinstance(event, Landed) and event.unanswered}
-    for month, errors in unanswered.items():
-        for error in errors:
-            console.print(f"[yellow]{month}: {sentence(error)}[/]", highlight=False, soft_wrap=True)
+    unanswered = [(event.month, error) for event in done if isinstance(event, Landed) for error in event.unanswered]
+    for month, error in unanswered:
+        console.print(f"{month}: {sentence(error)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(_sentence(done))
     raise_for_failures(done)
     if unanswered:
+        months = list(dict.fromkeys(month for month, _ in unanswered))
         raise OctoError(
-            f"{', '.join(unanswered)} was made from what is landed: a source could not deliver, see above.",
+            f"{', '.join(months)} {'was' if len(months) == 1 else 'were'} made from what is landed: a source could not deliver, see above.",
             code="source-did-not-deliver",
         )
     return [event for event in done if isinstance(event, MonthDone)]
