@@ -114,3 +114,19 @@ def test_a_dead_worker_is_a_sentence(command, tmp_path):
     assert child.returncode == 1
     assert "A worker process died" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_interrupted_backfill_says_so_and_begins_no_further_month(command, tmp_path, workers):
+    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[-1], "--workers", workers)
+    deadline = time.monotonic() + 120
+    while not published(tmp_path / "lake", "cost_line_items"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 130
+    assert "Interrupted." in err
+    assert "Traceback" not in err
+    assert "not published" not in err
+    assert len(published(tmp_path / "lake", "cost_line_items")) < len(MONTHS)
