@@ -5,7 +5,7 @@ Only what an item is belongs here. Which allocator takes it belongs in `matching
 
 from octo_pipeline.model.columns import ITEM_GRAINS, LINE_ITEM_GRAIN, MONEY, TAGS
 from octo_pipeline.model.sql import Relation, Sql, identifier, literal
-from octo_pipeline.model.templates import macro, render
+from octo_pipeline.model.templates import render
 
 # Every column an item has, whatever its category: its grain columns, its two attributes and its cost.
 ITEM_COLUMNS: dict[str, str] = (
@@ -13,11 +13,6 @@ ITEM_COLUMNS: dict[str, str] = (
     | {("origin_month" if name == "billing_month" else name): kind for name, kind in LINE_ITEM_GRAIN.items()}
     | {"sub_account_name": "VARCHAR", "service_name": "VARCHAR", "cost": MONEY}
 )
-
-
-def is_fee_line_sql() -> Sql:
-    """SQL condition: the line item belongs to a fee item."""
-    return macro("allocation/lines", "is_fee_line")
 
 
 def items_sql(category: str, line_items: Relation) -> Sql:

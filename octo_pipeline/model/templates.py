@@ -28,11 +28,6 @@ def render(template: str, **pieces: object) -> Sql:
     return Sql(_template(template).render(**pieces))
 
 
-def macro(template: str, name: str, *arguments: str) -> Sql:
-    """The SQL of one macro of a template, for a query that is not a template itself."""
-    return Sql(getattr(_template(template).module, name)(*arguments))
-
-
 def _template(template: str) -> "Template":
     room, name = template.rsplit("/", 1)
     return _environment().get_template(f"{room}/sql/{name}.sql.j2")

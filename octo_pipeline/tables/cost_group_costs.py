@@ -10,7 +10,7 @@ from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.sql import Relation, literal
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
@@ -86,7 +86,7 @@ class CostGroupCosts(Table):
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             explained = keep_explained_allocations(connection, lake, staged, _FILTERED)
             connection.execute(f"COPY ({cost_groups.matches_sql(line_items, explained, groups)}) TO {file}")
-            matches = f"read_parquet({file})"
+            matches = Relation(f"read_parquet({file})")
             members = cost_groups.members_sql(matches)
             relations = {
                 "lake.cost_line_items": f"FROM {line_items}",
