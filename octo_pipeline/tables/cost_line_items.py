@@ -32,6 +32,7 @@ class CostLineItems(Table):
         "model",
         "vendors/data_columns.py",
         "vendors/data_files.py",
+        "vendors/focus_columns.py",
         *(f"vendors/{vendor.name}/{file}" for vendor in VENDORS.values() for file in vendor.row_sources),
         "dbt_project/macros",
         "dbt_project/models/staging",

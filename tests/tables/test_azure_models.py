@@ -1,4 +1,4 @@
-"""The unit tests of the Azure models, in the engine and with the types that they run with."""
+"""The unit tests of the models of Azure and FOCUS, in the engine and with the types that they run with."""
 
 import duckdb
 
@@ -6,7 +6,7 @@ from octo_pipeline.tables import dbt
 from octo_pipeline.vendors.azure import usage as azure_usage
 
 
-def test_the_unit_tests_of_the_azure_models(tmp_path, monkeypatch):
+def test_the_unit_tests_of_the_models_of_azure_and_focus(tmp_path, monkeypatch):
     from dbt.cli.main import dbtRunner
 
     with duckdb.connect() as con:
@@ -14,7 +14,7 @@ def test_the_unit_tests_of_the_azure_models(tmp_path, monkeypatch):
     monkeypatch.setattr(dbt, "_session", dbt.Session(relations=relations))
     folder = str(dbt.project_folder())
     done = dbtRunner().invoke(
-        ["build", "--select", "+int_azure__charges", "--project-dir", folder, "--profiles-dir", folder, "--target-path",
+        ["build", "--select", "+int_azure__charges", "+int_focus__charges", "--project-dir", folder, "--profiles-dir", folder, "--target-path",
          str(tmp_path), "--log-path", str(tmp_path), "--no-partial-parse", "--no-send-anonymous-usage-stats", *dbt.VARIABLES]
     )  # fmt: skip
     assert done.exception is None
@@ -22,5 +22,6 @@ def test_the_unit_tests_of_the_azure_models(tmp_path, monkeypatch):
     assert {name: status for name, (status, _) in results.items()} == {
         "int_azure__charges_of_a_partner": "pass",
         "int_azure__charges_of_actual_and_amortised_cost": "pass",
-        "int_azure__charges_of_focus": "pass",
+        "int_focus__charges_of_the_standard": "pass",
+        "int_focus__charges_of_the_preview": "pass",
     }, results

@@ -36,13 +36,13 @@ def test_every_vendor_of_the_list_describes_itself():
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_no_vendor_knows_another(name):
-    others = tuple(f"octo_pipeline.vendors.{other}" for other in VENDORS if other != name)
+    others = tuple(f"octo_pipeline.vendors.{other}." for other in VENDORS if other != name)
     for file in (FOLDER / name).rglob("*.py"):
         assert [module for module in imports(file) if module.startswith(others)] == [], file
 
 
 def test_what_vendors_share_knows_none_of_them():
-    every = tuple(f"octo_pipeline.vendors.{name}" for name in VENDORS)
+    every = tuple(f"octo_pipeline.vendors.{name}." for name in VENDORS)
     for file in FOLDER.glob("*.py"):
         assert [module for module in imports(file) if module.startswith(every)] == [], file
 

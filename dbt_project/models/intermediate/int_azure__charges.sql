@@ -48,12 +48,6 @@ cost_details_counted as (
 
 ),
 
-focus as (
-
-    select * from {{ ref('stg_azure__focus') }}
-
-),
-
 charges as (
 
     select
@@ -155,42 +149,6 @@ charges as (
         case when is_told_again then 0 else known_list_cost end as list_cost
 
     from cost_details_counted
-
-    union all by name
-
-    select
-        billing_month,
-        billing_account_id,
-        sub_account_id,
-        usage_date,
-        charge_category as line_type,
-        case
-            when charge_category in ('Usage', 'Purchase', 'Tax', 'Credit') then charge_category
-            else 'Adjustment'
-        end as charge_category,
-        service_code,
-        charge_description,
-        operation,
-        usage_type,
-        region_id,
-        billing_currency,
-        {{ azure_commitment_type('commitment_discount_kind') }} as commitment_discount_type,
-        commitment_discount_id,
-        case
-            when commitment_discount_id is null or charge_category <> 'Usage' then null
-            when effective_cost is null then null
-            when commitment_discount_status ilike 'unused' then 'unused'
-            when list_cost is not null then 'used'
-        end as savings_kind,
-        tags_json,
-        sub_account_name,
-        service_name,
-        consumed_quantity,
-        billed_cost,
-        coalesce(effective_cost, billed_cost) as effective_cost,
-        list_cost
-
-    from focus
 
 )
 

@@ -4,8 +4,9 @@ charges as (
 
     {% for vendor in var('vendors') %}
         select * from {{ ref('int_' ~ vendor ~ '__charges') }}
-        {% if not loop.last %}union all by name{% endif %}
+        union all by name
     {% endfor %}
+    select * from {{ ref('int_focus__charges') }}
 
 ),
 

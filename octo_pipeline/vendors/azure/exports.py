@@ -36,10 +36,11 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month, parse_month
 from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, Listing
 from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, accounts_of, land_found, version_of
-from octo_pipeline.vendors.azure.usage_columns import COST_DETAILS, FOCUS, is_focus
+from octo_pipeline.vendors.azure.usage_columns import COST_DETAILS, FOCUS
 from octo_pipeline.vendors.azure.usage_rows import column_names, file_format, open_file, relation
 from octo_pipeline.vendors.data_files import unify_line_ends
 from octo_pipeline.vendors.downloads import SourceFile, file_place
+from octo_pipeline.vendors.focus_columns import is_focus
 from octo_pipeline.vendors.landing import Landed, describe, land_each
 from octo_pipeline.vendors.source import Available
 
@@ -262,7 +263,8 @@ def _look_into(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> tuple[
     names = column_names(con, path, where)
     focus = is_focus(names)
     file = open_file(con, path, where, FOCUS if focus else COST_DETAILS, names)
-    query = f"SELECT DISTINCT strftime(billing_period_start_date, '%Y-%m') FROM ({relation([file])})"
+    period_start = "billing_period_start" if focus else "billing_period_start_date"
+    query = f"SELECT DISTINCT strftime({period_start}, '%Y-%m') FROM ({relation([file])})"
     try:
         months = {said for (said,) in con.execute(query).fetchall() if said}
         accounts = set(accounts_of(con, file))

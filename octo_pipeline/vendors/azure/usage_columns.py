@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.vendors import focus_columns
 from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 
 # Prices have more places than costs; nine digits before the point leave room to multiply them by a quantity.
 RATE = "DECIMAL(24,15)"
-TAGS = "TAGS"
+TAGS = focus_columns.TAGS
 # How the values of JSON lines are given: as text, and numbers in a column of their own as they stand there.
 JSON_TEXT = "JSON"
 JSON_NUMBER = "JSON NUMBER"
@@ -154,33 +155,10 @@ COST_DETAILS = Shape(
 
 FOCUS = Shape(
     name="azure_focus",
-    columns={
-        "billing_account_id": "VARCHAR",
-        "billing_period_start_date": "DATE",
-        "sub_account_id": "VARCHAR",
-        "sub_account_name": "VARCHAR",
-        "charge_period_start": "DATE",
-        "charge_category": "VARCHAR",
-        "charge_description": "VARCHAR",
-        "service_name": "VARCHAR",
-        "x_sku_meter_category": "VARCHAR",
-        "x_sku_meter_subcategory": "VARCHAR",
-        "x_sku_meter_name": "VARCHAR",
-        "resource_type": "VARCHAR",
-        "region_id": "VARCHAR",
-        "billing_currency": "VARCHAR",
-        "commitment_discount_id": "VARCHAR",
-        "commitment_discount_type": "VARCHAR",
-        "commitment_discount_status": "VARCHAR",
-        "consumed_quantity": MONEY,
-        "billed_cost": MONEY,
-        "effective_cost": MONEY,
-        "list_cost": MONEY,
-        "tags": TAGS,
-    },
-    required=("billing_account_id", "charge_period_start", "charge_category", "billed_cost", "billing_currency"),
+    columns=focus_columns.COLUMNS,
+    required=focus_columns.REQUIRED,
     account="billing_account_id",
-    spellings={"billing_period_start_date": ("billing_period_start",), "region_id": ("region",)},
+    spellings=focus_columns.SPELLINGS,
 )
 
 SHAPES = {shape.name: shape for shape in (CSP_USAGE, CSP_RECONCILIATION, COST_DETAILS, FOCUS)}
@@ -194,11 +172,6 @@ def last_segment(path: str) -> str:
     return f"regexp_extract({path}, '[^/]+$')"
 
 
-def is_focus(names: Sequence[str]) -> bool:
-    """Whether these are the columns of a FOCUS export."""
-    return {"billedcost", "effectivecost", "chargecategory"} <= {folded(name) for name in names}
-
-
 def expressions(shape: Shape, columns: Sequence[SourceColumn], place: str) -> list[Expression]:
     """The canonical columns of a file, in the order of the shape; what the file lacks is a typed NULL.
 
@@ -210,6 +183,8 @@ def expressions(shape: Shape, columns: Sequence[SourceColumn], place: str) -> li
     Raises:
         OctoError: a required column is missing, or one is of a type that cannot be it.
     """
+    if shape is FOCUS:
+        return focus_columns.expressions(columns, place)
     by_name: dict[str, list[SourceColumn]] = {}
     for column in columns:
         by_name.setdefault(folded(column.name), []).append(column)
