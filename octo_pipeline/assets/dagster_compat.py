@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG, DATA_VERSION_TAG
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    NULL_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
@@ -56,9 +65,35 @@ def run_months(tags: Mapping[str, str]) -> tuple[str, str] | None:
     return None
 
 
-def data_version_tags(version: str) -> dict[str, str]:
-    """The tags that give a materialisation its data version; an op's event has no field for it."""
-    return {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+def version_tags(instance: dg.DagsterInstance, spec: dg.AssetSpec, version: str) -> dict[str, str]:
+    """The tags that a materialisation has of itself where an asset's own step makes it: its versions and its inputs'.
+
+    Without the inputs' versions Dagster goes by the time and by what there is: all that reads earlier months would be
+    unsynced as long as one of these months was never made.
+
+    Args:
+        instance: where the inputs were recorded.
+        spec: of the asset that was made.
+        version: its data version.
+    """
+    tags = {
+        DATA_VERSION_TAG: version,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        CODE_VERSION_TAG: spec.code_version or version,
+    }
+    for dep in spec.deps:
+        record = instance.get_latest_data_version_record(dep.asset_key)
+        read = extract_data_version_from_entry(record.event_log_entry) if record else None
+        tags[get_input_data_version_tag(dep.asset_key)] = (read or NULL_DATA_VERSION).value
+        tags[get_input_event_pointer_tag(dep.asset_key)] = str(record.storage_id) if record else NULL_EVENT_POINTER
+    return tags
+
+
+def recorded_version(instance: dg.DagsterInstance, asset: dg.AssetKey) -> str | None:
+    """The data version of what was recorded last of an asset without partitions; None if nothing was."""
+    record = instance.get_latest_data_version_record(asset)
+    version = extract_data_version_from_entry(record.event_log_entry) if record else None
+    return version.value if version else None
 
 
 class RecordedRun:

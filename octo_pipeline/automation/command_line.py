@@ -12,7 +12,13 @@ import dagster as dg
 from octo_pipeline.assets.dagster_compat import RecordedRun
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.automation.operations import backfill, make_the_months
-from octo_pipeline.automation.recording import asset_events, log_lines, months_table, stale_evaluations
+from octo_pipeline.automation.recording import (
+    asset_events,
+    configuration_events,
+    log_lines,
+    months_table,
+    stale_evaluations,
+)
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.accounts import Removed
 from octo_pipeline.services.months import Event, Failed
@@ -34,11 +40,13 @@ def recorded_as_run(workspace: Workspace, months: Sequence[str], events: Iterabl
     with dg.DagsterInstance.get() as instance:
         run = RecordedRun(instance, backfill, config, workspace.run_id, (months[0], months[-1]))
         try:
+            for materialisation in configuration_events(workspace, instance):
+                run.record(materialisation)
             for event in events:
                 done.append(event)
                 for level, sentence in log_lines(event):
                     run.log(level, sentence)
-                for asset_event in asset_events(workspace, event):
+                for asset_event in asset_events(workspace, instance, event):
                     run.record(asset_event)
                 yield event
             for evaluation in stale_evaluations(workspace):
@@ -59,6 +67,6 @@ def recorded_without_run(workspace: Workspace, events: Iterable[_Event]) -> Iter
     """Record what a command makes again, such as a restore, as events that belong to no run."""
     with dg.DagsterInstance.get() as instance:
         for event in events:
-            for asset_event in asset_events(workspace, event):
+            for asset_event in asset_events(workspace, instance, event):
                 instance.report_runless_asset_event(asset_event)
             yield event

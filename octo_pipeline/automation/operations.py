@@ -14,7 +14,13 @@ from pydantic import Field
 
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.automation.launchpad import acting_admin, translate_errors
-from octo_pipeline.automation.recording import AssetEvent, months_table, recorded_in_op, stale_evaluations
+from octo_pipeline.automation.recording import (
+    AssetEvent,
+    configuration_events,
+    months_table,
+    recorded_in_op,
+    stale_evaluations,
+)
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import month_range, parse_month
 from octo_pipeline.model.rows import Rows
@@ -94,6 +100,7 @@ def make_the_months(
         months = month_range(parse_month(config.first), parse_month(config.last))
         if not months:
             raise OctoError(f"The first month {config.first} is after the last {config.last}.", code="months-reversed")
+        yield from configuration_events(workspace, context.instance)
         events = yield from recorded_in_op(context, workspace, make_months(workspace, months))
         yield from stale_evaluations(workspace)
     yield dg.Output(None, metadata={"months": months_table(events)})

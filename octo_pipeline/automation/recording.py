@@ -4,20 +4,25 @@ An op yields them, a run of the command line stores them itself, and a restore r
 """
 
 import logging
-from collections.abc import Generator, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import dagster as dg
 
 from octo_pipeline.assets.checks import check_evaluations, stale_evaluation
-from octo_pipeline.assets.dagster_compat import data_version_tags
+from octo_pipeline.assets.configuration import allocators, allocators_now, cost_groups, cost_groups_now
+from octo_pipeline.assets.cost_line_items import VIEWS, normalisation
+from octo_pipeline.assets.dagster_compat import recorded_version, version_tags
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.assets.months import event_metadata
+from octo_pipeline.assets.raw import raw_exports
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
+from octo_pipeline.assets.tables import assets as table_assets
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.accounts import Removed
 from octo_pipeline.services.months import Event, Failed, Landed, MonthDone
+from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.graph import TABLES, stale
 from octo_pipeline.tables.table import Materialised
 from octo_pipeline.vendors.catalog import VENDORS
@@ -25,26 +30,40 @@ from octo_pipeline.workspace import Workspace
 
 _Event = TypeVar("_Event", bound=Event | Removed)
 
+_SPECS = {
+    spec.key: spec
+    for asset in (*raw_exports, normalisation, allocators, cost_groups, *table_assets)
+    for spec in asset.specs
+}
+
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
-def asset_events(workspace: Workspace, event: Event | Removed) -> Iterator[AssetEvent]:
+def asset_events(workspace: Workspace, instance: dg.DagsterInstance, event: Event | Removed) -> Iterator[AssetEvent]:
     """What Dagster is to know of an event: a materialisation with its data version, and what the checks say of it."""
     if isinstance(event, Landed):
-        yield _materialisation(workspace, VENDORS[event.vendor].raw_asset, event)
+        metadata = event_metadata(workspace, event)
+        raw = dg.AssetKey(VENDORS[event.vendor].raw_asset)
+        yield _materialisation(instance, raw, event.fingerprint, metadata, event.month)
         yield _answered(event)
     if isinstance(event, Materialised):
-        yield _materialisation(workspace, event.table, event)
+        if event.table == CostLineItems.name:
+            for view in VIEWS:
+                yield _materialisation(instance, view, event.fingerprint, {}, event.month)
+        metadata = event_metadata(workspace, event)
+        yield _materialisation(instance, dg.AssetKey(event.table), event.fingerprint, metadata, event.month)
         yield from check_evaluations(workspace, event.table, event.month)
 
 
-def _materialisation(workspace: Workspace, asset: str, event: Landed | Materialised) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(
-        asset_key=asset,
-        partition=event.month,
-        metadata=event_metadata(workspace, event),
-        tags=data_version_tags(event.fingerprint),
-    )
+def _materialisation(
+    instance: dg.DagsterInstance,
+    asset: dg.AssetKey,
+    version: str,
+    metadata: Mapping[str, Any],
+    month: str | None = None,
+) -> dg.AssetMaterialization:
+    tags = version_tags(instance, _SPECS[asset], version)
+    return dg.AssetMaterialization(asset, partition=month, metadata=metadata, tags=tags)
 
 
 def _answered(event: Landed) -> dg.AssetCheckEvaluation:
@@ -56,6 +75,14 @@ def _answered(event: Landed) -> dg.AssetCheckEvaluation:
         description=f"{event.month}: {sentences}",
         partition=event.month,
     )
+
+
+def configuration_events(workspace: Workspace, instance: dg.DagsterInstance) -> Iterator[dg.AssetMaterialization]:
+    """The documents that changed since Dagster saw them last; what is made from them would be unsynced otherwise."""
+    for document, now in ((allocators, allocators_now), (cost_groups, cost_groups_now)):
+        version, metadata = now(workspace)
+        if recorded_version(instance, document.key) != version:
+            yield _materialisation(instance, document.key, version, metadata)
 
 
 def stale_evaluations(workspace: Workspace) -> Iterator[dg.AssetCheckEvaluation]:
@@ -95,7 +122,7 @@ def recorded_in_op(
         done.append(event)
         for level, sentence in log_lines(event):
             context.log.log(level, sentence)
-        yield from asset_events(workspace, event)
+        yield from asset_events(workspace, context.instance, event)
     if failures := [failure_in_dagster(event) for event in done if isinstance(event, Failed)]:
         whole = [event.month for event in done if isinstance(event, MonthDone) and not event.failed]
         raise dg.Failure(

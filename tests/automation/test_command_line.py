@@ -6,6 +6,8 @@ import sys
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_origin import RemoteRepositoryOrigin
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from dagster._core.workspace.load import location_origins_from_yaml_paths
@@ -81,7 +83,7 @@ def test_octo_run_is_a_run_of_the_job_backfill_with_its_materialisations_and_che
     assert run.run_id == workspace.lake.metadata("allocations", MONTHS[0]).run_id
     (step,) = instance.get_run_step_stats(run.run_id)
     assert (step.step_key, step.status.value) == ("make_the_months", "SUCCESS")
-    assets = [vendor.raw_asset for vendor in VENDORS.values()] + [table.name for table in TABLES]
+    assets = [*(vendor.raw_asset for vendor in VENDORS.values()), "stg_aws__cur", *(table.name for table in TABLES)]
     for asset in assets:
         assert instance.get_materialized_partitions(dg.AssetKey(asset)) == set(MONTHS)
     (record,) = instance.fetch_materializations(
@@ -97,6 +99,15 @@ def test_octo_run_is_a_run_of_the_job_backfill_with_its_materialisations_and_che
         assert names.count(check.name) == len(MONTHS) * sum(one.name == check.name for one in CHECKS)
     assert names.count("every_source_answered") == len(MONTHS) * len(VENDORS)
     assert names.count("no_month_is_stale") == len(TABLES)
+
+    octo("run", "--month", MONTHS[0])
+    # Documents that did not change are not recorded again: it would make all months unsynced.
+    assert len(instance.fetch_materializations(dg.AssetKey("allocators"), limit=5).records) == 1
+    graph = defs.resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    for key in graph.materializable_asset_keys:
+        for month in MONTHS if graph.get(key).is_partitioned else [None]:
+            assert resolver.get_status(key, month) is StaleStatus.FRESH, (key, month)
 
 
 def test_a_bad_month_fails_the_run_with_the_sentence_of_the_command(instance, workspace, tmp_path):
