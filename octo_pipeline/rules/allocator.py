@@ -1,7 +1,7 @@
-"""The allocator document (allocation.md §5): what it may say, and when it applies.
+"""The allocator document (allocation.md §5): what it may contain, and when it applies.
 
-Here are its fields and their checks, its window of months and its canonical form. How items are matched, who
-the entries mean and how costs are split belongs to `matching`, `resolution` and `splits`.
+This module has its fields and their checks, its window of months and its canonical form. How items are matched, which
+accounts the entries mean and how costs are split belongs in `matching`, `resolution` and `splits`.
 
 Times are compared in UTC: the month of createTime is its UTC month, and a time without a zone is UTC.
 """
@@ -35,7 +35,7 @@ EntryType = Literal["account", "payer", "costgroup"]
 MAX_EXPIRATION = 9_999
 
 _LAST_MONTH = "9999-12"
-# Narrower than datetime.fromisoformat, which takes more from version to version of Python.
+# Narrower than datetime.fromisoformat, which accepts more with each version of Python.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 
@@ -59,11 +59,11 @@ def _time(value: object) -> datetime:
     try:
         if not _TIME.fullmatch(text):
             raise ValueError
-        # Other programs write nanoseconds; Python reads up to microseconds in every version.
+        # Other programs write nanoseconds; not every version of Python reads more than microseconds.
         time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"{quoted_json(value)} is no ISO 8601 time; write it like 2024-01-05T00:00:00Z") from None
+        raise ValueError(f"{quoted_json(value)} is not an ISO 8601 time; write it like 2024-01-05T00:00:00Z") from None
 
 
 def created_month(create_time: object) -> str | None:
@@ -76,7 +76,7 @@ def created_month(create_time: object) -> str | None:
 
 def _month(value: str) -> str:
     if not is_month(value):
-        raise ValueError(f"{quoted_json(value)} is no month; write it as YYYY-MM, for example 2024-01")
+        raise ValueError(f"{quoted_json(value)} is not a month; write it as YYYY-MM, for example 2024-01")
     return value
 
 
@@ -88,7 +88,7 @@ def _formula(value: str) -> str:
     return value if value.strip() else DEFAULT_FORMULA
 
 
-def _named(value: str) -> str:
+def _entry_value(value: str) -> str:
     if not value.strip():
         raise ValueError("is blank; it must be an account id, a payer id or the id of a cost group")
     return value.strip()
@@ -102,10 +102,10 @@ Time = Annotated[datetime, BeforeValidator(_time)]
 
 
 class Entry(Section):
-    """Who gets a part of an item, how much of it and over how many months."""
+    """Who gets a part of an item, how much, and over how many months."""
 
     type: EntryType = Field(description="account, payer or costgroup")
-    value: Annotated[str, AfterValidator(_named)] = Field(
+    value: Annotated[str, AfterValidator(_entry_value)] = Field(
         description="an account id, a payer id or the id of a cost group"
     )
     formula: Annotated[str, AfterValidator(_formula)] = DEFAULT_FORMULA
@@ -120,8 +120,8 @@ class Allocator(Document):
         entries: the document's ``allocator`` list.
     """
 
-    # A check between fields stands at the later one and is left out where the earlier one is itself wrong, so
-    # that everything else in the file is still reported.
+    # A check across fields belongs to the later field and is skipped if the earlier one is itself wrong, so that
+    # everything else in the file is still reported.
     category: Category = "fee"
     criteria: tuple[Conditions, ...] = Field(description='a list of {"and": {key: value}}')
     entries: tuple[Entry, ...] = Field(alias="allocator", description="a list of allocator entries")
@@ -139,7 +139,7 @@ class Allocator(Document):
         if value == []:
             raise ValueError('is empty, so it matches nothing; list at least one {"and": {key: value}}')
         columns = CRITERIA_COLUMNS.get(info.data.get("category", ""))
-        # With an unknown category any category's key will do: its own error says enough.
+        # With an unknown category the keys of all categories are allowed: the category's own error is enough.
         keys = columns or {key: key for known in CRITERIA_COLUMNS.values() for key in known}
         alternatives = parse_alternatives(value, word="and", keys=keys)
         return tuple({keys[key]: condition for key, condition in c.items()} for c in alternatives)
@@ -159,7 +159,7 @@ class Allocator(Document):
         created = _month_of(info.data["create_time"])
         if value is None and created is None:
             raise ValueError(
-                "is not set and neither is createTime, so there is no month to start in; set startMonth, "
+                "is not set and neither is createTime, so there is not a month to start in; set startMonth, "
                 "or add the allocator instead of writing its file, which stamps createTime"
             )
         if value and created and "entries" in info.data:
@@ -190,7 +190,7 @@ class Allocator(Document):
         return value.strip() or None if value else None
 
     def normalised(self) -> dict[str, object]:
-        """The document as JSON values: what is not set is left out, what has a default is written out."""
+        """The document as JSON values, without what is not set and with the defaults written out."""
         keys = {column: key for key, column in CRITERIA_COLUMNS[self.category].items()}
         criteria = [{keys[column]: condition for column, condition in c.items()} for c in self.criteria]
         values: dict[str, object] = {
@@ -210,16 +210,16 @@ class Allocator(Document):
 
     @classmethod
     def from_document(cls, document: str) -> "Allocator":
-        """Read a pinned canonical document again; it has the version it was pinned with.
+        """Read a pinned canonical document again; its version is the one it was pinned with.
 
         Raises:
-            DocumentError: it is not a valid document.
+            DocumentError: the document is not valid.
         """
         return parse_allocator(document, file="pinned allocator")
 
     @property
     def precedence(self) -> tuple[bool, datetime, str]:
-        """The sort key: the first of a category takes an item, and those without createTime come first."""
+        """The sort key: the first match of a category takes an item, and allocators without createTime come first."""
         return (self.create_time is not None, self.create_time or datetime.min.replace(tzinfo=UTC), self.id)
 
     @property
@@ -229,31 +229,31 @@ class Allocator(Document):
 
     @cached_property
     def start(self) -> str:
-        """The first month in which it reflects."""
+        """The first month in which the allocator moves costs."""
         return cast(str, self.start_month or self.created_month)  # one of them is set: _check_start
 
     @cached_property
     def end(self) -> str | None:
-        """The last origin month that it matches; None if it never ends."""
+        """The last origin month that the allocator matches; None if it never ends."""
         return _end(self.created_month or self.start, self.expiration) if self.expiration else None
 
     @property
     def is_spreading(self) -> bool:
-        """Whether any entry takes two months or more."""
+        """Whether any entry spreads over two months or more."""
         return self.tranche_count > 1
 
     @cached_property
     def tranche_count(self) -> int:
-        """In how many booking months an item reflects: the longest entry's months."""
+        """The number of booking months of an item: the months of the longest entry."""
         return _longest(self.entries)
 
     def matches_month(self, origin: str) -> bool:
-        """Whether items billed in the month can match."""
+        """Whether the allocator can match items billed in the month."""
         first = min(self.created_month or self.start, self.start) if self.is_spreading else self.start
         return first <= origin <= (self.end or _LAST_MONTH)
 
     def first_booking_month(self, origin: str) -> str:
-        """The month in which an item billed in `origin` first reflects on accounts."""
+        """The month in which an item billed in `origin` is first booked on accounts."""
         return max(origin, self.start) if self.is_spreading else origin
 
 
@@ -265,16 +265,16 @@ def parse_allocator(text: str | bytes, *, file: str) -> Allocator:
         file: its name, for messages; its stem is the id of a document without one.
 
     Raises:
-        DocumentError: with everything that is wrong in it.
+        DocumentError: with every problem in the file.
     """
     return parse_document(Allocator, text, file=file)
 
 
 def load_allocators(folder: Path) -> tuple[tuple[Allocator, ...], tuple[Problem, ...]]:
-    """Read every allocator of a folder; a bad file is left out and never stops the others.
+    """Read every allocator of a folder; a bad file is left out and does not stop the others.
 
     Returns:
-        the valid allocators in the order in which they take items; all problems of all files.
+        The valid allocators in the order in which they take items, and all problems of all files.
 
     Raises:
         OctoError: the folder cannot be read.
@@ -284,7 +284,7 @@ def load_allocators(folder: Path) -> tuple[tuple[Allocator, ...], tuple[Problem,
 
 
 def values_named(allocators: Iterable[Allocator], entry_type: EntryType) -> list[str]:
-    """What the entries of a type name, such as all payers: sorted and distinct."""
+    """The values of all entries of a type, such as all payers: sorted and distinct."""
     return sorted({entry.value for a in allocators for entry in a.entries if entry.type == entry_type})
 
 
@@ -297,5 +297,5 @@ def _longest(entries: tuple[Entry, ...]) -> int:
 
 
 def _end(first: str, months: int) -> str:
-    # Months have four digits of year: what would end later ends with the calendar.
+    # Months have four-digit years: an end after 9999-12 becomes 9999-12.
     return add_months(first, min(months - 1, months_between(first, _LAST_MONTH)))

@@ -3,7 +3,7 @@
 This module has the prefixes, the check of patterns and the list of maps that both documents share. Which keys a
 map may have, and what the list means, belongs in `allocator` and `cost_group`.
 
-A condition means the same in SQL and in Python: both use RE2, which finds a pattern anywhere unless it is anchored.
+A condition means the same in SQL and in Python: both use RE2, which matches a pattern anywhere unless it is anchored.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,8 +19,8 @@ from octo_pipeline.rules.documents import Location, not_text, refuse
 
 MAX_PATTERN = 10_000
 
-# Half of what DuckDB's RE2 allows (8 MiB): the two versions differ a little in what a pattern needs (448 and 446
-# times \pL fit), and DuckDB must not refuse in the middle of a run what was accepted here.
+# Half of what DuckDB's RE2 allows (8 MiB): the two versions need slightly different memory for a pattern (448 and
+# 446 times \pL fit), and DuckDB must not refuse in the middle of a run what was accepted here.
 _MAX_MEMORY = 4 << 20
 
 
@@ -29,7 +29,7 @@ class Condition:
     """What a value must be; null counts as the empty string.
 
     Attributes:
-        kind: the value equals the text, or has a match of the pattern, or has none.
+        kind: the value equals the text, matches the pattern, or does not match it.
         text: the text or the RE2 pattern.
         has_prefix: false for equality written as the plain text; only `written` differs.
     """
@@ -40,7 +40,7 @@ class Condition:
 
     @property
     def written(self) -> str:
-        """The condition as the document has it."""
+        """The condition as it is written in the document."""
         return (_PREFIXES[self.kind] if self.has_prefix else "") + self.text
 
     def sql(self, column: Sql) -> Sql:
@@ -55,7 +55,7 @@ class Condition:
         return matches if self.kind == "re" else Sql(f"NOT {matches}")
 
     def holds(self, value: str | None) -> bool:
-        """Tell whether the condition holds on the value, as its SQL does."""
+        """Whether the condition holds for the value, exactly as its SQL decides."""
         if self.kind == "eq":
             return (value or "") == self.text
         matches = re2.search(self.text, value or "", _options()) is not None
@@ -77,7 +77,7 @@ def parse_condition(written: str) -> Condition:
     """Read ``eq:x``, ``x``, ``re:x`` or ``!re:x``.
 
     Raises:
-        OctoError: another prefix beginning with ``!``, a NUL character, or a pattern RE2 refuses.
+        OctoError: it has another prefix that begins with ``!``, a NUL character, or a pattern that RE2 refuses.
     """
     if "\0" in written:
         raise OctoError(f"{quoted_json(written)} has a NUL character; remove it", code="nul-character")
@@ -117,7 +117,7 @@ def parse_alternatives(value: object, *, word: str, keys: Collection[str] | None
 
 
 def written_alternatives(alternatives: Iterable[Conditions], *, word: str) -> list[dict[str, dict[str, str]]]:
-    """The JSON value that `parse_alternatives` reads."""
+    """The JSON value from which `parse_alternatives` reads these alternatives."""
     return [{word: {key: condition.written for key, condition in conditions.items()}} for conditions in alternatives]
 
 

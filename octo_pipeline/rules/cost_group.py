@@ -1,7 +1,7 @@
 """The cost group document (allocation.md §11): which line items and accounts belong to a group.
 
-This module has its fields, their checks and its meaning in SQL. What is shown under a cost group belongs in
-`allocation.cost_groups`, and who gets a part of a cost by it in `allocation.resolution`.
+This module has its fields, their checks and its meaning in SQL. What a cost group costs belongs in
+`allocation.cost_groups`; which accounts it stands for in an allocator's entry belongs in `allocation.resolution`.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ TagFilters = Annotated[tuple[Conditions, ...], PlainValidator(partial(parse_alte
 
 
 class VendorOptions(Section):
-    """Which line items of one vendor match: every list that is not empty must (AND), by any of its maps (OR).
+    """Which line items of one vendor match: at least one map (OR) of each list that is not empty (AND).
 
     Attributes:
         filters: maps of keys of `COST_GROUP_COLUMNS`.
@@ -47,7 +47,7 @@ class VendorOptions(Section):
         return Sql(" AND ".join(part for part in lists if part)) or None
 
     def account_sql(self, account: Sql) -> Sql | None:
-        """A truth value over the named account column: the maps that look at the account and nothing else."""
+        """A truth value over an account column: the maps whose only key is the account."""
         if any(maps for maps, _ in self.label_lists()):
             return None
         return _any_sql([maps for maps in self.filters if list(maps) == ["account"]], lambda _: account)
@@ -58,12 +58,12 @@ class VendorOptions(Section):
         return {key: written_alternatives(maps, word=_WORD) for key, maps in lists.items() if maps}
 
     def label_lists(self) -> list[tuple[tuple[Conditions, ...], Sql]]:
-        """The filters by labels, each with the column of ``cost_line_items`` that it looks into."""
+        """The label filters, each with the column of ``cost_line_items`` that it reads."""
         return [(getattr(self, name), Sql(column)) for name, column in self.label_columns.items()]
 
 
 def _vendor_options(vendor: VendorName) -> type[VendorOptions]:
-    """The options of a vendor: those of all vendors, and its label filters."""
+    """The options of a vendor: the common ones and its own label filters."""
     if not vendor.label_filters:
         return VendorOptions
     fields: dict[str, Any] = {
@@ -100,7 +100,7 @@ class CostGroup(Document):
     combinations: Combinations = Combinations()
 
     def normalised(self) -> dict[str, object]:
-        """The document as JSON values: what is not set or empty is left out."""
+        """The document as JSON values, without what is empty or not set."""
         options = {f"{vendor}Options": o.normalised() for vendor, o in self.combinations.by_vendor().items()}
         values: dict[str, object] = {
             "id": self.id,
@@ -111,14 +111,14 @@ class CostGroup(Document):
         return {key: value for key, value in values.items() if value}
 
     def sql(self) -> Sql:
-        """A truth value over a row of ``cost_line_items``: the group matches it."""
+        """A truth value over a row of ``cost_line_items``: whether the group matches it."""
         options = {vendor: o.sql() for vendor, o in self.combinations.by_vendor().items()}
         return _by_vendor(Sql("vendor"), options) or Sql("FALSE")
 
     def account_sql(self, *, vendor: Sql, account: Sql) -> Sql | None:
-        """A truth value: the group has the account even where no line item of its own says so.
+        """A truth value: whether the account belongs to the group even without a line item of its own.
 
-        These are the accounts that a filter map matches whose only key is ``account``, if its vendor has no
+        These are the accounts matched by a filter map whose only key is ``account``, if its vendor has no
         tag or label filters (allocation.md §11).
 
         Args:
@@ -140,16 +140,16 @@ def parse_cost_group(text: str | bytes, *, file: str) -> CostGroup:
         file: its name, for messages; its stem is the id of a document without one.
 
     Raises:
-        DocumentError: with everything that is wrong in it.
+        DocumentError: with every problem in the file.
     """
     return parse_document(CostGroup, text, file=file)
 
 
 def load_cost_groups(folder: Path) -> tuple[tuple[CostGroup, ...], tuple[Problem, ...]]:
-    """Read every cost group of a folder; a bad file is left out and never stops the others.
+    """Read every cost group of a folder; a bad file is left out and does not stop the others.
 
     Returns:
-        the valid cost groups by id; all problems of all files.
+        The valid cost groups by id, and all problems of all files.
 
     Raises:
         OctoError: the folder cannot be read.
@@ -160,8 +160,8 @@ def load_cost_groups(folder: Path) -> tuple[tuple[CostGroup, ...], tuple[Problem
 
 def _any_sql(maps: Sequence[Conditions], column: Callable[[str], Sql]) -> Sql | None:
     alternatives = []
-    # Groups list thousands of accounts, one map per account. An OR tries each of them on every row: 5,000 accounts on
-    # 100,000 rows took 24 s; looking them up takes 0.1 s.
+    # Groups list thousands of accounts, one map per account. An OR tries every one of them on each row: 5,000 accounts
+    # and 100,000 rows took 24 s. A list of values is looked up, which takes 0.1 s.
     listed: dict[str, list[str]] = defaultdict(list)
     for conditions in maps:
         (key, condition), *others = conditions.items()

@@ -1,8 +1,7 @@
 """Reading the configuration's JSON documents: what allocators and cost groups have in common.
 
-Here are the base of the document models, JSON that is read strictly, problems that name file and path, and
-the loading of a folder. What a particular document may say belongs to its own module (`allocator`,
-`cost_group`).
+This module has the base of the document models, a strict JSON reader, problems that name file and path, and the
+loading of a folder. What a particular document may contain belongs in its own module (`allocator`, `cost_group`).
 """
 
 import hashlib
@@ -28,10 +27,10 @@ MAX_DEPTH = 20
 
 Location = tuple[str | int, ...]
 
-# An id names a file, and a file may have any name a person gives it, but not one that leads elsewhere.
+# An id is a file name: anything a person may call a file, but never a path to another folder.
 _ID = re.compile(r"(?![.\s])[^\x00-\x1f\x7f/\\]{1,100}(?<!\s)")
 _PLAIN_KEY = re.compile(r"\w{1,80}")
-# Longer integers are beyond every field, and Python refuses to read those of more than 4300 digits.
+# Longer integers fit no field, and Python refuses to read those of more than 4300 digits.
 _MAX_DIGITS = 18
 
 
@@ -40,8 +39,8 @@ class Problem:
     """One thing that is wrong in one file.
 
     Attributes:
-        file: the file as the user knows it.
-        path: where in it: a JSON path such as ``criteria[0].and.account``, or a line; empty for all of it.
+        file: the file's name as the user knows it.
+        path: where in the file: a JSON path such as ``criteria[0].and.account``, or a line; empty for the whole file.
         message: what is wrong and what is allowed.
     """
 
@@ -54,7 +53,7 @@ class Problem:
 
 
 class DocumentError(OctoError):
-    """A file that cannot be used, with everything that is wrong in it."""
+    """A file that cannot be used, with every problem in it."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)), code="document-wrong", place=problems[0].file)
@@ -62,18 +61,18 @@ class DocumentError(OctoError):
 
 
 def not_text(value: object) -> str:
-    """What to say where text is expected and something else is given."""
+    """The message for a value that is not text where text is expected."""
     hint = "; an id written as a number loses its leading zeros" if isinstance(value, int | float) else ""
     return f"must be text in double quotes, not {quoted_json(value)}{hint}"
 
 
 def canonical_json(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, characters as they are."""
+    """The canonical JSON text of a value: sorted keys, no spaces, no escaped characters."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def json_path(location: Location) -> str:
-    """The location as people write it: ``criteria[0].and["cost center"]``."""
+    """The location as text for people: ``criteria[0].and["cost center"]``."""
     path = ""
     for part in location:
         if isinstance(part, int):
@@ -86,10 +85,10 @@ def json_path(location: Location) -> str:
 
 
 def refuse(flaws: Iterable[tuple[Location, str]]) -> NoReturn:
-    """Report several flaws of one field at once, from inside its validator.
+    """Report several flaws of one field at once from its validator.
 
     Args:
-        flaws: where in the field, and what is wrong there.
+        flaws: the location in the field, and what is wrong there.
 
     Raises:
         ValidationError: always.
@@ -97,7 +96,7 @@ def refuse(flaws: Iterable[tuple[Location, str]]) -> NoReturn:
     raise ValidationError.from_exception_data(
         "document",
         [
-            # The message is a value of the template, so that braces in it stay as they are.
+            # The message is a value of the template, so that braces in it are kept.
             InitErrorDetails(type=PydanticCustomError("flaw", "{text}", {"text": text}), loc=location, input=None)
             for location, text in flaws
         ],
@@ -105,7 +104,7 @@ def refuse(flaws: Iterable[tuple[Location, str]]) -> NoReturn:
 
 
 class Section(BaseModel):
-    """An object inside a document. An empty string or null is the same as not set."""
+    """An object in a document. An empty string or null counts as not set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -121,14 +120,14 @@ class Section(BaseModel):
 def _check_id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise ValueError(
-            f"{quoted_json(text)} is no id; use 1 to 100 characters without '/' and '\\', the first no dot and no space "
+            f"{quoted_json(text)} is not a valid id; use 1 to 100 characters without '/' and '\\', the first no dot and no space "
             "(without an id, the file's name is the id)"
         )
     return text
 
 
 class Document(Section):
-    """A whole document: what one file holds."""
+    """A whole document: the content of one file."""
 
     id: Annotated[str, AfterValidator(_check_id)]
     name: str = Field(default="", description="text")
@@ -136,7 +135,7 @@ class Document(Section):
 
     @abstractmethod
     def normalised(self) -> dict[str, object]:
-        """The document as JSON values, so that documents of the same meaning are the same."""
+        """The document as JSON values; documents with the same meaning have the same values."""
 
     @cached_property
     def document(self) -> str:
@@ -160,25 +159,25 @@ def parse_document(model: type[D], text: str | bytes, *, file: str) -> D:
 
     Args:
         model: the document's model.
-        text: the file's content, UTF-8 if it is bytes.
+        text: the file's content; bytes are UTF-8.
         file: the file's name, for messages; its stem is the id of a document without one.
 
     Raises:
-        DocumentError: with everything that is wrong in it.
+        DocumentError: with every problem in the file.
     """
     return parse_object(model, read_object(text, file=file), file=file)
 
 
 def parse_object(model: type[D], written: dict[str, Any], *, file: str) -> D:
-    """Read one document whose JSON is read already.
+    """Read one document whose JSON is already parsed.
 
     Args:
         model: the document's model.
-        written: from `read_object`.
+        written: the result of `read_object`.
         file: the file's name, for messages; its stem is the id of a document without one.
 
     Raises:
-        DocumentError: with everything that is wrong in it.
+        DocumentError: with every problem in the file.
     """
     flaws: list[tuple[Location, str]] = []
     value = cast(dict[str, Any], _clean(written, (), flaws))
@@ -190,21 +189,21 @@ def parse_object(model: type[D], written: dict[str, Any], *, file: str) -> D:
         document = model.model_validate(value)
     except ValidationError as error:
         # A field whose value could not even be read needs no second message.
-        known = {location for location, message in flaws if message != _REPEATED}
-        found = [_flaw(model, e) for e in error.errors(include_url=False)]
-        flaws += [(location, message) for location, message in found if location not in known]
+        reported = {location for location, message in flaws if message != _REPEATED}
+        model_flaws = [_flaw(model, e) for e in error.errors(include_url=False)]
+        flaws += [(location, message) for location, message in model_flaws if location not in reported]
     if document is None or flaws:
         raise DocumentError([Problem(file, json_path(location), message) for location, message in flaws])
     return document
 
 
 def load_documents(model: type[D], folder: Path) -> tuple[list[D], tuple[Problem, ...]]:
-    """Read every JSON file of a folder; a bad one is left out and never stops the others.
+    """Read every JSON file of a folder; a bad one is left out and does not stop the others.
 
     Files that share an id are all left out, so that the result does not depend on the order of files.
 
     Returns:
-        the valid documents, by file name; all problems of all files.
+        The valid documents in the order of their file names, and all problems of all files.
 
     Raises:
         OctoError: the folder cannot be read.
@@ -212,7 +211,7 @@ def load_documents(model: type[D], folder: Path) -> tuple[list[D], tuple[Problem
     loaded: dict[str, D] = {}
     problems: list[Problem] = []
     for path in _json_files(folder):
-        # A name that is no UTF-8 cannot be printed as it is.
+        # A name that is not UTF-8 cannot be printed as it is.
         file = f"{folder.name}/{path.name}".encode("utf-8", "backslashreplace").decode()
         try:
             loaded[file] = parse_document(model, _read_bytes(path, file), file=file)
@@ -227,7 +226,7 @@ def load_documents(model: type[D], folder: Path) -> tuple[list[D], tuple[Problem
 
 def _json_files(folder: Path) -> list[Path]:
     try:
-        # Names that begin with a dot are editors' and file managers' own.
+        # Editors and file managers write files whose names begin with a dot.
         return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not p.name.startswith("."))
     except OSError as error:
         raise OctoError(
@@ -263,7 +262,7 @@ def _repeated_ids(loaded: dict[str, D]) -> list[Problem]:
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers which keys it had more than once."""
+    """A JSON object that remembers which keys occurred more than once."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -271,15 +270,15 @@ class _Object(dict[str, Any]):
 
 
 def is_unset(section: Mapping[str, Any], key: str) -> bool:
-    """Whether the object leaves the key out, or has an empty string or null there, which is the same."""
+    """Whether the object leaves the key out or has an empty string or null there, which means the same."""
     return section.get(key) in (None, "")
 
 
 def read_object(text: str | bytes, *, file: str) -> dict[str, Any]:
-    """Read JSON text whose root is an object. What is wrong in it is found by `parse_object`.
+    """Read JSON text whose root is an object. `parse_object` reports what is wrong inside it.
 
     Raises:
-        DocumentError: it is not JSON, or not one object.
+        DocumentError: the text is not JSON, or not one object.
     """
     try:
         value = json.loads(
@@ -290,8 +289,8 @@ def read_object(text: str | bytes, *, file: str) -> dict[str, Any]:
             parse_constant=float,
         )
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise DocumentError([Problem(file, place, f"is no JSON here: {error.msg}")]) from error
+        position = f"line {error.lineno}, column {error.colno}"
+        raise DocumentError([Problem(file, position, f"is not valid JSON here: {error.msg}")]) from error
     except RecursionError:
         raise DocumentError([Problem(file, "", _TOO_DEEP)]) from None
     except ValueError as error:
@@ -322,7 +321,7 @@ def _integer(digits: str) -> float:
 
 
 def _clean(value: object, location: Location, flaws: list[tuple[Location, str]]) -> object:
-    """Replace what no field can hold by null, and say where it was."""
+    """Replace what no field can hold with null, and report where it was."""
     if len(location) > MAX_DEPTH:
         flaws.append((location[:1], _TOO_DEEP))
         return None
@@ -352,25 +351,25 @@ def _text_flaw(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "has half of a surrogate pair (\\ud800 to \\udfff), which is no character; remove it"
+        return "has half of a surrogate pair (\\ud800 to \\udfff), which is not a character; remove it"
     return ""
 
 
 def _flaw(model: type[Section], error: ErrorDetails) -> tuple[Location, str]:
-    """Where and what a pydantic error is, in the document's own words."""
+    """The location and message of a pydantic error, in the document's own terms."""
     location: list[str | int] = []
     section: type[Section] | None = model
     holder = section
     for part in error["loc"]:
         holder = section
         if isinstance(part, str) and section is not None:
-            # Errors on defaults carry the field's name, others its alias.
+            # Errors in defaults carry the field's name, other errors its alias.
             name, section = _field(section, part)
             location.append(name)
         else:
             location.append(part)
     if error["type"] == "extra_forbidden":
-        location[-1] = error["loc"][-1]  # an unknown key may be what a field is called in Python
+        location[-1] = error["loc"][-1]  # an unknown key may equal the Python name of a field
     return tuple(location), _message(error, holder, location)
 
 
@@ -388,7 +387,7 @@ def _section_in(annotation: Any) -> type[Section] | None:
 
 
 def _message(error: ErrorDetails, holder: type[Section] | None, location: Sequence[str | int]) -> str:
-    kind, given = error["type"], quoted_json(error["input"])
+    kind, value = error["type"], quoted_json(error["input"])
     if kind == "extra_forbidden" and holder is not None:
         return f"unknown key; allowed: {', '.join(_aliases(holder))}"
     if kind == "missing" and holder is not None:
@@ -397,13 +396,13 @@ def _message(error: ErrorDetails, holder: type[Section] | None, location: Sequen
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "literal_error":
-        return f"{given} is unknown; allowed: {error['ctx']['expected']}"
+        return f"{value} is unknown; allowed: {error['ctx']['expected']}"
     if kind == "string_type":
         return not_text(error["input"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"must be an object {{ … }}, not {given}"
+        return f"must be an object {{ … }}, not {value}"
     if kind in ("tuple_type", "list_type"):
-        return f"must be a list [ … ], not {given}"
+        return f"must be a list [ … ], not {value}"
     return error["msg"]
 
 

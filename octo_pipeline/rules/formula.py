@@ -1,13 +1,14 @@
 """The formula language of an allocator entry and its reference meaning (allocation.md §7).
 
-Here: text → `Formula` (tokenizer, parser, all refusals) and `evaluate`, which says what a formula means for
-one row. Not here: the same meaning over columns (`formula_sql`), and what a failed formula does to a tranche.
+This module turns text into a `Formula` (tokenizer, parser, all refusals), and `evaluate` defines what a formula means
+for one row. The same meaning over columns belongs in `formula_sql`; what a failed formula does to a tranche belongs in
+`splits`.
 
-The text is parsed by hand because it mixes two spellings, ``x if c else y`` and ``c ? x : y``, which no one
-parser knows. Python's `ast` only lends its node classes: a formula never reaches Python's own parser, so
+The text is parsed by hand because it mixes two spellings, ``x if c else y`` and ``c ? x : y``, which no single
+parser knows. Only the node classes of Python's `ast` are used: a formula never reaches Python's own parser, so
 nothing outside the grammar below can get in.
 
-Grammar, loosest first; every level also takes the tighter ones:
+Grammar, loosest first; every level also accepts the tighter ones:
 
 1. ``x if c else y``, ``c ? x : y`` (right-associative)
 2. ``or``, ``||``
@@ -44,21 +45,21 @@ MAX_LENGTH = 2_000
 # So much of a name or number is quoted in an error.
 _QUOTED = 30
 # The parser recurses by at most three Python frames per tree level and three per parenthesis, simpleeval and
-# the compiler by less: the limit keeps them inside Python's 1,000 frames, wherever they are called from.
+# the compiler by fewer. The limit keeps all of them within Python's 1,000 frames, however deep the caller is.
 MAX_DEPTH = 100
-# 10**22 is the largest power of ten that is a double: beyond it no exact arithmetic rounds to hundreds.
+# 10**22 is the largest power of ten that a double holds exactly; rounding to more digits would not be exact.
 MAX_ROUND_DIGITS = 22
 
 
 class FormulaError(OctoError):
-    """The text is not a formula: a sentence that names the column (from 1) and what is allowed."""
+    """The text is not a formula. The message names the column, counted from 1, and what is allowed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="formula-wrong")
 
 
 class FormulaFailed(Exception):
-    """The formula has no finite result for these values; the text is the reason, a phrase."""
+    """The formula has no finite result for these values; the message is a phrase with the reason."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Formula:
     """A parsed formula.
 
     Attributes:
-        source: the text, ``cost*usage`` for a blank one.
-        tree: its tree, of `ast` nodes the grammar allows; two formulas are equal when their texts are.
+        source: the text; ``cost*usage`` if it was blank.
+        tree: its syntax tree, of the `ast` nodes that the grammar allows. Formulas are compared by text.
     """
 
     source: str
@@ -79,7 +80,7 @@ def parse_formula(text: str) -> Formula:
 
     Raises:
         FormulaError: it is too long or too deep, is not in the language, mixes numbers with truth values,
-            is no number, or has no variables and always fails.
+            or is not a number.
     """
     if len(text) > MAX_LENGTH:
         raise FormulaError(
@@ -97,14 +98,14 @@ def variables(formula: Formula) -> frozenset[str]:
 
 
 def evaluate(formula: Formula, *, cost: float, usage: float, accounts: float, group_usage: float) -> float:
-    """The reference meaning of a formula: its result for one row, by simpleeval with every number a double.
+    """The reference meaning of a formula: its result for one row, computed by simpleeval in doubles.
 
     Branches and operands that Python would not evaluate are not evaluated. An intermediate result may be
     infinite or NaN as in Python, as long as no operation raises and the final result is finite.
 
     Raises:
-        FormulaFailed: a division or modulo by zero, a power that is complex or overflows, ceil, floor or
-            round to an integer of a value that is not finite, or a final result that is not finite.
+        FormulaFailed: a division or modulo by zero; a power that is complex or overflows; ceil, floor or
+            round to an integer of a value that is not finite; or a final result that is not finite.
     """
     values = {"cost": cost, "usage": usage, "accounts": accounts, "group_usage": group_usage}
     evaluator = SimpleEval(
@@ -174,7 +175,7 @@ _TOKEN = re.compile(
 _OCTAL = re.compile(r"0+[1-9]\d*", re.ASCII)
 _DIGITS = re.compile(r"0|[1-9]\d?", re.ASCII)
 _KEYWORDS = ("if", "else", "and", "or", "not")
-# What people write for the spelling that is meant.
+# Common misspellings of operators.
 _MEANT = {"=": "==", "&": "&&", "|": "||", "^": "**"}
 
 _TERNARY, _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _UNARY, _POWER = range(1, 10)
@@ -218,7 +219,7 @@ class _Token:
 
 @dataclass(frozen=True)
 class _Part:
-    """A parsed part of the formula: its tree, the tree's levels, and the column it starts at."""
+    """A parsed part of the formula: its tree, the depth of the tree, and the column where it starts."""
 
     node: ast.expr
     kind: _Kind
@@ -229,8 +230,8 @@ class _Part:
 class _Parser:
     """A precedence-climbing parser of one formula, used once.
 
-    `ancestors` is the number of tree nodes above the part being parsed: it stops deep recursion on the way
-    down, where a part's depth stops long chains (``1+1+1+…``) on the way up.
+    `ancestors` is the number of tree nodes above the part being parsed: it limits recursion on the way down, while
+    a part's depth limits long chains (``1+1+1+…``) on the way up.
     """
 
     def __init__(self, text: str) -> None:
@@ -261,8 +262,8 @@ class _Parser:
         self._take()
 
     def _unexpected(self, expected: str) -> FormulaError:
-        found = "the formula ends" if self._token.kind == "end" else f"{quoted(self._token.text, _QUOTED)} stands"
-        return _error(self._token.column, f"{found} where {expected} is expected")
+        actual = "the formula ends" if self._token.kind == "end" else f"{quoted(self._token.text, _QUOTED)} stands"
+        return _error(self._token.column, f"{actual} where {expected} is expected")
 
     def _expression(self, loosest: int, ancestors: int) -> _Part:
         if ancestors >= MAX_DEPTH:

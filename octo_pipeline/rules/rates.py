@@ -1,6 +1,6 @@
-"""The exchange rates of the configuration: one line a month and currency (allocation.md §6).
+"""The exchange rates of the configuration: one line per month and currency (allocation.md §6).
 
-Here is the reading of ``exchange_rates.csv``. How usage is compared in the base currency belongs to `shares`.
+This module reads ``exchange_rates.csv``. How usage is compared in the base currency belongs in `shares`.
 """
 
 import csv
@@ -17,7 +17,7 @@ from octo_pipeline.rules.documents import DocumentError, Problem
 
 HEADER = ["month", "currency", "rate"]
 
-# DECIMAL(38,10) times a wider number overflows for amounts that occur.
+# DECIMAL(38,10) times a wider number overflows for amounts that occur in practice.
 _RATE = re.compile(r"\d{1,9}(\.\d{1,40})?([eE][+-]?\d{1,2})?", re.ASCII)
 _HIGHEST = Decimal(10**9)
 RATE_DECIMALS = 16
@@ -26,7 +26,7 @@ _PLACES = Decimal(1).scaleb(-RATE_DECIMALS)
 
 @dataclass(frozen=True)
 class Rate:
-    """What one unit of a currency is worth in a month, in units of the base currency."""
+    """The value of one unit of a currency in a month, in units of the base currency."""
 
     month: str
     currency: str
@@ -34,13 +34,13 @@ class Rate:
 
 
 def load_rates(path: Path) -> tuple[Rate, ...]:
-    """Read the exchange rates; a missing file has none.
+    """Read the exchange rates; without the file there are none.
 
     Returns:
-        the rates by month and currency.
+        The rates, sorted by month and currency.
 
     Raises:
-        DocumentError: with every line that is wrong.
+        DocumentError: with every wrong line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -93,18 +93,18 @@ def _rate(cells: list[str]) -> Rate:
     month, currency, rate = cells
     if not is_month(month):
         raise OctoError(
-            f"{quoted_json(month)} is no month; write it as YYYY-MM, for example 2024-01", code="rate-malformed"
+            f"{quoted_json(month)} is not a month; write it as YYYY-MM, for example 2024-01", code="rate-malformed"
         )
     if not is_currency(currency):
         raise OctoError(
-            f"{quoted_json(currency)} is no currency; write its three capital letters, for example EUR",
+            f"{quoted_json(currency)} is not a currency; write its three capital letters, for example EUR",
             code="rate-malformed",
         )
-    # Rounded once, when it is read. Ten places are not enough: 1/150 for a yen would be off by 10⁻⁹ of a share.
+    # Rounded once, when it is read. Ten decimals are not enough: 1/150 for a yen would change a share by 10⁻⁹.
     value = Decimal(rate).quantize(_PLACES) if _RATE.fullmatch(rate) else Decimal(0)
     if not 0 < value < _HIGHEST:
         raise OctoError(
-            f"{quoted_json(rate)} is no rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
+            f"{quoted_json(rate)} is not a rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
             "for example 1.0842",
             code="rate-malformed",
         )

@@ -42,20 +42,20 @@ def test_the_shipped_file_is_valid():
 
 def test_every_bad_line_is_reported_at_once(tmp_path):
     lines = {
-        "2024-13,EUR,1": '"2024-13" is no month; write it as YYYY-MM',
-        "2024-1,EUR,1": '"2024-1" is no month',
-        "2024-01,EURO,1": '"EURO" is no currency; write its three capital letters',
-        "2024-01,eur,1": '"eur" is no currency',
-        "2024-01,,1": '"" is no currency',
-        "2024-01,EUR,0": '"0" is no rate; write a positive number below 1,000,000,000',
-        "2024-01,EUR,0.0000000000": '"0.0000000000" is no rate',
-        "2024-01,EUR,-1": '"-1" is no rate',
-        "2024-01,EUR,1e9": '"1e9" is no rate',
-        "2024-01,EUR,NaN": '"NaN" is no rate',
-        "2024-01,EUR,1000000000": '"1000000000" is no rate',
-        "2024-01,EUR,1e-17": '"1e-17" is no rate',
-        "2024-01,EUR,٣": '"٣" is no rate',
-        '2024-01,EUR,"1,5"': '"1,5" is no rate',
+        "2024-13,EUR,1": '"2024-13" is not a month; write it as YYYY-MM',
+        "2024-1,EUR,1": '"2024-1" is not a month',
+        "2024-01,EURO,1": '"EURO" is not a currency; write its three capital letters',
+        "2024-01,eur,1": '"eur" is not a currency',
+        "2024-01,,1": '"" is not a currency',
+        "2024-01,EUR,0": '"0" is not a rate; write a positive number below 1,000,000,000',
+        "2024-01,EUR,0.0000000000": '"0.0000000000" is not a rate',
+        "2024-01,EUR,-1": '"-1" is not a rate',
+        "2024-01,EUR,1e9": '"1e9" is not a rate',
+        "2024-01,EUR,NaN": '"NaN" is not a rate',
+        "2024-01,EUR,1000000000": '"1000000000" is not a rate',
+        "2024-01,EUR,1e-17": '"1e-17" is not a rate',
+        "2024-01,EUR,٣": '"٣" is not a rate',
+        '2024-01,EUR,"1,5"': '"1,5" is not a rate',
         "2024-01,EUR": "has 2 values; it must have 3: month,currency,rate",
         "2024-01,EUR,1,5": "has 4 values",
         "2024-01,GBP,1": None,
@@ -68,7 +68,7 @@ def test_every_bad_line_is_reported_at_once(tmp_path):
     assert [p.path for p in problems] == [place for place, _ in expected]
     for problem, (_, message) in zip(problems, expected, strict=True):
         assert message in problem.message
-    assert str(caught.value).startswith('exchange_rates.csv: line 2: "2024-13" is no month')
+    assert str(caught.value).startswith('exchange_rates.csv: line 2: "2024-13" is not a month')
 
 
 @pytest.mark.parametrize("header", ["", "month;currency;rate", "month,rate,currency", "2024-01,EUR,1.1"])
