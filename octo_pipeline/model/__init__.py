@@ -1,1 +1,1 @@
-"""The words of the house: errors, months, vendors, columns, SQL text and wording. Imports nothing of ours."""
+"""What every other room uses: errors, months, vendors, columns, SQL text and wording. Imports nothing of ours."""

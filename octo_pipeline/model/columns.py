@@ -1,12 +1,12 @@
 """The columns of the normalised tables: the one place that lists them (allocation.md §3 and §4).
 
-The dbt contract of ``cost_line_items`` and the SQL of the core are both held against these lists by tests.
+Tests compare the dbt contract of ``cost_line_items`` and the SQL of the core with these lists.
 """
 
 MONEY = "DECIMAL(38,10)"
 TAGS = "MAP(VARCHAR, VARCHAR)"
 
-# The table that every other begins with.
+# The table that all others are made from.
 LINE_ITEMS = "cost_line_items"
 
 # Grain of cost_line_items, in the table's column order.
@@ -71,7 +71,7 @@ ITEM_GRAINS: dict[str, tuple[str, ...]] = {
     "savings": SAVINGS_GRAIN,
 }
 
-# Criteria keys of the allocator document and the item columns they look at (allocation.md §5).
+# Criteria keys of the allocator document and the item columns they match (allocation.md §5).
 CRITERIA_COLUMNS: dict[str, dict[str, str]] = {
     "fee": {
         "account": "sub_account_id",

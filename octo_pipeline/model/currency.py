@@ -1,4 +1,4 @@
-"""What a currency's code looks like."""
+"""The form of a currency code."""
 
 import re
 
@@ -7,5 +7,5 @@ _CODE = re.compile(CURRENCY, re.ASCII)
 
 
 def is_currency(text: str) -> bool:
-    """Whether the text is a currency's code, such as USD."""
+    """Whether the text has the form of a currency code, such as USD."""
     return _CODE.fullmatch(text) is not None

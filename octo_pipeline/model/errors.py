@@ -1,9 +1,9 @@
 """The one exception that is written for the person who meets it, as data.
 
-Every module may raise it. Its message says what is wrong; `code` names the kind of problem and never changes, `place`
-says where it is, and the remedies name what the product can do about it. A face makes a sentence, a link or JSON of
-them: the command line in `cli/output.py`, Dagster in `assets/failures.py`. No message names a command or an environment
-variable, which an API or a page could not use.
+Every module may raise it. The message says what is wrong; `code` names the kind of problem and never changes, `place`
+says where it is, and the remedies name what the product can do about it. Each face turns them into a sentence, a link
+or JSON: the command line in `cli/output.py`, Dagster in `assets/failures.py`. No message names a command or an
+environment variable, because an API or a page could not use it.
 """
 
 import copyreg
@@ -21,9 +21,9 @@ class Remedy:
 
     Attributes:
         action: its name, as a command has it without the program's name; or ``set``.
-        arguments: what it is done to.
-        options: the rest by name; a flag is True.
-        purpose: what it is good for, as the words after "to"; for ``set``, the value.
+        arguments: what the action applies to.
+        options: the options by name; a flag is True.
+        purpose: what it achieves, as the words after "to"; for ``set``, the value.
     """
 
     action: str
@@ -38,7 +38,7 @@ class Remedy:
         object.__setattr__(self, "purpose", to)
 
     def __str__(self) -> str:
-        """The action with its arguments and options, as a command spells them."""
+        """The action with its arguments and options, spelled as in a command."""
         options = (f"--{name.replace('_', '-')}{'' if value is True else f' {value}'}" for name, value in self.options)
         return " ".join((self.action, *self.arguments, *options))
 
@@ -61,16 +61,16 @@ class OctoError(Exception):
         self.remedies = (remedy,) if isinstance(remedy, Remedy) else tuple(remedy)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are made again from their arguments alone; worker processes hand theirs over.
+        # Unpickling rebuilds an exception from its arguments alone; worker processes send theirs to the parent.
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class NotAskedError(OctoError):
-    """A vendor could not be asked (network, our own credentials, patience), so nothing is known of the account."""
+    """A vendor could not be asked (network, our own credentials, throttling), so nothing is known about the account."""
 
 
 def combined(errors: Iterable[OctoError]) -> OctoError:
-    """One error for several that happened side by side; a single one stays as it is."""
+    """One error for several that happened in parallel; a single error is returned unchanged."""
     several = list(errors)
     if len(several) == 1:
         return several[0]

@@ -1,18 +1,18 @@
-"""Month arithmetic. A month is the text ``YYYY-MM`` everywhere: it sorts, joins and names folders as it is."""
+"""Month arithmetic. A month is the text ``YYYY-MM`` everywhere: it sorts, joins and names folders without conversion."""
 
 import re
 
 from octo_pipeline.model.errors import OctoError
 
-# The last part of an item is booked at most this many months after its origin month, that month counted. An allocator
-# that would wait and spread for longer is refused.
+# All parts of an item are booked within this many months, counted from its origin month inclusive. An allocator that
+# would wait and spread for longer is refused.
 MOST_MONTHS = 36
 
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 
 
 def is_month(text: str) -> bool:
-    """Tell whether the text is a month ``YYYY-MM`` of the years 0001 to 9999."""
+    """Whether the text is a month ``YYYY-MM`` of the years 0001 to 9999."""
     return _MONTH.fullmatch(text) is not None and not text.startswith("0000")
 
 
@@ -28,7 +28,7 @@ def parse_month(text: str) -> str:
 
 
 def month_index(month: str) -> int:
-    """Months since year 0, so that differences are plain subtraction."""
+    """Months since year 0, so that a difference is a subtraction."""
     return int(month[:4]) * 12 + int(month[5:7]) - 1
 
 
@@ -53,10 +53,10 @@ def month_range(start: str, end: str) -> list[str]:
 
 
 def origin_months(booking_month: str) -> list[str]:
-    """The months whose items can have a part booked in the booking month, which is the last of them."""
+    """The months whose items can have a part booked in the booking month; the last one is the booking month itself."""
     return month_range(add_months(booking_month, 1 - MOST_MONTHS), booking_month)
 
 
 def booking_months(origin_month: str) -> list[str]:
-    """The months in which a part of the origin month's items can be booked, which is the first of them."""
+    """The months in which a part of the origin month's items can be booked; the first one is the origin month itself."""
     return month_range(origin_month, add_months(origin_month, MOST_MONTHS - 1))

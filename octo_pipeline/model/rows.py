@@ -1,4 +1,4 @@
-"""A small result for people: column names and rows, of a simulation, a figure or a check."""
+"""A small result for people: the column names and rows of a simulation, a figure or a check."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """A small result: column names, and rows of them."""
+    """A small result: column names and rows."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]

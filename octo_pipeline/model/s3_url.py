@@ -1,4 +1,4 @@
-"""The URL of a bucket, as the settings and the lake read it."""
+"""The URL of a bucket, which the settings and the lake both read."""
 
 import re
 
@@ -13,15 +13,15 @@ def split_url(url: str) -> tuple[str, str]:
     """The bucket and the prefix of ``s3://bucket/prefix``.
 
     Raises:
-        OctoError: it is not such a URL.
+        OctoError: the text is not such a URL.
     """
     match = _URL.fullmatch(url)
     if match is None:
         raise OctoError(
-            f"The lake cannot be {url!r}. Write a folder, or s3://bucket/prefix with a bucket's name of lower-case "
-            "letters, digits, dots and hyphens and a prefix without empty parts, '*', '?' or '['.",
+            f"The lake cannot be {url!r}. Write a folder, or s3://bucket/prefix: a bucket name of lower-case letters, "
+            "digits, dots and hyphens, and a prefix without empty parts, '*', '?' or '['.",
             code="lake-url-wrong",
             place="lake",
-            remedy=Remedy("set", setting="lake", to="such a place"),
+            remedy=Remedy("set", setting="lake", to="such a folder or URL"),
         )
     return match["bucket"], match["prefix"] or ""

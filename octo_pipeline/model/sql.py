@@ -1,4 +1,4 @@
-"""SQL text: its types, and how DuckDB spells literals, names, patterns and map look-ups.
+"""SQL text: its types, and DuckDB's spelling of literals, names, patterns and map look-ups.
 
 What a query means belongs in the module that writes it, or in its template (`templates`).
 """
@@ -21,7 +21,7 @@ def literal(text: str) -> Sql:
     """The text as a SQL string literal.
 
     Raises:
-        OctoError: the text has a NUL character, at which DuckDB ends the query.
+        OctoError: the text has a NUL character, which ends the query for DuckDB.
     """
     return Sql("'" + _without_nul(text).replace("'", "''") + "'")
 
@@ -36,9 +36,9 @@ def identifier(name: str) -> Sql:
 
 
 def rows_sql(columns: Mapping[str, str], rows: Sequence[Sequence[str | int | None]]) -> Sql:
-    """A query of these few rows, written out.
+    """A query that returns these few rows, written out as literals.
 
-    Binding a parameter makes DuckDB's client import pandas, which costs a command a third of a second.
+    Binding a parameter makes DuckDB's client import pandas, which adds a third of a second to a command.
 
     Args:
         columns: name -> type.
@@ -58,7 +58,7 @@ def _value(value: str | int | None) -> Sql:
 
 def regexp_matches(column_sql: Sql, pattern: str) -> Sql:
     """A truth value: the RE2 pattern is found anywhere in the text; null where the text is null."""
-    # A literal, not a parameter or column: DuckDB compiles a literal pattern once, others row by row.
+    # A literal, not a parameter or column: DuckDB compiles a literal pattern once, any other one row by row.
     return Sql(f"regexp_matches({column_sql}, {literal(_kept_from_like(pattern))})")
 
 
@@ -66,25 +66,25 @@ def is_one_of(column_sql: Sql, texts: Sequence[str]) -> Sql:
     """A truth value: the text is one of these; null where the text is null."""
     if len(texts) == 1:
         return Sql(f"{column_sql} = {literal(texts[0])}")
-    # DuckDB looks up a subquery's values in a hash table everywhere. A plain list is compared one by one in
-    # aggregates and scans: 5,000 texts against a million rows took 8 to 19 s there, as a subquery 0.1 s.
+    # DuckDB always looks up a subquery's values in a hash table. In aggregates and scans it compares a plain list value
+    # by value: 5,000 texts and a million rows took 8 to 19 s with a list and 0.1 s with a subquery.
     return Sql(f"{column_sql} IN (SELECT unnest([{', '.join(map(literal, texts))}]))")
 
 
 def map_value(column_sql: Sql, key: str) -> Sql:
-    """The text a MAP(VARCHAR, VARCHAR) holds under the key; null where it holds none or is null."""
+    """The value of a key in a MAP(VARCHAR, VARCHAR); null where the map has no such key or is null."""
     return Sql(f"map_extract_value({column_sql}, {literal(key)})")
 
 
 def _kept_from_like(pattern: str) -> str:
-    """The pattern with an empty group, unless it is a text with or without its two anchors.
+    """The pattern with an empty group, unless it is plain text with or without anchors.
 
-    DuckDB 1.5.5 turns patterns without groups into LIKE, several times as fast and for some of them wrong: it
-    finds ``K^`` in "aK", and finds neither ``^^`` nor ``(?:)K`` there. An empty group keeps it from that.
+    DuckDB 1.5.5 rewrites patterns without groups to LIKE, which is several times as fast but wrong for some of them: it
+    finds ``K^`` in "aK", and finds neither ``^^`` nor ``(?:)K`` there. An empty group prevents the rewrite.
     """
     if _PLAIN_PATTERN.fullmatch(pattern):
         return pattern
-    # After \Q a group at the end would be text; in front it costs the search for a first letter.
+    # After \Q a group at the end would be text. In front it disables RE2's search for the first letter.
     return f"(){pattern}" if "\\Q" in pattern else f"{pattern}()"
 
 

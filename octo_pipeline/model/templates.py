@@ -1,7 +1,7 @@
-"""Renders the .sql.j2 templates that stand in the `sql` folder of each room.
+"""Renders the .sql.j2 templates in the `sql` folder of each room.
 
-A template is written as SQL in stages (CTEs). Python fills in relations, values and what is dynamic (conditions,
-formulas); a piece that is missing is an error. Values are quoted by the filters ``literal`` and ``identifier``.
+A template is SQL in stages (CTEs). Python fills in relations, values and what is dynamic (conditions, formulas); a
+missing piece is an error. The filters ``literal`` and ``identifier`` quote values.
 """
 
 from functools import cache
@@ -22,8 +22,9 @@ def render(template: str, **pieces: object) -> Sql:
 
     Args:
         template: ``<room>/<name>``, the file ``octo_pipeline/<room>/sql/<name>.sql.j2``.
-        pieces: what the template names. A `Relation` or `Sql` stands as it is; write a value as ``{{ month | literal }}``.
-            Each name has a stand-in in ``octo_pipeline/.sqlfluff``, with which the template is linted and tested.
+        pieces: the values of the template's variables. A `Relation` or `Sql` is inserted as it is; write any other
+            value as ``{{ month | literal }}``. Each variable has a stand-in in ``octo_pipeline/.sqlfluff``, with which
+            the template is linted and tested.
     """
     return Sql(_template(template).render(**pieces))
 
@@ -35,7 +36,7 @@ def _template(template: str) -> "Template":
 
 @cache
 def _environment() -> "Environment":
-    # Imported here: commands that render nothing do not pay for it.
+    # Imported here, so that commands that render nothing do not import it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(  # noqa: S701 # nosec B701 - SQL, not HTML: values are quoted by the filters

@@ -1,7 +1,8 @@
 """The vendors: the one list that everything else is generated from.
 
-This module holds what the rooms below `vendors` need to know of a vendor: settings, rules, the registry. All else is
-in the vendor's own folder, ``octo_pipeline/vendors/<name>/``, whose ``VENDOR`` is found by the name given here.
+This module holds what the rooms below `vendors` (settings, rules, the registry) need to know about a vendor.
+Everything else is in the vendor's own folder, ``octo_pipeline/vendors/<name>/``, whose ``VENDOR`` is looked up by the
+name below.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,10 @@ class VendorName:
     """A vendor by its name.
 
     Attributes:
-        name: what columns, documents, commands and settings call it; its folder has the same name.
-        exports: what is in the folder that the setting ``OCTO_<NAME>_EXPORTS`` names.
+        name: its name in columns, documents, commands and settings; its folder has the same name.
+        exports: the contents of the folder in the setting ``OCTO_<NAME>_EXPORTS``.
         label_filters: the label filters of its cost-group options besides ``tag_filters`` -> the column of
-            ``cost_line_items`` that each looks into.
+            ``cost_line_items`` that each one reads.
     """
 
     name: str

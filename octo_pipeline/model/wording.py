@@ -1,10 +1,10 @@
-"""Words as people read them: values, amounts, and refusals of the file system."""
+"""Wording for people: values, amounts, and the reasons of the file system."""
 
 import errno
 import json
 from decimal import Decimal
 
-# Why an item stays where it was billed: the table's reason, and the words for it.
+# Why an item stays where it was billed: the reason in the table -> its wording.
 LEFT_REASONS = {
     "no_allocator": "no rule takes it",
     "restored": "restored by a person",
@@ -21,7 +21,7 @@ _REASONS = {
 
 
 def amount(value: Decimal, currency: str | None = None) -> str:
-    """An amount for people: two decimals and thousands, more decimals only where two would show nothing."""
+    """An amount for people: two decimals and thousands separators; more decimals only where two would show zero."""
     digits = 2 if abs(value) >= Decimal("0.005") or value == 0 else 10
     text = f"{value:,.{digits}f}"
     return f"{text} {currency}" if currency else text
@@ -38,16 +38,16 @@ def quoted(text: str, length: int = 80) -> str:
 
 
 def quoted_json(value: object) -> str:
-    """A value of a document as JSON: short, on one line and printable whatever it holds."""
+    """A value of a document as JSON: short, on one line, and printable whatever it contains."""
     text = cut(json.dumps(value, ensure_ascii=False, default=str), 80)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def cut(text: str, length: int) -> str:
-    """A text of at most so many characters; a longer one ends in an ellipsis."""
+    """The text, cut to this many characters; a text that was cut ends in an ellipsis."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def reason(error: OSError) -> str:
-    """Why the file system refuses, in a few words."""
+    """Why the file system refused, in a few words."""
     return _REASONS.get(error.errno or 0, error.strerror or str(error))
