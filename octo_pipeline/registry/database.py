@@ -1,8 +1,8 @@
-"""How the registry's database is opened, locked, migrated and refused; `store.py` knows what its tables mean.
+"""Opens, locks, migrates and refuses the registry's database; `store.py` knows what its tables mean.
 
-A connection lives for one operation, so a forked process inherits none and none is held while idle. SQLite
-keeps its rollback journal rather than a write-ahead log: the registry stays one file, which can be copied
-while nobody writes and works on a network file system; the price is that readers wait for a bulk write.
+A connection lives for one operation, so a forked process inherits none, and none is held while idle. SQLite uses its
+rollback journal instead of a write-ahead log: the registry remains one file, which can be copied while nobody writes
+and works on a network file system. The price is that readers wait for a bulk write.
 
 SQLAlchemy is imported when a database is opened, Alembic only to migrate or to name a version.
 """
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection, Engine
 
-# The migration this code works with. Reading it from the migrations would import Alembic for every read.
+# The migration that this code works with. Reading it from the migrations would import Alembic for every read.
 HEAD = "0002"
-# Not Alembic's usual name: a database that another Alembic user owns must be told from one of ours.
+# Not Alembic's usual name, to distinguish our databases from those of other programs that use Alembic.
 VERSION_TABLE = "octo_registry_version"
-# A million decisions take some 20 s to write; whoever waits longer than this waits for a writer that hangs.
+# Writing a million decisions takes about 20 s; a writer that takes longer than this hangs.
 BUSY_SECONDS = 120
 CONNECT_SECONDS = 10
 SCRIPTS = "octo_pipeline.registry:migrations"
 
-# The registry has a database of its own, so any number will do as its writers' advisory lock.
+# The registry has its own database, so any number will do for its writers' advisory lock.
 _POSTGRESQL_LOCK = 0x6F63746F
 _IS_WRITER = "octo_registry_writer"
 
@@ -43,7 +43,7 @@ class Database:
     """The database at a URL: SQLite (``sqlite:////folder/file``) or PostgreSQL (``postgresql://…``).
 
     Attributes:
-        path: the file if it is SQLite, else None.
+        path: the file of SQLite; None for PostgreSQL.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,7 +51,7 @@ class Database:
         self.path = sqlite_path(url)
 
     def exists(self) -> bool:
-        """Tell whether there is a registry to read; for SQLite that is known without opening it."""
+        """Whether there is a registry to read; for SQLite this does not open it."""
         if self.path is not None:
             return is_there(self.path)
         with self.reading() as connection:
@@ -59,10 +59,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator["Connection | None"]:
-        """A connection that sees one state of the registry; None if there is no registry yet.
+        """A connection that sees one consistent state of the registry; None if there is no registry yet.
 
         Raises:
-            OctoError: the database cannot be reached, is not a registry, or is of another version than the code.
+            OctoError: the database cannot be reached, is not a registry, or has another version than the code.
         """
         if self.path is not None and not is_there(self.path):
             yield None
@@ -72,10 +72,10 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator["Connection"]:
-        """A connection in the only writing transaction; an empty database is migrated in it first.
+        """A connection in the only writing transaction, which migrates an empty database first.
 
         Raises:
-            OctoError: as in `reading`, or the SQLite file cannot be made.
+            OctoError: as in `reading`, or the SQLite file cannot be created.
         """
         with self._only_writer() as connection:
             if not _is_current(connection, self._title):
@@ -83,14 +83,14 @@ class Database:
             yield connection
 
     def migrate(self, permit: "Callable[[Connection], None]") -> bool:
-        """Bring the database to the code's version; tells whether there was something to do.
+        """Bring the database to the code's version; returns whether there was anything to do.
 
         Args:
-            permit: raises OctoError if this may not be done; called before anything is changed, unless the
-                database is empty.
+            permit: raises OctoError if this is not allowed; called before anything changes, unless the database is
+                empty.
 
         Raises:
-            OctoError: as in `writing`, except for a database that is behind; or it is not permitted.
+            OctoError: as in `writing`, except that the database may be behind; or `permit` refuses.
         """
         with self._only_writer() as connection:
             version = _version(connection, self._title)
@@ -122,7 +122,7 @@ class Database:
 
     @cached_property
     def _title(self) -> str:
-        """The database as a sentence names it: without user, password and options."""
+        """The database's name in messages: without user, password and options."""
         if self.path is not None:
             return str(self.path)
         url = self._engine.url
@@ -131,7 +131,7 @@ class Database:
 
 
 def _sqlite_engine(path: Path) -> "Engine":
-    # mode=rw: SQLite must not make the file; `_make_file` does, with the right permissions.
+    # mode=rw: SQLite must not create the file; `_make_file` does, with the right permissions.
     uri = f"file:{quote(str(path))}?mode=rw"
     engine = sql.create_engine(
         "sqlite://",
@@ -142,7 +142,7 @@ def _sqlite_engine(path: Path) -> "Engine":
 
     @sql.event.listens_for(engine, "begin")
     def _begin(connection: "Connection") -> None:
-        # A transaction that reads and then writes cannot wait for its turn: SQLite fails it at once.
+        # SQLite does not let a transaction that read before it writes wait for its turn: it fails at once.
         is_writer = connection.get_execution_options().get(_IS_WRITER, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
@@ -154,7 +154,7 @@ def _postgresql_engine(url: str) -> "Engine":
         parsed = sql.make_url(f"postgresql+psycopg://{url.partition('://')[2]}")
         if "connect_timeout" not in parsed.query:
             parsed = parsed.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
-        # A writer must see what was committed while it waited for the lock, whatever the server's default is.
+        # A writer must see what was committed while it waited for the lock, whatever isolation the server defaults to.
         return sql.create_engine(parsed, poolclass=sql.NullPool, hide_parameters=True, isolation_level="READ COMMITTED")
     except ImportError as error:
         raise OctoError(
@@ -188,8 +188,8 @@ def _translate_database_errors(where: str) -> Iterator[None]:
     except sql.DBAPIError as error:
         cause = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         raise OctoError(
-            f"The registry {where} cannot be used: {cause[0].rstrip('.')}. See that its server or disk is there and "
-            "that its URL is right, then try again.",
+            f"The registry {where} cannot be used: {cause[0].rstrip('.')}. Check that its server or disk is available "
+            "and that its URL is right, then try again.",
             code="registry-unusable",
             place=where,
         ) from error
@@ -209,7 +209,7 @@ def _make_file(path: Path) -> None:
 
 
 def _is_current(connection: "Connection", where: str) -> bool:
-    """True at the code's version, False for an empty database."""
+    """True if the database has the code's version, False if it is empty."""
     version = _version(connection, where)
     if version is None or version == HEAD:
         return version == HEAD
@@ -224,7 +224,7 @@ def _is_current(connection: "Connection", where: str) -> bool:
 
 
 def _version(connection: "Connection", where: str) -> str | None:
-    """The migration the database is at, or None for an empty database."""
+    """The database's migration; None for an empty database."""
     tables = sql.inspect(connection).get_table_names()
     if VERSION_TABLE in tables:
         return connection.execute(sql.select(sql.table(VERSION_TABLE, sql.column("version_num")))).scalar_one_or_none()

@@ -1,9 +1,8 @@
-"""The keys that secrets are encrypted with, and AES-256-GCM with them.
+"""The keys that secrets are encrypted with, and AES-256-GCM with these keys.
 
-A key is 32 random bytes, written in URL-safe base64. Keys come from a setting, or from a file that the
-first secret makes; several are separated by commas or line ends, the first encrypts, all decrypt. What is
-encrypted is bound to its place in the registry, so that nobody can swap two secrets' rows. The rows are read
-and written in `store.py`.
+A key is 32 random bytes, written in URL-safe base64. Keys come from a setting, or from a file that is created with the
+first secret. Several keys are separated by commas or line ends; the first encrypts, all decrypt. A ciphertext is bound
+to the title of its secret, so that nobody can swap the rows of two secrets. `store.py` reads and writes the rows.
 """
 
 import base64
@@ -23,48 +22,48 @@ from octo_pipeline.model.wording import reason
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-# What makes a key, for sentences.
+# A command that makes a key, for messages.
 NEW_KEY = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
 
 
 @dataclass(frozen=True, repr=False)
 class Key:
-    """One key; nothing prints it."""
+    """One key, which is never printed."""
 
     material: bytes
 
     @property
     def id(self) -> str:
-        """What tells which key a secret was encrypted with; it tells nothing of the key."""
+        """Identifies the key that a secret was encrypted with, and reveals nothing about it."""
         return hashlib.sha256(b"octo-pipeline key\0" + self.material).hexdigest()[:16]
 
-    def encrypt(self, plaintext: str, place: str) -> str:
-        """Encrypt a text for a place."""
+    def encrypt(self, plaintext: str, title: str) -> str:
+        """Encrypt the text of the secret with this title."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = AESGCM(self.material).encrypt(nonce, plaintext.encode(), place.encode())
+        sealed = AESGCM(self.material).encrypt(nonce, plaintext.encode(), title.encode())
         return base64.b64encode(nonce + sealed).decode()
 
-    def decrypt(self, ciphertext: str, place: str) -> str:
-        """The text that was encrypted for the place.
+    def decrypt(self, ciphertext: str, title: str) -> str:
+        """The text of the secret with this title.
 
         Raises:
-            OctoError: it was changed, or is of another place.
+            OctoError: the ciphertext was changed, or belongs to another secret.
         """
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         try:
             sealed = base64.b64decode(ciphertext, validate=True)
-            return AESGCM(self.material).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place.encode()).decode()
+            return AESGCM(self.material).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], title.encode()).decode()
         except (InvalidTag, ValueError):
             raise OctoError(
-                f"The stored secret {place} was changed outside of octo-pipeline and is not used. Look at who can write "
-                "to the registry.",
+                f"The stored secret {title} was changed outside octo-pipeline and is not used. Check who can write to "
+                "the registry.",
                 code="secret-tampered-with",
-                place=place,
-                remedy=Remedy("accounts edit", place.split("/")[1], to="enter it again"),
+                place=title,
+                remedy=Remedy("accounts edit", title.split("/")[1], to="enter it again"),
             ) from None
 
 
@@ -76,20 +75,20 @@ class Keys(Protocol):
         ...
 
     def load_or_make(self) -> Sequence[Key]:
-        """The same; where there are none and one can be made, it is made."""
+        """The same keys; if there are none and one can be made, it is made."""
         ...
 
     def renew(self) -> Sequence[Key]:
-        """Put a new key first, so that all secrets can be encrypted with it; the others stay for now."""
+        """Put a new key first, so that all secrets can be encrypted with it; the others are kept for now."""
         ...
 
     def drop_old(self) -> None:
-        """Keep the first key only: nothing is encrypted with the others any more."""
+        """Keep the first key only: nothing is encrypted with the others any longer."""
         ...
 
 
 class KeySetting:
-    """The keys of the setting ``secret_key``; whoever sets it puts a new one first and drops the old ones."""
+    """The keys of the setting ``secret_key``; the operator puts a new one first and drops the old ones."""
 
     def __init__(self, text: str) -> None:
         self._keys = _parse(text, "the setting secret_key")
@@ -102,7 +101,7 @@ class KeySetting:
     renew = load
 
     def drop_old(self) -> None:
-        """Nothing: the setting is not ours to change."""
+        """Do nothing: only the operator changes the setting."""
 
 
 class KeyFile:
@@ -115,7 +114,7 @@ class KeyFile:
         """The keys of the file; none if there is no file.
 
         Raises:
-            OctoError: the file cannot be read, holds something else, or others may read it.
+            OctoError: the file cannot be read, contains something else, or can be read by others.
         """
         try:
             with self.path.open() as stream:
@@ -140,10 +139,10 @@ class KeyFile:
         return _parse(text, f"the key file {self.path}")
 
     def load_or_make(self) -> Sequence[Key]:
-        """The keys of the file, which is made if there is none; of two processes that make it, one wins."""
-        found = self.load()
-        if found:
-            return found
+        """The keys of the file, which is created if it is missing; if two processes create it, one wins."""
+        keys = self.load()
+        if keys:
+            return keys
         with suppress(FileExistsError):
             self._write([_new_key()], replaces=False)
         return self.load()
@@ -197,8 +196,8 @@ def _parse(text: str, where: str) -> tuple[Key, ...]:
             material = b""
         if len(material) != _KEY_BYTES:
             raise OctoError(
-                f"{where[0].upper()}{where[1:]} holds something that is not a key. A key is 32 random bytes in URL-safe "
-                f"base64; this makes one: {NEW_KEY}",
+                f"{where[0].upper()}{where[1:]} contains something that is not a key. A key is 32 random bytes in "
+                f"URL-safe base64; this makes one: {NEW_KEY}",
                 code="key-malformed",
                 place=where,
             )

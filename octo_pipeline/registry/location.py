@@ -1,6 +1,6 @@
-"""Which database a registry's URL means, and whether its file is there, told without importing SQLAlchemy.
+"""Which database a registry's URL names, and whether its file exists, without importing SQLAlchemy.
 
-Whether a PostgreSQL server answers is known to `database.py`.
+`database.py` finds out whether a PostgreSQL server answers.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
 def sqlite_path(url: str) -> Path | None:
     """The file of a SQLite URL, or None for PostgreSQL.
 
-    The text of the URL is never repeated in an error: it may hold a password.
+    No error repeats the text of the URL: it may contain a password.
 
     Raises:
         OctoError: the URL names another kind of database, or a SQLite database that is not a plain file.
@@ -41,10 +41,10 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether a SQLite database is at the path; an empty file is none yet.
+    """Whether there is a SQLite database at the path; an empty file does not count.
 
     Raises:
-        OctoError: the path cannot be looked at.
+        OctoError: the path cannot be read.
     """
     try:
         return path.stat().st_size > 0

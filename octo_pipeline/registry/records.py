@@ -1,7 +1,7 @@
-"""The values of the registry, and the rules that each must meet by itself.
+"""The values of the registry, and the rules that each value must meet by itself.
 
-Nothing here knows a database. Rules that need what is stored already (restored twice, a name that is taken) are in
-`store.py`; how a vendor's account id must look belongs in the vendor's registration.
+Nothing here knows a database. Rules that depend on stored values (restored twice, a name that is taken) belong in
+`store.py`; the form of a vendor's account ids belongs in the vendor's registration.
 """
 
 import re
@@ -25,11 +25,11 @@ ROLES = ("admin", "viewer")
 Kind = Literal["payer", "linked", "csp", "billing_account"]
 Step = Literal["API", "PAYER", "CUR"]
 Role = Literal["admin", "viewer"]
-# The name of an administrator, or of the program where it acts by itself. Whatever changes something takes one, so
-# that a plain text cannot be passed by mistake.
+# The name of an administrator, or of the program when it acts on its own. Every function that changes something takes
+# one, so that plain text cannot be passed by mistake.
 Actor = NewType("Actor", str)
 
-# The steps of the vendors' registration. An account whose kind is unknown has the step that finds it out.
+# The steps of registration by kind. An account of unknown kind has the step that determines the kind.
 _STEPS: dict[Kind | None, tuple[Step, ...]] = {
     None: ("API",),
     "payer": ("API", "CUR"),
@@ -38,7 +38,7 @@ _STEPS: dict[Kind | None, tuple[Step, ...]] = {
     "billing_account": ("API",),
 }
 
-# Lower case only: the same id in capitals is another text, and would match no item.
+# Lower case only: an id in capitals is a different text and would match no item.
 _ITEM_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # PostgreSQL cannot store NUL, and nothing stores half of a surrogate pair.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -49,9 +49,9 @@ class Decision:
     """One person's decision on one item.
 
     Attributes:
-        action: ``restore`` takes the item's distribution back, ``reapply`` lets it happen again.
+        action: ``restore`` undoes the item's distribution, ``reapply`` allows it again.
         item_id: 32 hex digits in lower case.
-        origin_month: the month the item was billed in.
+        origin_month: the month in which the item was billed.
         category: ``fee``, ``account`` or ``savings``.
         actor: who decided.
         reason: why, in 1 to 2,000 characters.
@@ -82,7 +82,7 @@ class AuditEvent:
         at: when it was recorded, in UTC.
         actor: who did it.
         action: what was done, such as ``restore``.
-        subject: what it was done to: an item or an account, or how many items.
+        subject: what it was done to: an item, an account, or a number of items.
         details: the rest, as JSON values.
     """
 
@@ -102,8 +102,8 @@ class NewAccount:
         account_id: the vendor's id: AWS account, partner tenant, billing account.
         name: what people call it; no two accounts of a vendor share one.
         kind: None if only the vendor can tell.
-        payer_id: the payer it is billed under; None makes it no payer's member.
-        external_id: what the role's trust policy demands (AWS).
+        payer_id: the payer it is billed under; with None it belongs to no payer.
+        external_id: the external id that the role's trust policy requires (AWS).
         settings: the vendor's settings, as JSON values; never a secret.
     """
 
@@ -122,7 +122,7 @@ class Account(NewAccount):
 
     Attributes:
         registered_at: when, in UTC.
-        api_confirmed_at: when API access was last verified; None if it is not.
+        api_confirmed_at: when API access was last verified; None if it is not verified.
         payer_confirmed_at: the same for the payer of a linked account.
         cur_confirmed_at: the same for the report and bucket of a payer.
         problem: why the last verification failed; None if it did not.
@@ -138,7 +138,7 @@ class Account(NewAccount):
 
     @property
     def steps(self) -> dict[Step, datetime | None]:
-        """The steps that an account of its kind has, and when each was confirmed."""
+        """The steps for an account of this kind, and when each one was confirmed."""
         at = {"API": self.api_confirmed_at, "PAYER": self.payer_confirmed_at, "CUR": self.cur_confirmed_at}
         return {step: at[step] for step in _STEPS[self.kind]}
 
@@ -149,7 +149,7 @@ class Account(NewAccount):
 
     @property
     def title(self) -> str:
-        """How sentences call it."""
+        """What messages call it."""
         return f"the {self.vendor} account {self.account_id}" + (f" ({self.name})" if self.name else "")
 
 
@@ -164,14 +164,14 @@ class User:
 
 @dataclass(frozen=True)
 class Token:
-    """A token as it is listed; its text was shown once, to whoever made it.
+    """A token as it is listed; its text was shown once, to the person who made it.
 
     Attributes:
-        id: the part of the text that names it.
-        user_name: as whom its holder acts.
+        id: the part of the text that identifies it.
+        user_name: the user as whom its holder acts.
         label: what it is for.
-        made_at: when, in UTC.
-        revoked_at: since when it no longer opens anything; None if it still does.
+        made_at: when it was made, in UTC.
+        revoked_at: when it was revoked, in UTC; None if it is valid.
     """
 
     id: str
@@ -183,11 +183,11 @@ class Token:
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody who asks for a change, before it is known who that is.
+    """Somebody who asks for a change, before they are identified.
 
     Attributes:
-        os_user: the user of the operating system, who counts if there is no token.
-        token: the text of a token; its holder acts as its user.
+        os_user: the user of the operating system; it counts only without a token.
+        token: the text of a token; its holder acts as the token's user.
     """
 
     os_user: str
@@ -196,14 +196,14 @@ class Caller:
 
 @dataclass(frozen=True)
 class Admin:
-    """An administrator who acts; `is_new` if this first use of the registry made them one."""
+    """An acting administrator; `is_new` if they became one by being the first to use the registry."""
 
     name: Actor
     is_new: bool
 
 
 class StoredSecret(NamedTuple):
-    """A secret at rest: whose it is, what it is called, and its text encrypted with a key."""
+    """A secret at rest: its account, its name, and its text encrypted with a key."""
 
     vendor: str
     account_id: str
@@ -213,15 +213,15 @@ class StoredSecret(NamedTuple):
 
 
 def check_decisions(decisions: Sequence[Decision]) -> None:
-    """Check what can be checked of decisions without their items' history.
+    """Check decisions as far as possible without the history of their items.
 
     Raises:
-        OctoError: one of them breaks a rule, or they are of several people; the sentence says which and why.
+        OctoError: a decision breaks a rule, or they are from several people; the message says which and why.
     """
     for number, decision in enumerate(decisions, start=1):
         problem = _decision_problem(decision)
         if problem is None and decision.actor != decisions[0].actor:
-            problem = "it is another person's than the first; record each person's decisions in a call of their own"
+            problem = "it is from another person than the first; record each person's decisions separately"
         if problem is not None:
             subject = f"Decision {number} of {len(decisions)} (item {quoted(decision.item_id)})"
             raise OctoError(f"{subject} is refused: {problem}. Nothing was recorded.", code="decision-wrong")
@@ -240,10 +240,10 @@ def check_item_id(item_id: str) -> None:
 
 
 def check_account(account: NewAccount, actor: Actor) -> None:
-    """Check what can be checked of an account by itself.
+    """Check an account as far as possible without the stored ones.
 
     Raises:
-        OctoError: a value breaks a rule; the sentence says which and why.
+        OctoError: a value breaks a rule; the message says which and why.
     """
     problem = None
     if account.vendor not in VENDORS:
@@ -275,19 +275,19 @@ def check_role(role: str) -> None:
 
 
 def text_problem(what: str, text: str, length: int) -> str | None:
-    """What is wrong with a text that is to be stored, or None.
+    """What is wrong with a text that is to be stored; None if nothing is.
 
     Args:
-        what: what the text is, for the sentence.
+        what: what the text is, for the message.
         text: the text.
-        length: how many characters it may have.
+        length: the maximum number of characters.
     """
     if not text.strip():
         return f"the {what} is empty"
     if len(text) > length:
-        return f"the {what} has {len(text):,} characters; {length:,} is the most"
+        return f"the {what} has {len(text):,} characters; at most {length:,} are allowed"
     if _NO_TEXT.search(text) is not None:
-        return f"the {what} holds a character that is no text (NUL or half of a surrogate pair)"
+        return f"the {what} contains a character that is not text (NUL or half of a surrogate pair)"
     return None
 
 

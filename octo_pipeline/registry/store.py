@@ -1,8 +1,8 @@
-"""What is read from and written to the registry: all of its SQL.
+"""All reads and writes of the registry, with all of its SQL.
 
-Every method is one transaction, and every change appends its audit event in the same one. Nothing here knows
-Dagster or the command line, and the caller says who acts. How the database is opened, locked and migrated belongs
-in `database.py`, how a secret is encrypted in `encryption.py`.
+Every method is one transaction, and every change appends its audit event in the same transaction. Nothing here knows
+Dagster or the command line; the caller passes who acts. How the database is opened, locked and migrated belongs in
+`database.py`, how a secret is encrypted in `encryption.py`.
 """
 
 import hashlib
@@ -44,9 +44,9 @@ from octo_pipeline.registry.records import (
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Select, Table
 
-# SQLAlchemy copies a statement's rows: a million at once took 860 MB, in batches 26 MB and the same time.
+# SQLAlchemy copies a statement's rows: a million at once took 860 MB; in batches it is 26 MB and as fast.
 _BATCH_ROWS = 10_000
-# A rotation that ends between reading the secret and its keys is met once, not twice in a row.
+# A rotation can end between reading the secret and its keys once, but not twice in a row.
 _SECRET_READS = 2
 _TOKEN_BYTES = 32
 _NEW_ACCOUNT = ("vendor", "account_id", "payer_id", "name", "kind", "external_id", "settings")
@@ -58,15 +58,15 @@ _TOKEN = ("id", "user_name", "label", "made_at", "revoked_at")
 
 
 class Registry(Database):
-    """The registry at a URL: decisions and the audit trail, and by its attributes accounts and users.
+    """The registry at a URL: decisions and the audit trail, and in its attributes accounts and users.
 
-    Nothing is opened before it is needed. Reading a registry that does not exist returns nothing and makes
-    nothing; the first write makes it. Every method raises `OctoError` if the database cannot be reached, is
-    not a registry, or is of another version than the code.
+    Nothing is opened before it is needed. Reading a registry that does not exist returns nothing and creates nothing;
+    the first write creates it. Every method raises `OctoError` if the database cannot be reached, is not a registry, or
+    has another version than the code.
 
     Attributes:
         accounts: the registered accounts.
-        users: who may change what, and their tokens.
+        users: the users, their roles and tokens.
     """
 
     def __init__(self, url: str) -> None:
@@ -75,10 +75,11 @@ class Registry(Database):
         self.users = Users(self)
 
     def upgrade(self, caller: Caller) -> bool:
-        """Migrate the database to the version of the code; tells whether there was something to do.
+        """Migrate the database to the version of the code; returns whether there was anything to do.
 
         Args:
-            caller: who asks for it; an older registry cannot resolve them by the way of the other changes.
+            caller: who asks for it. `Users.require_admin`, which identifies callers of other changes, needs the
+                current version.
 
         Raises:
             OctoError: the registry has users, and this is not one of its administrators.
@@ -94,13 +95,13 @@ class Registry(Database):
         """Append one person's decisions, all or none, with one audit event.
 
         Args:
-            decisions: in the order in which they apply; without any there is no event.
+            decisions: in the order in which they apply; if there are none, no event is appended.
 
         Returns:
             How many were recorded.
 
         Raises:
-            OctoError: a decision breaks a rule, restores an item that is restored, re-applies one that is
+            OctoError: a decision breaks a rule, restores an item that is already restored, re-applies one that is
                 not, or gives an item another origin month than an earlier decision did.
         """
         check_decisions(decisions)
@@ -113,7 +114,7 @@ class Registry(Database):
         """The items whose latest decision is to restore them.
 
         Args:
-            origin_months: the origin months to look at, all if None.
+            origin_months: the origin months of the items; None for all.
 
         Returns:
             The items, sorted by id.
@@ -127,15 +128,15 @@ class Registry(Database):
             query = _select(decisions, RestoredItem._fields).where(decisions.c.action == "restore", ~is_overruled)
             if months is not None:
                 query = query.where(decisions.c.origin_month.in_(months))
-            # Sorted here, since the order of text in PostgreSQL depends on the server's collation.
+            # Sorted here, because the order of text in PostgreSQL depends on the server's collation.
             return tuple(sorted(map(RestoredItem._make, connection.execute(query).all())))
 
     def decisions(self, item_id: str | None = None, origin_month: str | None = None) -> list[Decision]:
         """The history of decisions, oldest first.
 
         Args:
-            item_id: only this item's.
-            origin_month: only those on items of this month.
+            item_id: only the decisions on this item.
+            origin_month: only the decisions on items of this month.
         """
         if item_id is not None:
             check_item_id(item_id)
@@ -154,7 +155,7 @@ class Registry(Database):
         """The newest events of the audit trail, newest first.
 
         Args:
-            limit: how many at most.
+            limit: the maximum number of events.
         """
         if limit < 1:
             raise OctoError(
@@ -205,11 +206,11 @@ class Accounts:
                 return []
             rows = connection.execute(_select(sql.REGISTERED_ACCOUNTS, _ACCOUNT))
             accounts = [Account(**row._mapping) for row in rows]
-        # Sorted here, since the order of text in PostgreSQL depends on the server's collation.
+        # Sorted here, because the order of text in PostgreSQL depends on the server's collation.
         return sorted(accounts, key=lambda account: (account.vendor, account.account_id))
 
     def find(self, account: str, vendor: str | None = None) -> Account:
-        """The account of this id or, if there is none, of this name.
+        """The account with this id or, if there is none, with this name.
 
         Raises:
             OctoError: there is none, or several vendors have one.
@@ -221,7 +222,7 @@ class Accounts:
         if len(matches) > 1:
             vendors = ", ".join(match.vendor for match in matches)
             raise OctoError(
-                f"{quoted(account)} is registered of {vendors}; say of which vendor.",
+                f"{quoted(account)} is registered for {vendors}; say which vendor.",
                 code="account-ambiguous",
                 place=account,
             )
@@ -231,17 +232,17 @@ class Accounts:
                 f"No {kind} {quoted(account)} is registered.",
                 code="account-unknown",
                 place=account,
-                remedy=Remedy("accounts list", to="see those that are"),
+                remedy=Remedy("accounts list", to="see the registered accounts"),
             )
         return matches[0]
 
     def change(self, account: Account, actor: Actor, action: str, **values: Any) -> Account:
-        """Change an account as it was read.
+        """Change an account, unless it changed since it was read.
 
         Args:
             account: the account as it was read.
             actor: who changes it.
-            action: what the audit trail calls it.
+            action: what the audit trail calls the change.
             values: fields of `Account` and their new values; without any, nothing changes.
 
         Returns:
@@ -268,10 +269,10 @@ class Accounts:
         return changed
 
     def remove(self, account: Account, actor: Actor, reapplied: Sequence[Decision], *, keeps_data: bool) -> None:
-        """Remove an account and its secrets, and take back the restores of its items.
+        """Remove an account and its secrets, and re-apply its restored items.
 
-        Decisions are history and stay: what is restored is re-applied by decisions of its own, so that the
-        items of an account that is registered again start afresh.
+        Decisions are history and are kept: further decisions re-apply what is restored, so that the items of an
+        account that is registered again start afresh.
 
         Args:
             account: the account as it was read.
@@ -280,8 +281,8 @@ class Accounts:
             keeps_data: whether its deliveries and costs stay in the lake; for the audit trail.
 
         Raises:
-            OctoError: it was changed or removed since it was read, or an item is no longer restored;
-                nothing is removed then.
+            OctoError: the account was changed or removed since it was read, or an item is no longer restored. Then
+                nothing is removed.
         """
         check_decisions(reapplied)
         with self._database.writing() as connection:
@@ -301,11 +302,11 @@ class Accounts:
             _append_event(connection, actor, "remove_account", account.account_id, details)
 
     def payer_members(self, payers: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        """The accounts registered to these payers, as (payer, account), sorted and distinct."""
+        """The accounts registered under these payers, as (payer, account), sorted and distinct."""
         with self._database.reading() as connection:
             if connection is None:
                 return ()
-            # Filtered here: accounts are few, and a statement takes only so many parameters.
+            # Filtered here: there are few accounts, and the number of a statement's parameters is limited.
             rows = _rows(connection, _select(sql.REGISTERED_ACCOUNTS, ("payer_id", "account_id")))
             members: set[tuple[str, str]] = {
                 (row.payer_id, row.account_id) for row in rows if row.payer_id in set(payers)
@@ -314,34 +315,34 @@ class Accounts:
 
 
 class Users:
-    """The users and their tokens: who may look, who may change.
+    """The users and their tokens: who may read and who may change.
 
     A person is a user of the operating system whose name is registered, or whoever holds a token. A token is
-    ``octo_<id>_<random>``: the id finds its row, of the whole only a SHA-256 is stored. An unsalted hash is enough
-    for 256 random bits.
+    ``octo_<id>_<random>``. Its row is looked up by the id; only a SHA-256 of the whole text is stored. For 256 random
+    bits a hash without salt is enough.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def require_admin(self, caller: Caller) -> Admin:
-        """Who acts, if that is an administrator. If the registry has no users, the first to ask becomes one.
+        """The caller as an administrator. If the registry has no users, the first caller becomes one.
 
         Raises:
-            OctoError: the token is unknown or revoked, or this is not a user or not an administrator.
+            OctoError: the token is unknown or revoked, or the caller is not a user or not an administrator.
         """
         with self._database.reading() as connection:
             if connection is not None and (caller.token is not None or _has_users(connection)):
                 return Admin(_admin(connection, caller), is_new=False)
         if caller.token is not None:
             raise OctoError(
-                "A token is given, and this registry has no users yet. Give none: the first user to change something "
-                "becomes the administrator, who can then make tokens.",
+                "There is a token, but this registry has no users yet. Leave the token out: the first user to change "
+                "something becomes the administrator, who can then make tokens.",
                 code="token-before-users",
                 remedy=Remedy("unset", setting="token"),
             )
         with self._database.writing() as connection:
-            # Somebody else may have been first since it was read.
+            # Somebody else may have been first meanwhile.
             if _has_users(connection):
                 return Admin(_admin(connection, caller), is_new=False)
             actor = Actor(caller.os_user)
@@ -354,7 +355,7 @@ class Users:
             return [] if connection is None else _users(connection)
 
     def tokens(self) -> list[Token]:
-        """The tokens, oldest first, also those that are revoked."""
+        """The tokens, oldest first, including revoked ones."""
         with self._database.reading() as connection:
             if connection is None:
                 return []
@@ -365,7 +366,7 @@ class Users:
         """Add a user.
 
         Raises:
-            OctoError: the name is no name or taken, or the role is unknown.
+            OctoError: the name is not valid or is taken, or the role is unknown.
         """
         problem = text_problem("name", name, NAME_LENGTH)
         if problem is not None:
@@ -378,7 +379,7 @@ class Users:
         """Give a user another role.
 
         Raises:
-            OctoError: there is no such user or role, or it is the last administrator's.
+            OctoError: there is no such user or role, or the user is the last administrator.
         """
         check_role(role)
         with self._database.writing() as connection:
@@ -392,7 +393,7 @@ class Users:
         """Remove a user and revoke their tokens.
 
         Raises:
-            OctoError: there is no such user, or it is the last administrator.
+            OctoError: there is no such user, or the user is the last administrator.
         """
         tokens = sql.TOKENS
         with self._database.writing() as connection:
@@ -407,10 +408,10 @@ class Users:
         """Make a token for a user.
 
         Returns:
-            Its text, which can never be read again.
+            The token's text, which cannot be read again later.
 
         Raises:
-            OctoError: there is no such user, or the label is no text.
+            OctoError: there is no such user, or the label is not valid.
         """
         problem = text_problem("label", label, NAME_LENGTH)
         if problem is not None:
@@ -435,7 +436,7 @@ class Users:
         """Revoke a token by its id.
 
         Raises:
-            OctoError: there is no such token, or it is revoked.
+            OctoError: there is no such token, or it is already revoked.
         """
         with self._database.writing() as connection:
             is_token = sql.TOKENS.c.id == token_id
@@ -448,7 +449,7 @@ class Users:
                 )
             if token.revoked_at is not None:
                 raise OctoError(
-                    f"The token {token_id} is revoked since {token.revoked_at:%Y-%m-%d %H:%M} UTC.",
+                    f"The token {token_id} was already revoked at {token.revoked_at:%Y-%m-%d %H:%M} UTC.",
                     code="token-already-revoked",
                 )
             connection.execute(sql.TOKENS.update().where(is_token), {"revoked_at": datetime.now(UTC)})
@@ -458,7 +459,7 @@ class Users:
 class Secrets:
     """The secrets of accounts (secret keys, refresh tokens), encrypted at rest.
 
-    A secret goes in and comes out as a `SecretStr`, which prints as stars; no sentence, event or log has its text.
+    Secrets are passed in and returned as `SecretStr`, which prints as stars; no message, event or log contains the text.
     """
 
     def __init__(self, database: Database, keys: Keys) -> None:
@@ -473,7 +474,7 @@ class Secrets:
         actor: Actor,
         registers: NewAccount | None = None,
     ) -> None:
-        """Store secrets of an account under their names, all or none, in place of those there are.
+        """Store secrets of an account under their names, all or none; they replace existing ones.
 
         Args:
             vendor: the account's vendor.
@@ -483,7 +484,7 @@ class Secrets:
             registers: the account, if it is to be registered in the same transaction.
 
         Raises:
-            OctoError: the key cannot be had, or the account cannot be registered.
+            OctoError: there is no usable key, or the account cannot be registered.
         """
         if registers is not None:
             check_account(registers, actor)
@@ -499,7 +500,7 @@ class Secrets:
         """A secret of an account.
 
         Raises:
-            OctoError: there is none, it was encrypted with a key that is not there, or it was tampered with.
+            OctoError: there is none, its key is missing, or it was tampered with.
         """
         title = _secret_title(vendor, account_id, name)
         key_id = ""
@@ -524,11 +525,11 @@ class Secrets:
     def rotate(self, actor: Actor) -> int:
         """Encrypt all secrets with a new key, or with the first key of the setting; returns how many.
 
-        A rotation that is stopped leaves every secret readable: the new key is kept before the first secret is
-        encrypted with it, and the old ones are dropped after the last.
+        An interrupted rotation leaves every secret readable: the new key is saved before the first secret is
+        encrypted with it, and the old keys are dropped after the last.
 
         Raises:
-            OctoError: a secret cannot be decrypted; nothing is changed then.
+            OctoError: a secret cannot be decrypted. Then nothing is changed.
         """
         with self._database.writing() as connection:
             rows = connection.execute(_select(sql.SECRETS, StoredSecret._fields))
@@ -557,7 +558,7 @@ def _select(table: "Table", names: Sequence[str]) -> "Select[tuple[Any, ...]]":
 
 
 def _append(connection: "Connection", table: "Table", rows: Iterable[dict[str, Any]]) -> int:
-    """Append rows with the ids that follow the table's last; returns the first of them."""
+    """Append rows with ids that continue the table's; returns the first new id."""
     first: int = connection.execute(sql.select(sql.func.coalesce(sql.func.max(table.c.id), 0) + 1)).scalar_one()
     numbered = ({"id": number, **row} for number, row in enumerate(rows, start=first))
     while batch := list(islice(numbered, _BATCH_ROWS)):
@@ -577,7 +578,7 @@ def _append_event(connection: "Connection", actor: Actor, action: str, subject: 
 
 
 def _rows(connection: "Connection", query: Any) -> Sequence[Any]:
-    """The rows of a query. As SQLAlchemy types them, they could not be unpacked into a class of ours."""
+    """The rows of a query, typed so that they can be unpacked into our classes."""
     return connection.execute(query).all()
 
 
@@ -585,13 +586,13 @@ def _append_decisions(connection: "Connection", decisions: Sequence[Decision]) -
     """Append one person's decisions and their audit event.
 
     Raises:
-        OctoError: a decision contradicts the one before it on the same item.
+        OctoError: a decision contradicts the previous one on the same item.
     """
     rows = ({name: getattr(decision, name) for name in Decision.__slots__} for decision in decisions)
     first_id = _append(connection, sql.DECISIONS, rows)
     _refuse_contradictions(connection, first_id)
     reasons = {decision.reason for decision in decisions}
-    # The ids lead to the decisions with their items and reasons: a million of them are still one short event.
+    # The event refers to the decisions by their ids, so that a million of them are still one short event.
     details = {
         "count": len(decisions),
         "first_decision": first_id,
@@ -606,10 +607,10 @@ def _append_decisions(connection: "Connection", decisions: Sequence[Decision]) -
 
 
 def _refuse_contradictions(connection: "Connection", first_id: int) -> None:
-    """Compare the decisions from `first_id` on with the ones before them.
+    """Compare the decisions from `first_id` on with the previous ones on the same items.
 
     It is one statement over the rows that were just appended, because a million ids do not fit into
-    parameters; so a call that contradicts itself is found too.
+    parameters. It also finds a call that contradicts itself.
     """
     decisions = sql.DECISIONS
     new, old, earlier = decisions.alias("new"), decisions.alias("old"), decisions.alias("earlier")
@@ -618,7 +619,7 @@ def _refuse_contradictions(connection: "Connection", first_id: int) -> None:
         .where(earlier.c.item_id == new.c.item_id, earlier.c.id < new.c.id)
         .scalar_subquery()
     )
-    # An item without a decision is as one that was re-applied.
+    # An item without a decision counts as re-applied.
     action_before = sql.func.coalesce(old.c.action, "reapply")
     contradiction = sql.or_(action_before == new.c.action, old.c.origin_month != new.c.origin_month)
     query = (
@@ -647,7 +648,7 @@ def _add_account(connection: "Connection", account: NewAccount, actor: Actor) ->
     """Add an account and its audit event.
 
     Raises:
-        OctoError: the vendor's account is registered, or its name is taken.
+        OctoError: the account is already registered, or its name is taken.
     """
     accounts = sql.REGISTERED_ACCOUNTS
     query = _select(accounts, ("name", "registered_at")).where(_is_account(account))
@@ -655,7 +656,7 @@ def _add_account(connection: "Connection", account: NewAccount, actor: Actor) ->
     if registered is not None:
         name = "" if registered.name is None else f" as {quoted(registered.name)}"
         raise OctoError(
-            f"The {account.vendor} account {quoted(account.account_id)} is registered{name} since "
+            f"The {account.vendor} account {quoted(account.account_id)} has been registered{name} since "
             f"{registered.registered_at:%Y-%m-%d %H:%M} UTC; nothing was changed.",
             code="account-already-registered",
         )
@@ -708,7 +709,7 @@ def _refuse_taken_name(connection: "Connection", account: NewAccount) -> None:
 
 
 def _has_users(connection: "Connection") -> bool:
-    """Whether the registry has users; a registry of a version before users has none."""
+    """Whether the registry has users; an old version without a users table has none."""
     if not sql.inspect(connection).has_table(sql.USERS.name):
         return False
     count: int = connection.execute(sql.select(sql.func.count()).select_from(sql.USERS)).scalar_one()
@@ -731,7 +732,7 @@ def _user(connection: "Connection", name: str) -> User:
         raise OctoError(
             f"There is no user {quoted(name)}.",
             code="user-unknown",
-            remedy=Remedy("users list", to="see those there are"),
+            remedy=Remedy("users list", to="see all users"),
         )
     return user
 
@@ -740,7 +741,7 @@ def _add_user(connection: "Connection", name: str, role: str, actor: Actor) -> N
     user = _find_user(connection, name)
     if user is not None:
         raise OctoError(
-            f"{quoted(name)} is a user already, with the role {user.role}; nothing was changed.",
+            f"{quoted(name)} is already a user, with the role {user.role}; nothing was changed.",
             code="user-already-known",
         )
     connection.execute(sql.USERS.insert(), {"name": name, "role": role, "added_at": datetime.now(UTC)})
@@ -751,31 +752,31 @@ def _refuse_last_admin(connection: "Connection", user: User) -> None:
     admins = [other.name for other in _users(connection) if other.role == "admin"]
     if admins == [user.name]:
         raise OctoError(
-            f"{quoted(user.name)} is the last administrator; nothing was changed. Make somebody else one first: "
-            "without one nobody could change the registry.",
+            f"{quoted(user.name)} is the last administrator; nothing was changed. Make somebody else an administrator "
+            "first: otherwise nobody could change the registry.",
             code="last-administrator",
         )
 
 
 def _admin(connection: "Connection", caller: Caller) -> Actor:
-    """The administrator that the caller is.
+    """The caller as an administrator.
 
     Raises:
-        OctoError: the token is unknown or revoked, or this is not a user or not an administrator.
+        OctoError: the token is unknown or revoked, or the caller is not a user or not an administrator.
     """
     name = caller.os_user if caller.token is None else _token_user(connection, caller.token)
     user = _find_user(connection, name)
     if user is None:
         raise OctoError(
-            f"{quoted(name)} is not a user of this registry, and only its administrators may change something. Ask one of "
-            "them to add you, or to make you a token.",
+            f"{quoted(name)} is not a user of this registry, and only its administrators may change anything. Ask one "
+            "of them to add you or to make you a token.",
             code="caller-not-a-user",
             remedy=Remedy("users add", name, role="admin", to="add them, as an administrator"),
         )
     if user.role != "admin":
         raise OctoError(
-            f"{quoted(name)} is a {user.role}, and only administrators may change something; nothing was changed. "
-            "Ask an administrator to do it, or to give you the role.",
+            f"{quoted(name)} is a {user.role}, and only administrators may change anything; nothing was changed. "
+            "Ask an administrator to do it or to give you the role.",
             code="caller-not-an-administrator",
             remedy=Remedy("users role", name, "admin", to="give them the role, as an administrator"),
         )
@@ -791,9 +792,9 @@ def _token_user(connection: "Connection", text: str) -> str:
     is_same = hmac.compare_digest(_digest(text), row.sha256 if row is not None else _digest(""))
     if row is None or not is_same:
         raise OctoError(
-            "The token is not one of this registry, or was revoked. Ask an administrator for another.",
+            "The token does not belong to this registry or was revoked. Ask an administrator for another.",
             code="token-refused",
-            remedy=Remedy("set", setting="token", to="one that holds"),
+            remedy=Remedy("set", setting="token", to="a valid one"),
         )
     return str(row.user_name)
 
@@ -803,7 +804,7 @@ def _digest(text: str) -> str:
 
 
 def _put_secret(connection: "Connection", vendor: str, account_id: str, name: str, key: Key, text: str) -> None:
-    """Store a secret, encrypted with the key, in place of the one there is."""
+    """Store a secret, encrypted with the key; it replaces an existing one."""
     ciphertext = key.encrypt(text, _secret_title(vendor, account_id, name))
     secret = StoredSecret(vendor, account_id, name, key.id, ciphertext)
     connection.execute(sql.SECRETS.delete().where(_is_secret(vendor, account_id), sql.SECRETS.c.name == name))
@@ -823,8 +824,8 @@ def _open(keys: dict[str, Key], secret: StoredSecret) -> str:
 
 def _no_key(title: str, key_id: str) -> OctoError:
     return OctoError(
-        f"The secret {title} was encrypted with another key ({key_id}) than those of this installation. Copy the key "
-        "file it was made with.",
+        f"The secret {title} was encrypted with a key ({key_id}) that this installation does not have. Copy the key "
+        "file that it was made with.",
         code="key-missing",
         place=title,
         remedy=Remedy("set", setting="secret_key", to="that key, if it is not in a file"),
@@ -832,5 +833,5 @@ def _no_key(title: str, key_id: str) -> OctoError:
 
 
 def _secret_title(vendor: str, account_id: str, name: str) -> str:
-    """How sentences call a secret; its ciphertext is bound to it too."""
+    """What messages call a secret; its ciphertext is bound to this title too."""
     return f"{vendor}/{account_id}/{name}"

@@ -96,7 +96,7 @@ def test_a_token_stands_for_its_user(workspace: Workspace, monkeypatch: pytest.M
     assert text not in listed.stdout
     octo("users", "revoke", text.split("_")[1])
     said = refused("users", "add", "bob")
-    assert "The token is not one of this registry, or was revoked" in said
+    assert "The token does not belong to this registry or was revoked" in said
     assert text not in said + octo("audit", "-o", "json").stdout
 
 

@@ -77,7 +77,7 @@ def test_what_is_registered_is_read_back_and_found_by_id_or_name(registry: Regis
     # An id counts before a name.
     assert registry.accounts.find("Prod") == third
     assert registry.accounts.find("Prod", "aws") == first
-    with pytest.raises(OctoError, match="'111111111111' is registered of aws, azure; say of which vendor"):
+    with pytest.raises(OctoError, match="'111111111111' is registered for aws, azure; say which vendor"):
         registry.accounts.find("1" * 12)
     with pytest.raises(OctoError, match="No gcp account '2' is registered"):
         registry.accounts.find("2", "gcp")
@@ -86,7 +86,7 @@ def test_what_is_registered_is_read_back_and_found_by_id_or_name(registry: Regis
 def test_an_account_is_registered_once_and_none_of_its_call_is_left(registry: Registry) -> None:
     registry.accounts.add([PLATFORM], "admin")
 
-    with pytest.raises(OctoError, match=r"The aws account '200000000000' is registered as 'platform' since 20"):
+    with pytest.raises(OctoError, match=r"The aws account '200000000000' has been registered as 'platform' since 20"):
         registry.accounts.add([member("3", "8"), member("200000000000", "888888888888", "other")], "admin")
 
     assert [account.account_id for account in registry.accounts.all()] == ["200000000000"]
@@ -196,10 +196,10 @@ def test_accounts_of_the_first_version_are_kept_and_told_apart(url: str, registr
     [
         ({"vendor": "oracle"}, "the vendor 'oracle' is unknown; it is one of aws, azure, gcp"),
         ({"account_id": ""}, "the account id is empty"),
-        ({"account_id": "x" * 65_536}, "the account id has 65,536 characters; 256 is the most"),
+        ({"account_id": "x" * 65_536}, "the account id has 65,536 characters; at most 256 are allowed"),
         ({"payer_id": " "}, "the payer id is empty"),
-        ({"payer_id": "1\0"}, "the payer id holds a character that is no text"),
-        ({"name": "\udc00"}, "the name holds a character that is no text"),
+        ({"payer_id": "1\0"}, "the payer id contains a character that is not text"),
+        ({"name": "\udc00"}, "the name contains a character that is not text"),
         ({"external_id": ""}, "the ExternalId is empty"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_file_that_is_no_database(sqlite_url: str, decide: Decide) -> None:
     registry = Registry(sqlite_url)
 
     for use in (registry.restored_items, lambda: registry.record_decisions([decide()])):
-        with pytest.raises(OctoError, match=r"registry\.sqlite cannot be used: file is not a database\. See that"):
+        with pytest.raises(OctoError, match=r"registry\.sqlite cannot be used: file is not a database\. Check that"):
             use()
 
     assert path.read_text() == "month,cost\n" * 1000

@@ -125,13 +125,13 @@ def test_times_are_kept_in_utc(registry: Registry, decide: Decide) -> None:
         ({"origin_month": "x" * 65_536}, "is not written as YYYY-MM"),
         ({"reason": ""}, "the reason is empty"),
         ({"reason": " \n\t"}, "the reason is empty"),
-        ({"reason": "x" * 2_001}, "the reason has 2,001 characters; 2,000 is the most"),
-        ({"reason": "x" * 65_536}, "the reason has 65,536 characters; 2,000 is the most"),
-        ({"reason": "twice\0"}, "the reason holds a character that is no text"),
-        ({"reason": "half \ud83d"}, "the reason holds a character that is no text"),
+        ({"reason": "x" * 2_001}, "the reason has 2,001 characters; at most 2,000 are allowed"),
+        ({"reason": "x" * 65_536}, "the reason has 65,536 characters; at most 2,000 are allowed"),
+        ({"reason": "twice\0"}, "the reason contains a character that is not text"),
+        ({"reason": "half \ud83d"}, "the reason contains a character that is not text"),
         ({"actor": ""}, "the actor is empty"),
-        ({"actor": "x" * 65_536}, "the actor has 65,536 characters; 256 is the most"),
-        ({"actor": "a\0b"}, "the actor holds a character that is no text"),
+        ({"actor": "x" * 65_536}, "the actor has 65,536 characters; at most 256 are allowed"),
+        ({"actor": "a\0b"}, "the actor contains a character that is not text"),
         ({"decided_at": datetime(2024, 5, 1)}, "its time has no time zone; give it in UTC"),  # noqa: DTZ001
     ],
 )
@@ -150,7 +150,7 @@ def test_a_bad_decision_is_refused_before_anything_is_made(
 
 
 def test_a_call_is_one_persons(registry: Registry, decide: Decide) -> None:
-    with pytest.raises(OctoError, match=r"Decision 2 of 2 .* another person's than the first"):
+    with pytest.raises(OctoError, match=r"Decision 2 of 2 .* from another person than the first"):
         registry.record_decisions([decide(A, actor="anna"), decide(B, actor="bela")])
 
     assert registry.decisions() == []

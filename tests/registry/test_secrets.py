@@ -83,7 +83,7 @@ def test_tampering_is_found(secrets: Secrets, sql: Sql) -> None:
     put(secrets, "two", "b")
     sql("UPDATE secrets SET ciphertext = (SELECT s.ciphertext FROM secrets s WHERE s.name = 'b') WHERE name = 'a'")
 
-    with pytest.raises(OctoError, match="The stored secret azure/1/a was changed outside of octo-pipeline"):
+    with pytest.raises(OctoError, match="The stored secret azure/1/a was changed outside octo-pipeline"):
         secrets.get("azure", "1", "a")
     with pytest.raises(OctoError, match="azure/1/a was changed outside"):
         secrets.rotate("ana")
@@ -105,7 +105,7 @@ def test_rotating_the_key_file(registry: Registry, secrets: Secrets, key_file: P
     assert not set(rows) & set(sql("SELECT ciphertext FROM secrets"))
     assert [secrets.get("azure", "1", name).get_secret_value() for name in ("a", "b")] == ["one", "two"]
     old = Secrets(registry, KeySetting(before))
-    with pytest.raises(OctoError, match="was encrypted with another key") as refused:
+    with pytest.raises(OctoError, match=r"was encrypted with a key \(") as refused:
         old.get("azure", "1", "a")
     assert before.strip() not in str(refused.value)
     assert registry.audit()[0].action == "rotate_secrets"
@@ -159,7 +159,7 @@ def test_what_is_no_key(tmp_path: Path, text: str) -> None:
     path.write_text(text)
 
     for wrong in (lambda: KeySetting(text), KeyFile(path).load):
-        with pytest.raises(OctoError, match=r"(holds something that is not a key|is empty)") as refused:
+        with pytest.raises(OctoError, match=r"(contains something that is not a key|is empty)") as refused:
             wrong()
         assert "hunter2" not in str(refused.value)
 

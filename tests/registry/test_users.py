@@ -28,12 +28,12 @@ def test_the_first_to_change_something_becomes_the_administrator(registry: Regis
 
 
 def test_a_token_is_no_first_user(registry: Registry, decide: Decide) -> None:
-    with pytest.raises(OctoError, match="A token is given, and this registry has no users yet"):
+    with pytest.raises(OctoError, match="There is a token, but this registry has no users yet"):
         registry.users.require_admin(Caller("ana", "octo_1_2"))
     assert not registry.exists()
 
     registry.record_decisions([decide()])
-    with pytest.raises(OctoError, match="The token is not one of this registry"):
+    with pytest.raises(OctoError, match="The token does not belong to this registry"):
         registry.users.require_admin(Caller("ana", "octo_1_2"))
     assert registry.users.all() == []
 
@@ -41,7 +41,7 @@ def test_a_token_is_no_first_user(registry: Registry, decide: Decide) -> None:
 def test_a_viewer_is_refused_and_a_changed_role_counts_at_once(registry: Registry) -> None:
     registry.users.add("ana", "admin", "ana")
     registry.users.add("vic", "viewer", "ana")
-    with pytest.raises(OctoError, match="'vic' is a viewer, and only administrators may change something; nothing"):
+    with pytest.raises(OctoError, match="'vic' is a viewer, and only administrators may change anything; nothing"):
         registry.users.require_admin(Caller("vic"))
 
     registry.users.set_role("vic", "admin", "ana")
@@ -77,7 +77,7 @@ def test_a_token_acts_as_its_user_until_it_is_revoked(registry: Registry) -> Non
     registry.users.revoke(token.id, "ana")
     with pytest.raises(OctoError, match="or was revoked"):
         registry.users.require_admin(Caller("ana", text))
-    with pytest.raises(OctoError, match=f"The token {token.id} is revoked since 20"):
+    with pytest.raises(OctoError, match=f"The token {token.id} was already revoked at 20"):
         registry.users.revoke(token.id, "ana")
     assert [one.revoked_at is None for one in registry.users.tokens()] == [False, True]
 
@@ -127,7 +127,7 @@ def test_only_a_hash_of_a_token_is_kept(registry: Registry, sql: Sql) -> None:
 def test_bad_users_are_refused(registry: Registry) -> None:
     registry.users.add("ana", "admin", "ana")
     for wrong, message in (
-        (lambda: registry.users.add("ana", "viewer", "ana"), "'ana' is a user already, with the role admin"),
+        (lambda: registry.users.add("ana", "viewer", "ana"), "'ana' is already a user, with the role admin"),
         (lambda: registry.users.add("", "viewer", "ana"), "the name is empty"),
         (lambda: registry.users.add("x\0", "viewer", "ana"), "no text"),
         (lambda: registry.users.add("bob", "root", "ana"), "The role 'root' is unknown; it is one of admin, viewer"),

@@ -267,7 +267,7 @@ def test_wrong_ids_register_nothing(workspace: Workspace, wrong: str) -> None:
 
 def test_twice_and_taken_names_register_nothing(workspace: Workspace) -> None:
     aws.register(workspace, "ana", SAMPLE_PAYER, "Main")
-    with pytest.raises(OctoError, match=f"The aws account '{SAMPLE_PAYER}' is registered as 'Main' since"):
+    with pytest.raises(OctoError, match=f"The aws account '{SAMPLE_PAYER}' has been registered as 'Main' since"):
         aws.register(workspace, "ana", SAMPLE_PAYER, "Other")
     with pytest.raises(OctoError, match="The name 'Main' is taken by the aws account"):
         aws.register(workspace, "ana", "111122223333", "Main")

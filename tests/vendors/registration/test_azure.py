@@ -190,7 +190,7 @@ def test_wrong_values_register_nothing_and_keep_no_secret(
 def test_twice_registers_nothing_and_leaves_the_first_ones_secrets(workspace: Workspace, partner: Account) -> None:
     before = workspace.secrets.get("azure", TENANT, "partner_api_secret").get_secret_value()
     result = octo("register", "azure", *FLAGS, code=1)
-    assert "is registered as 'Reseller' since" in str(result.exception)
+    assert "has been registered as 'Reseller' since" in str(result.exception)
     assert workspace.secrets.get("azure", TENANT, "partner_api_secret").get_secret_value() == before
 
 

@@ -134,7 +134,10 @@ def test_bad_input_is_a_sentence_and_registers_nothing(workspace: Workspace) -> 
         ),
         (["register", "aws", "--id", SAMPLE_PAYER, "--cur-bucket", "A"], "The bucket 'A' is not right"),
         (["register", "aws", "--linked-of", SAMPLE_PAYER], "No aws account '999988887777' is registered"),
-        (["confirm", "nobody"], "No account 'nobody' is registered. Run `octo accounts list` to see those that are."),
+        (
+            ["confirm", "nobody"],
+            "No account 'nobody' is registered. Run `octo accounts list` to see the registered accounts.",
+        ),
         (["show", "nobody"], "No account 'nobody' is registered"),
         (["edit", "nobody", "--name", "x"], "No account 'nobody' is registered"),
         (["delete", "nobody", "--yes"], "No account 'nobody' is registered"),
@@ -161,7 +164,7 @@ def test_a_viewer_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPat
     workspace.registry.users.add("vic", "viewer", "ana")
     before = workspace.registry.accounts.all()
     monkeypatch.setattr(acting, "os_user", lambda: "vic")
-    assert "'vic' is a viewer, and only administrators may change something" in refused(*change)
+    assert "'vic' is a viewer, and only administrators may change anything" in refused(*change)
     assert workspace.registry.accounts.all() == before
     assert SAMPLE_PAYER in octo("list").stdout
     assert "is not known yet" in octo("show", SAMPLE_PAYER).stdout
@@ -196,7 +199,7 @@ def test_the_jobs_do_the_same(workspace: Workspace, aws_accounts: AwsAccounts, t
         "open",
         "open",
     )
-    assert "is registered as 'Main' since" in failure(
+    assert "has been registered as 'Main' since" in failure(
         run("register_aws_account", "register_aws", account_id=SAMPLE_PAYER)
     )
     assert "AWS does not let" in failure(run("confirm_account", "confirm", account="Main"))

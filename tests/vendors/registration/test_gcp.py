@@ -147,7 +147,7 @@ def test_twice_without_a_place_and_without_a_service_account(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(workspace, "billing")
-    with pytest.raises(OctoError, match=f"The gcp account '{ACCOUNT}' is registered as 'Shop' since"):
+    with pytest.raises(OctoError, match=f"The gcp account '{ACCOUNT}' has been registered as 'Shop' since"):
         register(workspace, "other")
     assert "--id needs --project, --dataset and --region" in refused("register", "gcp", "--id", ACCOUNT)
     assert "Say which account the flags are about" in refused("register", "gcp", "--project", "demo")
