@@ -1,6 +1,6 @@
 """``account_costs``: what each account pays in the month (allocation.md §12).
 
-Its SQL is the dbt model of the same name; what the model is handed and its proofs are here.
+Its SQL is the dbt model of the same name; the model's inputs and its proofs are here.
 """
 
 from typing import ClassVar
@@ -32,7 +32,7 @@ ACCOUNT_COST_COLUMNS: dict[str, str] = {
     "amortised_final_cost": MONEY,
 }
 
-# What model and proof look at of an explained row: strings of millions of rows are not carried along for nothing.
+# The columns of an explained row that the model and the proofs read: copying others for millions of rows takes time.
 _SUMMED = (
     "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
     "tranche_cost", "cost",
@@ -87,7 +87,7 @@ class AccountCosts(Table):
     }
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
-        """Sum up by account and prove that all accounts together bear the whole."""
+        """Sum up by account, and prove that all accounts together pay the whole bill."""
         lake = workspace.lake
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)

@@ -56,13 +56,13 @@ class Allocations(Table):
         "status": "checked_allocated, checked_splitted or unchecked_allocated: the item was distributed, a part of it "
         "was booked, or it stays where it was billed.",
         "kind": "item, split or remainder.",
-        "reason": "Why an item stays where it was billed, or what a remainder is.",
+        "reason": "Why an item stays where it was billed, or why there is a remainder.",
         "target_account_id": "The account that the split or remainder is booked on.",
         "tranche_index": "Which of these months this is, from 0.",
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The items that are restored, of those that are booked in the month."""
+        """The restored items among those that are booked in the month."""
         return {"restored": fingerprint(dict.fromkeys(_restored(workspace, month), ""))}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
@@ -84,7 +84,7 @@ def _restored(workspace: Workspace, month: str) -> list[str]:
 
 def _create_restored(connection: duckdb.DuckDBPyConnection, item_ids: Sequence[str]) -> None:
     if item_ids:
-        # There can be a million of them: bound as one list, not written out.
+        # There can be a million of them, so they are bound as one list instead of written out.
         connection.execute(
             f"CREATE TEMP TABLE {_RESTORED} AS SELECT unnest($1::VARCHAR[]) AS item_id", [list(item_ids)]
         )

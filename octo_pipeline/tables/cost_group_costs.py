@@ -1,6 +1,6 @@
 """``cost_group_costs``: what each cost group costs in the month (allocation.md §11).
 
-Its SQL is the dbt model of the same name; what the model is handed and its proofs are here.
+Its SQL is the dbt model of the same name; the model's inputs and its proofs are here.
 """
 
 from typing import ClassVar
@@ -22,7 +22,7 @@ from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.workspace import Workspace
 
-# What filters, model and proof look at of an explained row.
+# The columns of an explained row that the filters, the model and the proofs read.
 _FILTERED = (
     "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
     "tranche_cost", "cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
@@ -95,7 +95,7 @@ class CostGroupCosts(Table):
                 "cost_groups.members": members,
             }
             run_model(workspace, staged, metadata, relations)
-            # Two proofs read what the filters match again; a filter costs more than a sum.
+            # Two proofs read what the filters match, evaluated again once: a filter takes longer than a sum.
             filtered = cost_groups.filtered_costs_sql(line_items, explained, groups)
             filtered_costs = create_temp_table(connection, "filtered_costs", filtered)
             self.prove(

@@ -22,12 +22,11 @@ class CostLineItems(Table):
 
     name = LINE_ITEMS
     group = "normalisation"
-    grain = "One row per grain, the columns up to project_labels; hourly lines of a day are one row."
+    grain = "One row per combination of the columns up to project_labels; the hourly lines of a day are one row."
     key = tuple(LINE_ITEM_GRAIN)
     columns = LINE_ITEM_COLUMNS
     reads = (Reads("landing"),)
-    # A change of another model, of how deliveries are fetched, of registration or of a sample must not make the rows
-    # again.
+    # Changes to other models, to the fetching of deliveries, to registration or to samples must not make the rows again.
     code = (
         "model",
         "vendors/data_columns.py",
@@ -57,8 +56,8 @@ class CostLineItems(Table):
         """Normalise the month's newest deliveries.
 
         Raises:
-            OctoError: a delivery holds what cannot be read; the sentence names file and place.
-            ProofError: the sum of billed costs is not the source's.
+            OctoError: a delivery contains something that cannot be read; the message names the file and where in it.
+            ProofError: the sum of the billed costs differs from the source's.
         """
         deliveries = newest_deliveries(workspace.lake.root, month)
         with workspace.lake.connect() as connection:
@@ -74,12 +73,14 @@ class CostLineItems(Table):
 def _landed(
     connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], scratch: Path
 ) -> tuple[dict[str, str], str]:
-    """The relations of all vendors, an absent vendor's without rows, and what their files say was billed.
+    """The relations of all vendors, and SQL of the billed costs according to their files.
+
+    The relations of a vendor without deliveries are empty.
 
     Args:
         connection: reads the files.
         deliveries: the newest of each account.
-        scratch: a folder for what is read once and kept for later reads.
+        scratch: a folder for relations that are read once and kept for later reads.
     """
     relations: dict[str, str] = {}
     costs = []
@@ -101,18 +102,18 @@ def _landed(
 
 
 def _read_once(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> str:
-    """Write a relation to a file and return the SQL that reads it: packed text takes longer to read than all the rest."""
+    """Write a relation to a file and return the SQL that reads it: reading compressed text dominates everything else."""
     connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet)")
     return f"SELECT * FROM read_parquet({literal(str(path))})"
 
 
 def _explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
-    """The first vendor's sentence about a bad file, or that all files are in order."""
+    """The first vendor's explanation of a bad file, or an error that says that all files are in order."""
     for name, vendor in VENDORS.items():
         own = [delivery for delivery in deliveries if delivery.vendor == name]
         if (explanation := vendor.files().explain_failure(connection, own)) is not None:
             return explanation
     return OctoError(
-        f"The landed reports are as they were landed, but reading them failed: {error}",
+        f"The landed reports are unchanged since they were landed, but reading them failed: {error}",
         code="landed-reports-unreadable",
     )

@@ -1,6 +1,6 @@
-"""dbt, in this process: the manifest, which the first process that needs it builds, and one way to run models.
+"""dbt in this process: the manifest, which the first process that needs it builds, and one way to run models.
 
-A run in process with a loaded manifest takes about half a second where a subprocess takes five to eight.
+A run in this process with a loaded manifest takes about half a second; a subprocess takes five to eight.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ VARIABLES = ("--vars", json.dumps({"vendors": list(VENDORS)}))
 # dbt keeps its adapter and our session in module state, so one invocation at a time.
 _LOCK = threading.Lock()
 _JSON, _PACKED = "manifest.json", "manifest.msgpack"
-# Manifests of that many states of the project, so that switching between branches builds nothing.
+# How many manifests of different states of the project are kept, so that switching between branches builds nothing.
 _KEPT = 4
 _QUIET = (
     "--log-level", "none", "--log-level-file", "none", "--no-version-check", "--no-send-anonymous-usage-stats",
@@ -43,7 +43,7 @@ _QUIET = (
 
 @dataclass(frozen=True)
 class Session:
-    """What one invocation of dbt is about.
+    """The inputs of one invocation of dbt.
 
     Attributes:
         variables: name -> text of the DuckDB variables.
@@ -62,7 +62,7 @@ _session = Session()
 
 
 def current_session() -> Session:
-    """What the running invocation of dbt is about; an empty session outside one."""
+    """The inputs of the running invocation of dbt; an empty session if none is running."""
     return _session
 
 
@@ -72,7 +72,7 @@ def project_folder() -> Path:
 
 
 def manifest_path() -> Path:
-    """The manifest that Dagster reads; built if there is none of this project yet.
+    """The manifest that Dagster reads; built if there is none for this project yet.
 
     Raises:
         OctoError: the project does not parse, or the manifest cannot be written.
@@ -82,7 +82,7 @@ def manifest_path() -> Path:
 
 @cache
 def column_descriptions(model: str) -> dict[str, str]:
-    """The descriptions of a model's columns, from the manifest; none if there is no such model."""
+    """The descriptions of a model's columns, from the manifest; empty if there is no such model."""
     nodes = json.loads(manifest_path().read_bytes())["nodes"].values()
     models = [node for node in nodes if node["resource_type"] == "model" and node["name"] == model]
     columns = {name: column for node in models for name, column in node["columns"].items()}
@@ -90,7 +90,7 @@ def column_descriptions(model: str) -> dict[str, str]:
 
 
 class DbtModelError(OctoError):
-    """A model failed; the text is the engine's own."""
+    """A model failed; the message has the engine's own text."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="model-failed")
@@ -104,11 +104,11 @@ class DbtProject:
 
     @cached_property
     def manifest_folder(self) -> Path:
-        """The folder with the manifest of the project as it is now.
+        """The folder with the manifest of the project in its current state.
 
         It is named after what it is made from: the project's files and dbt itself. So it is never out of date, and
-        editions of the program do not disturb each other. Of several processes that need it at once, one builds it and
-        the others wait: Dagster's workers all start by importing the definitions.
+        versions of the program do not disturb each other. If several processes need it at once, one builds it and the
+        others wait: Dagster's workers all start by importing the definitions.
 
         Raises:
             OctoError: the project does not parse, or the cache folder cannot be written.
@@ -124,8 +124,8 @@ class DbtProject:
                     self._build(folder)
         except OSError as error:
             raise OctoError(
-                f"The dbt manifest cannot be kept in {self._cache}: {reason(error)}. "
-                "Set XDG_CACHE_HOME to a folder that can be written.",
+                f"The dbt manifest cannot be written to {self._cache}: {reason(error)}. "
+                "Set XDG_CACHE_HOME to a writable folder.",
                 code="manifest-not-writable",
             ) from error
         return folder
@@ -135,7 +135,7 @@ class DbtProject:
 
         Raises:
             DbtModelError: a model failed.
-            OctoError: there is no manifest and none can be built.
+            OctoError: there is no manifest, and building it failed.
         """
         from dbt.cli.main import dbtRunner
 
@@ -152,7 +152,7 @@ class DbtProject:
         if result.success:
             return
         if result.exception is not None and not isinstance(result.exception, Exception):
-            # dbt catches interruptions too; a model that was interrupted has not failed.
+            # dbt catches interrupts too; an interrupted model has not failed.
             raise result.exception
         failed = [r for r in getattr(result.result, "results", []) if r.status in ("error", "fail")]
         if failed:
@@ -167,13 +167,13 @@ class DbtProject:
 
     @property
     def _cache(self) -> Path:
-        # A checkout keeps everything in its own folder; an installed package may be read-only, or of several users.
+        # A checkout keeps everything in its own folder; an installed package may be read-only or shared by users.
         if (self.folder.parent / "pyproject.toml").exists():
             return self.folder / "target" / "manifests"
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octo-pipeline" / "manifests"
 
     def _build(self, folder: Path) -> None:
-        """Parse the project and write what `run` and Dagster load; the folder is there only when all of it is."""
+        """Parse the project and write what `run` and Dagster load; the folder appears only when it is complete."""
         from dbt.cli.main import dbtRunner
 
         with tempfile.TemporaryDirectory(prefix=".building-", dir=self._cache) as scratch:
@@ -183,7 +183,7 @@ class DbtProject:
                 raise OctoError(
                     f"The dbt project {self.folder} does not parse: {result.exception}", code="dbt-project-malformed"
                 )
-            # The object that dbt works with is not the JSON that it writes, so both are kept.
+            # dbt cannot load the JSON that it writes, so the object that it works with is kept too.
             (target / _PACKED).write_bytes(cast("Manifest", result.result).to_msgpack())
             target.replace(folder)
         others = [path for path in self._cache.iterdir() if path.is_dir() and path.name[0] != "." and path != folder]
@@ -199,7 +199,7 @@ class DbtProject:
         return manifest
 
     def _source_digest(self) -> str:
-        # The manifest also holds the macros of dbt and of its adapter.
+        # The manifest also contains the macros of dbt and of its adapter.
         digest = hashlib.sha256(f"{version('dbt-core')} {version('dbt-duckdb')} {VARIABLES[1]}\0".encode())
         for file in sorted(self.folder.rglob("*")):
             if file.suffix in {".sql", ".yml"} and "target" not in file.relative_to(self.folder).parts:
@@ -211,14 +211,14 @@ class DbtProject:
 def run_model(
     workspace: Workspace, staged: Staged, metadata: PartitionMetadata, relations: Mapping[str, str], *, select: str = ""
 ) -> None:
-    """Let the dbt model of the staged table's name write the staged file.
+    """Let the dbt model with the table's name write the staged file.
 
     Args:
-        workspace: whose lake's settings and secrets dbt works with.
-        staged: of the table and month.
+        workspace: its lake has the settings and secrets that dbt works with.
+        staged: the partition to write.
         metadata: recorded in the file.
         relations: ``schema.name`` -> SQL of what the model reads as sources.
-        select: dbt's selection, if other models are made with it.
+        select: dbt's selection, if other models are made with the model.
 
     Raises:
         DbtModelError: the model failed.
@@ -239,5 +239,5 @@ def run_model(
 
 @cache
 def dbt_project() -> DbtProject:
-    """This process's project, so that its manifest is loaded once."""
+    """The one project of this process, so that its manifest is loaded once."""
     return DbtProject()

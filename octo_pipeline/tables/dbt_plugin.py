@@ -1,7 +1,7 @@
-"""What dbt-duckdb calls: gives each cursor the month, the staged file and the landed files as relations.
+"""The plugin of dbt-duckdb: gives each cursor the month, the staged file and the landed files as relations.
 
-The session is set by `octo_pipeline.tables.dbt.DbtProject` before it invokes dbt in this process; SQL does
-not know the month otherwise. Only dbt imports this module: it costs a second.
+`octo_pipeline.tables.dbt.DbtProject` sets the session before it invokes dbt in this process; SQL has no other way to
+know the month. Only dbt imports this module: importing it takes a second.
 """
 
 import duckdb
@@ -20,11 +20,11 @@ class Plugin(BasePlugin):
         """Set the session's variables and relations on a new cursor."""
         session = current_session()
         for name, value in session.settings.items():
-            # Once DuckDB has spilled it refuses a temporary folder, even the one it has.
+            # Once DuckDB has spilled, it refuses to set a temporary folder, even the same one.
             current = cursor.execute(f"SELECT current_setting({literal(name)})").fetchall()[0][0]
             if current != value:
                 cursor.execute(f"SET {identifier(name)} = {literal(value)}")
-        # What is set up belongs to the whole engine, not to a cursor; the session's first cursor does it.
+        # The set-up applies to the whole engine, not to a cursor, so only the session's first cursor does it.
         if self._set_up is not session:
             for statement in session.setup:
                 cursor.execute(statement)

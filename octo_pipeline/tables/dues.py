@@ -1,6 +1,6 @@
 """What the items of origin months owe to a booking month, read from the metadata of their partitions.
 
-The facts are recorded by ``matched_items``. Which months can owe something is `octo_pipeline.model.months`'s to say.
+``matched_items`` records these facts. Which months can owe something belongs in `octo_pipeline.model.months`.
 """
 
 from octo_pipeline.lake.lake import Lake, PartitionMetadata
@@ -9,10 +9,10 @@ from octo_pipeline.rules.allocator import Allocator
 
 
 def due_digests(lake: Lake, month: str) -> dict[str, dict[str, str]]:
-    """What the items of earlier months and of this one owe to the booking month.
+    """What the items of the booking month and of earlier months owe to it.
 
     Returns:
-        origin month -> {allocator version: digest}, of the months that owe something.
+        origin month -> {allocator version: digest}, for the months that owe something.
     """
     return {origin: metadata.facts["due"][month] for origin, metadata in _owing(lake, month).items()}
 
@@ -23,7 +23,7 @@ def origins_read(lake: Lake, month: str) -> list[str]:
 
 
 def pinned_allocators(lake: Lake, month: str) -> list[Allocator]:
-    """The allocators that have a tranche due in the booking month, as they were when they took the items; by version."""
+    """The allocators with a tranche due in the booking month, as they were when they took the items; by version."""
     documents: dict[str, str] = {}
     for metadata in _owing(lake, month).values():
         documents |= {version: metadata.facts["allocators"][version] for version in metadata.facts["due"][month]}

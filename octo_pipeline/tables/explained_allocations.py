@@ -1,6 +1,7 @@
-"""The explained allocations of published months: what people and the marts read of them.
+"""The explained allocations of published months, which people and the marts read.
 
-No table: a view over allocations, matched items and usage shares; `octo_pipeline.allocation.explained` has its SQL.
+They are a view over allocations, matched items and usage shares, not a table; `octo_pipeline.allocation.explained` has
+its SQL.
 """
 
 from collections.abc import Sequence
@@ -18,16 +19,16 @@ from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.usage_shares import UsageShares
 
-# A mart's first proof: the join loses the rows whose items are gone.
+# The first proof of a mart: the join drops rows whose items are gone.
 EVERY_ROW_HAS_ITS_ITEM = Proof("items", "every allocation has an item", "tables/proof_marts_items")
-INPUTS_CHANGED = "What it is made from changed in between; run {month} again, allocations first."
+INPUTS_CHANGED = "Its inputs changed meanwhile; run {month} again, allocations first."
 
 # Columns that only the view has.
 EXPLAINED_DESCRIPTIONS = {
     "booking_month": "Month in which the row is booked, YYYY-MM.",
     "payer": "The billing account that the item was billed under.",
     "source_account": "The account that the item was billed on.",
-    "source_account_name": "Its name, where the vendor gives one.",
+    "source_account_name": "Name of the source account, if the vendor gives one.",
     "target_account": "The account that the split or remainder is booked on; null: the row is the item itself.",
     "currency": "Currency of the amounts: the item's billing currency.",
     "item_cost": "Cost of the whole item.",
@@ -45,12 +46,12 @@ def explained_allocations(lake: Lake, months: Sequence[str] | None) -> Sql:
 def keep_explained_allocations(
     connection: duckdb.DuckDBPyConnection, lake: Lake, staged: Staged, columns: Sequence[str]
 ) -> Relation:
-    """Join the staged month's explained allocations once and keep them beside the staged file.
+    """Join the staged month's explained allocations once and write them next to the staged file.
 
-    A mart's model and its proofs read them several times; no mart shows the shares, so those are left out.
+    A mart's model and its proofs read them several times. No mart has the shares, so they are left out.
 
     Returns:
-        A relation of the columns.
+        A relation with the columns.
 
     Raises:
         OctoError: the month has no allocations.

@@ -1,7 +1,7 @@
-"""The graph of the tables: the one list of them, and everything that follows from what each declares to read.
+"""The graph of the tables: the one list of them, and everything that follows from what each table declares to read.
 
-A new table is a file in this folder and a line in `TABLES`. Code that needs one table imports that table's file: this
-module loads all of them.
+A new table is a file in this folder and a line in `TABLES`. Code that needs one table imports that table's file,
+because this module imports all of them.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ TABLES: tuple[Table, ...] = (
 
 
 def order() -> tuple[Table, ...]:
-    """All tables, each after those that it reads.
+    """All tables, each after the ones that it reads.
 
     Raises:
         KeyError: a table reads something that is neither a table nor in `OUTSIDE`.
@@ -47,11 +47,12 @@ def order() -> tuple[Table, ...]:
 
 
 def phases() -> tuple[tuple[Table, ...], tuple[Table, ...]]:
-    """The tables of which any months can be made side by side, and the rest.
+    """The tables whose months can be made in parallel, and the other tables.
 
     Returns:
-        Those that read their own month alone, directly and indirectly; then those that read what earlier months owe,
-        and all tables made from these. Both are in order. The first phase of all months comes before the second.
+        The tables that read only their own month, directly and indirectly; then the tables that read what earlier
+        months owe, and all tables made from these. Both are in order. The first phase of all months comes before the
+        second.
     """
     later: set[str] = set()
     for table in order():
@@ -64,7 +65,7 @@ def phases() -> tuple[tuple[Table, ...], tuple[Table, ...]]:
 
 
 def downstream_of(name: str) -> tuple[Table, ...]:
-    """The tables that are made from a table, or from what is outside such as decisions; directly or not, in order.
+    """The tables made from a table or from something outside such as decisions, directly or indirectly, in order.
 
     Args:
         name: a table (which is not in the result) or one of `octo_pipeline.tables.table.OUTSIDE`.
@@ -79,7 +80,7 @@ def downstream_of(name: str) -> tuple[Table, ...]:
 
 
 def column_meaning(table: Table, column: str) -> str:
-    """What a column means, in a sentence.
+    """The description of a column, as a sentence.
 
     A dbt model describes its own columns. A column name means the same in all tables, so a description may come from
     the table itself, from another table, from the view of explained allocations or from ``cost_line_items``.
@@ -103,8 +104,8 @@ class StalePartition(NamedTuple):
     """A partition whose recorded inputs are no longer current.
 
     Attributes:
-        changed: the names of the inputs that changed, came or went.
-        fingerprint: what the partition would have if it were made now.
+        changed: the names of the inputs that changed, were added or were removed.
+        fingerprint: the fingerprint that the partition would have if it were made now.
     """
 
     table: str
@@ -114,9 +115,9 @@ class StalePartition(NamedTuple):
 
 
 def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[StalePartition]:
-    """The stale partitions among those that are there, of all tables in order or of those given.
+    """The stale partitions of the lake, of all tables in order or of the given ones.
 
-    A partition that is made from a stale one is stale once that has been made again with another result.
+    A partition made from a stale one becomes stale only when that one has been made again with another result.
     """
     partitions = []
     for table in order() if tables is None else tables:

@@ -1,4 +1,4 @@
-"""``matched_items``: which item of the month which allocator takes."""
+"""``matched_items``: the items of the month and the allocators that take them."""
 
 from typing import ClassVar
 
@@ -39,25 +39,25 @@ class MatchedItems(Table):
         "cost": ((LINE_ITEMS, "billed_cost"), (LINE_ITEMS, "list_cost"), (LINE_ITEMS, "effective_cost")),
     }
     descriptions: ClassVar[dict[str, str]] = {
-        "item_id": "128 bits of a digest over category and grain, the same in every run; it holds no cost.",
+        "item_id": "128 bits of a digest over category and grain, not over the cost; the same in every run.",
         "category": "fee, account or savings.",
         "origin_month": "Month in which the item was billed, YYYY-MM.",
         "cost": "Billed or allocated cost.",
-        "allocator_id": "The allocator that takes the item; null: nobody.",
+        "allocator_id": "The allocator that takes the item; null: none does.",
         "allocator_version": "Digest of the allocator's document.",
         "allocator_document": "The allocator as it was when it took the item, as canonical JSON.",
         "first_booking_month": "The first month in which a part of the item is booked.",
-        "tranche_count": "Over how many months the item is spread.",
-        "conflicting_allocator_ids": "The allocators that match the item too and come later in the order.",
+        "tranche_count": "The number of months over which the item is spread.",
+        "conflicting_allocator_ids": "The allocators that also match the item and come later in the order.",
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The allocators whose window holds the month, in order."""
+        """The allocators whose window contains the month, in order."""
         live = matching.applying(workspace.configuration.allocators, month)
         return {"allocators": fingerprint({f"{i:06d}": a.version for i, a in enumerate(live)})}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
-        """Match the month's items, record what they owe to which month, and prove that every line item counts once."""
+        """Match the month's items, record what they owe to each month, and prove that every line item counts once."""
         lake, allocators = workspace.lake, workspace.configuration.allocators
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)

@@ -1,4 +1,4 @@
-"""``resolved_accounts``: the accounts each due allocator entry means in the booking month."""
+"""``resolved_accounts``: the accounts that each due allocator entry means in the booking month."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from octo_pipeline.workspace import Workspace
 
 
 class ResolvedAccounts(Table):
-    """The accounts that each due allocator entry means in the month. A null account: it means nobody."""
+    """The accounts that each due allocator entry means in the month. The account is null if it means nobody."""
 
     name = "resolved_accounts"
     group = "allocation"
@@ -33,9 +33,9 @@ class ResolvedAccounts(Table):
     }
     descriptions: ClassVar[dict[str, str]] = {
         "account_id": "The account that the entry means; null: it means nobody in this month.",
-        "entry_index": "Place of the entry in the allocator's list, from 0.",
+        "entry_index": "Position of the entry in the allocator's list, from 0.",
         "entry_type": "account, payer or costgroup.",
-        "entry_value": "What the entry names, as it is written in the document.",
+        "entry_value": "The entry's value as it is written in the document.",
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:

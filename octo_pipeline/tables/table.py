@@ -1,6 +1,6 @@
 """What a table is, and the one way to make a partition of it: read inputs, make, prove, publish.
 
-How tables depend on each other belongs in `graph`; what each of them is, in the file of its name.
+How tables depend on each other belongs in `graph`; each table has a file of its own.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.tables.dues import due_digests
 from octo_pipeline.workspace import Workspace
 
-# A partition whose inputs keep changing while it is computed is somebody's loop, not a coincidence.
+# If the inputs change during every attempt, something changes them in a loop; it is no coincidence.
 _ATTEMPTS = 3
 
-# What tables read that is not a table: the deliveries, the configuration, the registry, the settings.
+# Inputs of tables that are not tables: the deliveries, the configuration, the registry, the settings.
 OUTSIDE = frozenset(
     {
         "landing",
@@ -48,16 +48,16 @@ class Reads:
     Attributes:
         name: a table, or one of `OUTSIDE`.
         months: which months of a table. ``this``: the month that is made. ``owing``: also what the items of each
-            origin month owe to it. ``pinned``: of those origin months only the allocators that took the items.
+            origin month owe to it. ``pinned``: only the allocators that took the items of those origin months.
     """
 
     name: str
     months: Literal["this", "owing", "pinned"] = "this"
 
     def inputs(self, lake: Lake, month: str) -> dict[str, str]:
-        """The fingerprints of what is read of a table."""
+        """The fingerprints of what is read from a table."""
         if self.months == "pinned":
-            # A table that reads the pinned documents says itself what it takes of them.
+            # The outside inputs of a table that reads the pinned documents include what it takes from them.
             return {}
         partition = lake.fingerprint(self.name, month)
         inputs = {f"{self.name}/{month}": partition} if partition else {}
@@ -68,21 +68,21 @@ class Reads:
 
 
 class Table(ABC):
-    """A table of the lake. Its docstring says what it holds, for readers of the asset graph.
+    """A table of the lake. Its docstring describes it to readers of the asset graph.
 
     Attributes:
         name: its folder in the lake and its asset.
         group: its group in the asset graph.
-        grain: what one row is, in a sentence.
-        key: the columns that tell the rows of a month apart.
+        grain: what one row is, as a sentence.
+        key: the columns that identify a row within a month.
         columns: name -> SQL type, in order.
-        reads: what it is made from: its order, its asset's dependencies and its fingerprint follow from it.
+        reads: what it is made from; its order, its asset's dependencies and its fingerprint follow from this.
         code: the source files that its rows depend on; see `code_version`.
-        is_dbt_model: whether the dbt model of its name makes its rows.
-        proofs: what must hold of a month before it is published.
+        is_dbt_model: whether the dbt model with its name makes its rows.
+        proofs: what must hold for a month before it is published.
         remedy: a sentence about what helps if a proof fails.
-        made_from: which columns the values of its own come from.
-        descriptions: what the columns mean that no dbt model and no table before it has.
+        made_from: the columns that the values of its own columns come from.
+        descriptions: descriptions of the columns that neither a dbt model nor an earlier table has.
     """
 
     name: ClassVar[str]
@@ -107,7 +107,7 @@ class Table(ABC):
         return inputs
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The fingerprints of what it reads of `OUTSIDE`, of just that which decides its rows."""
+        """The fingerprints of what it reads from `OUTSIDE`, limited to what determines its rows."""
         return {}
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Table(ABC):
         """Write the staged file and prove it."""
 
     def prove(self, connection: duckdb.DuckDBPyConnection, staged: Staged, **pieces: object) -> None:
-        """Prove the staged file; `pieces` are the relations that the proofs name besides it.
+        """Prove the staged file; `pieces` are the other relations that the proofs name.
 
         Raises:
             ProofError: a proof fails.
@@ -140,10 +140,10 @@ def materialise(workspace: Workspace, table: Table, month: str) -> Materialised:
     """Bring a partition up to date.
 
     Returns:
-        ``unchanged`` if the partition in place was made from the same inputs; nothing is written then.
+        ``unchanged`` if the published partition was made from the same inputs; then nothing is written.
 
     Raises:
-        OctoError: the partition could not be made or proved; the one in place stays.
+        OctoError: the partition could not be made or proved; the published one stays.
     """
     started = time.monotonic()
     for attempt in range(_ATTEMPTS):
@@ -175,7 +175,7 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
 
 @cache
 def code_version(*parts: str) -> str:
-    """A digest of the source files a table's rows depend on, so that a changed program makes its rows again.
+    """A digest of the source files that a table's rows depend on, so that a changed program makes its rows again.
 
     Args:
         parts: files or folders of the package, or of the dbt project if they begin with ``dbt_project/``.
@@ -183,12 +183,13 @@ def code_version(*parts: str) -> str:
     package = Path(octo_pipeline.__file__).parent
     digest = hashlib.sha256()
     for part in parts:
-        # A wheel has the project elsewhere than a checkout; both make the same rows, so both have the same version.
+        # A wheel and a checkout have the project in different folders; both make the same rows, so both must have the
+        # same version.
         is_dbt = part.startswith("dbt_project/")
         base = shipped_folder("dbt_project").parent if is_dbt else package
         root = base / part
         if not root.exists():
-            # Its changes would never make anything again, and nobody would notice.
+            # Otherwise changes to it would never make anything again, and nobody would notice.
             raise FileNotFoundError(root)
         files = (
             [root]

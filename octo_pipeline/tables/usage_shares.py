@@ -1,4 +1,4 @@
-"""``usage_shares``: what the formulas see of each resolved account in the booking month."""
+"""``usage_shares``: the inputs of the formulas for each resolved account in the booking month."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from octo_pipeline.workspace import Workspace
 
 
 class UsageShares(Table):
-    """The usage of each resolved account in the month, and its share among those its allocator lists."""
+    """The usage of each resolved account in the month, and its share among the accounts that its allocator lists."""
 
     name = "usage_shares"
     group = "allocation"
@@ -28,10 +28,10 @@ class UsageShares(Table):
         "allocator_id": ((ResolvedAccounts.name, "allocator_id"),),
     }
     descriptions: ClassVar[dict[str, str]] = {
-        "account_rank": "Number of the row among its allocator's by account, then entry: the order that breaks ties of "
-        "rounding.",
-        "accounts": "How many accounts share the entry.",
-        "entry_months": "Over how many months the entry spreads the item.",
+        "account_rank": "Number of the row among its allocator's rows by account, then entry: the order that breaks ties "
+        "of rounding.",
+        "accounts": "The number of accounts that share the entry.",
+        "entry_months": "The number of months over which the entry spreads the item.",
         "formula": "The entry's formula as it is written in the document.",
         "group_usage_share": "Share of all accounts of the entry together, 0 to 1.",
         "usage_cost": "What the account used in the month, in usage_currency.",
