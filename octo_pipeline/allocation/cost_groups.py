@@ -1,17 +1,17 @@
-"""What cost groups match in a month, and what is proved of it (allocation.md §11).
+"""What cost groups match in a month, and what is proved about it (allocation.md §11).
 
-The filters are evaluated here; the sections are put together by the mart ``cost_group_costs``.
+This module evaluates the filters; the mart ``cost_group_costs`` puts the sections together.
 
 Stages:
-1. ``cost_group_matches`` goes once over line items and rows and sums them by the columns that any filter looks at;
-   for these few sums it says which cost groups match, as a list.
+1. ``cost_group_matches`` reads line items and allocation rows once and sums them by the columns that any filter reads.
+   For each of these few sums it lists the cost groups that match.
 2. ``cost_group_charges`` and ``cost_group_members`` turn the lists into one row per cost group.
 
 Drawback: a filter on a column of unique values leaves as many sums as there are rows.
 
-Edge cases: an account-usage item is a line item with the same columns, so what is distributed is matched by the
-same filters that match its line item, and is subtracted. A row booked from a fee makes its target account a
-member of the cost groups that name this very account.
+Edge cases: an account-usage item is a line item with the same columns, so the filters that match a line item also
+match its item; if the item is distributed, it is subtracted. A row booked from a fee makes its target account a
+member of the cost groups that name this account.
 """
 
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ COST_GROUP_COST_COLUMNS: dict[str, str] = {
     "cost": MONEY,
 }
 
-# What a filter can look at, under the names it knows.
+# The columns that a filter can read, under the names of line items.
 _FILTERED = ("vendor", *COST_GROUP_COLUMNS.values(), "tags", "project_labels")
 
 
 def matches_sql(line_items: Relation, allocations: Relation, groups: Sequence[CostGroup]) -> Sql:
-    """SQL of what the cost groups match, summed, with ``cost_group_ids`` of those that match it.
+    """SQL of what the cost groups match, summed, each sum with the ``cost_group_ids`` that match it.
 
     Args:
         line_items: relation with the columns of ``cost_line_items``, of the month.
@@ -47,8 +47,9 @@ def matches_sql(line_items: Relation, allocations: Relation, groups: Sequence[Co
 
     Returns:
         One row per part, vendor, account, service, currency and list of cost groups. ``part`` is usage (line items
-        of no fee item), fee (the others), distributed (account-usage items), booked (splits and remainders of
-        such, matched on the target account) or named (accounts of booked rows that a filter names; they cost 0).
+        that belong to no fee item), fee (the other line items), distributed (account-usage items), booked (their
+        splits and remainders, matched on the target account) or named (accounts of booked rows that a filter names;
+        they cost 0).
     """
     naming = {g.id: g.account_sql(vendor=Sql("vendor"), account=Sql("account")) for g in groups}
     return render(
@@ -73,7 +74,7 @@ def members_sql(matches: Relation) -> Sql:
 
 
 def filtered_costs_sql(line_items: Relation, allocations: Relation, groups: Sequence[CostGroup]) -> Sql:
-    """SQL of what is proved of the cost groups: filtered again, item by item, where `matches_sql` keeps lists.
+    """SQL for the proofs of the cost groups: filters item by item again, where `matches_sql` keeps lists.
 
     Args:
         line_items: relation with the columns of ``cost_line_items``, of the month.

@@ -1,6 +1,6 @@
-"""Allocations as people read them: every row with all it takes to explain it (allocation.md §10).
+"""Allocations as people read them: every row with everything that explains it (allocation.md §10).
 
-At rest a row is narrow; here it is joined with its item, its pinned allocator and the shares of its account.
+A stored row is narrow; here it is joined with its item, its pinned allocator and the shares of its account.
 """
 
 from octo_pipeline.model.columns import ACCOUNT_GRAIN
@@ -15,12 +15,12 @@ def explained_sql(allocations: str, matched_items: str, usage_shares: str) -> Sq
 
     Args:
         allocations: relation with `splits.ALLOCATION_COLUMNS` and ``booking_month``.
-        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of all origin months that are booked.
+        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of all origin months of these allocations.
         usage_shares: relation with `shares.USAGE_SHARE_COLUMNS` and ``booking_month``.
 
     Returns:
-        One row per allocation row. ``source_account`` is the item's account; ``sub_account_id`` of the grain is
-        the same and left out.
+        One row per allocation row. ``source_account`` is the item's account; the grain's ``sub_account_id`` is the
+        same and is left out.
     """
     return render(
         "allocation/explained",

@@ -1,7 +1,7 @@
-"""The formula compiler: a formula as DuckDB SQL over columns, bit for bit what `formula.evaluate` says.
+"""The formula compiler: a formula as DuckDB SQL over columns, bit for bit equal to `formula.evaluate`.
 
-Here: `select_sql` and what DuckDB does differently from Python. Not here: the language itself (`formula`),
-and who reads the results (`splits`).
+This module has `select_sql` and everything that DuckDB does differently from Python. The language itself belongs in
+`formula`, and what happens with the results in `splits`.
 
 Assumptions: the columns cost, usage, accounts and group_usage are DOUBLE, finite and not null; no column of
 the relation is named ``_f`` and a number; DuckDB's setting ieee_floating_point_ops is on, its default.
@@ -9,12 +9,12 @@ the relation is named ``_f`` and a number; DuckDB's setting ieee_floating_point_
 A failure is NULL and passes through every operation, so that only the branch that is taken can fail the row:
 
 1. ``_Compiler.lower`` turns the tree, bottom up, into cells. A cell is a piece of SQL over other cells, with
-   what is known of its value: can it fail, be infinite, be NaN? Checks that this makes needless are left out.
+   what is known about its value: can it fail, be infinite, be NaN? Checks that are unnecessary then are left out.
    Equal cells are one cell.
-2. A value may be `doomed`: whoever uses it fails unless it is finite, as the result column does. Infinity and
-   NaN then stand for failure (they survive + − * and the like), and the checks that would tell them apart go.
+2. A value may be `doomed`: everything that uses it fails unless it is finite, as the result column does. Infinity
+   and NaN then stand for failure (they survive + − * and the like), and the checks that distinguish them are left out.
 3. ``_select`` writes the text. A cell that is used more than once becomes a column of an inner SELECT, unless
-   it is short and cheap, so the text grows linearly with the formula. (NULLIF in place of CASE is no way out:
+   it is short and cheap, so the text grows linearly with the formula. (NULLIF instead of CASE does not help:
    DuckDB copies its operand, and 16 nested divisions took 10 s to plan.)
 
 DuckDB differs from Python in: literals (0.2 is a DECIMAL), % (sign of the dividend), round (halves away from
@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from octo_pipeline.model.sql import identifier
 from octo_pipeline.rules.formula import Formula
 
-# A cheap text up to this length is written twice rather than made a column: measured on 20 million rows,
-# computing cost*usage or a choice of two shares twice costs what an inner SELECT costs, and reads better.
+# A cheap text up to this length is repeated instead of becoming a column: on 20 million rows, computing cost*usage
+# or a choice of two shares twice takes as long as an inner SELECT, and reads better.
 _REPEATED_LENGTH = 110
 
 _COSTLY = re.compile(r"format|pow|%|LEAST|GREATEST")
@@ -74,7 +74,7 @@ class _Cell:
 
     @property
     def finite(self) -> bool:
-        """Whether the value, unless it has failed, is surely finite."""
+        """Whether the value is certainly finite unless it failed."""
         return not (self.infinite or self.nan)
 
 
@@ -94,7 +94,7 @@ class _Compiler:
         nan: bool = False,
         literal: float | None = None,
     ) -> int:
-        """The number of the cell, a new one unless there is such a cell."""
+        """The number of the cell; it is added unless there is an equal one."""
         cell = _Cell(text, operands, fails, infinite, nan, literal)
         number = self._numbers.setdefault(cell, len(self.cells))
         if number == len(self.cells):
@@ -102,7 +102,7 @@ class _Compiler:
         return number
 
     def lower(self, node: ast.expr, *, doomed: bool) -> int:
-        """The cell of a node; `doomed`: infinity and NaN may stand for a failure."""
+        """The cell of a node; if `doomed`, infinity and NaN may stand for a failure."""
         match node:
             case ast.Constant(value=float(value)):
                 return self._literal(value)
@@ -156,7 +156,7 @@ class _Compiler:
 
     def _binary(self, op: ast.operator, left_node: ast.expr, right_node: ast.expr, doomed: bool) -> int:
         sign = _SIGNS[type(op)]
-        # 1 / inf is 0, inf ** 0 is 1: what these operate on does not stay infinite.
+        # 1 / inf is 0 and inf ** 0 is 1: an infinite operand of these may give a finite result.
         left = self.lower(left_node, doomed=doomed and sign != "**")
         right = self.lower(right_node, doomed=doomed and sign in ("+", "-", "*"))
         match sign:
@@ -171,7 +171,7 @@ class _Compiler:
                 return self._add_over(f"($1 {sign} $2)", left, right, infinite=True, nan=nan)
 
     def _makes_nan(self, sign: str, left: int, right: int) -> bool:
-        """Whether the operation may have no value because of an infinite operand."""
+        """Whether the operation may give NaN because of an infinite operand."""
         first, second = self.cells[left], self.cells[right]
         match sign:
             case "*":
@@ -205,7 +205,7 @@ class _Compiler:
         power = self._add_over("pow($1, $2)", base, exponent, infinite=True, nan=True)
         if doomed:
             return power
-        # Python raises where finite operands give none: 0 to a negative power, complex, overflow.
+        # Python raises where finite operands have no finite power: 0 to a negative power, complex, overflow.
         wild = [operand for operand in (base, exponent) if not self.cells[operand].finite]
         if not wild:
             return self.add("CASE WHEN isfinite($1) THEN $1 END", power, fails=True)
@@ -225,7 +225,7 @@ class _Compiler:
         other = left if greater == right else right
         fails = self.cells[left].fails or self.cells[right].fails
         comparison = f"$1 {sign} $2"
-        # Only NaN on the greater side, or on both sides of an equation, compares otherwise than in Python.
+        # Only NaN on the greater side, or on both sides of an equation, compares differently from Python.
         needs_nan = isinstance(op, ast.Eq | ast.NotEq)
         if not self.cells[greater].nan or (needs_nan and not self.cells[other].nan):
             return self.add(f"({comparison})", left, right, fails=fails)
@@ -266,10 +266,10 @@ class _Compiler:
             case _, [arg]:
                 value = self.lower(arg, doomed=True)
                 return self._finite_or_null(value, self._add_over(f"{name}($1)", value), doomed)
-        raise TypeError(f"The formula's tree calls {name} with {len(args)} arguments, as no formula does.")
+        raise TypeError(f"The formula's tree calls {name} with {len(args)} arguments, which no formula can do.")
 
     def _finite_or_null(self, value: int, rounded: int, doomed: bool) -> int:
-        """What Python does in ceil, floor and round to an integer: anything but a finite value raises."""
+        """As Python's ceil, floor and round to an integer, which raise for any value that is not finite."""
         if doomed or self.cells[value].finite:
             return rounded
         return self.add("CASE WHEN isfinite($1) THEN $2 END", value, rounded, fails=True)
@@ -278,7 +278,7 @@ class _Compiler:
         holes = [f"${i}" for i in range(1, len(parts) + 1)]
         cells = [self.cells[part] for part in parts]
         checks = [f"WHEN {hole} IS NULL THEN NULL " for hole, cell in zip(holes, cells, strict=True) if cell.fails]
-        # Python keeps a NaN that comes first and skips others; so does LEAST, but GREATEST returns any.
+        # Python keeps a NaN that comes first and skips others; LEAST does too, but GREATEST returns any NaN.
         if cells[0].nan:
             checks.append("WHEN isnan($1) THEN $1 ")
         if name == "min":
@@ -303,15 +303,15 @@ class _Compiler:
     def _round_to_power_of_ten(self, value: int, zeros: int) -> int:
         """The multiple of 10**zeros nearest to the value, half to even.
 
-        The remainder by 2·10**zeros is exact and tells how far the value lies from the last even multiple.
-        The distance to the multiple that is meant is exact as well, so the sum is rounded once, as in Python.
+        The remainder by 2·10**zeros is exact and is the distance from the previous even multiple. The distance to the
+        target multiple is exact as well, so the sum is rounded once, as in Python.
         """
         step = 10.0**zeros
-        half, one, more, two = (f"'{step * factor!r}'::DOUBLE" for factor in (0.5, 1.0, 1.5, 2.0))
-        remainder = self._add_over(f"($1 % {two})", value)
+        half_step, one_step, more_steps, two_steps = (f"'{step * factor!r}'::DOUBLE" for factor in (0.5, 1.0, 1.5, 2.0))
+        remainder = self._add_over(f"($1 % {two_steps})", value)
         text = (
-            f"($1 + CASE WHEN $2 <= -{more} THEN -{two} - $2 WHEN $2 < -{half} THEN -{one} - $2 "
-            f"WHEN $2 <= {half} THEN -$2 WHEN $2 < {more} THEN {one} - $2 ELSE {two} - $2 END)"
+            f"($1 + CASE WHEN $2 <= -{more_steps} THEN -{two_steps} - $2 WHEN $2 < -{half_step} THEN -{one_step} - $2 "
+            f"WHEN $2 <= {half_step} THEN -$2 WHEN $2 < {more_steps} THEN {one_step} - $2 ELSE {two_steps} - $2 END)"
         )
         return self._add_over(text, value, remainder)
 
@@ -319,7 +319,7 @@ class _Compiler:
 def _select(cells: Sequence[_Cell], root: int, relation: str, result: str) -> str:
     uses = _uses(cells, root)
     texts: dict[int, str] = {}
-    # The SELECT that a text belongs to, the innermost is 0; the name of a column belongs to the one around.
+    # The level of the SELECT that a text belongs to; the innermost is 0. A column's name belongs to the next level.
     levels: dict[int, int] = {}
     columns: dict[int, list[str]] = {}
     names: list[str] = []
@@ -340,7 +340,7 @@ def _select(cells: Sequence[_Cell], root: int, relation: str, result: str) -> st
 
 
 def _uses(cells: Sequence[_Cell], root: int) -> dict[int, int]:
-    """How often each cell that the root needs is written out."""
+    """How many times each cell that the root needs is written out."""
     uses = {root: 1}
     for number in range(root, -1, -1):
         if number in uses:

@@ -7,7 +7,7 @@ from octo_pipeline.model.columns import ITEM_GRAINS, LINE_ITEM_GRAIN, MONEY, TAG
 from octo_pipeline.model.sql import Relation, Sql, identifier, literal
 from octo_pipeline.model.templates import render
 
-# Every column an item has, whatever its category: its grain columns, its two attributes and its cost.
+# The columns of an item of any category: its grain columns, its two attributes and its cost.
 ITEM_COLUMNS: dict[str, str] = (
     {"item_id": "VARCHAR", "category": "VARCHAR"}
     | {("origin_month" if name == "billing_month" else name): kind for name, kind in LINE_ITEM_GRAIN.items()}
@@ -31,8 +31,8 @@ def items_sql(category: str, line_items: Relation) -> Sql:
 def item_id_sql(category: str) -> Sql:
     """SQL of the item's id: 128 bits of SHA-256 over category and grain, as 32 hex digits.
 
-    Every value is written with its length before it (null as ``~``), so no two grains share an encoding
-    whatever characters their values hold. The cost is not part of it.
+    Every value is preceded by its length (null is ``~``), so no two grains share an encoding, whatever characters
+    their values contain. The cost is not part of the id.
     """
     parts = [literal(f"{category}|")]
     for name in ITEM_GRAINS[category]:
@@ -51,12 +51,12 @@ def item_id_sql(category: str) -> Sql:
 
 
 def _counted_sql(value: str) -> Sql:
-    """SQL of two texts to be concatenated; the second is null for a null, which concat takes for ''."""
+    """SQL of two texts to be concatenated; the second is null for a null, which concat treats as ''."""
     return Sql(f"coalesce(strlen({value})::varchar || ':', '~'), {value}")
 
 
 def uniform_item_sql(category: str) -> Sql:
-    """SQL select list that brings the items of a category to `ITEM_COLUMNS`, absent grain columns null."""
+    """SQL select list that brings the items of a category to `ITEM_COLUMNS`; absent grain columns are null."""
     grain = set(ITEM_GRAINS[category])
     selected = []
     for name, kind in ITEM_COLUMNS.items():

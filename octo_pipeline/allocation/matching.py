@@ -1,28 +1,28 @@
-"""Which allocator takes which item, in one pass over the data whatever the number of allocators.
+"""Which allocator takes which item, in one pass over the data, however many allocators there are.
 
-Assumptions: the columns that criteria look at have far fewer distinct values than there are rows, and maps look
-at few different sets of columns.
+Assumptions: the columns that criteria read have far fewer distinct values than there are rows, and maps read few
+different sets of columns.
 
 Stages:
-1. The maps (OR-ed alternatives) of all allocators are put into groups that look at the same columns; a map that
-   looks at fewer columns joins a group that looks at more.
+1. The maps (OR-ed alternatives) of all allocators are put into groups that read the same columns; a map that
+   reads fewer columns joins a group that reads more.
 2. For each column that any map names, every distinct condition is evaluated once on every distinct value. The
-   outcome for a group is one bit string a value: bit *m* is 1 if the group's map *m* does not look at the column
-   or holds on the value. Values with the same bit string are one class, a number; where no bit is 1 it is null.
+   outcome for a group is one bit string per value: bit *m* is 1 if the group's map *m* does not read the column
+   or matches the value. Values with the same bit string form a class, a number; if no bit is 1, the class is null.
 3. The classes of a group's columns are combined pair by pair, with the AND of their bit strings, into classes of
-   the whole group. Everything so far is about distinct values and classes; rows are not touched.
+   the whole group. So far only distinct values and classes are processed, no rows.
 4. Account-usage items, which are the lines themselves, are first filtered by the values and combinations of values
-   that some map holds on; nearly all lines end here.
-5. Items are joined to the values' classes and those to their combinations, all by small numbers. An item whose
-   classes are null in every group is taken by nobody.
-6. The distinct outcomes, which are few, are resolved to the taking allocator (the first of all maps that hold)
-   and the others, which are conflicts.
+   that any map matches; this removes nearly all lines.
+5. Items are joined to the classes of their values, and these to the classes of their combinations, all by small
+   numbers. An item whose classes are null in every group is taken by nobody.
+6. The few distinct outcomes are resolved to the taking allocator (the first whose map matches) and the other
+   matching allocators, which are conflicts.
 
-Edge cases: null and '' are alike to every condition. The filter may let a line pass that nobody takes, never stop
-one that somebody does.
-Drawbacks: a table of values is as large as its column has distinct values, so a criterion on a column of unique
-values costs a join of the size of the data. Where two columns have so many classes that most pairs can hardly
-occur, the pairs that do occur are collected first, which is another pass over the group's columns.
+Edge cases: every condition treats null and '' alike. The filter may keep a line that nobody takes, but never removes
+one that somebody takes.
+Drawbacks: a table of values has as many rows as its column has distinct values, so a criterion on a column of unique
+values takes a join of the size of the data. If two columns have so many classes that most pairs hardly ever
+occur, the pairs that do occur are collected first, which takes another pass over the group's columns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,19 +49,19 @@ MATCHED_ITEM_COLUMNS: dict[str, str] = ITEM_COLUMNS | {
     "conflicting_allocator_ids": "VARCHAR[]",
 }
 
-# What an item keeps of the allocator that takes it.
+# What an item records about the allocator that takes it.
 _PINNED = ("allocator_id", "allocator_version", "allocator_document", "first_booking_month", "tranche_count")
 _TAKEN = {name: kind for name, kind in MATCHED_ITEM_COLUMNS.items() if name not in ITEM_COLUMNS}
 
 # Below this, enumerating all pairs of classes takes under a second; scanning the rows for the pairs that occur takes
 # longer.
 _MOST_PAIRS = 1_000_000
-# A filter by more combinations of values than this costs more than it saves.
+# A filter by more combinations of values than this takes longer than it saves.
 _MOST_COMBINATIONS = 100_000
 
 
 def applying(allocators: Sequence[Allocator], month: str) -> list[Allocator]:
-    """The allocators whose window holds the origin month, in the order in which they take items."""
+    """The allocators whose window contains the origin month, in the order in which they take items."""
     return [a for a in allocators if a.matches_month(month)]
 
 
@@ -79,11 +79,11 @@ def matched_items_sql(
         line_items: relation with the columns of ``cost_line_items``, of one month.
         month: the origin month.
         allocators: all valid allocators, in order.
-        categories: those whose items are returned.
+        categories: the categories whose items are returned.
 
     Returns:
-        SQL of `MATCHED_ITEM_COLUMNS` over the temporary tables: every fee and savings item, allocator columns null
-        where nobody takes it, and every account-usage item that an allocator takes.
+        SQL of `MATCHED_ITEM_COLUMNS` over the temporary tables: every fee and savings item, with null allocator
+        columns if nobody takes it, and every account-usage item that an allocator takes.
     """
     live = applying(allocators, month)
     create_temp_table(connection, "matching_allocators", _allocators_sql(live, month))
@@ -100,11 +100,11 @@ def matched_items_sql(
 
 
 def due_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation) -> dict[str, dict[str, str]]:
-    """What each booking month will take from these items, for the fingerprints of later tables.
+    """What each booking month takes from these items, for the fingerprints of later tables.
 
     Returns:
-        booking month -> {allocator version: digest of the items due in it under that version (id, cost,
-        instalments)}. Two sets of items have the same digests only if they are the same set.
+        booking month -> {allocator version: digest of the items due in that month under that version (id, cost,
+        instalments)}. Only equal sets of items have equal digests.
     """
     rows = connection.execute(render("allocation/due_facts", matched_items=matched_items)).fetchall()
     due: dict[str, dict[str, str]] = {}
@@ -133,7 +133,7 @@ class _Map:
 
 @dataclass(frozen=True)
 class _PairJoin:
-    """How a row with two classes finds what they combine to: the pairs of a group's first columns and its next one."""
+    """Joins a row's class of a group's first columns and its class of the next column to the class they combine to."""
 
     table: Relation
     first_class: Sql
@@ -143,7 +143,7 @@ class _PairJoin:
 
 @dataclass(frozen=True)
 class _Group:
-    """Maps that look at no other columns than these; `name` is the beginning of its tables' names."""
+    """Maps that read no other columns than these; the names of the group's tables begin with `name`."""
 
     category: str
     name: str
@@ -157,7 +157,7 @@ class _Group:
         return Sql(f"{self.name}_{count}.class")
 
     def pair_joins(self, count: int | None = None) -> list[_PairJoin]:
-        """The joins that lead from the classes of single columns to that of the first `count`, by default of all."""
+        """The joins from the classes of single columns to the class of the first `count` columns, by default all."""
         joins = []
         for i, column in enumerate(self.columns[1:count], start=2):
             value_table = _value_table(self.category, column)
@@ -174,7 +174,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Lookup:
-    """A condition of a filter: the row's values of the columns are among the query's."""
+    """A condition of a filter: the row's values of the columns are in the query's result."""
 
     columns: Sequence[str]
     query: Sql
@@ -208,11 +208,11 @@ def _columns_of(groups: Sequence[_Group]) -> list[str]:
 def _category_sql(
     connection: duckdb.DuckDBPyConnection, line_items: Relation, category: str, maps: Sequence[_Map]
 ) -> Sql:
-    # Fee and savings items are listed whether taken or not; of the account-usage items only the taken ones.
+    # Fee and savings items are listed whether taken or not, account-usage items only if taken.
     only_taken = category == "account"
     items = Relation(f"({items_sql(category, line_items)})")
     if category != "account":
-        # Aggregated items are few and read more than once; account-usage items are the lines themselves.
+        # There are few aggregated items, and they are read more than once; account-usage items are the lines themselves.
         items = create_temp_table(connection, f"matching_{category}_items", items_sql(category, line_items))
     groups = _groups(category, maps)
     item_columns = uniform_item_sql(category)
@@ -229,7 +229,7 @@ def _category_sql(
     for group in groups:
         _create_combined_classes(connection, items, group)
     if category == "account" and (filters := _filters(connection, groups)):
-        # In a table of its own: a filter leaves sparse batches, and joins over those are slow.
+        # In a table of its own: a filter leaves sparse batches, and joins over them are slow.
         items = create_temp_table(
             connection, "matching_candidates", render("allocation/match_candidates", items=items, filters=filters)
         )
@@ -246,7 +246,7 @@ def _category_sql(
             only_taken=only_taken,
         ),
     )
-    # Where rules take most of a month, its lines need not be kept twice.
+    # Dropped, because rules that take most of a month would otherwise keep its lines twice.
     connection.execute("drop table if exists matching_candidates")
     return render(
         "allocation/match_taken",
@@ -276,19 +276,19 @@ def _create_value_classes(
 ) -> None:
     """Evaluate every distinct condition once per distinct value of its column, and number the outcomes by group.
 
-    Makes a table ``<value table>`` (value, a class for each group) for each column, and a table
+    Creates a table ``<value table>`` (value, a class for each group) for each column, and a table
     ``<group>_<column>`` (class, mask) for each of its groups.
     """
     for column in _columns_of(groups):
         table = _value_table(category, column)
-        looking = [group for group in groups if column in group.columns]
+        column_groups = [group for group in groups if column in group.columns]
         conditions: dict[Condition, str] = {}
         masks = {}
-        for group in looking:
-            looked = [m.conditions.get(column) for m in group.maps]
+        for group in column_groups:
+            map_conditions = [m.conditions.get(column) for m in group.maps]
             masks[group.name] = [
                 "'1'" if condition is None else conditions.setdefault(condition, f"c{len(conditions)}")
-                for condition in looked
+                for condition in map_conditions
             ]
         values = create_temp_table(
             connection, f"{table}_distinct", render("allocation/match_values", column=column, items=items)
@@ -309,7 +309,7 @@ def _create_value_classes(
                 _mask_classes(group, column),
                 render("allocation/match_mask_classes", group=group.name, value_masks=value_masks),
             )
-            for group in looking
+            for group in column_groups
         }
         create_temp_table(
             connection,
@@ -321,8 +321,8 @@ def _create_value_classes(
 def _create_combined_classes(connection: duckdb.DuckDBPyConnection, items: Relation, group: _Group) -> None:
     """Combine the classes of the group's columns, one column after the other.
 
-    For the *n*-th column makes a table ``<group>_<n>`` (first_class, second_class, class, mask), which says to which
-    class the class by the columns so far and that of the column combine, and ``<group>_<n>_classes`` (class, mask).
+    For the *n*-th column this creates a table ``<group>_<n>`` (first_class, second_class, class, mask) with the class
+    that the class of the columns so far and that of the column combine to, and ``<group>_<n>_classes`` (class, mask).
     """
     first_classes = _mask_classes(group, group.columns[0])
     for i, join in enumerate(group.pair_joins(), start=2):
@@ -347,10 +347,10 @@ def _create_combined_classes(connection: duckdb.DuckDBPyConnection, items: Relat
 
 
 def _filters(connection: duckdb.DuckDBPyConnection, groups: Sequence[_Group]) -> list[list[_Lookup]]:
-    """A filter for each group, one of which passes every row with a class in some group, and few others.
+    """A filter for each group. A row with a class in any group passes at least one of them; few other rows do.
 
-    Joins multiply the cost of every column that a row carries through them, and a filter does not; and DuckDB looks
-    a text up once for each value of a Parquet dictionary here. So rows are filtered before they are joined.
+    A join copies every column of a row, and a filter does not; and in a filter DuckDB looks a text up only once for each
+    value of a Parquet dictionary. So rows are filtered before they are joined.
 
     Returns:
         For each group the look-ups that all must succeed; empty if most rows would pass.
@@ -360,7 +360,7 @@ def _filters(connection: duckdb.DuckDBPyConnection, groups: Sequence[_Group]) ->
 
 
 def _lookups(connection: duckdb.DuckDBPyConnection, group: _Group) -> list[_Lookup]:
-    """Look-ups that succeed on every row with a class in the group; none if they would on most rows."""
+    """Look-ups that succeed for every row with a class in the group; none if they would succeed for most rows."""
     value_tables = _value_tables(group.category, group.columns)
     combinations = create_temp_table(
         connection,
@@ -384,7 +384,7 @@ def _lookups(connection: duckdb.DuckDBPyConnection, group: _Group) -> list[_Look
 
 
 def _count(connection: duckdb.DuckDBPyConnection, table: Relation, column: str = "*") -> int:
-    """How many rows the table has, or how many of them have a value in the column."""
+    """The number of rows of the table, or of its rows with a value in the column."""
     count: int = connection.table(table).aggregate(f"count({column})").fetchall()[0][0]
     return count
 
@@ -392,7 +392,7 @@ def _count(connection: duckdb.DuckDBPyConnection, table: Relation, column: str =
 def _create_takers(
     connection: duckdb.DuckDBPyConnection, classified_items: Relation, outcomes: Mapping[str, _Group]
 ) -> Relation:
-    """Resolve each distinct outcome to the allocator that takes the item and those in conflict with it."""
+    """Resolve each distinct outcome to the allocator that takes the item and to the conflicting ones."""
     numbered_outcomes = create_temp_table(
         connection,
         f"{classified_items}_outcomes",

@@ -1,7 +1,7 @@
-"""The proof before publish: how a claim on a staged table is proved.
+"""The proof before publication: how a claim about a staged table is proved.
 
-A proof shares no code with the making of what it proves. A proof that fails raises, and nothing is published. What is
-proved of a table is in the table's file; what merely deserves attention is a check, not a proof.
+A proof shares no code with what makes the rows. A proof that fails raises, and nothing is published. The claims about a
+table belong in the table's file; what merely deserves attention is a check, not a proof.
 """
 
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ class ProofError(OctoError):
 
 @dataclass(frozen=True)
 class Proof:
-    """What must hold of a table.
+    """A claim about a table, and the query that proves it.
 
     Attributes:
         name: a few words, unique in its table.
-        claim: what holds, as it stands after "proof that".
-        sql: the template of a query with one row per violation, whose text ``detail`` shows it.
+        claim: what holds, as the words after "proof that".
+        sql: the template of a query with one row per violation, whose column ``detail`` describes it.
     """
 
     name: str
@@ -49,13 +49,13 @@ def prove(
     Args:
         connection: where the relations can be read.
         table: the name of the staged table, for the message.
-        month: its month, which the templates know too.
-        proofs: of the table.
+        month: its month, also a variable of the templates.
+        proofs: the table's proofs.
         remedy: a sentence about what helps if a proof fails.
-        pieces: the relations that the templates name; ``staged`` is the table as it is written.
+        pieces: the relations that the templates name; ``staged`` is the staged table.
 
     Raises:
-        ProofError: a claim does not hold; with the number of violations and the first.
+        ProofError: a claim does not hold; the message has the number of violations and the first one.
     """
     for proof in proofs:
         violations = render(proof.sql, month=month, **pieces)

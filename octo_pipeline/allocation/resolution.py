@@ -23,16 +23,16 @@ def resolved_accounts_sql(
     cost_groups: Mapping[str, CostGroup],
     registered: Sequence[tuple[str, str]],
 ) -> Sql:
-    """SQL of the accounts of every entry of the allocators that have a tranche due.
+    """SQL of the accounts of every entry of the allocators with a tranche due.
 
     Args:
         line_items: relation with the columns of ``cost_line_items``, of the booking month.
         allocators: the pinned allocator versions.
         cost_groups: the cost groups by id.
-        registered: (payer, account) of accounts that are registered to a payer.
+        registered: (payer, account) of the accounts registered under a payer.
 
     Returns:
-        SQL of `RESOLVED_ACCOUNT_COLUMNS`, one row per entry and account. An entry that resolves to nobody is
+        SQL of `RESOLVED_ACCOUNT_COLUMNS`, one row per entry and account. An entry that resolves to nobody has
         one row with a null account.
     """
     entries = [(a, i, e) for a in allocators for i, e in enumerate(a.entries)]

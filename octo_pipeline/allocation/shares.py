@@ -3,11 +3,11 @@
 Stages, for one booking month:
 1. ``shares_usage``: the usage of each account and currency.
 2. ``shares_listed``: the accounts that each allocator lists.
-3. ``shares_currencies``: the currency in which each allocator's usage is compared. A rate that this needs and that
-   is missing (``shares_missing_rates``) is an error.
+3. ``shares_currencies``: the currency in which each allocator's usage is compared. It is an error if a rate that this
+   needs is missing (``shares_missing_rates``).
 4. ``usage_shares``: the usage of each listed account in that currency, and its shares.
 
-Edge cases: an account whose usage is negative counts as one without usage; where nobody has usage, all shares are 0.
+Edge cases: an account with negative usage counts as one without usage; if nobody has usage, all shares are 0.
 """
 
 from collections.abc import Sequence
@@ -49,10 +49,10 @@ def usage_shares_sql(
     rates: Sequence[Rate],
     base_currency: str,
 ) -> Sql:
-    """Prepare what the formulas see of each account.
+    """Prepare the inputs of the formulas for each account.
 
     Args:
-        connection: where the relations can be read; temporary tables are made in it.
+        connection: where the relations can be read; temporary tables are created in it.
         line_items: relation with the columns of ``cost_line_items``, of the booking month.
         resolved_accounts: relation with `resolution.RESOLVED_ACCOUNT_COLUMNS`.
         month: the booking month.
@@ -65,7 +65,7 @@ def usage_shares_sql(
         numbers an allocator's rows by account id, then entry index: the order that breaks ties of rounding.
 
     Raises:
-        OctoError: a rate is missing; the sentence names month and currency.
+        OctoError: a rate is missing; the message names the month and the currency.
     """
     usage = render("allocation/shares_usage", line_items=line_items)
     create_temp_table(connection, "shares_usage", usage)

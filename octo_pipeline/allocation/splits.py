@@ -2,7 +2,7 @@
 
 Assumptions: |cost| < 10¹⁷ of any currency, so that a cost in units of 10⁻¹⁰ times 36 fits 128 bits.
 
-Stages, for one booking month, each the template of its name:
+Stages, for one booking month, each with a template of the same name:
 1. ``splits_due``: the items with a tranche due and their tranche, in integers (a DECIMAL divided is a double).
 2. ``splits_results``: the formula of each entry over (item × account), which ``splits_targets`` lists; one branch
    per distinct formula. A failed formula is a null result.
@@ -10,8 +10,8 @@ Stages, for one booking month, each the template of its name:
 4. ``allocations``: splits (results again, which is cheaper than keeping them), remainders, and the month's items.
 
 Edge cases: an allocator whose entries resolve to nobody leaves the whole tranche as remainder; a split that
-becomes 0 by rounding is not a row; a mark-up makes the remainder negative; a tranche that fails is one row on the
-item's own account, or none where the item has a single tranche.
+rounds to 0 has no row; a mark-up makes the remainder negative; a tranche that fails is one row on the item's own
+account, or no row if the item has a single tranche.
 Drawback: the formulas are evaluated twice.
 """
 
@@ -40,7 +40,7 @@ ALLOCATION_COLUMNS: dict[str, str] = {
     "cost": MONEY,
 }
 
-# What an item's total needs of its results, and what a written split needs.
+# The columns of a result that an item's total needs, and those that a written split needs.
 _SUMMED = ("item", "rank")
 _WRITTEN = (
     "item_id", "origin_month", "account_id", "entry_index", "tranche_index", "rank", "rounding_rank", "rounding",
@@ -48,11 +48,11 @@ _WRITTEN = (
 
 
 def instalments_sql(matched_items: Relation, restored_items: Relation, booking_months: Sequence[str]) -> Sql:
-    """SQL of the tranches that are due in the booking months, whether or not these can be booked yet.
+    """SQL of the tranches due in the booking months, whether or not they can be booked yet.
 
     Args:
         matched_items: relation with `matching.MATCHED_ITEM_COLUMNS`.
-        restored_items: relation with ``item_id`` of the items that are restored.
+        restored_items: relation with the ``item_id`` of the restored items.
         booking_months: the months.
 
     Returns:
@@ -77,12 +77,12 @@ def allocations_sql(
     """Prepare the allocations of a booking month.
 
     Args:
-        connection: where the relations can be read; temporary tables are made in it.
+        connection: where the relations can be read; temporary tables are created in it.
         matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of `origin_months(month)`.
         usage_shares: relation with `shares.USAGE_SHARE_COLUMNS` of the booking month.
-        restored_items: relation with ``item_id`` of the items that are restored.
+        restored_items: relation with the ``item_id`` of the restored items.
         month: the booking month.
-        allocators: the pinned allocator versions that have a tranche due.
+        allocators: the pinned allocator versions with a tranche due.
 
     Returns:
         SQL of `ALLOCATION_COLUMNS`, over the temporary tables.
@@ -143,7 +143,7 @@ def _create_targets(connection: duckdb.DuckDBPyConnection, usage_shares: Relatio
 
 
 def _results_sql(formulas: Sequence[str], items: Relation, columns: Sequence[str]) -> Sql:
-    """SQL of the formula results, one row each: the columns, and split, which is null where the formula failed.
+    """SQL of the formula results, one row each: the columns, and ``split``, which is null where the formula failed.
 
     Args:
         formulas: their texts in the order of their numbers.

@@ -6,6 +6,6 @@ from octo_pipeline.model.sql import Relation, Sql
 
 
 def create_temp_table(connection: duckdb.DuckDBPyConnection, name: str, query: Sql) -> Relation:
-    """Write the query's rows to a temporary table, in place of one of that name."""
+    """Write the query's rows to a temporary table, replacing one with the same name."""
     connection.execute(f"create or replace temp table {name} as {query}")
     return Relation(name)
