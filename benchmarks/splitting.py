@@ -12,9 +12,9 @@ from benchmarks.measure import Row, command, compared, measured
 from octo_pipeline.allocation.formula_sql import select_sql
 from octo_pipeline.allocation.matching import MATCHED_ITEM_COLUMNS
 from octo_pipeline.allocation.shares import USAGE_SHARE_COLUMNS
-from octo_pipeline.cli.sql import views
 from octo_pipeline.lake.lake import PartitionMetadata
 from octo_pipeline.rules.formula import evaluate, parse_formula
+from octo_pipeline.services.views import views
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.graph import order

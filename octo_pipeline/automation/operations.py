@@ -120,14 +120,6 @@ def _decide(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: Workspace, action: Action
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     with translate_errors():
-        if (config.item is None) == (config.allocator is None):
-            raise OctoError(
-                "Give either an item's id, or an allocator and the month its items were billed in.",
-                code="decision-items-missing",
-            )
-        if config.allocator is not None and config.month is None:
-            raise OctoError("An allocator needs the month its items were billed in.", code="decision-month-missing")
-        actor = acting_admin(context, workspace)
         items = find_items(
             workspace,
             item=config.item,
@@ -135,6 +127,7 @@ def _decide(
             month=parse_month(config.month) if config.month else None,
             account=config.account,
         )
+        actor = acting_admin(context, workspace)
         events = yield from recorded_in_op(
             context, workspace, decide(workspace, action, items, reason=config.reason, actor=actor)
         )

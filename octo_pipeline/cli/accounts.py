@@ -285,26 +285,21 @@ def costs(
 ) -> None:
     """List what each account was billed, what was moved from and to it, and what it pays."""
     from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services.costs import account_costs
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.account_costs import AccountCosts
     from octo_pipeline.workspace import Workspace
 
-    lake = Workspace(load_settings()).lake
-    if parse_month(month) not in lake.months(AccountCosts.name):
-        raise OctoError(
-            f"The lake has no account costs of {month}. Run `octo run --month {month}` first.", code="month-not-made"
-        )
-    columns = tuple(_SHOWN if output is Output.table else AccountCosts.columns)
-    table = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
-    with lake.connect() as connection:
-        rows = connection.execute(
-            f"SELECT {', '.join(columns)} FROM {table} ORDER BY currency, final_cost DESC, account"
-        ).fetchall()
-        sums = ", ".join(f"sum({name})" for name in columns[2:])
-        totals = connection.execute(
-            f"SELECT 'total', currency, {sums} FROM {table} GROUP BY ALL ORDER BY ALL"
-        ).fetchall()
+    costs = account_costs(Workspace(load_settings()), parse_month(month))
     if output is Output.table:
-        print_rows(f"Account costs of {month}", tuple(_SHOWN.values()), rows + totals, output)
+        rows = costs.select(*_SHOWN)
+        print_rows(f"Account costs of {month}", tuple(_SHOWN.values()), rows + _totals(rows), output)
     else:
-        print_rows("", columns, rows, output)
+        print_rows("", costs.columns, costs.rows, output)
+
+
+def _totals(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """A row per currency with the sums of the amounts."""
+    amounts: dict[str, list[tuple[Any, ...]]] = {}
+    for _, currency, *sums in rows:
+        amounts.setdefault(currency, []).append(tuple(sums))
+    return [("total", currency, *map(sum, zip(*amounts[currency], strict=True))) for currency in sorted(amounts)]

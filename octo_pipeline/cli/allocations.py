@@ -8,22 +8,13 @@ import typer
 
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import counted
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    import duckdb
-
-    from octo_pipeline.lake.lake import Lake
 
 app = typer.Typer(help="The allocations of a month.", no_args_is_help=True)
-
-_COLUMNS = (
-    "item_id", "status", "kind", "category", "source_account", "target_account", "service_code", "charge_description",
-    "allocator_id", "currency", "cost",
-)  # fmt: skip
 
 
 @app.callback()
@@ -56,21 +47,18 @@ def list_(
     output: OutputOption = Output.table,
 ) -> None:
     """List the items of a month and the rows booked in it."""
-    from octo_pipeline.tables.explained_allocations import explained_allocations
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services.allocations import listed_allocations
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
 
-    lake = _lake_with(month)
-    with lake.connect() as connection:
-        rows = connection.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM ({explained_allocations(lake, [month])}) "
-            "WHERE ($1 IS NULL OR status = $1) AND ($2 IS NULL OR category = $2) "
-            "AND ($3 IS NULL OR source_account = $3 OR target_account = $3) "
-            "ORDER BY category, source_account, service_code, charge_description, status, target_account, cost",
-            [status, category, account],
-        ).fetchall()
+    rows = listed_allocations(
+        Workspace(load_settings()), parse_month(month), status=status, category=category, account=account
+    )
     if output is Output.table:
-        print_rows(f"Allocations of {month}", _SHOWN, [_shown(*row) for row in rows], output)
+        print_rows(f"Allocations of {month}", _SHOWN, [_shown(*row) for row in rows.rows], output)
     else:
-        print_rows("", _COLUMNS, rows, output)
+        print_rows("", rows.columns, rows.rows, output)
 
 
 # Eleven columns do not fit a screen: the table has what tells rows apart, the other outputs have all. The last
@@ -85,20 +73,6 @@ def _shown(
 ) -> tuple[object, ...]:  # fmt: skip
     word = "Remainder" if kind == "remainder" else _WORDS[status]
     return (item[:8], word, source, target, description or service or category, allocator, cost, currency)
-
-
-def _lake_with(month: str) -> "Lake":
-    """The lake, if it has allocations of the month."""
-    from octo_pipeline.model.months import parse_month
-    from octo_pipeline.settings import load_settings
-    from octo_pipeline.workspace import Workspace
-
-    lake = Workspace(load_settings()).lake
-    if parse_month(month) not in lake.months("allocations"):
-        raise OctoError(
-            f"The lake has no allocations of {month}. Run `octo run --month {month}` first.", code="month-not-made"
-        )
-    return lake
 
 
 ItemArgument = Annotated[str | None, typer.Argument(help="The item's id, or its beginning.")]
@@ -162,17 +136,11 @@ def _decide(
     from octo_pipeline.tables.table import Materialised
     from octo_pipeline.workspace import Workspace
 
-    if (item is None) == (allocator is None):
-        raise OctoError(
-            f"Say what to {action}: an item's id, or --allocator ID --month YYYY-MM.", code="decision-items-missing"
-        )
-    if allocator is not None and month is None:
-        raise OctoError("--allocator needs --month, the month its items were billed in.", code="decision-month-missing")
     workspace = Workspace(load_settings())
-    actor = admin(workspace)
     items = find_items(
         workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
     )
+    actor = admin(workspace)
     months = sorted({m for i in items for m in i.months})
     if not yes:
         typer.confirm(
@@ -194,48 +162,10 @@ def export(
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
 ) -> None:
     """Write a month's allocations, every row with all that explains it."""
-    from octo_pipeline.model.sql import literal
-    from octo_pipeline.tables.explained_allocations import explained_allocations
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services.allocations import export_allocations
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
 
-    lake = _lake_with(month)
-    kind = file.suffix.removeprefix(".").lower()
-    if kind not in ("csv", "parquet", "xlsx"):
-        raise OctoError(
-            f"{file} ends in {file.suffix or 'nothing'}; write a .csv, a .parquet or an .xlsx file.",
-            code="export-format-unknown",
-        )
-    if not file.absolute().parent.is_dir():
-        raise OctoError(
-            f"There is no folder {file.absolute().parent} to write {file.name} into.", code="export-folder-missing"
-        )
-    query = f"SELECT * FROM ({explained_allocations(lake, [month])}) ORDER BY category, item_id, kind, target_account"
-    with lake.connect() as connection:
-        if kind == "xlsx":
-            _write_xlsx(connection.execute(query), file)
-        else:
-            options = "FORMAT csv, HEADER" if kind == "csv" else "FORMAT parquet"
-            connection.execute(f"COPY ({query}) TO {literal(str(file))} ({options})")
+    export_allocations(Workspace(load_settings()), parse_month(month), file)
     typer.echo(f"Allocations of {month} written to {file}.")
-
-
-def _write_xlsx(result: "duckdb.DuckDBPyConnection", file: Path) -> None:
-    """A sheet of at most 1,048,575 rows; amounts as numbers, which a sheet holds to 15 digits."""
-    from openpyxl import Workbook
-
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("allocations")
-    sheet.append([column[0] for column in result.description or []])
-    written = 0
-    while rows := result.fetchmany(10_000):
-        written += len(rows)
-        if written > _SHEET_ROWS:
-            raise OctoError(
-                f"The month has more rows than the {_SHEET_ROWS:,} of a sheet; export .csv or .parquet.",
-                code="export-too-long",
-            )
-        for row in rows:
-            sheet.append([str(v) if isinstance(v, dict) else v for v in row])
-    book.save(file)
-
-
-_SHEET_ROWS = 1_048_575

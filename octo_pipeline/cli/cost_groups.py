@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +11,11 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import amount, reason
 
 if TYPE_CHECKING:
+    from octo_pipeline.model.rows import Rows
     from octo_pipeline.rules.documents import Problem
 
 app = typer.Typer(help="Cost groups and what they cost.", no_args_is_help=True)
 
-_COLUMNS = ("month", "section", "vendor", "account", "service_code", "service_name", "currency", "cost")
 # A person reads a service by one name, and 100 columns are few.
 _SHOWN = ("month", "section", "account", "service_code", "currency", "cost")
 
@@ -67,15 +67,18 @@ def show(
     output: OutputOption = Output.table,
 ) -> None:
     """Show what a cost group costs in a month or a range of months."""
+    from octo_pipeline.services.costs import cost_group_costs
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
     months = _months(first or month, month)
-    rows = _costs(cost_group, months)
+    costs = cost_group_costs(Workspace(load_settings()), cost_group, months)
     if output is not Output.table:
-        print_rows("", _COLUMNS, rows, output)
+        print_rows("", costs.columns, costs.rows, output)
         return
     title = f"Cost group {cost_group}, {months[0]}" + (f" to {months[-1]}" if len(months) > 1 else "")
-    shown = [_COLUMNS.index(name) for name in _SHOWN]
-    print_rows(title, _SHOWN, [[row[i] for i in shown] for row in rows], output)
-    _print_totals(rows)
+    print_rows(title, _SHOWN, costs.select(*_SHOWN), output)
+    _print_totals(costs)
 
 
 def _validate_files(files: list[Path]) -> tuple[int, list["Problem"]]:
@@ -110,42 +113,11 @@ def _months(first: str, last: str) -> list[str]:
     return months
 
 
-def _costs(cost_group: str, months: list[str]) -> list[tuple[Any, ...]]:
-    from octo_pipeline.model.sql import literal
-    from octo_pipeline.settings import load_settings
-    from octo_pipeline.tables.cost_group_costs import CostGroupCosts
-    from octo_pipeline.workspace import Workspace
-
-    workspace = Workspace(load_settings())
-    lake = workspace.lake
-    made = lake.months(CostGroupCosts.name)
-    missing = [m for m in months if m not in made]
-    if missing:
-        raise OctoError(
-            f"The lake has no cost group costs of {', '.join(missing)}. Run `octo run --month {missing[0]}` first.",
-            code="month-not-made",
-        )
-    with lake.connect() as connection:
-        relation = lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
-        rows = connection.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM {relation} WHERE cost_group_id = {literal(cost_group)} "
-            "ORDER BY month, list_position(['direct', 'account', 'fee', 'savings'], section), currency, account, "
-            "service_code, vendor"
-        ).fetchall()
-    # A group that is gone from the configuration still has the costs of its months.
-    if not rows and cost_group not in workspace.configuration.cost_groups:
-        raise OctoError(
-            f"There is no cost group {cost_group}; `octo cost-groups list` shows all.", code="cost-group-unknown"
-        )
-    return rows
-
-
-def _print_totals(rows: list[tuple[Any, ...]]) -> None:
+def _print_totals(costs: "Rows") -> None:
     totals: dict[str, dict[str, Decimal]] = {}
-    for row in rows:
-        part = "savings" if row[1] == "savings" else "cost"
-        sums = totals.setdefault(row[6], {"cost": Decimal(0), "savings": Decimal(0)})
-        sums[part] += row[7]
+    for section, currency, cost in costs.select("section", "currency", "cost"):
+        sums = totals.setdefault(currency, {"cost": Decimal(0), "savings": Decimal(0)})
+        sums["savings" if section == "savings" else "cost"] += cost
     for currency, sums in sorted(totals.items()):
         typer.echo(
             f"Cost {amount(sums['cost'], currency)} (direct, account and fee); "

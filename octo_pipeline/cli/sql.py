@@ -13,21 +13,20 @@ from octo_pipeline.model.errors import OctoError
 if TYPE_CHECKING:
     import duckdb
 
-    from octo_pipeline.lake.lake import Lake
-
 
 def sql(
     query: Annotated[str | None, typer.Argument(help="One or more statements; without it they are read.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
     """Ask the lake in SQL: every table is a view. Without a query, read statements that end in a semicolon."""
+    from octo_pipeline.services.views import views
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake
     with lake.connect() as connection:
         for name, view in views(lake).items():
-            connection.execute(f"CREATE VIEW {name} AS {view}")
+            connection.execute(f"create view {name} as {view}")
         if query is not None:
             _answer(connection, query, output)
         else:
@@ -40,61 +39,27 @@ def catalog(
     """Write the views to a DuckDB file, for tools that open one. They show what the lake holds when they are asked."""
     import duckdb
 
+    from octo_pipeline.services.views import views
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake
-    found = views(lake)
+    queries = views(lake)
     try:
         with duckdb.connect(str(file)) as connection:
             lake.open_store(connection)
-            for name, view in found.items():
-                connection.execute(f"CREATE OR REPLACE VIEW {name} AS {view}")
+            for name, view in queries.items():
+                connection.execute(f"create or replace view {name} as {view}")
     except duckdb.Error as error:
         raise OctoError(
             f"Cannot write the views to {file}: {_first_line(error)}", code="catalog-not-writable"
         ) from error
-    typer.echo(f"{len(found)} views in {file}: {', '.join(found)}.")
+    typer.echo(f"{len(queries)} views in {file}: {', '.join(queries)}.")
     if lake.duckdb_setup():
-        typer.echo(f"Who opens it needs DuckDB's extension httpfs and a secret that may read {lake.root}.")
-    absent = sorted(found.keys() - set(lake.tables()))
+        typer.echo(f"Whoever opens it needs DuckDB's extension httpfs and a secret that may read {lake.root}.")
+    absent = sorted(queries.keys() - set(lake.tables()))
     if absent:
         typer.echo(f"Still without a month, to be written again when they have one: {', '.join(absent)}.")
-
-
-def views(lake: "Lake") -> dict[str, str]:
-    """SQL of a view for every table, by name; ``month`` is the partition.
-
-    A table that has no partition yet is a view without rows.
-    """
-    from octo_pipeline.allocation.explained import explained_sql
-    from octo_pipeline.tables.allocations import Allocations
-    from octo_pipeline.tables.graph import TABLES
-    from octo_pipeline.tables.matched_items import MatchedItems
-    from octo_pipeline.tables.usage_shares import UsageShares
-
-    queries = {table.name: f"FROM {_every_month(lake, table.name, table.columns, 'month')}" for table in TABLES}
-    # People read allocations with what explains them.
-    queries[Allocations.name] = explained_sql(
-        _every_month(lake, Allocations.name, Allocations.columns, "booking_month"),
-        _every_month(lake, MatchedItems.name, MatchedItems.columns, "month"),
-        _every_month(lake, UsageShares.name, UsageShares.columns, "booking_month"),
-    )
-    return queries
-
-
-def _every_month(lake: "Lake", table: str, columns: dict[str, str], month_as: str) -> str:
-    """A relation over all partitions, those to come included: a view outlives the months it was made with."""
-    from octo_pipeline.model.sql import identifier, literal
-
-    if not lake.months(table):
-        return lake.scan(table, [], columns, month_as=month_as)
-    files = literal(str(lake.root / table / "month=*" / "data.parquet"))
-    selected = ", ".join(map(identifier, columns))
-    return (
-        f"(SELECT month AS {month_as}, {selected} FROM read_parquet({files}, hive_partitioning = true, "
-        "hive_types = {month: VARCHAR}))"
-    )
 
 
 def _answer(connection: "duckdb.DuckDBPyConnection", text: str, output: Output) -> None:
@@ -118,7 +83,7 @@ def _prompt(connection: "duckdb.DuckDBPyConnection", output: Output) -> None:
     """Answer the statements of the standard input. A person may err and go on; a script ends at its first error."""
     is_person = sys.stdin.isatty()
     if is_person:
-        names = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1").fetchall()
+        names = connection.execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
         typer.echo(f"Views: {', '.join(name for (name,) in names)}. End a statement with ; and leave with Ctrl-D.")
     for text in _statements(is_person):
         try:

@@ -8,6 +8,7 @@ from typing import Literal
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.sql import literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.services.months import Event, make_months
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -46,21 +47,26 @@ def find_items(
         account: of this source account (any if not given).
 
     Raises:
-        OctoError: nothing is found, or the beginning of an id fits several items.
+        OctoError: it is not clear which items are meant, nothing is found, or the beginning of an id fits several.
     """
+    if (item is None) == (allocator is None):
+        raise OctoError(
+            "Name either an item by its id, or an allocator and the month its items were billed in.",
+            code="decision-items-missing",
+        )
+    if allocator is not None and month is None:
+        raise OctoError("An allocator needs the month its items were billed in.", code="decision-month-missing")
     lake = workspace.lake
-    where = ["allocator_id IS NOT NULL"]
-    if item is not None:
-        where.append(f"starts_with(item_id, {literal(item)})")
-    else:
-        where += [f"allocator_id = {literal(allocator or '')}", f"origin_month = {literal(month or '')}"]
-        where += [f"sub_account_id = {literal(account)}"] if account else []
+    query = render(
+        "services/decided_items",
+        matched_items=lake.scan(MatchedItems.name, [month] if month else None, MatchedItems.columns),
+        item=item,
+        allocator=allocator,
+        month=month,
+        account=account,
+    )
     with lake.connect() as connection:
-        rows = connection.execute(
-            "SELECT item_id, origin_month, category, first_booking_month, tranche_count FROM "
-            f"{lake.scan(MatchedItems.name, [month] if month else None, MatchedItems.columns)} "
-            f"WHERE {' AND '.join(where)} ORDER BY origin_month, item_id"
-        ).fetchall()
+        rows = connection.execute(query).fetchall()
     if not rows:
         sought = f"item {item}" if item else f"items of {allocator} in {month}" + (f" on {account}" if account else "")
         raise OctoError(

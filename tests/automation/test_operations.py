@@ -168,7 +168,7 @@ def test_a_viewer_restores_nothing(split_month, monkeypatch):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"reason": "x"}, "Give either an item's id, or an allocator"),
+        ({"reason": "x"}, "Name either an item by its id, or an allocator"),
         ({"reason": "x", "allocator": "half"}, "needs the month"),
         ({"reason": "x", "item": "ffff"}, "ffff"),
     ],

@@ -20,7 +20,7 @@ GRAPH = "octo_pipeline/tables/graph.py"
 LOOK = """
 import json, sys
 import dagster as dg
-from octo_pipeline.cli.sql import views
+from octo_pipeline.services.views import views
 from octo_pipeline.definitions import defs
 from octo_pipeline.services.months import all_steps
 from octo_pipeline.settings import load_settings

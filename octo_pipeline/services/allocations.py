@@ -1,0 +1,104 @@
+"""The allocations of a month, listed for people and exported for programs."""
+
+from pathlib import Path
+
+import duckdb
+
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.sql import Sql, literal
+from octo_pipeline.model.templates import render
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.workspace import Workspace
+
+_SHEET_ROWS = 1_048_575
+
+
+def listed_allocations(
+    workspace: Workspace,
+    month: str,
+    *,
+    status: str | None = None,
+    category: str | None = None,
+    account: str | None = None,
+) -> Rows:
+    """The items of a month and the rows booked in it.
+
+    Args:
+        workspace: whose lake.
+        month: the booking month.
+        status: only rows of this status.
+        category: only rows of this category.
+        account: only rows whose source or target account this is.
+
+    Raises:
+        OctoError: the month was not run.
+    """
+    explained = _explained(workspace, month)
+    query = render(
+        "services/listed_allocations",
+        explained_allocations=explained,
+        status=status,
+        category=category,
+        account=account,
+    )
+    with workspace.lake.connect() as connection:
+        return Rows.fetched(connection, query)
+
+
+def export_allocations(workspace: Workspace, month: str, file: Path) -> None:
+    """Write a month's allocations, every row with all that explains it, as the file's ending says.
+
+    Raises:
+        OctoError: the month was not run, the ending is unknown, there is no such folder, or a sheet is too short.
+    """
+    explained = _explained(workspace, month)
+    kind = file.suffix.removeprefix(".").lower()
+    if kind not in ("csv", "parquet", "xlsx"):
+        raise OctoError(
+            f"{file} ends in {file.suffix or 'nothing'}; write a .csv, a .parquet or an .xlsx file.",
+            code="export-format-unknown",
+        )
+    if not file.absolute().parent.is_dir():
+        raise OctoError(
+            f"There is no folder {file.absolute().parent} to write {file.name} into.", code="export-folder-missing"
+        )
+    query = render("services/exported_allocations", explained_allocations=explained)
+    with workspace.lake.connect() as connection:
+        if kind == "xlsx":
+            _write_xlsx(connection.execute(query), file)
+        else:
+            options = "format csv, header" if kind == "csv" else "format parquet"
+            connection.execute(f"copy ({query}) to {literal(str(file))} ({options})")
+
+
+def _explained(workspace: Workspace, month: str) -> Sql:
+    if month not in workspace.lake.months(Allocations.name):
+        raise OctoError(
+            f"The lake has no allocations of {month}.",
+            code="month-not-made",
+            place=month,
+            remedy=Remedy("run", month=month),
+        )
+    return explained_allocations(workspace.lake, [month])
+
+
+def _write_xlsx(result: duckdb.DuckDBPyConnection, file: Path) -> None:
+    """A sheet of at most 1,048,575 rows; amounts as numbers, which a sheet holds to 15 digits."""
+    from openpyxl import Workbook
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("allocations")
+    sheet.append([column[0] for column in result.description or []])
+    written = 0
+    while rows := result.fetchmany(10_000):
+        written += len(rows)
+        if written > _SHEET_ROWS:
+            raise OctoError(
+                f"The month has more rows than the {_SHEET_ROWS:,} of a sheet; export .csv or .parquet.",
+                code="export-too-long",
+            )
+        for row in rows:
+            sheet.append([str(v) if isinstance(v, dict) else v for v in row])
+    book.save(file)

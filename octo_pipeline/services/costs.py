@@ -1,0 +1,60 @@
+"""What accounts and cost groups cost, as the marts have it."""
+
+from collections.abc import Sequence
+
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.templates import render
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.workspace import Workspace
+
+
+def account_costs(workspace: Workspace, month: str) -> Rows:
+    """What each account was billed, what was moved from and to it, and what it pays.
+
+    Raises:
+        OctoError: the month was not run.
+    """
+    lake = workspace.lake
+    if month not in lake.months(AccountCosts.name):
+        raise OctoError(
+            f"The lake has no account costs of {month}.",
+            code="month-not-made",
+            place=month,
+            remedy=Remedy("run", month=month),
+        )
+    costs = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
+    query = render("services/account_costs", account_costs=costs, columns=list(AccountCosts.columns))
+    with lake.connect() as connection:
+        return Rows.fetched(connection, query)
+
+
+def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str]) -> Rows:
+    """What a cost group costs in these months, section by section.
+
+    Raises:
+        OctoError: a month was not run, or there is no such cost group.
+    """
+    lake = workspace.lake
+    made = lake.months(CostGroupCosts.name)
+    if missing := [month for month in months if month not in made]:
+        raise OctoError(
+            f"The lake has no cost group costs of {', '.join(missing)}.",
+            code="month-not-made",
+            place=missing[0],
+            remedy=Remedy("run", month=missing[0]),
+        )
+    costs = lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
+    query = render("services/cost_group_costs", cost_group_costs=costs, cost_group=cost_group)
+    with lake.connect() as connection:
+        rows = Rows.fetched(connection, query)
+    # A group that is gone from the configuration still has the costs of its months.
+    if not rows and cost_group not in workspace.configuration.cost_groups:
+        raise OctoError(
+            f"There is no cost group {cost_group}.",
+            code="cost-group-unknown",
+            place=cost_group,
+            remedy=Remedy("cost-groups list", to="see all"),
+        )
+    return rows
