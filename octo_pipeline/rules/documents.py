@@ -200,13 +200,14 @@ def parse_object(model: type[D], written: dict[str, Any], *, file: str) -> D:
 def load_documents(model: type[D], folder: Path) -> tuple[list[D], tuple[Problem, ...]]:
     """Read every JSON file of a folder; a bad one is left out and does not stop the others.
 
-    Files that share an id are all left out, so that the result does not depend on the order of files.
+    Files that share an id are all left out, so that the result does not depend on the order of files. A folder that
+    is missing from a configuration has no documents.
 
     Returns:
         The valid documents in the order of their file names, and all problems of all files.
 
     Raises:
-        OctoError: the folder cannot be read.
+        OctoError: the folder cannot be read, or the configuration folder that would hold it does not exist.
     """
     loaded: dict[str, D] = {}
     problems: list[Problem] = []
@@ -228,6 +229,16 @@ def _json_files(folder: Path) -> list[Path]:
     try:
         # Editors and file managers write files whose names begin with a dot.
         return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not p.name.startswith("."))
+    except FileNotFoundError as error:
+        # A configuration in which only sources are written has no rules. Without the configuration itself nobody knows.
+        if folder.parent.is_dir():
+            return []
+        raise OctoError(
+            f"The configuration folder {folder.parent} does not exist. Create it.",
+            code="configuration-missing",
+            place=str(folder.parent),
+            remedy=Remedy("set", setting="config", to="the configuration folder, if it is elsewhere"),
+        ) from error
     except OSError as error:
         raise OctoError(
             f"The folder {folder} cannot be read ({reason(error)}). Create it.",

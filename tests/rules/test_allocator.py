@@ -439,9 +439,13 @@ def test_files_that_share_an_id_are_all_left_out(tmp_path):
 
 def test_folders(tmp_path):
     assert load_allocators(tmp_path) == ((), ())
-    with pytest.raises(OctoError, match=r"The folder .*missing cannot be read .*Create it") as refused:
-        load_allocators(tmp_path / "missing")
+    assert load_allocators(tmp_path / "allocators") == ((), ()), "a configuration without rules"
+    with pytest.raises(OctoError, match=r"folder .*missing does not exist\. Create it") as refused:
+        load_allocators(tmp_path / "missing" / "allocators")
     assert refused.value.remedies[0].options == (("setting", "config"),)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OctoError, match=r"The folder .*file cannot be read .*Create it"):
+        load_allocators(tmp_path / "file")
 
 
 @pytest.mark.parametrize("folder", sorted(CASES.glob("*/allocators")), ids=lambda path: path.parent.name)
