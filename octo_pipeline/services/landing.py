@@ -28,12 +28,14 @@ class LandedMonth:
     Attributes:
         deliveries: the newest complete delivery of each account.
         new: how many deliveries were not there before.
+        offered: how many deliveries of the month the sources offer, landed before or not.
         failures: why a source could not be landed, for each that could not.
         is_complete: False if such a source has no earlier delivery of the month to go on with.
     """
 
     deliveries: tuple[Delivery, ...]
     new: int
+    offered: int
     failures: tuple[OctoError, ...] = ()
     is_complete: bool = True
 
@@ -79,6 +81,7 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
     return LandedMonth(
         newest,
         sum(one.is_new for one in offered) + renewed,
+        len(offered),
         tuple(error for _, error in failures),
         is_complete=all(
             _has_delivered(source.account, accounts) or not _is_expected(root, source, error)

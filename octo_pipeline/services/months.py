@@ -31,6 +31,7 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables.graph import downstream_of, order, phases
 from octo_pipeline.tables.table import Materialised, Table, materialise
 from octo_pipeline.vendors.catalog import VENDORS
+from octo_pipeline.vendors.source import Source, TellsMonths
 from octo_pipeline.workspace import Workspace
 
 
@@ -228,6 +229,8 @@ def _land(workspace: Workspace, step: Landing, month: str) -> Landed:
     landed.require_complete()
     if landed.failures and step.folder:
         raise combined(landed.failures)
+    if step.folder and not landed.offered:
+        raise _of_another_month(offering[0], step.folder, month)
     files = [file for delivery in landed.deliveries for file in delivery.files]
     return Landed(
         step.vendor,
@@ -238,6 +241,17 @@ def _land(workspace: Workspace, step: Landing, month: str) -> Landed:
         sum(file.size for file in files),
         fingerprint({f"{delivery.vendor}/{delivery.account}": delivery.version for delivery in landed.deliveries}),
         landed.failures,
+    )
+
+
+def _of_another_month(source: Source, path: Path, month: str) -> OctoError:
+    """Exports that were named for a month and have nothing of it: an empty month would look like one without costs."""
+    months = source.months() if isinstance(source, TellsMonths) else []
+    of = f"of {' and '.join(months)}, not of {month}" if months else f"not of {month}"
+    return OctoError(
+        f"{path} is {of}. Name the exports of {month}, or the month that these are of.",
+        code="exports-of-another-month",
+        place=str(path),
     )
 
 

@@ -5,7 +5,7 @@ Here belongs the shape alone; how a vendor's export is found, fetched and read i
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.vendors.landing import Landed
@@ -65,4 +65,13 @@ class Source(Protocol):
         Raises:
             OctoError: an export cannot be reached or is not right; the others are landed all the same.
         """
+        ...
+
+
+@runtime_checkable
+class TellsMonths(Protocol):
+    """A source that can say of which months its exports are, for people who name the wrong one."""
+
+    def months(self) -> list[str]:
+        """The months, YYYY-MM, in order; none if only the data could tell."""
         ...

@@ -125,6 +125,10 @@ class CurFolderSource:
             for found in find_reports(self.path, month=month)
         ]
 
+    def months(self) -> list[str]:
+        """The months of the reports that are whole."""
+        return sorted({report.month for report in search_reports(self.path)[0]})
+
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """As `land_cur`."""
         return land_cur(root, self.path, month=month, fetched_at=fetched_at)
