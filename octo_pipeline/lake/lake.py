@@ -59,12 +59,14 @@ class PartitionMetadata:
         run_id: the run that wrote it.
         facts: digests that its writer reads back later without reading the rows.
         rows: how many rows the file has.
+        columns: the names of its columns.
     """
 
     inputs: dict[str, str]
     run_id: str
     facts: dict[str, Any] = field(default_factory=dict)
     rows: int = 0
+    columns: frozenset[str] = frozenset()
 
     @property
     def fingerprint(self) -> str:
@@ -269,11 +271,28 @@ class Lake:
             empty = ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in absent.items())
             return Relation(f"(SELECT {empty} WHERE false)")
         files = ", ".join(literal(str(p)) for p in paths)
+        lacking = self._lacking(table, read, present, columns)
+        options = "hive_partitioning = true, hive_types = {month: VARCHAR}"
+        rows = f"read_parquet([{files}], {options})"
+        if lacking:
+            typed = ", ".join(f"NULL::{columns[name]} AS {identifier(name)}" for name in lacking)
+            rows = f"(FROM read_parquet([{files}], {options}, union_by_name = true) UNION ALL BY NAME SELECT {typed} WHERE false)"
         selected = [*map(identifier, columns), *([f"month AS {identifier(month_as)}"] if month_as else [])]
-        return Relation(
-            f"(SELECT {', '.join(selected)} FROM read_parquet([{files}], hive_partitioning = true, "
-            "hive_types = {month: VARCHAR}))"
-        )
+        return Relation(f"(SELECT {', '.join(selected)} FROM {rows})")
+
+    def _lacking(
+        self, table: str, months: Sequence[str], identities: Mapping[str, Hashable], columns: Mapping[str, str]
+    ) -> list[str]:
+        """The columns that a partition of an earlier edition does not have; they are null in its rows."""
+        lacking: set[str] = set()
+        for month in months:
+            try:
+                metadata = self._metadata(table, month, identities[month])
+            except OctoError:
+                continue  # whoever reads the rows meets the damage
+            if metadata is not None:
+                lacking |= columns.keys() - metadata.columns
+        return [name for name in columns if name in lacking]
 
     @contextmanager
     def stage(self, table: str, month: str) -> Iterator[Staged]:
@@ -390,7 +409,8 @@ def read_metadata(path: Path, name: str) -> PartitionMetadata:
         _footers()
         .cursor()
         .execute(
-            f"SELECT decode(value), (SELECT sum(num_rows) FROM parquet_file_metadata({file})) "
+            f"SELECT decode(value), (SELECT sum(num_rows) FROM parquet_file_metadata({file})), "
+            f"(SELECT list(name) FROM parquet_schema({file})) "
             f"FROM parquet_kv_metadata({file}) WHERE key = {literal(_METADATA_KEY)}::BLOB"
         )
         .fetchone()
@@ -401,7 +421,7 @@ def read_metadata(path: Path, name: str) -> PartitionMetadata:
             code="partition-of-somebody-else",
         )
     document = json.loads(row[0])
-    return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], int(row[1]))
+    return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], int(row[1]), frozenset(row[2]))
 
 
 def copy_options(metadata: str) -> str:
