@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.sql import literal, trimmed
+from octo_pipeline.model.templates import macro
 from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 
 COLUMNS: dict[str, str] = {
@@ -23,6 +24,7 @@ COLUMNS: dict[str, str] = {
     "bill_payer_account_id": "VARCHAR",
     "bill_invoice_id": "VARCHAR",
     "bill_billing_entity": "VARCHAR",
+    "bill_invoicing_entity": "VARCHAR",
     "line_item_usage_account_id": "VARCHAR",
     "line_item_usage_account_name": "VARCHAR",
     "line_item_line_item_type": "VARCHAR",
@@ -31,6 +33,7 @@ COLUMNS: dict[str, str] = {
     "line_item_usage_type": "VARCHAR",
     "line_item_operation": "VARCHAR",
     "line_item_line_item_description": "VARCHAR",
+    "line_item_legal_entity": "VARCHAR",
     "line_item_currency_code": "VARCHAR",
     "line_item_usage_amount": MONEY,
     "line_item_unblended_cost": MONEY,
@@ -62,9 +65,11 @@ REQUIRED = (
 # A row without a usage account is the payer's own (allocation.md §3).
 REQUIRED_VALUES = tuple(name for name in REQUIRED if name != "line_item_usage_account_id")
 
-_ACCOUNTS = ("bill_payer_account_id", "line_item_usage_account_id")
+ACCOUNTS = ("bill_payer_account_id", "line_item_usage_account_id")
 _NONE_CAN_BE_A_VALUE = (
     "bill_billing_entity",
+    "bill_invoicing_entity",
+    "line_item_legal_entity",
     "line_item_usage_account_name",
     "line_item_line_item_type",
     "line_item_product_code",
@@ -77,9 +82,28 @@ _NONE_CAN_BE_A_VALUE = (
 _OTHER_NAMES = {"product_region": ("product_region_code",)}
 _PRODUCT_KEYS = {"product_product_name": ("product_name",), "product_region": ("region", "region_code")}
 
+# Of these line types the amortised cost is another amount than the billed one: a report that has them must say it.
+AMORTISED = {
+    "reservation_reservation_arn": ("DiscountedUsage", "RIFee"),
+    "reservation_effective_cost": ("DiscountedUsage",),
+    "reservation_unused_amortized_upfront_fee_for_billing_period": ("RIFee",),
+    "reservation_unused_recurring_fee": ("RIFee",),
+    "savings_plan_savings_plan_arn": ("SavingsPlanCoveredUsage", "SavingsPlanRecurringFee"),
+    "savings_plan_savings_plan_effective_cost": ("SavingsPlanCoveredUsage",),
+    "savings_plan_total_commitment_to_date": ("SavingsPlanRecurringFee",),
+    "savings_plan_used_commitment": ("SavingsPlanRecurringFee",),
+}
+_LINE_TYPE = "line_item_line_item_type"
+
 _TAG_COLUMN = re.compile(r"resource_?tags[/_](.+)", re.IGNORECASE | re.DOTALL)
+# Tags of other things than resources keep what tells them apart.
+_OTHER_TAG_COLUMN = re.compile(r"(accountTag|iamPrincipal|userAttribute)/.+", re.IGNORECASE | re.DOTALL)
+_RESOURCE_PREFIX = "resourceTags/"
 _USER_PREFIX = re.compile(r"user[:_](?=.)", re.DOTALL)
 _INTEGER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
+# A list of pairs: some tools have no maps and write them so.
+_PAIRS = re.compile(r'STRUCT\(("?(?:key|name|k)"?) \w+, ("?(?:value|v)"?) [^,]+\)\[\]', re.IGNORECASE)
+_ENTRIES = "STRUCT(key VARCHAR, value VARCHAR)[]"
 _NUMBER = re.compile(rf"{_INTEGER.pattern}|FLOAT|DOUBLE|DECIMAL\(.*\)")
 
 
@@ -115,11 +139,13 @@ def _expression(
     name: str, found: dict[str, list[SourceColumn]], columns: Sequence[SourceColumn], place: str
 ) -> Expression:
     if name == "tags_json":
-        return _tags(found.get("resourcetags", []), columns)
+        return _tags([*found.get("resourcetags", [])[-1:], *found.get("tags", [])[-1:]], columns, place)
     sources = _named(found, name)
+    if not sources and name in AMORTISED:
+        return _left_out(name, [other for other in AMORTISED if not _named(found, other)], _named(found, _LINE_TYPE))
     match COLUMNS[name]:
         case "VARCHAR":
-            return _text(name, sources, found.get("product", []))
+            return _text(name, sources, found.get("product", []), place)
         case kind if not sources:
             return Expression(name, f"CAST(NULL AS {kind})")
         case kind if len(sources) > 1:
@@ -133,14 +159,54 @@ def _expression(
             return _amount(name, sources[0], place)
 
 
-def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceColumn]) -> Expression:
+def _left_out(name: str, missing: Sequence[str], line_types: Sequence[SourceColumn]) -> Expression:
+    """A column of commitments that a report does not have; a row that needs it cannot be read."""
+    line_type = _coalesced([_clean(source, _LINE_TYPE) for source in line_types])
+    is_bad = f"{line_type} IN ({', '.join(map(literal, AMORTISED[name]))})"
+    needed = [other for other in missing if set(AMORTISED[other]) & set(AMORTISED[name])]
+    reason = (
+        f"but the file has no column {', '.join(needed)}, so its amortised cost is unknown: add what is missing to the "
+        "report or export in AWS"
+    )
+    unknown = f"CASE WHEN {is_bad} THEN CAST(error({literal(f'no column {name}')}) AS {COLUMNS[name]}) END"
+    return Expression(name, unknown, (Check(line_types[0].name, line_type, is_bad, reason),))
+
+
+def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceColumn], place: str) -> Expression:
+    if name in ACCOUNTS:
+        values = [_account_or_error(source) for source in sources]
+        checks = [_account_check(source) for source in sources]
+        return Expression(name, _coalesced(values), tuple(checks))
     values = [_clean(source, name) for source in sources]
-    checks: list[Check] = []
+    checks = []
     if keys := _PRODUCT_KEYS.get(name):
         for product in products:
-            values += [f"nullif(trim({_map_value(product, key)}), '')" for key in keys]
+            _require_map(product, place)
+            values += [trimmed(_map_value(product, key)) for key in keys]
             checks += _map_checks(product)
     return Expression(name, _coalesced(values), tuple(checks))
+
+
+def _account(source: SourceColumn) -> str:
+    if _NUMBER.fullmatch(source.type):
+        return macro("vendors/aws/accounts", "account_id_of_number", source.sql)
+    return macro("vendors/aws/accounts", "account_id", _clean(source, ""))
+
+
+def _account_or_error(source: SourceColumn) -> str:
+    # Null would make it the payer's own row.
+    refused = f"CASE WHEN {_given_account(source)} IS NOT NULL THEN error('not an account id') END"
+    return f"coalesce({_account(source)}, {refused})"
+
+
+def _given_account(source: SourceColumn) -> str:
+    return source.sql if _NUMBER.fullmatch(source.type) else _clean(source, "")
+
+
+def _account_check(source: SourceColumn) -> Check:
+    reason = "which is not an account id: AWS writes 12 digits, and here some are lost"
+    is_bad = f"{_given_account(source)} IS NOT NULL AND ({_account(source)}) IS NULL"
+    return Check(source.name, source.sql, is_bad, reason)
 
 
 def _coalesced(values: Sequence[str]) -> str:
@@ -189,31 +255,34 @@ def _instant(name: str, source: SourceColumn, place: str) -> Expression:
 
 
 def _clean(source: SourceColumn, name: str) -> str:
-    text = f"nullif(trim({_as_text(source, name)}), '')"
+    text = trimmed(source.sql) if source.type == "VARCHAR" else f"CAST({source.sql} AS VARCHAR)"
     return text if name in _NONE_CAN_BE_A_VALUE else f"nullif({text}, 'None')"
 
 
-def _as_text(source: SourceColumn, name: str) -> str:
-    if source.type == "VARCHAR":
-        return source.sql
-    if name in _ACCOUNTS and _NUMBER.fullmatch(source.type):
-        # An account id that was stored as a number has lost its leading zeros.
-        return f"lpad(CAST(CAST({source.sql} AS BIGINT) AS VARCHAR), 12, '0')"
-    return f"CAST({source.sql} AS VARCHAR)"
-
-
-def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn]) -> Expression:
+def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn], place: str) -> Expression:
     """The non-empty tags as a JSON object with sorted keys; of one key, the last non-empty value.
+
+    CUR 2.0 has the tags of resources in `resource_tags`, and those of accounts and principals as well in `tags`.
 
     Known drawback: where a file has both a map and columns of tags, only the map is taken.
     """
     if maps:
-        return Expression("tags_json", _tags_of_map(_as_map(maps[-1])), _map_checks(maps[-1]))
+        for source in maps:
+            _require_map(source, place)
+        lists = [f"coalesce({_entries(source)}, [])" for source in maps]
+        entries = lists[0] if len(lists) == 1 else f"list_concat({', '.join(lists)})"
+        checks = tuple(check for source in maps for check in _map_checks(source))
+        return Expression("tags_json", _tags_of_entries(entries), checks)
     values: dict[str, list[str]] = {}
     for column in columns:
+        key = None
         if match := _TAG_COLUMN.fullmatch(column.name):
-            text = f"nullif(trim({_as_text(column, 'tags_json')}), '')"
-            values.setdefault(_USER_PREFIX.sub("", match[1], count=1), []).append(text)
+            key = _USER_PREFIX.sub("", match[1], count=1)
+        elif _OTHER_TAG_COLUMN.fullmatch(column.name):
+            key = column.name
+        if key is not None:
+            text = column.sql if column.type == "VARCHAR" else f"CAST({column.sql} AS VARCHAR)"
+            values.setdefault(key, []).append(f"nullif(trim({text}), '')")
     members = [
         f"{literal(json.dumps(key, ensure_ascii=False) + ':')} || to_json({_coalesced(texts[::-1])})"
         for key, texts in sorted(values.items())
@@ -221,17 +290,18 @@ def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn]) -> Expr
     return Expression("tags_json", f"'{{' || concat_ws(',', {', '.join(['NULL', *members])}) || '}}'")
 
 
-def _tags_of_map(tags: str) -> str:
-    """The same object from a map, whose keys differ from row to row.
+def _tags_of_entries(entries: str) -> str:
+    """The same object from a list of pairs, whose keys differ from row to row.
 
     Repeated keys stand side by side once sorted, so dropping them comes after that. The sorted list is bound
     to a name first: a lambda that spells it out makes it again for every member (five times slower).
     """
-    key = (
-        "CASE WHEN starts_with(octo_tag.key, 'user_') OR starts_with(octo_tag.key, 'user:') "
-        "THEN substr(octo_tag.key, 6) ELSE octo_tag.key END"
+    bare = (
+        f"CASE WHEN starts_with(octo_tag.key, {literal(_RESOURCE_PREFIX)}) "
+        f"THEN substr(octo_tag.key, {len(_RESOURCE_PREFIX) + 1}) ELSE octo_tag.key END"
     )
-    filled = f"list_filter(map_entries({tags}), lambda octo_tag: trim(octo_tag.value) <> '')"
+    key = f"regexp_replace({bare}, '^user[:_]', '')"
+    filled = f"list_filter({entries}, lambda octo_tag: octo_tag.key IS NOT NULL AND trim(octo_tag.value) <> '')"
     members = (
         f"list_sort(list_transform({filled}, lambda octo_tag, octo_at: "
         f"{{'key': {key}, 'at': octo_at, 'value': trim(octo_tag.value)}}))"
@@ -239,35 +309,88 @@ def _tags_of_map(tags: str) -> str:
     last = "list_filter(octo_tags, lambda octo_tag, octo_at: octo_tags[octo_at + 1].key IS DISTINCT FROM octo_tag.key)"
     text = f"list_transform({last}, lambda octo_tag: to_json(octo_tag.key) || ':' || to_json(octo_tag.value))"
     bound = f"list_transform([{members}], lambda octo_tags: array_to_string({text}, ','))[1]"
-    return f"CASE WHEN cardinality({tags}) > 0 THEN '{{' || {bound} || '}}' ELSE '{{}}' END"
+    return f"CASE WHEN len({entries}) > 0 THEN '{{' || {bound} || '}}' ELSE '{{}}' END"
 
 
-def _is_map(source: SourceColumn) -> bool:
-    return source.type.startswith("MAP(")
+def _require_map(source: SourceColumn, place: str) -> None:
+    if _form(source) is None:
+        raise OctoError(
+            f"{place}: {source.name} is of type {source.type}, which holds no keys with values. Deliver it as a map, "
+            "or as JSON text.",
+            code="column-type-wrong",
+            place=place,
+        )
 
 
-def _is_struct(source: SourceColumn) -> bool:
-    return source.type.startswith("STRUCT(")
+def _form(source: SourceColumn) -> str | None:
+    """How a column holds keys with values: ``map``, ``struct``, ``pairs`` (a list of them), ``json``; else None."""
+    if source.type.startswith("MAP("):
+        return "map"
+    if _PAIRS.fullmatch(source.type):
+        return "pairs"
+    if source.type.startswith("STRUCT(") and not source.type.endswith("[]"):
+        return "struct"
+    # A Parquet file without a value in the column may have given it any type.
+    return "json" if source.type in ("VARCHAR", "JSON", '"NULL"') else None
 
 
 def _json(source: SourceColumn) -> str:
     """A map that CSV holds as JSON text, or that a rewritten Parquet file holds as a STRUCT."""
-    return f"to_json({source.sql})" if _is_struct(source) else f"CAST({_clean(source, '')} AS JSON)"
+    if _form(source) == "struct":
+        return f"to_json({source.sql})"
+    text = _known(trimmed(f"CAST({source.sql} AS VARCHAR)" if source.type != "VARCHAR" else source.sql))
+    return f"CAST({text} AS JSON)"
 
 
-def _as_map(source: SourceColumn) -> str:
-    return f"CAST({source.sql if _is_map(source) else _json(source)} AS MAP(VARCHAR, VARCHAR))"
+def _known(text: str) -> str:
+    """The text, null for the word that some producers write for a missing value."""
+    return f"nullif({text}, 'None')"
+
+
+def _entries(source: SourceColumn) -> str:
+    """The pairs of a map as a list of structs with key and value, both text."""
+    match _form(source):
+        case "map":
+            return f"map_entries(CAST({source.sql} AS MAP(VARCHAR, VARCHAR)))"
+        case "pairs":
+            return f"CAST({_renamed_pairs(source)} AS {_ENTRIES})"
+        case "struct":
+            return f"map_entries(CAST({_json(source)} AS MAP(VARCHAR, VARCHAR)))"
+        case _:
+            document = _json(source)
+            return (
+                f"CASE WHEN json_type({document}) = 'ARRAY' THEN CAST({document} AS {_ENTRIES}) "
+                f"ELSE map_entries(CAST({document} AS MAP(VARCHAR, VARCHAR))) END"
+            )
+
+
+def _renamed_pairs(source: SourceColumn) -> str:
+    match = _PAIRS.fullmatch(source.type)
+    names = [name.strip('"') for name in match.groups()] if match else []
+    if [name.lower() for name in names] == ["key", "value"]:
+        return source.sql
+    key, value = (f'octo_pair."{name}"' for name in names)
+    return f"list_transform({source.sql}, lambda octo_pair: {{'key': {key}, 'value': {value}}})"
 
 
 def _map_value(source: SourceColumn, key: str) -> str:
-    if _is_map(source):
-        return f"CAST(map_extract_value({source.sql}, {literal(key)}) AS VARCHAR)"
-    return f"json_extract_string({_json(source)}, {literal(f'$.{key}')})"
+    match _form(source):
+        case "map":
+            return f"CAST(map_extract_value({source.sql}, {literal(key)}) AS VARCHAR)"
+        case "struct":
+            return f"json_extract_string({_json(source)}, {literal(f'$.{key}')})"
+        case _:
+            of_key = f"list_filter({_entries(source)}, lambda octo_pair: octo_pair.key = {literal(key)})"
+            return f"{of_key}[1].value"
 
 
 def _map_checks(source: SourceColumn) -> tuple[Check, ...]:
-    if _is_map(source) or _is_struct(source):
+    if _form(source) != "json":
         return ()
-    text = _clean(source, "")
-    is_bad = f"{text} IS NOT NULL AND TRY_CAST(TRY_CAST({text} AS JSON) AS MAP(VARCHAR, VARCHAR)) IS NULL"
+    text = _known(trimmed(source.sql if source.type == "VARCHAR" else f"CAST({source.sql} AS VARCHAR)"))
+    document = f"TRY_CAST({text} AS JSON)"
+    is_map = f"TRY_CAST({document} AS MAP(VARCHAR, VARCHAR)) IS NOT NULL"
+    is_list = f"TRY_CAST({document} AS {_ENTRIES}) IS NOT NULL"
+    is_read = f"CASE WHEN json_type({document}) = 'ARRAY' THEN {is_list} ELSE {is_map} END"
+    is_bad = f"{text} IS NOT NULL AND NOT coalesce({is_read}, false)"
     return (Check(source.name, source.sql, is_bad, "which is no JSON object"),)
