@@ -44,7 +44,6 @@ NOT_YET = {
     "tables/allocations.py",
     "tables/cost_line_items.py",
     "tables/explained_allocations.py",
-    "vendors/aws/cur_relations.py",
     "vendors/aws/cur_rows.py",
     "vendors/aws/sample.py",
     "vendors/azure/delivery.py",

@@ -28,14 +28,21 @@ def items_sql(category: str, line_items: Relation) -> Sql:
     return render(f"allocation/items_{category}", grain=ITEM_GRAINS[category], line_items=line_items)
 
 
-def item_id_sql(category: str) -> Sql:
+def item_id_sql(category: str, *, with_publisher: bool = True) -> Sql:
     """SQL of the item's id: 128 bits of SHA-256 over category and grain, as 32 hex digits.
 
     Every value is preceded by its length (null is ``~``), so no two grains share an encoding, whatever characters
-    their values contain. The cost is not part of the id.
+    their values contain. The cost is not part of the id. The publisher came into the grain later: it stands at the
+    end, and a null one is not written, so that items without it keep their ids.
+
+    Args:
+        category: fee, account or savings.
+        with_publisher: False for the id that the item had before the publisher was part of the grain.
     """
     parts = [literal(f"{category}|")]
     for name in ITEM_GRAINS[category]:
+        if name == "publisher_name":
+            continue
         column = identifier(name)
         kind = LINE_ITEM_GRAIN[name]
         if kind == TAGS:
@@ -46,13 +53,15 @@ def item_id_sql(category: str) -> Sql:
             )
         else:
             parts.append(_counted_sql(column if kind == "VARCHAR" else f"{column}::varchar"))
+    if with_publisher and "publisher_name" in ITEM_GRAINS[category]:
+        parts.append(_counted_sql("publisher_name", null=""))
     # One concatenation of all parts: a chain of || copies the text again for every part.
     return Sql(f"sha256(concat({', '.join(parts)}))[:32]")
 
 
-def _counted_sql(value: str) -> Sql:
+def _counted_sql(value: str, *, null: str = "~") -> Sql:
     """SQL of two texts to be concatenated; the second is null for a null, which concat treats as ''."""
-    return Sql(f"coalesce(strlen({value})::varchar || ':', '~'), {value}")
+    return Sql(f"coalesce(strlen({value})::varchar || ':', {literal(null)}), {value}")
 
 
 def uniform_item_sql(category: str) -> Sql:

@@ -30,8 +30,15 @@ LINE_ITEM_GRAIN: dict[str, str] = {
     "savings_kind": "VARCHAR",
     "tags": TAGS,
     "project_labels": TAGS,
+    "publisher_name": "VARCHAR",
 }
-LINE_ITEM_ATTRIBUTES: dict[str, str] = {"sub_account_name": "VARCHAR", "service_name": "VARCHAR"}
+# What can change at any time is never part of a key; within a row it is the greatest value.
+LINE_ITEM_ATTRIBUTES: dict[str, str] = {
+    "sub_account_name": "VARCHAR",
+    "service_name": "VARCHAR",
+    "invoice_id": "VARCHAR",
+    "invoice_issuer_name": "VARCHAR",
+}
 LINE_ITEM_MEASURES: dict[str, str] = {
     "consumed_quantity": MONEY,
     "billed_cost": MONEY,
@@ -51,6 +58,7 @@ FEE_GRAIN = (
     "service_code",
     "charge_description",
     "billing_currency",
+    "publisher_name",
 )
 ACCOUNT_GRAIN = tuple(LINE_ITEM_GRAIN)
 SAVINGS_GRAIN = (

@@ -15,6 +15,7 @@ from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.dbt import column_descriptions
 from octo_pipeline.tables.explained_allocations import EXPLAINED_DESCRIPTIONS
+from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
 from octo_pipeline.tables.table import OUTSIDE, Table
@@ -23,6 +24,7 @@ from octo_pipeline.workspace import Workspace
 
 TABLES: tuple[Table, ...] = (
     CostLineItems(),
+    InvoiceCosts(),
     MatchedItems(),
     ResolvedAccounts(),
     UsageShares(),

@@ -37,7 +37,10 @@ class LandedFiles(Protocol):
         ...
 
     def source_costs(self, found: Mapping[str, str]) -> str:
-        """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost."""
+        """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+
+        Columns invoice_id and invoice_issuer_name go into `invoice_costs`; without them nothing is invoiced.
+        """
         ...
 
     def explain_failure(self, con: "duckdb.DuckDBPyConnection", deliveries: "Sequence[Delivery]") -> "OctoError | None":

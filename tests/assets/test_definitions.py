@@ -48,6 +48,7 @@ def test_the_graph():
         "stg_gcp__billing": ("normalisation", ["bigquery_export"]),
         "int_gcp__charges": ("normalisation", ["stg_gcp__billing"]),
         "cost_line_items": ("normalisation", [f"int_{name}__charges" for name in ("aws", "azure", "focus", "gcp")]),
+        "invoice_costs": ("marts", ["cost_line_items"]),
         "matched_items": ("allocation", ["allocators", "cost_line_items"]),
         "resolved_accounts": ("allocation", ["cost_groups", "cost_line_items", "matched_items"]),
         "usage_shares": ("allocation", ["cost_line_items", "resolved_accounts"]),

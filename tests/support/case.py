@@ -13,6 +13,7 @@ import duckdb
 
 from octo_pipeline.lake.lake import Lake, PartitionMetadata
 from octo_pipeline.model.columns import (
+    LINE_ITEM_ATTRIBUTES,
     LINE_ITEM_COLUMNS,
     LINE_ITEM_GRAIN,
     LINE_ITEM_MEASURES,
@@ -107,10 +108,11 @@ def load_line_items(lake: Lake, path: Path) -> None:
             else:
                 selected.append(f"coalesce({text[name]}::{kind}, {defaults.get(name, 'NULL')}) AS {name}")
         grain = ", ".join(LINE_ITEM_GRAIN)
+        attributes = ", ".join(f"max({name}) AS {name}" for name in LINE_ITEM_ATTRIBUTES)
         measures = ", ".join(f"sum({name})::{kind} AS {name}" for name, kind in LINE_ITEM_MEASURES.items())
         connection.execute(
-            f"CREATE TABLE items AS SELECT {grain}, max(sub_account_name) AS sub_account_name, "
-            f"max(service_name) AS service_name, {measures} FROM (SELECT {', '.join(selected)} FROM source) GROUP BY {grain}"
+            f"CREATE TABLE items AS SELECT {grain}, {attributes}, "
+            f"{measures} FROM (SELECT {', '.join(selected)} FROM source) GROUP BY {grain}"
         )
         months = [m for (m,) in connection.execute("SELECT DISTINCT billing_month FROM items").fetchall()]
         for month in months:

@@ -48,8 +48,11 @@ charges as (
         end as savings_kind,
         cur.tags_json,
         '{}' as project_labels_json,
+        coalesce(cur.legal_entity, cur.billing_entity) as publisher_name,
         cur.sub_account_name,
         cur.service_name,
+        cur.invoice_id,
+        coalesce(cur.invoicing_entity, 'Amazon Web Services') as invoice_issuer_name,
         cur.consumed_quantity,
         cur.unblended_cost as billed_cost,
         case

@@ -10,6 +10,7 @@ from functools import partial
 import duckdb
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.aws.cur_rows import check_values, count_rows, open_file, relation
 from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
 
@@ -41,7 +42,7 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
 
 
 def source_costs(found: Mapping[str, str]) -> str:
-    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost, invoice_id, invoice_issuer_name.
 
     One row for each line item that counts, as it was delivered; split-cost rows repeat other rows' cost and do
     not count.
@@ -49,13 +50,7 @@ def source_costs(found: Mapping[str, str]) -> str:
     Args:
         found: what `relations` returned.
     """
-    # int_aws__charges leaves out the same rows. The proof compares the two, so they share nothing.
-    return (
-        "SELECT 'aws' AS vendor, bill_payer_account_id AS billing_account_id, "
-        "line_item_currency_code AS billing_currency, line_item_unblended_cost AS cost "
-        f"FROM ({found['aws_cur']}) "
-        "WHERE coalesce(line_item_operation, '') NOT IN ('EKSPod-EC2', 'ECSTask-EC2')"
-    )
+    return render("vendors/aws/source_costs", aws_cur=found["aws_cur"])
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:

@@ -11,6 +11,10 @@ renamed as (
     select
         bill_billing_period_start_date as billing_period_start,
         bill_payer_account_id as billing_account_id,
+        bill_invoice_id as invoice_id,
+        bill_invoicing_entity as invoicing_entity,
+        bill_billing_entity as billing_entity,
+        line_item_legal_entity as legal_entity,
         line_item_usage_account_id as sub_account_id,
         line_item_usage_account_name as sub_account_name,
         line_item_usage_start_date as charge_period_start,
