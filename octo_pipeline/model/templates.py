@@ -29,6 +29,11 @@ def render(template: str, **pieces: object) -> Sql:
     return Sql(_template(template).render(**pieces))
 
 
+def macro(template: str, name: str, *arguments: str) -> Sql:
+    """The SQL of one macro of a template, for an expression of a column that Python makes."""
+    return Sql(getattr(_template(template).module, name)(*arguments))
+
+
 def _template(template: str) -> "Template":
     room, name = template.rsplit("/", 1)
     return _environment().get_template(f"{room}/sql/{name}.sql.j2")
