@@ -39,7 +39,7 @@ def _splitting(folder: Path, small: tuple[int, int], large: tuple[int, int]) -> 
 def memory(folder: Path, lines: int, limit: str) -> Row:
     peak = peak_memory(folder / "memory", lines, limit)
     return Row(
-        f"{lines:,} lines from CUR to marts, DuckDB told {limit}: peak resident",
+        f"{lines:,} lines from CUR to marts, with a DuckDB limit of {limit}: peak resident",
         f"{peak:.2f} GiB",
         "",
         peak,

@@ -131,7 +131,9 @@ def normalisation(folder: Path, lines: int, runs: int, format: str) -> Row:
     if format == "parquet":
         row = compared(f"normalisation, {lines:,} lines, Parquet", ours, theirs, runs, "≤ 1.25")
     else:
-        row = compared(f"normalisation, {lines:,} lines, CSV gzip, to DuckDB's own read", ours, read, runs, "≤ 1.25")
+        row = compared(
+            f"normalisation, {lines:,} lines, CSV gzip, against DuckDB's own read", ours, read, runs, "≤ 1.25"
+        )
     shutil.rmtree(exports)
     shutil.rmtree(workspace.lake.root)
     return row

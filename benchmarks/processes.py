@@ -62,7 +62,7 @@ def _backfill(home: Path, empty: Path) -> Iterator[Row]:
     more = len(months) - 1
     wall, cpu = (all_of_them.wall - one.wall) / more, (all_of_them.cpu - one.cpu) / more
     yield Row(
-        f"backfill of {len(months)} tiny months: each after the first, to one dbt run",
+        f"backfill of {len(months)} tiny months: each after the first, against one dbt run",
         f"{wall:.2f} s",
         f"{dbt.wall:.2f} s",
         wall / dbt.wall,

@@ -121,7 +121,7 @@ def _library(wall: float, cpu: float, splits: int, accounts: int) -> Row:
     seconds, processor = map(float, command([str(LIBRARY), script, str(items), str(accounts)]).split())
     theirs = items * accounts
     return Row(
-        f"splits a second, written and proved, to cloud-cost-allocation's in memory ({theirs:,})",
+        f"splits per second, written and proved, against cloud-cost-allocation in memory ({theirs:,})",
         f"{splits / wall:,.0f} /s",
         f"{theirs / seconds:,.0f} /s",
         (splits / wall) / (theirs / seconds),
@@ -146,7 +146,7 @@ def _evaluation(rows: int, rows_by_simpleeval: int) -> Row:
 
     theirs = measured(by_row)
     return Row(
-        "formulas a second, to simpleeval row by row",
+        "formulas per second, against simpleeval row by row",
         f"{rows / ours.wall:,.0f} /s",
         f"{rows_by_simpleeval / theirs.wall:,.0f} /s",
         (rows / ours.wall) / (rows_by_simpleeval / theirs.wall),
