@@ -1,7 +1,7 @@
 {#
-  A model of this materialisation is one partition of a lake table: it is written to the staged file that the
-  caller prepared, with the metadata the caller gave. The caller proves the file and publishes it; a failed
-  proof must be able to stop a file that SQL alone thought fine.
+  A model with this materialisation is one partition of a lake table. It is written to the caller's staged file, with
+  the caller's metadata. The caller proves the file and then publishes it, because a failed proof must be able to stop a
+  file that SQL alone accepts.
 #}
 {% materialization lake, adapter="duckdb" %}
   {%- set relation = api.Relation.create(identifier=model["alias"], schema=schema, database=database, type="view") -%}
@@ -10,7 +10,7 @@
   {%- endif -%}
   {%- set copy = run_query("select getvariable('octo_copy_" ~ model["name"] ~ "')").rows[0][0] -%}
   {%- if copy is none -%}
-    {{ exceptions.raise_compiler_error("The model " ~ model["name"] ~ " is made by octo or Dagster, which say for which month and where to; `dbt run` alone cannot know.") }}
+    {{ exceptions.raise_compiler_error("The model " ~ model["name"] ~ " is made by octo or Dagster, which pass the month and the file; `dbt run` alone does not know them.") }}
   {%- endif -%}
   {%- set path, options = copy.split("\n", 1) -%}
   {%- set path = path | replace("'", "''") -%}

@@ -1,6 +1,6 @@
 with
 
--- Summed up first: a CTE that is named twice is kept whole, and there can be millions of rows.
+-- Summed first: DuckDB materialises a CTE that is used twice, and there can be millions of rows.
 line_items as (
 
     select

@@ -12,7 +12,7 @@ members as (
 
 ),
 
--- Where an item or row stays: an item that was distributed is on no account any more, its rows are.
+-- The account that an item or row stays on: a distributed item is no longer on any account, but its rows are.
 held as (
 
     select
@@ -39,7 +39,7 @@ sections as (
         service_code,
         service_name,
         currency,
-        -- A distributed item is among the usage as well: counted once there, taken away once here.
+        -- A distributed item is also part of the usage: it is counted once there and subtracted once here.
         case part when 'distributed' then -cost else cost end as cost
 
     from charges

@@ -10,7 +10,7 @@ charges as (
 
 ),
 
--- Tags are grouped by as canonical text and become maps afterwards, when there are fewer rows.
+-- Rows are grouped by the tags as canonical text, which becomes a map afterwards, when there are fewer rows.
 grouped as (
 
     select
