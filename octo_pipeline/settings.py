@@ -126,17 +126,17 @@ class Settings(_VendorSettings):
         return f"sqlite:///{Path(self.lake).absolute() / 'registry.sqlite'}"
 
 
-def load_settings(**given: Any) -> Settings:
+def load_settings(**overrides: Any) -> Settings:
     """Read the environment.
 
     Args:
-        given: settings that count instead of the environment's.
+        overrides: settings that replace those of the environment.
 
     Raises:
-        OctoError: a variable has a value that is not allowed; the sentence names the variable.
+        OctoError: a variable has a value that is not allowed; the message names the variable.
     """
     try:
-        return Settings(**given)
+        return Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
         name = "OCTO_" + "_".join(str(part) for part in first["loc"]).upper()

@@ -26,13 +26,14 @@ def figures_metadata(figures: Figures) -> dict[str, Any]:
     return metadata | {name: dg.MetadataValue.md(_image(bars)) for name, bars in figures.charts.items()}
 
 
-def markdown_table(found: Rows) -> str:
-    """The rows as a Markdown table; of many, the first."""
-    if not found.rows:
+def markdown_table(result: Rows) -> str:
+    """The rows as a Markdown table; only the first ones if there are many."""
+    if not result.rows:
         return "none"
-    lines = [f"| {' | '.join(name.replace('_', ' ') for name in found.columns)} |", "|" + " --- |" * len(found.columns)]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in found.rows[:_MOST_ROWS]]
-    more = len(found.rows) - _MOST_ROWS
+    lines = [f"| {' | '.join(name.replace('_', ' ') for name in result.columns)} |"]
+    lines.append("|" + " --- |" * len(result.columns))
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in result.rows[:_MOST_ROWS]]
+    more = len(result.rows) - _MOST_ROWS
     return "\n".join([*lines, *([f"\n… and {more:,} more rows"] if more > 0 else [])])
 
 

@@ -31,8 +31,8 @@ class _SettingsResource(dg.ConfigurableResource[Any]):
         names = cls.model_fields.keys() & settings.model_fields_set
         return cls(**{name: str(getattr(settings, name)) for name in names})
 
-    def given(self) -> dict[str, str]:
-        """The settings that are not left at their defaults."""
+    def overrides(self) -> dict[str, str]:
+        """The settings that differ from their defaults."""
         return self.model_dump(exclude_defaults=True)
 
 
@@ -83,8 +83,8 @@ class WorkspaceResource(dg.ConfigurableResource[Workspace]):
                 "OCTO_LAKE, OCTO_CONFIG and OCTO_DATABASE_URL of the code location set them for all runs.",
                 code="run-chooses-workspace",
             )
-        given = self.lake.given() | self.configuration.given() | self.registry.given()
-        return Workspace(load_settings(**given), run_id=context.run.run_id if context.run else "adhoc")
+        overrides = self.lake.overrides() | self.configuration.overrides() | self.registry.overrides()
+        return Workspace(load_settings(**overrides), run_id=context.run.run_id if context.run else "adhoc")
 
 
 def run_resources(settings: Settings) -> dict[str, Any]:
