@@ -31,3 +31,22 @@
 {% macro azure_usage_type(sub_category, meter) -%}
   nullif(concat_ws(' / ', {{ sub_category }}, {{ meter }}), '')
 {%- endmacro %}
+
+{#
+  Public price times quantity in the billing currency; null where it is not known, which Azure writes as 0.
+  The product has 13 digits before the point; a larger one is made of numbers with fewer places, and what is larger
+  still is not known: a price must not stop a bill.
+#}
+{% macro azure_list_cost(quantity, unit_price, exchange_rate) -%}
+  cast(
+    nullif(
+      try(
+        coalesce(
+          try(cast({{ quantity }} * {{ unit_price }} as decimal(38, 10))),
+          try(cast({{ quantity }} as decimal(38, 5)) * cast({{ unit_price }} as decimal(38, 5)))
+        ) * cast(coalesce({{ exchange_rate }}, 1) as decimal(18, 8))
+      ),
+      0
+    ) as decimal(38, 10)
+  )
+{%- endmacro %}

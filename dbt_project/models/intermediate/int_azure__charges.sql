@@ -18,13 +18,9 @@ cost_details as (
     select
         *,
         {{ azure_commitment_type('pricing_model') }} as commitment_discount_type,
-        -- Quantity times price keeps 13 digits before the point; the exchange rate follows on what is left.
         coalesce(
-            list_cost,
-            cast(
-                cast(consumed_quantity * nullif(list_unit_price, 0) as decimal(38, 10))
-                * cast(coalesce(exchange_rate, 1) as decimal(18, 8)) as decimal(38, 10)
-            )
+            nullif(list_cost, 0),
+            {{ azure_list_cost('consumed_quantity', 'list_unit_price', 'exchange_rate') }}
         ) as known_list_cost
 
     from {{ ref('stg_azure__cost_details') }}
@@ -73,10 +69,7 @@ charges as (
         consumed_quantity,
         pre_tax_cost as billed_cost,
         pre_tax_cost as effective_cost,
-        cast(
-            cast(consumed_quantity * unit_price as decimal(38, 10))
-            * cast(coalesce(exchange_rate, 1) as decimal(18, 8)) as decimal(38, 10)
-        ) as list_cost
+        {{ azure_list_cost('consumed_quantity', 'unit_price', 'exchange_rate') }} as list_cost
 
     from csp_usage
 
@@ -146,7 +139,12 @@ charges as (
         case when is_told_again then 0 else consumed_quantity end as consumed_quantity,
         case when is_combined and dataset = 'amortised' then 0 else cost end as billed_cost,
         case when is_amortised_elsewhere then 0 else cost end as effective_cost,
-        case when is_told_again then 0 else known_list_cost end as list_cost
+        case
+            when is_told_again then 0
+            -- Usage that a commitment covers is billed nothing; what it is worth is known of it all the same.
+            when line_type ilike 'usage' then coalesce(known_list_cost, cost)
+            else known_list_cost
+        end as list_cost
 
     from cost_details_counted
 
