@@ -66,3 +66,23 @@ def write(folder, blobs):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return AzureExportSource(FolderListing(folder))
+
+
+def day(number, **changes):
+    """Usage of 1.00 on a day of the month."""
+    return USAGE | {"Date": f"05/{number:02d}/2024", "Cost": "1.00"} | changes
+
+
+def run(first, last, *, submitted, name="daily", rows=None, **changes):
+    """The blobs of a run of some days of the month, 1.00 each."""
+    folder = f"{name}/202405{first:02d}-202405{last:02d}/{submitted.replace(':', '')}"
+    rows = rows if rows is not None else [day(number) for number in range(first, last + 1)]
+    asked = {
+        "runInfo": {
+            "runId": submitted,
+            "submittedTime": submitted,
+            "startDate": f"2024-05-{first:02d}T00:00:00",
+            "endDate": f"2024-05-{last:02d}T00:00:00",
+        }
+    }
+    return export(*rows, run=folder, **{**asked, **changes})

@@ -221,7 +221,6 @@ def test_an_export_that_is_empty_where_there_were_rows(tmp_path, workspace):
     ("files", "sentence"),
     [
         ({}, "has no manifest.json of a Cost Management export, and no data files"),
-        ({"a.csv": csv_bytes(USAGE), "b.csv": csv_bytes(USAGE)}, "are the same data, which would count twice"),
         ({"a.csv": csv_bytes(USAGE), "b.csv": csv_bytes(USAGE | {"BillingAccountId": "9"})}, "several billing accounts (1234, 9)"),
         ({"a.csv": csv_bytes(USAGE, USAGE | {"BillingPeriodStartDate": "06/01/2024"})}, "several billing periods (2024-05, 2024-06)"),
         ({"a.csv": csv_bytes({"Cost": "1"})}, "a.csv of"),

@@ -70,6 +70,15 @@ class Listing(Protocol):
         ...
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file is none of the vendor's: copies by macOS and archives leave such beside each file or in a folder.
+
+    Args:
+        name: its path below the listed folder or container.
+    """
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
 class FolderListing:
     """The files below a folder, or one file."""
 

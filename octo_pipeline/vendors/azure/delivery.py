@@ -9,9 +9,10 @@ and an answer without rows where there were some.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
-from octo_pipeline.vendors.azure.usage import REPEATS_USAGE
+from octo_pipeline.vendors.azure.days import days_between, spans_of
+from octo_pipeline.vendors.azure.usage import REPEATS_USAGE, rows_that_count
 from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, Shape, last_segment
 from octo_pipeline.vendors.azure.usage_rows import (
     AzureFile,
+    check_dates,
     check_values,
     column_names,
     count_rows,
@@ -58,6 +61,12 @@ class Part:
         label: begins the names of its files in the delivery, so that parts do not clash.
         files: the data files as delivered.
         rows: how many rows it was announced to have; None if that is not known.
+        source: what sentences call the export; None calls it as the month.
+        days: of which it is the current export; None if nothing says so.
+        span: the first and last day that it covers, if it is one of several exports that make the month: its rows
+            count on `days` alone then.
+        payer: who is billed, of rows that do not say it; None leaves it to `Month.account`.
+        subscription: whose rows count alone; None counts all.
     """
 
     shape: Shape
@@ -65,6 +74,11 @@ class Part:
     label: str
     files: tuple[SourceFile, ...]
     rows: int | None = None
+    source: str | None = None
+    days: frozenset[date] | None = None
+    span: tuple[date, date] | None = None
+    payer: str | None = None
+    subscription: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,7 @@ def land_found(root: Location, found: Month, *, fetched_at: datetime) -> Landed 
             inspected = _inspect(con, folder, part, found)
             contents |= inspected[0]
             opened += inspected[1]
+        _note_combined_days(con, found, contents, opened)
         account = found.account or _said_account(con, opened, found)
         rows = _rows_by_dataset(contents)
         last = _last(root, account, found.month)
@@ -152,7 +167,7 @@ def _inspect(
     opened = []
     for file in part.files:
         name = _labelled(part, file).name
-        path, place = folder / name, file_place(file.name, found.source)
+        path, place = folder / name, file_place(file.name, part.source or found.source)
         rows = count_rows(con, path, place)
         content: dict[str, Any] = {
             "shape": part.shape.name,
@@ -160,10 +175,17 @@ def _inspect(
             "label": part.label,
             "rows": rows,
         }
+        if part.span is not None and part.days != frozenset(days_between(*part.span)):
+            content["days"] = spans_of(part.days or ())
+        if part.subscription is not None:
+            content["subscription"] = part.subscription
         if rows or file_format(name) != "jsonl":
             names = column_names(con, path, place)
             one = open_file(con, path, place, part.shape, names)
-            _check_rows(con, one, rows, found)
+            _check_rows(con, one, rows, part, found)
+            if rows and (payer := _unsaid_payer(con, one, part, found)):
+                one = replace(one, payer=payer)
+                content["payer"] = payer
             opened.append(one)
             if one.format == "jsonl":
                 content["columns"] = [column.name for column in one.columns]
@@ -171,26 +193,93 @@ def _inspect(
     total = sum(content["rows"] for content in contents.values())
     if part.rows is not None and part.rows != total:
         raise OctoError(
-            f"{found.source}: the {part.dataset} export was announced with {part.rows} rows and has {total}. "
+            f"{part.source or found.source}: the {part.dataset} export was announced with {part.rows} rows and has {total}. "
             "Fetch it again; nothing was landed.",
             code="export-incomplete",
         )
     return contents, opened
 
 
-def _check_rows(con: duckdb.DuckDBPyConnection, file: AzureFile, rows: int, found: Month) -> None:
+def _check_rows(con: duckdb.DuckDBPyConnection, file: AzureFile, rows: int, part: Part, found: Month) -> None:
     read = check_values(con, file)
     if read != rows:
         raise OctoError(
             f"{file.place}: {read} rows could be read of {rows}. Fetch it again; nothing was landed.",
             code="rows-unreadable",
         )
+    check_dates(con, file)
+    _check_period(con, file, found.month)
+    if part.span is not None:
+        first, last = part.span
+        is_bad = f"{file.shape.usage_day} NOT BETWEEN DATE '{first}' AND DATE '{last}'"
+        if bad := first_row(con, file, file.shape.usage_day, is_bad):
+            raise OctoError(
+                f"{bad}, but the run is of {first} to {last}, and other runs make the rest of {found.month}. Export the "
+                "whole month in one run; nothing was landed.",
+                code="rows-of-another-month",
+                place=file.place,
+            )
     if found.payer is not None:
-        is_bad = f"lower({{}}) <> {literal(found.payer.lower())}"
+        is_bad = f"lower({file.shape.account}) <> {literal(found.payer.lower())}"
         if bad := first_row(con, file, file.shape.account, is_bad):
             raise OctoError(
                 f"{bad}, but the export is of {found.payer}. Nothing was landed.", code="rows-of-another-month"
             )
+
+
+def _check_period(con: duckdb.DuckDBPyConnection, file: AzureFile, month: str) -> None:
+    """Refuse rows of another billing period.
+
+    A period that begins in the middle of a month, as some agreements have them, belongs to the months of its days.
+    """
+    column = file.shape.period_start
+    if column is None:
+        return
+    is_bad = (
+        f"strftime({column}, '%Y-%m') <> {literal(month)} "
+        f"AND (day({column}) = 1 OR strftime({file.shape.usage_day}, '%Y-%m') <> {literal(month)})"
+    )
+    if bad := first_row(con, file, column, is_bad):
+        raise OctoError(
+            f"{bad}, which is a row of another billing period, but the export is of {month}. Export each month by itself; "
+            "nothing was landed.",
+            code="rows-of-another-month",
+            place=file.place,
+        )
+
+
+def _unsaid_payer(con: duckdb.DuckDBPyConnection, file: AzureFile, part: Part, found: Month) -> str | None:
+    """Who is billed, if the rows do not say it: pay as you go and customers of partners have no billing account."""
+    if file.shape.account in file.shape.required:
+        return None
+    if not accounts_of(con, file):
+        return part.payer or found.account
+    if bad := first_row(con, file, file.shape.account, f"{file.shape.account} IS NULL"):
+        raise OctoError(
+            f"{bad}, though other rows name a billing account. Fetch the file again; nothing was landed.",
+            code="value-wrong",
+            place=file.place,
+        )
+    return None
+
+
+def _note_combined_days(
+    con: duckdb.DuckDBPyConnection, found: Month, contents: dict[str, dict[str, Any]], files: Sequence[AzureFile]
+) -> None:
+    """Note on which days actual and amortised cost are told together, if the two exports cover different days."""
+    days: dict[str, set[date]] = defaultdict(set)
+    for part in found.parts:
+        days[part.dataset] |= part.days or set()
+    if not days.keys() >= {"actual", "amortised"} or days["actual"] == days["amortised"] or not all(days.values()):
+        return
+    for file in files:
+        content = contents[file.path.name]
+        rows = relation([file], "", rows_that_count(file.shape, content))
+        found_days = con.execute(f"SELECT DISTINCT {file.shape.usage_day} FROM ({rows})").fetchall()
+        days[content["dataset"]] |= {day for (day,) in found_days}
+    combined = spans_of(days["actual"] & days["amortised"])
+    for content in contents.values():
+        content["combined_days"] = combined
 
 
 def _said_account(con: duckdb.DuckDBPyConnection, files: Sequence[AzureFile], found: Month) -> str:

@@ -1,17 +1,20 @@
 """Azure Cost Management exports (EA, MCA, pay as you go): in a container or a folder, with manifests or loose.
 
-Here belongs which files make which export of which month, and which exports of one payer make its month. How
-storage is read does not (`azure_blobs`), nor which rows count (`azure_usage`).
+This module holds which runs make which month, and which exports of one payer make its month. How storage is read
+(`blobs`), what files without a manifest are (`loose_files`) and which rows count (`usage`) belong elsewhere.
 
 With manifests, an export is ``…/<export>/<YYYYMMDD-YYYYMMDD>/[<run>/]manifest.json`` and the blobs it lists, CSV
-(plain or gzip) or Parquet. Of the runs of one scope, type and month the last submitted counts. Price sheets and
-other exports that are no costs are passed over.
+(plain or gzip) or Parquet. Price sheets and other exports that are no costs are passed over. Of the runs of one scope,
+type and month:
 
-Without any manifest, the data files that lie in the folder itself make one month each billing period: amortised
-where ``amortized`` or ``amortised`` is in the file's name, FOCUS by its columns, else actual.
+1. If runs cover the whole month, the last submitted of them counts alone. A later run of some days, such as "export
+   selected dates", never takes the month's place.
+2. Else each day comes from the last submitted run that covers it: month-to-date runs, weeks, days by themselves. A run
+   covers the days that were over when it was submitted; a day that no run covers comes from the last one that was
+   asked for it.
 
-A month of one payer is its FOCUS export if there is one; else the actual export with the amortised one beside it,
-or either of them alone.
+A month of one payer is its FOCUS export; else the actual export with the amortised one beside it, or either of them
+alone. A FOCUS export that covers fewer days than the others does not count beside them.
 
 Assumption: the exports of an installation do not overlap. One of a billing account and one of a subscription in
 it are two payers' months here, and would count that subscription twice.
@@ -20,28 +23,26 @@ it are two payers' months here, and would count that subscription twice.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import duckdb
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import is_month, parse_month
-from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, Listing
-from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, accounts_of, land_found, version_of
+from octo_pipeline.model.months import add_months, parse_month
+from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, Listing, is_hidden
+from octo_pipeline.vendors.azure.days import days_between, spans_of
+from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, land_found, version_of
+from octo_pipeline.vendors.azure.loose_files import has_data_files, months_of_files
 from octo_pipeline.vendors.azure.usage_columns import COST_DETAILS, FOCUS
-from octo_pipeline.vendors.azure.usage_rows import column_names, file_format, open_file, relation
-from octo_pipeline.vendors.data_files import unify_line_ends
-from octo_pipeline.vendors.downloads import SourceFile, file_place
-from octo_pipeline.vendors.focus_columns import is_focus
-from octo_pipeline.vendors.landing import Landed, describe, land_each
+from octo_pipeline.vendors.downloads import SourceFile
+from octo_pipeline.vendors.landing import Landed, land_each
 from octo_pipeline.vendors.source import Available
 
 REPORT = "Cost Management"
@@ -81,14 +82,40 @@ class AzureExportDocument(BaseModel):
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of an export, as its manifest describes it."""
+    """A run of an export, as its manifest describes it.
+
+    Attributes:
+        first: the first day of the month that it was asked for.
+        last: the last one.
+        submitted: as the manifest writes it; '' if it does not.
+        manifest: the manifest's place, for sentences.
+    """
 
     scope: str
     dataset: str
     month: str
+    first: date
+    last: date
     submitted: str
-    version: str
-    part: Part
+    run_id: str
+    manifest: str
+    document: dict[str, Any]
+
+    @property
+    def days(self) -> frozenset[date]:
+        """The days of the month that it was asked for."""
+        return frozenset(days_between(self.first, self.last))
+
+    @property
+    def covered_days(self) -> frozenset[date]:
+        """Those that were over when it was submitted."""
+        submitted = self.submitted[:10]
+        return frozenset(day for day in self.days if not submitted or day.isoformat() < submitted)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it covers the month."""
+        return self.covered_days == frozenset(days_between(*_span(self.month)))
 
 
 @dataclass(frozen=True)
@@ -125,57 +152,170 @@ class AzureExportSource:
         return land_each(self._months(parse_month(month)), partial(land_found, root, fetched_at=fetched_at))
 
     def _months(self, month: str) -> list[Month]:
-        entries = self.listing.entries()
+        entries = [entry for entry in self.listing.entries() if not is_hidden(entry.name)]
         manifests = [entry for entry in entries if entry.name.split("/")[-1] == "manifest.json"]
         if manifests:
-            runs = [run for entry in manifests if (run := _run(entry, entries, self.listing.place, month))]
-            return _months_of_runs(runs, self.listing.place)
-        loose = [entry for entry in entries if "/" not in entry.name and file_format(entry.name) in ("csv", "parquet")]
-        if not loose or not isinstance(self.listing, FolderListing):
+            runs = [run for entry in manifests if (run := _run(entry, self.listing.place, month))]
+            return _months_of_runs(runs, entries, self.listing.place)
+        loose = [entry for entry in entries if "/" not in entry.name]
+        if not isinstance(self.listing, FolderListing) or not has_data_files(loose):
             raise OctoError(
                 f"{self.listing.place} has no manifest.json of a Cost Management export, and no data files to read "
                 "without one. Point to the export's folder, or create the export with file partitioning on.",
                 code="exports-missing",
             )
-        return _months_of_files(self.listing.root, loose, self.listing.place, month)
+        return months_of_files(self.listing.root, loose, self.listing.place, REPORT, month)
 
 
-def _run(entry: Entry, entries: Sequence[Entry], place: str, month: str) -> _Run | None:
-    """The run that a manifest describes; None if it is of another month or no export of costs."""
-    source = f"{place}/{entry.name}"
-    try:
+def _run(entry: Entry, place: str, month: str) -> _Run | None:
+    """The run that a manifest describes; None if it has no day of the month or is no export of costs."""
+    manifest = f"{place}/{entry.name}"
+    with _understood(manifest):
         document = json.loads(entry.read())
-        config, run = document["exportConfig"], document["runInfo"]
+        config, info = document["exportConfig"], document["runInfo"]
         dataset = _DATASETS.get(config["type"])
-        found = str(run["startDate"])[:7]
-        if not is_month(found):
-            raise ValueError(f"the start {run['startDate']!r} is no date")
-        if dataset is None or found != month:
+        first, last = _asked_days(info)
+        month_first, month_last = _span(month)
+        if dataset is None or last < month_first or month_last < first:
             return None
-        blobs = document["blobs"]
-        announced = int(document.get("blobCount", len(blobs)))
-        files = tuple(_blob(blob, number, entries, source) for number, blob in enumerate(blobs))
         scope = _SCOPE.match(config["resourceId"])
-        rows = sum(int(blob["dataRowCount"]) for blob in blobs) if all("dataRowCount" in b for b in blobs) else None
-        submitted = str(run.get("submittedTime", ""))
-        facts = [source, submitted, str(run.get("runId", "")), *(f"{file.name} {file.size}" for file in files)]
+        return _Run(
+            scope=scope["scope"] if scope else "",
+            dataset=dataset,
+            month=month,
+            first=max(first, month_first),
+            last=min(last, month_last),
+            submitted=str(info.get("submittedTime", "")),
+            run_id=str(info.get("runId", "")),
+            manifest=manifest,
+            document=document,
+        )
+
+
+@contextmanager
+def _understood(manifest: str) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise OctoError(
-            f"{source} is no manifest of a Cost Management export that can be understood "
+            f"{manifest} is no manifest of a Cost Management export that can be understood "
             f"({type(error).__name__}: {error}). Run the export again.",
             code="manifest-malformed",
+            place=manifest,
         ) from error
+
+
+def _asked_days(info: dict[str, Any]) -> tuple[date, date]:
+    """The first and last day that a run was asked for; without an end, the rest of the month."""
+    first = _day(info["startDate"], "start")
+    if "endDate" not in info:
+        return first, _span(f"{first:%Y-%m}")[1]
+    last = _day(info["endDate"], "end")
+    if first.day == last.day == 1 and first < last:
+        # Written as the first day that is not exported any more.
+        last -= timedelta(days=1)
+    return first, last
+
+
+def _day(value: object, what: str) -> date:
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError as error:
+        raise ValueError(f"the {what} {value!r} is no date") from error
+
+
+def _span(month: str) -> tuple[date, date]:
+    """The first and last day of a month."""
+    return date.fromisoformat(f"{month}-01"), date.fromisoformat(f"{add_months(month, 1)}-01") - timedelta(days=1)
+
+
+def _months_of_runs(runs: Iterable[_Run], entries: Sequence[Entry], place: str) -> list[Month]:
+    by_scope: dict[str, dict[str, list[_Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in sorted(runs, key=lambda one: (one.submitted, one.manifest)):
+        by_scope[run.scope.lower()][run.dataset].append(run)
+    return [_month_of_runs(by_scope[scope], entries, place) for scope in sorted(by_scope)]
+
+
+def _month_of_runs(found: dict[str, list[_Run]], entries: Sequence[Entry], place: str) -> Month:
+    current = _without_repeats({dataset: _current_runs(runs) for dataset, runs in found.items()})
+    run = next(iter(current.values()))[0][0]
+    # Scopes end in what they are the scope of: a billing account, a profile, a subscription.
+    account = run.scope.rstrip("/").split("/")[-1] or None
+    payer = account.lower() if account and "/subscriptions/" in run.scope.lower() else account
+    parts = []
+    facts = []
+    for runs in current.values():
+        for number, (run, days) in enumerate(runs):
+            part, version = _part(run, entries)
+            if len(runs) > 1:
+                label = f"{run.dataset}-{run.first:%Y%m%d}-{number:02d}"
+                part = replace(part, label=label, span=(run.first, run.last))
+            parts.append(replace(part, days=days, payer=payer))
+            facts.append(version)
+    return Month(account, None, run.month, version_of(facts), REPORT, place, tuple(parts))
+
+
+def _current_runs(runs: Sequence[_Run]) -> list[tuple[_Run, frozenset[date]]]:
+    """The runs that count, each with the days that come from it.
+
+    Args:
+        runs: of one scope, type and month, in the order in which they were submitted.
+    """
+    if whole := [run for run in runs if run.is_whole]:
+        return [(whole[-1], whole[-1].days)]
+    source_of_day: dict[date, _Run] = {}
+    # Of a day that no run covers, the last that was asked for it knows most.
+    for run in runs:
+        source_of_day |= dict.fromkeys(run.days, run)
+    for run in runs:
+        source_of_day |= dict.fromkeys(run.covered_days, run)
+    current = [(run, frozenset(day for day, source in source_of_day.items() if source is run)) for run in runs]
+    return [(run, days) for run, days in current if days]
+
+
+def _without_repeats(
+    current: dict[str, list[tuple[_Run, frozenset[date]]]],
+) -> dict[str, list[tuple[_Run, frozenset[date]]]]:
+    """FOCUS alone, which tells billed and amortised cost, or the others if they cover more."""
+    if "focus" not in current or len(current) == 1:
+        return current
+    covered = {
+        dataset: frozenset[date]().union(*(run.covered_days for run, _ in runs)) for dataset, runs in current.items()
+    }
+    focus = covered.pop("focus")
+    others = frozenset[date]().union(*covered.values())
+    if others <= focus:
+        return {"focus": current["focus"]}
+    if focus <= others:
+        return {dataset: runs for dataset, runs in current.items() if dataset != "focus"}
+    run = current["focus"][0][0]
+    missing = ", ".join(f"{first} to {last}" for first, last in spans_of(others - focus))
+    raise OctoError(
+        f"{run.manifest} and the FOCUS exports beside it do not cover {missing} of {run.month}, which other exports of "
+        "the same scope do, and these lack days that it has. Run one of them for the whole month.",
+        code="export-incomplete",
+        place=run.manifest,
+    )
+
+
+def _part(run: _Run, entries: Sequence[Entry]) -> tuple[Part, str]:
+    """A run as a part of its month, and its version."""
+    with _understood(run.manifest):
+        blobs = run.document["blobs"]
+        announced = int(run.document.get("blobCount", len(blobs)))
+        files = tuple(_blob(blob, number, entries, run.manifest) for number, blob in enumerate(blobs))
+        rows = sum(int(blob["dataRowCount"]) for blob in blobs) if all("dataRowCount" in b for b in blobs) else None
     if announced != len(blobs):
         raise OctoError(
-            f"{source} announces {announced} blobs and lists {len(blobs)}, so the export is not whole. Run it again.",
+            f"{run.manifest} announces {announced} blobs and lists {len(blobs)}, so the export is not whole. Run it again.",
             code="export-incomplete",
         )
-    shape = FOCUS if dataset == "focus" else COST_DETAILS
-    part = Part(shape, dataset, dataset, files, rows)
-    return _Run(scope["scope"] if scope else "", dataset, found, submitted, version_of(facts), part)
+    shape = FOCUS if run.dataset == "focus" else COST_DETAILS
+    facts = [run.manifest, run.submitted, run.run_id, *(f"{file.name} {file.size}" for file in files)]
+    return Part(shape, run.dataset, run.dataset, files, rows, source=run.manifest), version_of(facts)
 
 
-def _blob(blob: dict[str, Any], number: int, entries: Sequence[Entry], source: str) -> SourceFile:
+def _blob(blob: dict[str, Any], number: int, entries: Sequence[Entry], manifest: str) -> SourceFile:
     """The file of a blob, whose name may begin above or below the listed folder."""
     name = str(blob["blobName"])
     same = [one for one in entries if one.name == name] or [
@@ -183,94 +323,8 @@ def _blob(blob: dict[str, Any], number: int, entries: Sequence[Entry], source: s
     ]
     if len(same) != 1:
         raise OctoError(
-            f"{source} lists {name}, which is there {len(same) or 'no'} times. Copy the whole folder of the run, once.",
+            f"{manifest} lists {name}, which is there {len(same) or 'no'} times. Copy the whole folder of the run, once.",
             code="export-incomplete",
         )
     size = int(blob["byteCount"]) if "byteCount" in blob else same[0].size
     return SourceFile(f"{number:04d}-{name.split('/')[-1]}", same[0].open, size, md5=same[0].md5)
-
-
-def _months_of_runs(runs: Iterable[_Run], place: str) -> list[Month]:
-    by_scope: dict[str, dict[str, _Run]] = defaultdict(dict)
-    for run in sorted(runs, key=lambda one: one.submitted):
-        by_scope[run.scope.lower()][run.dataset] = run
-    return [_month_of_runs(by_scope[scope], place) for scope in sorted(by_scope)]
-
-
-def _month_of_runs(found: dict[str, _Run], place: str) -> Month:
-    runs = [found["focus"]] if "focus" in found else list(found.values())
-    # Scopes end in what they are the scope of: a billing account, a profile, a subscription.
-    account = runs[0].scope.rstrip("/").split("/")[-1] or None
-    parts = tuple(run.part for run in runs)
-    version = version_of(run.version for run in runs)
-    return Month(account, None, runs[0].month, version, REPORT, place, parts)
-
-
-def _months_of_files(root: Path, loose: Sequence[Entry], place: str, month: str) -> list[Month]:
-    """The month of the loose files of it, as one payer's; which one, their rows must say."""
-    by_dataset: dict[str, list[SourceFile]] = defaultdict(list)
-    facts: dict[str, str] = {}
-    accounts: set[str] = set()
-    with TemporaryDirectory() as copies, duckdb.connect() as con:
-        for entry in loose:
-            path = _readable_copy(root / entry.name, Path(copies), place)
-            dataset, months, named = _look_into(con, path, place)
-            if month not in months:
-                continue
-            if len(months) > 1:
-                raise OctoError(
-                    f"{entry.name} of {place} has rows of several billing periods ({', '.join(sorted(months))}). "
-                    "Export each month to a file of its own.",
-                    code="rows-of-another-month",
-                )
-            accounts |= named
-            digest = describe(root / entry.name).sha256
-            if digest in facts:
-                raise OctoError(
-                    f"{entry.name} and {facts[digest]} in {place} are the same data, which would count twice. Keep "
-                    "one of them.",
-                    code="file-counted-twice",
-                )
-            facts[digest] = entry.name
-            by_dataset[dataset].append(SourceFile(entry.name, entry.open, entry.size, digest))
-    if not by_dataset:
-        return []
-    counted = {"focus": by_dataset["focus"]} if "focus" in by_dataset else by_dataset
-    parts = tuple(
-        Part(FOCUS if dataset == "focus" else COST_DETAILS, dataset, dataset, tuple(files))
-        for dataset, files in sorted(counted.items())
-    )
-    if len(accounts) > 1:
-        raise OctoError(
-            f"{place} has rows of several billing accounts ({', '.join(sorted(accounts)[:3])}) in {month}. Land the "
-            "export of each one by itself.",
-            code="account-not-one",
-        )
-    version = version_of(f"{name} {digest}" for digest, name in facts.items())
-    return [Month(next(iter(accounts), None), None, month, version, REPORT, place, parts)]
-
-
-def _readable_copy(path: Path, copies: Path, place: str) -> Path:
-    """The file, or a copy of it of the same name whose lines all end alike."""
-    copy = copies / path.name
-    is_csv = file_format(path.name) == "csv"
-    return copy if is_csv and unify_line_ends(path, file_place(path.name, place), copy) else path
-
-
-def _look_into(con: duckdb.DuckDBPyConnection, path: Path, place: str) -> tuple[str, set[str], set[str]]:
-    """What a loose file is, and the months and billing accounts of its rows."""
-    where = file_place(path.name, place)
-    names = column_names(con, path, where)
-    focus = is_focus(names)
-    file = open_file(con, path, where, FOCUS if focus else COST_DETAILS, names)
-    period_start = "billing_period_start" if focus else "billing_period_start_date"
-    query = f"SELECT DISTINCT strftime({period_start}, '%Y-%m') FROM ({relation([file])})"
-    try:
-        months = {said for (said,) in con.execute(query).fetchall() if said}
-        accounts = set(accounts_of(con, file))
-    except duckdb.Error as error:
-        raise OctoError(
-            f"{where} cannot be read ({str(error).splitlines()[0]}). Export it again.", code="file-unreadable"
-        ) from error
-    by_name = "amortised" if re.search("amorti[sz]ed", path.name, re.IGNORECASE) else "actual"
-    return "focus" if focus else by_name, months, accounts

@@ -111,7 +111,7 @@ def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
     for path in delivery.file_paths:
         count_rows(con, path, str(path))
     for shape in SHAPES.values():
-        for _, file in _files(con, shape, delivery):
+        for _, _, file in _files(con, shape, delivery):
             check_values(con, file)
     verify(delivery)
 
@@ -127,17 +127,17 @@ def _relation(con: duckdb.DuckDBPyConnection, shape: Shape, deliveries: Sequence
     """Files of the same columns and packing are read together, so an export has one branch unless its files differ."""
     branches: dict[Any, list[AzureFile]] = {}
     for delivery in deliveries:
-        for said, file in _files(con, shape, delivery):
-            branches.setdefault((said, file.format, packing(file.path), file.columns), []).append(file)
-    queries = [relation(files, said) for (said, *_), files in branches.items()]
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in _SAID[shape.name].items())
-    rows = " UNION ALL BY NAME ".join(queries or [no_rows(shape, nothing)])
+        for said, condition, file in _files(con, shape, delivery):
+            branch = said, condition, file.format, packing(file.path), file.columns, file.payer
+            branches.setdefault(branch, []).append(file)
+    queries = [f"({relation(files, said, condition)})" for (said, condition, *_), files in branches.items()]
+    rows = " UNION ALL BY NAME ".join(queries or [no_rows(shape, _SAID[shape.name])])
     made = _MADE.get(shape.name)
     return f"SELECT *, {made} FROM ({rows})" if made else rows
 
 
-def _files(con: duckdb.DuckDBPyConnection, shape: Shape, delivery: Delivery) -> list[tuple[str, AzureFile]]:
-    """The files of a shape with rows, each with the select list of what is said of all of it."""
+def _files(con: duckdb.DuckDBPyConnection, shape: Shape, delivery: Delivery) -> list[tuple[str, str, AzureFile]]:
+    """The files of a shape with rows, each with the select list of what is said of all of it, and which rows count."""
     contents = delivery.details["contents"]
     datasets = {
         content["dataset"] for content in contents.values() if content["rows"] or content["dataset"] == "actual"
@@ -147,9 +147,27 @@ def _files(con: duckdb.DuckDBPyConnection, shape: Shape, delivery: Delivery) -> 
         content = contents[path.name]
         if content["shape"] != shape.name or not content["rows"]:
             continue
-        extra = f"{literal(delivery.month)} AS billing_month"
+        said = f"{literal(delivery.month)} AS billing_month"
         if shape is COST_DETAILS:
-            combined = "true" if {"actual", "amortised"} <= datasets else "false"
-            extra += f", {literal(content['dataset'])} AS dataset, {combined} AS is_combined"
-        files.append((extra, open_file(con, path, str(path), shape, content.get("columns"))))
+            is_combined = "true" if {"actual", "amortised"} <= datasets else "false"
+            if is_combined == "true" and "combined_days" in content:
+                is_combined = on_days(shape.usage_day, content["combined_days"])
+            said += f", {literal(content['dataset'])} AS dataset, {is_combined} AS is_combined"
+        file = open_file(con, path, str(path), shape, content.get("columns"), content.get("payer"))
+        files.append((said, rows_that_count(shape, content), file))
     return files
+
+
+def rows_that_count(shape: Shape, content: Mapping[str, Any]) -> str:
+    """SQL of which rows of a file count, from what its landing noted of it; '' if all do."""
+    conditions = []
+    if "days" in content:
+        conditions.append(on_days(shape.usage_day, content["days"]))
+    if "subscription" in content:
+        conditions.append(f"lower(subscription_id) = {literal(content['subscription'])}")
+    return " AND ".join(conditions)
+
+
+def on_days(day: str, spans: Sequence[Sequence[str]]) -> str:
+    """SQL: the day is in one of these spans of first and last day."""
+    return f"({' OR '.join(f'{day} BETWEEN DATE {literal(a)} AND DATE {literal(b)}' for a, b in spans) or 'false'})"

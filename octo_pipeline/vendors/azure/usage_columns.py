@@ -4,14 +4,15 @@ Here belongs which columns each kind of export has (a `Shape`), how a canonical 
 columns, as SQL text, and what in a value makes that fail. Reading files and what the columns mean for an
 allocation do not.
 
-Names are compared without case, separators and underscores, so PascalCase, camelCase and snake_case are one.
-Text is trimmed and '' is null. Amounts in JSON are taken from the text of the line: DuckDB reads a JSON number
+Names are compared without case, separators and underscores, so PascalCase, camelCase and snake_case are one. Of a
+localised name with the English one in brackets behind it, such as "Abonnement-GUID (SubscriptionGuid)", the name in
+brackets counts. Text is trimmed and '' is null. Amounts in JSON are taken from the text of the line: DuckDB reads a JSON number
 as a double, which has not the ten places that money has here.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
@@ -19,14 +20,19 @@ from octo_pipeline.model.sql import identifier, literal
 from octo_pipeline.vendors import focus_columns
 from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 
-# Prices have more places than costs; nine digits before the point leave room to multiply them by a quantity.
-RATE = "DECIMAL(24,15)"
+# Prices have more places than costs.
+RATE = "DECIMAL(38,15)"
 TAGS = focus_columns.TAGS
 # How the values of JSON lines are given: as text, and numbers in a column of their own as they stand there.
 JSON_TEXT = "JSON"
 JSON_NUMBER = "JSON NUMBER"
 
-_TEXTS = ("VARCHAR", JSON_TEXT, JSON_NUMBER)
+# The types of columns whose values are text.
+TEXT_TYPES = ("VARCHAR", JSON_TEXT, JSON_NUMBER)
+# Of a canonical column's name and type, a file's column, and what the file is called.
+_Maker = Callable[[str, str, SourceColumn, str], Expression]
+
+_NAME_IN_BRACKETS = re.compile(r"[(（]([^()（）]+)[)）]\s*")
 _NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(.*\)")
 
 
@@ -38,8 +44,13 @@ class Shape:
         name: the relation's name as a dbt source.
         columns: canonical name -> DuckDB type; tags are JSON objects with sorted keys.
         required: columns without which, and without whose value, nobody could tell whose cost a row is.
-        account: the column that says who is billed.
+        account: the column that says who is billed; not all exports have it.
         spellings: other names a column goes by, the best first; the first that has a value counts.
+        only_for_list_cost: columns whose value must not stop a bill. One that cannot be read is 0, which Azure writes
+            where it has no price.
+        usage_day: the column with the day of a charge.
+        period_start: the column with the first day of its billing period, None if rows do not say it.
+        period_end: the column with the last one.
     """
 
     name: str
@@ -47,6 +58,10 @@ class Shape:
     required: tuple[str, ...]
     account: str
     spellings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    only_for_list_cost: frozenset[str] = frozenset()
+    usage_day: str = "usage_date"
+    period_start: str | None = None
+    period_end: str | None = None
 
     def names(self, column: str) -> tuple[str, ...]:
         """What a column may be called in a file, folded."""
@@ -81,6 +96,7 @@ CSP_USAGE = Shape(
     required=("partner_id", "usage_date", "billing_pre_tax_total", "billing_currency"),
     account="partner_id",
     spellings={"usage_date": ("charge_start_date",), "meter_sub_category": ("meter_subcategory",)},
+    only_for_list_cost=frozenset({"unit_price", "pc_to_bc_exchange_rate"}),
 )
 
 CSP_RECONCILIATION = Shape(
@@ -110,6 +126,7 @@ CSP_RECONCILIATION = Shape(
         "subtotal": ("sub_total",),
         "currency": ("billing_currency",),
     },
+    usage_day="charge_start_date",
 )
 
 COST_DETAILS = Shape(
@@ -117,6 +134,7 @@ COST_DETAILS = Shape(
     columns={
         "billing_account_id": "VARCHAR",
         "billing_period_start_date": "DATE",
+        "billing_period_end_date": "DATE",
         "subscription_id": "VARCHAR",
         "subscription_name": "VARCHAR",
         "usage_date": "DATE",
@@ -139,18 +157,22 @@ COST_DETAILS = Shape(
         "benefit_id": "VARCHAR",
         "tags": TAGS,
     },
-    required=("billing_account_id", "usage_date", "cost", "billing_currency"),
+    required=("usage_date", "cost", "billing_currency"),
     account="billing_account_id",
     spellings={
         "usage_date": ("date", "usage_date_time"),
-        "billing_period_start_date": ("date",),
+        "billing_period_start_date": ("date", "usage_date_time"),
         "subscription_id": ("subscription_guid",),
         "product": ("product_name",),
+        "quantity": ("usage_quantity",),
         "pay_g_cost": ("payg_cost_in_billing_currency",),
         "exchange_rate": ("exchange_rate_pricing_to_billing",),
         "cost": ("cost_in_billing_currency", "pre_tax_cost"),
         "billing_currency": ("billing_currency_code", "currency"),
     },
+    only_for_list_cost=frozenset({"pay_g_price", "pay_g_cost", "exchange_rate"}),
+    period_start="billing_period_start_date",
+    period_end="billing_period_end_date",
 )
 
 FOCUS = Shape(
@@ -159,9 +181,30 @@ FOCUS = Shape(
     required=focus_columns.REQUIRED,
     account="billing_account_id",
     spellings=focus_columns.SPELLINGS,
+    usage_day="charge_period_start",
+    period_start="billing_period_start",
 )
 
+# What Azure's exports of costs call their columns in English, besides the columns that are read.
+_OTHER_NAMES = """
+AccountId AccountName AccountOwnerId AdditionalInfo AvailabilityZone BenefitName BillingAccountName BillingPeriod
+BillingProfileId BillingProfileName CostAllocationRuleName CostCenter CostInPricingCurrency CostInUsd CustomerName
+CustomerTenantId DepartmentId DepartmentName EffectivePrice EffectiveUnitPrice ExchangeRate ExchangeRateDate Frequency
+InstanceId InstanceName InvoiceId InvoiceSection InvoiceSectionId InvoiceSectionName IsAzureCreditEligible Location
+MeterId MeterRegion OfferId PartNumber PartnerEarnedCreditApplied PartnerEarnedCreditRate PartnerName PartnerTenantId
+PaygCostInUsd PlanName PreviousInvoiceId PricingCurrency PricingCurrencyCode ProductId ProductOrderId Provider
+PublisherId PublisherName PublisherType ReservationName ResellerMpnId ResellerName ResourceGroup ResourceGroupName
+ResourceId ResourceLocationNormalized ResourceName ResourceRate ResourceType RoundingAdjustment ServiceFamily
+ServiceInfo1 ServiceInfo2 ServiceName ServicePeriodEndDate ServicePeriodStartDate ServiceTier SubscriptionGuid Term
+Unit UnitOfMeasure UnitPrice
+"""
+
 SHAPES = {shape.name: shape for shape in (CSP_USAGE, CSP_RECONCILIATION, COST_DETAILS, FOCUS)}
+
+
+_ENGLISH_NAMES = {folded(name) for name in _OTHER_NAMES.split()} | {
+    name for shape in SHAPES.values() for column in shape.columns for name in shape.names(column)
+}
 
 
 def last_segment(path: str) -> str:
@@ -172,76 +215,117 @@ def last_segment(path: str) -> str:
     return f"regexp_extract({path}, '[^/]+$')"
 
 
-def expressions(shape: Shape, columns: Sequence[SourceColumn], place: str) -> list[Expression]:
+def sources(shape: Shape, columns: Sequence[SourceColumn]) -> dict[str, list[SourceColumn]]:
+    """The columns of a file that each canonical column is made of, the best first."""
+    wanted = {spelled for name in shape.columns for spelled in shape.names(name)}
+    by_name: dict[str, list[SourceColumn]] = {}
+    for column in columns:
+        by_name.setdefault(_known_name(column.name, wanted), []).append(column)
+    return {name: [c for one in shape.names(name) for c in by_name.get(one, [])] for name in shape.columns}
+
+
+def expressions(
+    shape: Shape, columns: Sequence[SourceColumn], place: str, payer: str | None = None
+) -> list[Expression]:
     """The canonical columns of a file, in the order of the shape; what the file lacks is a typed NULL.
 
     Args:
         shape: the kind of export.
         columns: all columns of the file that matter.
         place: what to call the file in sentences.
+        payer: who is billed if no row says it.
 
     Raises:
         OctoError: a required column is missing, or one is of a type that cannot be it.
     """
     if shape is FOCUS:
         return focus_columns.expressions(columns, place)
-    by_name: dict[str, list[SourceColumn]] = {}
-    for column in columns:
-        by_name.setdefault(folded(column.name), []).append(column)
-    found = {name: [c for one in shape.names(name) for c in by_name.get(one, [])] for name in shape.columns}
+    found = sources(shape, columns)
     missing = [name for name in shape.required if not found[name]]
     if missing:
         raise OctoError(
-            f"{place} has no column {', '.join(missing)}, without which no cost can be allocated. Export all "
-            "attributes, or point to the right file.",
+            f"{place} has no column {', '.join(missing)}, without which no cost can be allocated. "
+            f"{_missing_remedy([column.name for column in columns])}",
             code="column-missing",
         )
+    made = [_expression(shape, name, kind, found[name], place) for name, kind in shape.columns.items()]
+    if payer is None:
+        return made
     return [
-        _expression(name, kind, found[name], place, is_required=name in shape.required)
-        for name, kind in shape.columns.items()
+        replace(one, value=f"coalesce({one.value}, {literal(payer)})") if one.name == shape.account else one
+        for one in made
     ]
 
 
-def _expression(name: str, kind: str, sources: Sequence[SourceColumn], place: str, *, is_required: bool) -> Expression:
-    made = [_MAKERS.get(kind, _amount)(name, kind, source, place) for source in sources]
+def _known_name(name: str, wanted: Collection[str]) -> str:
+    """The name as it is compared, of a localised one what stands in brackets."""
+    match = _NAME_IN_BRACKETS.search(name)
+    inner = folded(match[1]) if match and match.end() == len(name) else ""
+    return inner if inner in wanted else folded(name)
+
+
+def _missing_remedy(names: Sequence[str]) -> str:
+    unknown = [name for name in names if folded(name) not in _ENGLISH_NAMES]
+    if not unknown:
+        return "Export all attributes, or point to the right file."
+    return (
+        f"Its header has names that no export in English has ({', '.join(unknown[:3])}). If it is localised, export it "
+        "with English column names; else point to the right file."
+    )
+
+
+def _expression(shape: Shape, name: str, kind: str, columns: Sequence[SourceColumn], place: str) -> Expression:
+    maker: _Maker = _price if name in shape.only_for_list_cost else _MAKERS.get(kind, _amount)
+    made = [maker(name, kind, column, place) for column in columns]
     empty = "'{}'" if kind == TAGS else f"CAST(NULL AS {kind})"
     value = f"coalesce({', '.join([*(one.value for one in made), empty])})"
     checks = [check for one in made for check in one.checks]
-    if is_required:
-        text = f"coalesce({', '.join([*map(_clean, sources), 'NULL'])})"
-        checks.append(Check(sources[0].name, text, f"{text} IS NULL", "no row can do without it"))
+    if name in shape.required:
+        text = f"coalesce({', '.join([*map(clean_text, columns), 'NULL'])})"
+        checks.append(Check(columns[0].name, text, f"{text} IS NULL", "no row can do without it"))
     return Expression(name, value, tuple(checks))
 
 
-def _text(name: str, _kind: str, source: SourceColumn, _place: str) -> Expression:
-    return Expression(name, _clean(source))
+def _text(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
+    return Expression(name, clean_text(source))
 
 
-def _clean(source: SourceColumn) -> str:
-    text = source.sql if source.type in _TEXTS else f"CAST({source.sql} AS VARCHAR)"
+def clean_text(source: SourceColumn) -> str:
+    """SQL of a column's value as trimmed text, null where it is empty."""
+    text = source.sql if source.type in TEXT_TYPES else f"CAST({source.sql} AS VARCHAR)"
     return f"nullif(trim({text}), '')"
 
 
 def _amount(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
-    text, stands_for = _clean(source), "false"
-    if source.type == JSON_NUMBER:
-        text = digits_name(source)
-        # A key of the same name in an object within the line could be found instead of this one.
-        stands_for = f"TRY_CAST({text} AS DOUBLE) IS DISTINCT FROM TRY_CAST({_clean(source)} AS DOUBLE)"
-    elif source.type != "VARCHAR":
-        if not _NUMBER.fullmatch(source.type):
-            raise OctoError(
-                f"{place}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
-            )
-        text = source.sql
-    digits = "28 digits" if kind == MONEY else "9 digits"
+    text, stands_for_another = _number_text(source)
+    if text is None:
+        raise OctoError(
+            f"{place}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
+        )
     check = Check(
         source.name,
-        _clean(source),
-        f"{_clean(source)} IS NOT NULL AND (TRY_CAST({text} AS {kind}) IS NULL OR {stands_for})",
-        f"which is no amount of at most {digits} before the decimal point",
+        clean_text(source),
+        f"{clean_text(source)} IS NOT NULL AND (TRY_CAST({text} AS {kind}) IS NULL OR {stands_for_another})",
+        "which is no amount of at most 28 digits before the decimal point",
     )
     return Expression(name, f"CAST({text} AS {kind})", (check,))
+
+
+def _price(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
+    text, stands_for_another = _number_text(source)
+    known = f"CASE WHEN {stands_for_another} THEN 0 ELSE TRY_CAST({text or 'NULL'} AS {kind}) END"
+    return Expression(name, f"CASE WHEN {clean_text(source)} IS NOT NULL THEN coalesce({known}, 0) END")
+
+
+def _number_text(source: SourceColumn) -> tuple[str | None, str]:
+    """SQL of a number, None if the column holds none; and SQL that is true where that number is not the column's."""
+    if source.type == JSON_NUMBER:
+        digits = digits_name(source)
+        # A key of the same name in an object within the line could be found instead of this one.
+        return digits, f"TRY_CAST({digits} AS DOUBLE) IS DISTINCT FROM TRY_CAST({clean_text(source)} AS DOUBLE)"
+    if source.type in TEXT_TYPES:
+        return clean_text(source), "false"
+    return (source.sql if _NUMBER.fullmatch(source.type) else None), "false"
 
 
 def digits_name(source: SourceColumn) -> str:
@@ -255,38 +339,40 @@ def digits_sql(source: SourceColumn, line: str) -> str:
     return f"nullif(regexp_extract({line}, {literal(pattern)}, 1), '')"
 
 
-def _day(name: str, _kind: str, source: SourceColumn, place: str) -> Expression:
+def _day(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
     """A date as ISO 8601 or as Azure's CSV has it, month first."""
     if source.type.startswith("TIMESTAMP") or source.type == "DATE":
         zoned = " AT TIME ZONE 'UTC'" if source.type == "TIMESTAMP WITH TIME ZONE" else ""
         return Expression(name, f"CAST(({source.sql}{zoned}) AS DATE)")
-    if source.type not in _TEXTS:
+    if source.type not in TEXT_TYPES:
         raise OctoError(
             f"{place}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
         )
-    text = _clean(source)
-    is_bad = f"{text} IS NOT NULL AND ({_day_of(text, 'try_')}) IS NULL"
+    text = clean_text(source)
+    is_bad = f"{text} IS NOT NULL AND ({day_of(text, 'try_')}) IS NULL"
     reason = "which is no date such as 2024-01-31 or 01/31/2024"
-    return Expression(name, _day_of(text, ""), (Check(source.name, text, is_bad, reason),))
+    return Expression(name, day_of(text, ""), (Check(source.name, text, is_bad, reason),))
 
 
-def _day_of(text: str, attempt: str) -> str:
-    """SQL of the date that a text is; with ``try_`` for the attempt, null where it is none."""
-    american = f"regexp_extract({text}, '^[0-9]+/[0-9]+/[0-9]+')"
+def day_of(text: str, attempt: str) -> str:
+    """SQL of the date that a text is, month first; with ``try_`` for the attempt, null where it is none."""
+    american = f"regexp_extract({text}, '^[0-9]{{1,2}}/[0-9]{{1,2}}/[0-9]{{4}}')"
+    # DuckDB also takes 06/05/24 for a day of the year 6.
+    other = f"WHEN regexp_matches({text}, '^[0-9]{{4}}') THEN" if attempt else "ELSE"
     return (
         f"CASE WHEN {american} <> '' THEN CAST({attempt}strptime({american}, '%m/%d/%Y') AS DATE) "
-        f"ELSE CAST({attempt}CAST({text} AS TIMESTAMP) AS DATE) END"
+        f"{other} CAST({attempt}CAST({text} AS TIMESTAMP) AS DATE) END"
     )
 
 
-def _tags(name: str, _kind: str, source: SourceColumn, _place: str) -> Expression:
+def _tags(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
     """The non-empty tags as a JSON object with sorted keys; of a repeated key the first value.
 
     EA exports leave the braces of the object away.
     """
     if source.type.startswith(("MAP(", "STRUCT(")):
         return Expression(name, _sorted_object(f"to_json({source.sql})"))
-    text = _clean(source)
+    text = clean_text(source)
     whole = f"CASE WHEN starts_with({text}, '{{') THEN {text} ELSE '{{' || {text} || '}}' END"
     # Asking malformed JSON for its type is an error.
     is_bad = f"{text} IS NOT NULL AND CASE WHEN json_valid({whole}) THEN json_type({whole}) <> 'OBJECT' ELSE true END"
@@ -303,4 +389,4 @@ def _sorted_object(json: str) -> str:
     return f"list_transform([{json}], lambda octo_tags: {text})[1]"
 
 
-_MAKERS = {"VARCHAR": _text, "DATE": _day, TAGS: _tags}
+_MAKERS: dict[str, _Maker] = {"VARCHAR": _text, "DATE": _day, TAGS: _tags}

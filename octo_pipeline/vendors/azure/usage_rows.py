@@ -6,7 +6,7 @@ partner billing export. What the columns are called, and what they mean, do not.
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -14,17 +14,23 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.sql import Relation, Sql, identifier, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import quoted
 from octo_pipeline.vendors.azure.usage_columns import (
+    FOCUS,
     JSON_NUMBER,
     JSON_TEXT,
     RATE,
     TAGS,
+    TEXT_TYPES,
     Shape,
+    clean_text,
+    day_of,
     digits_name,
     digits_sql,
     expressions,
+    sources,
 )
 from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
@@ -46,12 +52,18 @@ _LINES = ".json.gz"
 
 @dataclass(frozen=True)
 class AzureFile:
-    """A data file with the columns that matter; `place` is what sentences call it."""
+    """A data file with the columns that matter.
+
+    Attributes:
+        place: what sentences call it.
+        payer: who is billed if no row says it.
+    """
 
     path: Location
     place: str
     shape: Shape
     columns: tuple[SourceColumn, ...]
+    payer: str | None = None
 
     @property
     def format(self) -> str:
@@ -61,7 +73,7 @@ class AzureFile:
     @property
     def expressions(self) -> list[Expression]:
         """How its canonical columns are made."""
-        return expressions(self.shape, self.columns, self.place)
+        return expressions(self.shape, self.columns, self.place, self.payer)
 
 
 def file_format(name: str) -> str:
@@ -109,7 +121,12 @@ def column_names(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> 
 
 
 def open_file(
-    con: duckdb.DuckDBPyConnection, path: Location, place: str, shape: Shape, names: Sequence[str] | None = None
+    con: duckdb.DuckDBPyConnection,
+    path: Location,
+    place: str,
+    shape: Shape,
+    names: Sequence[str] | None = None,
+    payer: str | None = None,
 ) -> AzureFile:
     """A file as one of this shape.
 
@@ -119,6 +136,7 @@ def open_file(
         place: what to call it in sentences.
         shape: the kind of export it is.
         names: its column names if they are known; finding them reads all of a file of JSON lines.
+        payer: who is billed if no row says it.
 
     Raises:
         OctoError: the file cannot be read.
@@ -138,30 +156,61 @@ def open_file(
         case _:
             header = csv_header(path, place)
             columns = [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
-    return AzureFile(path, place, shape, tuple(columns))
+    return AzureFile(path, place, shape, tuple(columns), payer)
 
 
-def relation(files: Sequence[AzureFile], extra: str = "") -> str:
-    """The SELECT of the canonical columns over all rows of files of one shape, packing and the same columns.
+def relation(files: Sequence[AzureFile], additions: str = "", condition: str = "") -> Sql:
+    """The SELECT of the canonical columns over the rows of files of one shape, packing and the same columns.
 
     Args:
         files: at least one.
-        extra: more of the select list.
+        additions: more of the select list, which may name canonical columns.
+        condition: which rows count, by canonical columns; '' for all.
     """
-    file = files[0]
-    selected = [f"{one.value} AS {one.name}" for one in file.expressions] + ([extra] if extra else [])
-    return f"SELECT {', '.join(selected)} FROM {_scan(file, [one.path for one in files])}"
+    return _rows(files, files[0].expressions, additions, condition)
 
 
-def no_rows(shape: Shape, extra: str = "") -> str:
-    """The same columns without rows."""
+def no_rows(shape: Shape, additions: Mapping[str, str]) -> Sql:
+    """The same columns without rows.
+
+    Args:
+        shape: whose columns.
+        additions: more columns: name -> type.
+    """
     types = {name: "VARCHAR" if kind == TAGS else kind for name, kind in shape.columns.items()}
-    selected = [f"CAST(NULL AS {kind}) AS {name}" for name, kind in types.items()] + ([extra] if extra else [])
-    return f"SELECT {', '.join(selected)} WHERE false"
+    return render("vendors/azure/no_rows", types={**types, **additions})
 
 
-def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile) -> int:
+def comparable_rows(files: Sequence[AzureFile]) -> list[Relation]:
+    """Of each file, its rows in columns that are the same for all of them.
+
+    Besides the canonical columns, these are all columns of text that every file has: rows that differ in nothing but
+    their resource are two charges.
+
+    Args:
+        files: of one shape.
+    """
+    texts = [{folded(column.name): column for column in file.columns if column.type in TEXT_TYPES} for file in files]
+    shared = sorted(set.intersection(*map(set, texts))) if texts else []
+    rows = []
+    for file, columns in zip(files, texts, strict=True):
+        more = [Expression(f"octo_text_{index}", clean_text(columns[name])) for index, name in enumerate(shared)]
+        rows.append(Relation(f"({_rows([file], [*file.expressions, *more])})"))
+    return rows
+
+
+def _rows(files: Sequence[AzureFile], columns: Sequence[Expression], additions: str = "", condition: str = "") -> Sql:
+    scan = _scan(files[0], [file.path for file in files])
+    return render("vendors/azure/file_rows", file_columns=columns, scan=scan, additions=additions, condition=condition)
+
+
+def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile, columns: Collection[str] | None = None) -> int:
     """Look for the first value that the relation cannot convert, or that no row can do without.
+
+    Args:
+        con: any connection.
+        file: looked through.
+        columns: canonical columns to look at; None for all.
 
     Returns:
         How many rows could be read.
@@ -169,10 +218,10 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile) -> int:
     Raises:
         OctoError: there is one; the sentence names its column and row.
     """
-    checks = [check for one in file.expressions for check in one.checks]
+    checks = [check for one in file.expressions if columns is None or one.name in columns for check in one.checks]
     with translate_read_errors(file.place):
         # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
-        is_any = " OR ".join(f"({check.is_bad})" for check in checks)
+        is_any = " OR ".join(f"({check.is_bad})" for check in checks) or "false"
         query = f"SELECT count(*), count(*) FILTER ({is_any}) FROM {_scan(file, [file.path])}"
         rows, wrong = con.execute(query).fetchall()[0]
         if not wrong:
@@ -188,18 +237,73 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile) -> int:
     )
 
 
+def check_dates(con: duckdb.DuckDBPyConnection, file: AzureFile) -> None:
+    """Look for dates that were written with the day before the month.
+
+    A file that was opened in a spreadsheet and saved has its dates as the country has them. Up to the twelfth of a
+    month they can be read either way, into other months.
+
+    Raises:
+        OctoError: the first row of such dates.
+    """
+    if file.shape is FOCUS:
+        # Its dates are ISO 8601 or refused.
+        return
+    by_name = sources(file.shape, file.columns)
+    days = by_name[file.shape.usage_day]
+    # A file without periods has them from the day.
+    starts = [one for one in by_name.get(file.shape.period_start or "", []) if one not in days]
+    ends = by_name.get(file.shape.period_end or "", [])
+    if not any(column.type in TEXT_TYPES for column in (*days, *starts)):
+        return
+    pieces = {
+        "day": _first_text(days),
+        "period_start": _first_text(starts),
+        "period_end": _first_text(ends),
+        "day_reading": day_of("texts.day_text", "try_"),
+        "start_reading": day_of("texts.start_text", "try_"),
+    }
+    scan = f"(SELECT 0 AS octo_row, * FROM {_scan(file, [file.path])})"
+    with translate_read_errors(file.place):
+        # Whether there is any is asked first: numbering the rows costs the parallel read.
+        if con.execute(render("vendors/azure/swapped_dates", rows=scan, **pieces)).fetchall()[0][0] is None:
+            return
+        row = con.execute(render("vendors/azure/swapped_dates", rows=_numbered(file), **pieces)).fetchall()[0][0]
+    shown = _shown(con, file, _first_text(days), row)
+    period = _shown(con, file, _first_text(starts), row)
+    billing_period = "" if period == "empty" else f" in the billing period that begins on {period}"
+    raise OctoError(
+        f"{_row_place(file, row)}: {days[0].name} is {shown}{billing_period}, which makes sense only with the day before "
+        "the month, as spreadsheets save it. Azure writes the month first, so the file was changed. Take it as it was "
+        "exported, or write its dates as 2024-01-31.",
+        code="date-day-first",
+        place=file.place,
+    )
+
+
+def _first_text(columns: Sequence[SourceColumn]) -> str:
+    return f"coalesce({', '.join([*map(clean_text, columns), 'NULL'])})"
+
+
 def first_row(con: duckdb.DuckDBPyConnection, file: AzureFile, column: str, is_bad: str) -> str | None:
-    """The place and value of the first row in which a canonical column is bad; None if none is.
+    """The place of the first bad row and its value of a canonical column; None if no row is bad.
 
     Args:
         con: any connection.
         file: looked through.
         column: name of the canonical column.
-        is_bad: SQL condition on it, in which ``{}`` stands for its value.
+        is_bad: SQL condition on canonical columns.
     """
+    # Whether there is any is asked first: numbering the rows costs the parallel read.
+    if not con.execute(f"SELECT count(*) FROM ({relation([file], '', is_bad)})").fetchall()[0][0]:
+        return None
+    columns = [*file.expressions, Expression("octo_row", "octo_row")]
+    numbered = render(
+        "vendors/azure/file_rows", file_columns=columns, scan=_numbered(file), additions="", condition=is_bad
+    )
+    row = con.execute(f"SELECT min(octo_row) FROM ({numbered})").fetchall()[0][0]
     value = next(one.value for one in file.expressions if one.name == column)
-    row = con.execute(f"SELECT min(octo_row) FROM {_numbered(file)} WHERE {is_bad.format(value)}").fetchall()[0][0]
-    return None if row is None else f"{_row_place(file, row)}: {column} is {_shown(con, file, value, row)}"
+    return f"{_row_place(file, row)}: {column} is {_shown(con, file, value, row)}"
 
 
 def _shown(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int) -> str:

@@ -1,0 +1,24 @@
+"""Days as an export covers them."""
+
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+
+_DAY = timedelta(days=1)
+
+
+def days_between(first: date, last: date) -> Iterator[date]:
+    """The days from the first to the last, both included."""
+    while first <= last:
+        yield first
+        first += _DAY
+
+
+def spans_of(days: Iterable[date]) -> list[list[str]]:
+    """The days as first and last day of each unbroken row of them, in ISO 8601."""
+    spans: list[list[date]] = []
+    for day in sorted(days):
+        if spans and day - spans[-1][1] == _DAY:
+            spans[-1][1] = day
+        else:
+            spans.append([day, day])
+    return [[first.isoformat(), last.isoformat()] for first, last in spans]

@@ -1,0 +1,231 @@
+"""Data files of Cost Management that lie in a folder without a manifest, as months of their payers.
+
+This module holds what can be known of a file whose name says nothing: its kind, its month, its payers, and which files
+repeat each other. Runs with a manifest belong in `exports`.
+
+1. A file is FOCUS by its columns. It is amortised if ``amortized`` or ``amortised`` is in its name or a row says what
+   was not used of a commitment, else actual.
+2. Files of one kind that share rows are copies or refreshes, and count once (`shared_rows`); others are parts.
+3. All rows name one billing account; or none names any, as pay as you go and a partner's customers have it: then each
+   subscription is a payer.
+
+Price sheets and exports about reservations are no costs, and are passed over. Data in a form that is not read is
+refused by name.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import Sql
+from octo_pipeline.model.templates import render
+from octo_pipeline.vendors.azure.blobs import Entry
+from octo_pipeline.vendors.azure.delivery import Month, Part, accounts_of, version_of
+from octo_pipeline.vendors.azure.usage_columns import COST_DETAILS, FOCUS
+from octo_pipeline.vendors.azure.usage_rows import (
+    AzureFile,
+    check_dates,
+    check_values,
+    column_names,
+    comparable_rows,
+    file_format,
+    open_file,
+    relation,
+)
+from octo_pipeline.vendors.data_columns import folded
+from octo_pipeline.vendors.data_files import unify_line_ends
+from octo_pipeline.vendors.downloads import SourceFile, file_place
+from octo_pipeline.vendors.focus_columns import is_focus
+from octo_pipeline.vendors.landing import describe
+from octo_pipeline.vendors.shared_rows import FileRows, files_that_count
+
+# Columns that only an export without costs has, by what it is.
+_NOT_COSTS = (
+    {"unitprice", "meterid", "offerid"},  # a price sheet of an Enterprise Agreement
+    {"unitprice", "meterid", "tierminimumunits"},  # of a Microsoft Customer Agreement
+    {"reservationid", "reservedhours", "usedhours"},
+    {"recommendedquantity", "netsavings"},
+    {"reservationordername", "purchasingsubscriptionguid"},
+)
+_COST_NAMES = {folded(name) for name in ("cost", *COST_DETAILS.spellings["cost"])}
+_OTHER_FORMS = re.compile(
+    r".+\.(xlsx?|xlsb|ods|json|jsonl|ndjson|tsv|avro|orc|zip|7z|rar|tar|tgz|bz2|zst|xz|gz)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class _LooseFile:
+    """A file with rows of the month.
+
+    Attributes:
+        last_day: the last day of which it has a row.
+        accounts: the billing accounts that its rows name.
+        subscriptions: the subscriptions that they name, in lower case.
+        lacks_payer: whether a row names neither.
+    """
+
+    source: SourceFile
+    file: AzureFile
+    dataset: str
+    last_day: date
+    accounts: frozenset[str]
+    subscriptions: frozenset[str]
+    lacks_payer: bool
+
+
+def has_data_files(entries: Sequence[Entry]) -> bool:
+    """Whether there is a file that could have costs."""
+    return any(_is_read(entry.name) or _OTHER_FORMS.fullmatch(entry.name) for entry in entries)
+
+
+def months_of_files(root: Path, entries: Sequence[Entry], place: str, report: str, month: str) -> list[Month]:
+    """The month of each payer that the files have rows of.
+
+    Args:
+        root: the folder.
+        entries: the files that lie in it.
+        place: what sentences call it.
+        report: what deliveries call the export.
+        month: the billing month.
+
+    Raises:
+        OctoError: a file is of a form that is not read, cannot be read, or has rows of several months; files differ
+            though they share rows; the payer is not known.
+    """
+    others = [entry.name for entry in entries if not _is_read(entry.name) and _OTHER_FORMS.fullmatch(entry.name)]
+    if others:
+        raise OctoError(
+            f"{place} has {', '.join(others[:3])}, which is not read: exports are CSV, plain or as .csv.gz, or Parquet. "
+            "Unpack or convert it, or take it away.",
+            code="file-form-unknown",
+            place=others[0],
+        )
+    with TemporaryDirectory() as copies, duckdb.connect() as con:
+        by_dataset: dict[str, list[_LooseFile]] = defaultdict(list)
+        for entry in entries:
+            if _is_read(entry.name) and (found := _look_into(con, root, entry, Path(copies), place, month)):
+                by_dataset[found.dataset].append(found)
+        counted = {dataset: _without_copies(con, files, place) for dataset, files in sorted(by_dataset.items())}
+    counted = _without_repeats(counted)
+    files = [file for files in counted.values() for file in files]
+    return [_month_of(payer, counted, place, report, month) for payer in _payers(files, place, month)]
+
+
+def _is_read(name: str) -> bool:
+    return file_format(name) in ("csv", "parquet") and not name.lower().endswith(".zip")
+
+
+def _look_into(
+    con: duckdb.DuckDBPyConnection, root: Path, entry: Entry, copies: Path, place: str, month: str
+) -> _LooseFile | None:
+    """What a file is; None if it has no rows of the month or is no export of costs."""
+    path, where = root / entry.name, file_place(entry.name, place)
+    copy = copies / entry.name
+    # Only a file whose lines all end alike can be read.
+    readable = copy if file_format(entry.name) == "csv" and unify_line_ends(path, where, copy) else path
+    names = column_names(con, readable, where)
+    folded_names = {folded(name) for name in names}
+    if not folded_names & _COST_NAMES and any(columns <= folded_names for columns in _NOT_COSTS):
+        return None
+    focus = is_focus(names)
+    file = open_file(con, readable, where, FOCUS if focus else COST_DETAILS, names)
+    dates = {column for column, kind in file.shape.columns.items() if kind == "DATE"}
+    check_values(con, file, dates)
+    check_dates(con, file)
+    months, last_day, subscriptions, lacks_payer, has_unused = con.execute(_facts(file)).fetchall()[0]
+    if month not in months:
+        return None
+    if len(months) > 1:
+        raise OctoError(
+            f"{entry.name} of {place} has rows of several billing periods ({', '.join(sorted(months))}). "
+            "Export each month to a file of its own.",
+            code="rows-of-another-month",
+            place=where,
+        )
+    is_amortised = has_unused or re.search("amorti[sz]ed", entry.name, re.IGNORECASE)
+    return _LooseFile(
+        source=SourceFile(entry.name, entry.open, entry.size, describe(path).sha256),
+        file=file,
+        dataset="focus" if focus else "amortised" if is_amortised else "actual",
+        last_day=last_day,
+        accounts=frozenset(accounts_of(con, file)),
+        subscriptions=frozenset(subscriptions),
+        lacks_payer=lacks_payer,
+    )
+
+
+def _facts(file: AzureFile) -> Sql:
+    is_focus_file = file.shape is FOCUS
+    return render(
+        "vendors/azure/loose_file_facts",
+        rows=f"({relation([file])})",
+        period_start=file.shape.period_start,
+        usage_day=file.shape.usage_day,
+        account=file.shape.account,
+        subscription="sub_account_id" if is_focus_file else "subscription_id",
+        charge_type="commitment_discount_status" if is_focus_file else "charge_type",
+    )
+
+
+def _without_copies(con: duckdb.DuckDBPyConnection, files: Sequence[_LooseFile], place: str) -> list[_LooseFile]:
+    """The files of one kind whose rows count."""
+    rows = comparable_rows([one.file for one in files])
+    named = [FileRows(one.source.name, relation) for one, relation in zip(files, rows, strict=True)]
+    return [files[index] for index in files_that_count(con, named, place)]
+
+
+def _without_repeats(counted: dict[str, list[_LooseFile]]) -> dict[str, list[_LooseFile]]:
+    """FOCUS alone, which tells billed and amortised cost, unless the others go on to a later day."""
+    if "focus" not in counted or len(counted) == 1:
+        return counted
+    focus = {"focus": counted["focus"]}
+    others = {dataset: files for dataset, files in counted.items() if dataset != "focus"}
+    return focus if _last_day(focus) >= _last_day(others) else others
+
+
+def _last_day(counted: dict[str, list[_LooseFile]]) -> date:
+    return max(one.last_day for files in counted.values() for one in files)
+
+
+def _payers(files: Sequence[_LooseFile], place: str, month: str) -> list[str]:
+    """Who is billed: a billing account, or subscriptions of none."""
+    accounts = frozenset[str]().union(*(one.accounts for one in files))
+    unnamed = [one for one in files if not one.accounts]
+    subscriptions = frozenset[str]().union(*(one.subscriptions for one in unnamed))
+    if len(accounts) > 1 or (accounts and unnamed):
+        listed = [*sorted(accounts), *sorted(subscriptions)][:3]
+        raise OctoError(
+            f"{place} has rows of several billing accounts ({', '.join(listed)}) in {month}. Land the "
+            "export of each one by itself.",
+            code="account-not-one",
+        )
+    if nameless := [one.source.name for one in unnamed if one.lacks_payer]:
+        raise OctoError(
+            f"{nameless[0]} of {place} has rows that name neither a billing account nor a subscription, so nobody knows "
+            "whose bill it is. Put it back beside the manifest.json of its export.",
+            code="account-not-one",
+            place=nameless[0],
+        )
+    return [*sorted(accounts), *sorted(subscriptions)]
+
+
+def _month_of(payer: str, counted: dict[str, list[_LooseFile]], place: str, report: str, month: str) -> Month:
+    parts = []
+    facts = []
+    for dataset, files in counted.items():
+        theirs = [one for one in files if one.accounts or payer in one.subscriptions]
+        # Without a billing account each subscription is a payer, though a file may have several of them.
+        subscription = None if any(one.accounts for one in theirs) else payer
+        sources = tuple(one.source for one in theirs)
+        facts += [f"{source.name} {source.sha256}" for source in sources]
+        shape = FOCUS if dataset == "focus" else COST_DETAILS
+        if sources:
+            parts.append(Part(shape, dataset, dataset, sources, payer=subscription, subscription=subscription))
+    return Month(payer, None, month, version_of(facts), report, place, tuple(parts))
