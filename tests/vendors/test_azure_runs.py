@@ -192,7 +192,7 @@ def test_days_that_only_actual_cost_covers_count_as_they_were_billed(tmp_path, w
         ),
         (
             export(FOCUS | {"BillingPeriodStart": "2024-04-01T00:00:00Z"}, kind="FocusCost"),
-            "line 2: billing_period_start_date is '2024-04-01'",
+            "line 2: billing_period_start is '2024-04-01'",
         ),
         (
             run(1, 9, submitted="2024-06-02T06:00:00Z") | run(10, 12, submitted="2024-06-03T06:00:00Z", rows=[day(9)]),
