@@ -168,7 +168,7 @@ def _facts(file: AzureFile) -> Sql:
         rows=f"({relation([file])})",
         period_start=file.shape.period_start,
         usage_day=file.shape.usage_day,
-        account=file.shape.account,
+        account_column=file.shape.account,
         subscription="sub_account_id" if is_focus_file else "subscription_id",
         charge_type="commitment_discount_status" if is_focus_file else "charge_type",
     )
