@@ -277,7 +277,7 @@ def load_allocators(folder: Path) -> tuple[tuple[Allocator, ...], tuple[Problem,
         The valid allocators in the order in which they take items, and all problems of all files.
 
     Raises:
-        OctoError: the folder cannot be read.
+        OctoError: the folder cannot be read, or the configuration folder does not exist.
     """
     allocators, problems = load_documents(Allocator, folder)
     return tuple(sorted(allocators, key=lambda allocator: allocator.precedence)), problems

@@ -152,7 +152,7 @@ def load_cost_groups(folder: Path) -> tuple[tuple[CostGroup, ...], tuple[Problem
         The valid cost groups by id, and all problems of all files.
 
     Raises:
-        OctoError: the folder cannot be read.
+        OctoError: the folder cannot be read, or the configuration folder does not exist.
     """
     groups, problems = load_documents(CostGroup, folder)
     return tuple(sorted(groups, key=lambda group: group.id)), problems

@@ -230,7 +230,7 @@ def _json_files(folder: Path) -> list[Path]:
         # Editors and file managers write files whose names begin with a dot.
         return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not p.name.startswith("."))
     except FileNotFoundError as error:
-        # A configuration in which only sources are written has no rules. Without the configuration itself nobody knows.
+        # A configuration with sources only has no folder of rules; a missing configuration folder is a mistake.
         if folder.parent.is_dir():
             return []
         raise OctoError(

@@ -295,8 +295,9 @@ def test_folder(tmp_path):
     groups, problems = load_cost_groups(tmp_path)
     assert [g.id for g in groups] == ["a", "x"]
     assert [(p.file, p.path) for p in problems] == [(f"{tmp_path.name}/{n}.json", "id") for n in ("c", "d")]
-    with pytest.raises(OctoError, match=r"The folder .* cannot be read"):
-        load_cost_groups(tmp_path / "missing")
+    assert load_cost_groups(tmp_path / "missing") == ((), ())
+    with pytest.raises(OctoError, match=r"The configuration folder .* does not exist"):
+        load_cost_groups(tmp_path / "missing" / "cost_groups")
 
 
 conditions = st.sampled_from(["", "x", "eq:", "eq:x", "re:x", "re:^$", "!re:^x", "re:(?i)X", "it's"])
