@@ -150,5 +150,9 @@ def _results_sql(formulas: Sequence[str], items: Relation, columns: Sequence[str
         items: relation with version, cost and tranche_index.
         columns: what to keep of `items` and of the targets.
     """
-    evaluated = [select_sql(parse_formula(formula), "inputs") for formula in formulas]
+    evaluated = []
+    for number, formula in enumerate(formulas):
+        inputs = render("allocation/splits_inputs", number=number, items=items, columns=columns)
+        # Written in place: a CTE per formula took a tenth longer to plan.
+        evaluated.append(select_sql(parse_formula(formula), f"({inputs})"))
     return render("allocation/splits_results", formulas=evaluated, items=items, columns=columns)
