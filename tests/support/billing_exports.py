@@ -51,6 +51,17 @@ SCHEMA = (
     SchemaField("cost_at_list", "FLOAT"),
 )
 
+# The fields of the commitments' new model.
+SCHEMA_2026 = (
+    *SCHEMA,
+    SchemaField("cost_at_effective_price_default", "NUMERIC"),
+    SchemaField("cost_at_list_consumption_model", "NUMERIC"),
+    SchemaField(
+        "consumption_model", "RECORD", fields=(SchemaField("id", "STRING"), SchemaField("description", "STRING"))
+    ),
+    SchemaField("subscription", "RECORD", fields=(SchemaField("instance_id", "STRING"),)),
+)
+
 
 def without(*names: str) -> list[SchemaField]:
     return [field for field in SCHEMA if field.name not in names]

@@ -77,10 +77,44 @@ def test_a_usage_row_is_a_line_item_with_the_names_of_focus(made):
 
 
 def test_credits_are_added_once_to_the_cost_of_their_row(made):
-    credits = [credit(-0.1, "PROMOTION"), credit(-0.2, "SUSTAINED_USAGE_DISCOUNT"), credit(-0.3, "RESELLER_MARGIN")]
+    credits = [credit(-0.1, "FREE_TIER"), credit(-0.2, "SUSTAINED_USAGE_DISCOUNT"), credit(-0.3, "RESELLER_MARGIN")]
     (item,) = made([row(cost=2.0, credits=credits), row(cost=1.0)])
 
     assert (item["billed_cost"], item["line_count"]) == (Decimal("2.4"), 2)
+
+
+def test_promotions_are_line_items_of_their_own(made):
+    credits = [
+        credit(-0.5, "SUSTAINED_USAGE_DISCOUNT"),
+        credit(-0.25, "PROMOTION", name="trial", full_name="Free trial credit"),
+        credit(-0.125, "PROMOTION", name="Migration programme"),
+        credit(-0.0625, "SUBSCRIPTION_BENEFIT", name="Benefit"),
+    ]
+    items = made([row(3, cost=2.0, credits=credits, labels=[{"key": "env", "value": "prod"}])])
+
+    seen = {item["charge_description"]: item for item in items}
+    usage = seen.pop("N2 Instance Core running in Belgium")
+    assert (usage["billed_cost"], usage["effective_cost"], usage["list_cost"]) == (Decimal("1.5"), Decimal("1.5"), 2)
+    assert {name: item["billed_cost"] for name, item in seen.items()} == {
+        "Free trial credit": Decimal("-0.25"),
+        "Migration programme": Decimal("-0.125"),
+        "Benefit": Decimal("-0.0625"),
+    }
+    for item in seen.values():
+        assert (item["line_type"], item["charge_category"], item["line_count"]) == ("credit", "Credit", 1)
+        assert item["effective_cost"] == item["list_cost"] == item["billed_cost"]
+        assert (item["consumed_quantity"], item["savings_kind"]) == (0, None)
+        same = ("sub_account_id", "usage_date", "service_code", "usage_type", "region_id", "tags", "project_labels")
+        assert [item[name] for name in same] == [usage[name] for name in same]
+
+
+def test_a_promotion_without_a_name_is_described_as_its_row(made):
+    items = made([row(cost=1.0, credits=[credit(-1.0, "PROMOTION", name=None)])])
+
+    assert {(item["line_type"], item["charge_description"], item["billed_cost"]) for item in items} == {
+        ("regular", "N2 Instance Core running in Belgium", Decimal(1)),
+        ("credit", "N2 Instance Core running in Belgium", Decimal(-1)),
+    }
 
 
 def test_a_row_with_a_commitment_credit_saves_what_it_does_not_bill(made):
@@ -89,10 +123,14 @@ def test_a_row_with_a_commitment_credit_saves_what_it_does_not_bill(made):
     items = made([row(cost=2.0, credits=one, cost_at_list=2.5) for one in (resource, spend)])
 
     assert {item["commitment_discount_id"]: (item["list_cost"], item["effective_cost"]) for item in items} == {
-        "c-1": (Decimal("2.5"), Decimal("0.4")),
+        "c-1": (Decimal("2.5"), Decimal("0.5")),
         "c-2": (Decimal("2.5"), Decimal(1)),
+        None: (Decimal("-0.1"), Decimal("-0.1")),
     }
-    assert {(item["commitment_discount_type"], item["savings_kind"]) for item in items} == {("CUD", "used")}
+    assert {(item["commitment_discount_type"], item["savings_kind"]) for item in items} == {
+        ("CUD", "used"),
+        (None, None),
+    }
 
 
 def test_a_commitment_without_an_id_is_called_by_the_name_of_its_credit(made):
@@ -102,11 +140,18 @@ def test_a_commitment_without_an_id_is_called_by_the_name_of_its_credit(made):
 
 
 def test_a_covered_row_without_a_list_cost_is_worth_its_cost_before_credits(made):
-    rows = [row(cost=2.0, credits=[credit(-1.5)]), row(cost=3.0, credits=[credit(-1, "PROMOTION")])]
+    rows = [row(cost=2.0, credits=[credit(-1.5)]), row(cost=3.0, credits=[credit(-1, "DISCOUNT")])]
     items = made(rows, without("cost_at_list"))
 
     by_kind = {item["savings_kind"]: (item["list_cost"], item["effective_cost"]) for item in items}
     assert by_kind == {"used": (Decimal(2), Decimal("0.5")), None: (Decimal(2), Decimal(2))}
+
+
+def test_a_list_cost_of_0_is_none(made):
+    rows = [row(cost=2.0, credits=[credit(-1.5)], cost_at_list=0.0), row(cost=3.0, cost_at_list=0.0)]
+    items = made(rows)
+
+    assert {item["savings_kind"]: item["list_cost"] for item in items} == {"used": Decimal(2), None: Decimal(3)}
 
 
 def test_the_cost_type_says_the_charge_category(made):

@@ -98,7 +98,7 @@ def test_the_sample_is_made_into_line_items(sample, workspace):
             f"SELECT commitment_discount_id, sum(list_cost - effective_cost) > 0 FROM {items} "
             "WHERE savings_kind = 'used' GROUP BY 1 ORDER BY 1"
         ).fetchall()
-    assert categories == [("Adjustment",), ("Tax",), ("Usage",)]
+    assert categories == [("Adjustment",), ("Credit",), ("Tax",), ("Usage",)]
     assert saved == [("commitment-1", True), ("commitment-2", True)]
 
 

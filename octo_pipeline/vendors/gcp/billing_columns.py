@@ -1,17 +1,17 @@
 """The columns of a Google Cloud billing export: which are read, and the SQL that reads them.
 
-Here belongs what BigQuery and DuckDB are asked for, as SQL text. Which tables there are, what is landed and
-what a line item means do not.
+This module holds what DuckDB is asked for, as SQL expressions. The queries that BigQuery answers are in
+`billing_queries`. Which tables there are, what is landed and what a line item means do not belong here.
 
 Amounts are NUMERIC, nine decimal places. Google exports them as FLOAT64; BigQuery casts each of them while it
 answers, so no float leaves it, and its own sum of a partition can be held against the landed rows to the last
 place. Files that were exported otherwise may hold FLOAT64: then DuckDB casts to the same nine places.
 
-Credits are a list within a row and are added up within it: joining them would repeat the row's cost.
+Credits are a list within a row and are added up within it: joining them would repeat the row's cost. Promotions
+become line items of their own, so they are also listed.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from octo_pipeline.model.columns import MONEY
@@ -53,13 +53,22 @@ _OPTIONAL: dict[str, Kind] = {
     "location.region": "text",
     "usage.amount": "amount",
     "cost_at_list": "amount",
+    "cost_at_effective_price_default": "amount",
+    "consumption_model.description": "text",
+    "subscription.instance_id": "text",
+    "seller_name": "text",
     "credits.name": "text",
     "credits.full_name": "text",
     "credits.id": "text",
     "adjustment_info.description": "text",
 }
 _READ = REQUIRED | _OPTIONAL
-_MONEY_COLUMNS = ("cost", "cost_at_list")
+# Those that are no texts or times and stand beside one another in a row.
+MONEY_COLUMNS = ("cost", "cost_at_list", "cost_at_effective_price_default")
+# Credits that pay a part of the bill; all others lower the price of their row (allocation.md §3).
+_PROMOTIONS = ("PROMOTION", "SUBSCRIPTION_BENEFIT")
+# Google names the SKU that a part of a commitment's fee was paid for.
+_FEE_LABEL = "goog-originating-sku-id"
 
 # What the relation over landed files has.
 COLUMNS: dict[str, str] = {
@@ -78,57 +87,25 @@ COLUMNS: dict[str, str] = {
     "usage_amount": MONEY,
     "cost": MONEY,
     "cost_at_list": MONEY,
+    "cost_at_default_price": MONEY,
     "credits_cost": MONEY,
+    "promotions_cost": MONEY,
+    "promotions": f"STRUCT(description VARCHAR, cost {MONEY})[]",
     "commitment_credit_count": "BIGINT",
     "commitment_credit_id": "VARCHAR",
+    "resource_commitment_credits_cost": MONEY,
+    "spend_commitment_credits_cost": MONEY,
+    "has_fee_offset": "BOOLEAN",
+    "consumption_model": "VARCHAR",
+    "subscription_id": "VARCHAR",
+    "originating_sku_id": "VARCHAR",
     "labels_json": "VARCHAR",
     "project_labels_json": "VARCHAR",
 }
+# Which row of which file a row is: two can be alike in all else.
+PLACE_COLUMNS: dict[str, str] = {"file_name": "VARCHAR", "file_row": "BIGINT"}
 
 _TABLE_PREFIXES = {"detailed": "gcp_billing_export_resource_v1_", "standard": "gcp_billing_export_v1_"}
-
-
-@dataclass(frozen=True)
-class PartitionQuery:
-    """The queries over the export table of one project and dataset."""
-
-    table: str
-    schema: Schema
-
-    def partitions(self, *, with_net: bool) -> str:
-        """Rows of @month by ingestion day since @since; the net costs read two more columns, which BigQuery bills."""
-        net = f", SUM({_net_in_bigquery()}) AS net" if with_net else ""
-        return (
-            "SELECT DATE(_PARTITIONTIME) AS day, MAX(export_time) AS exported_at, COUNT(*) AS row_count, "
-            f"MIN(usage_start_time) AS used_from{net} FROM `{self.table}` "
-            "WHERE invoice.month = @month AND _PARTITIONTIME >= TIMESTAMP(@since) GROUP BY day ORDER BY day"
-        )
-
-    def rows(self) -> str:
-        """The rows of @month that were ingested on @day and exported up to @exported_at."""
-        tops = {path.split(".")[0] for path in known(self.schema)}
-        selected = ", ".join(self._column(name) for name in sorted(tops))
-        return (
-            f"SELECT {selected} FROM `{self.table}` WHERE invoice.month = @month "
-            "AND _PARTITIONTIME = TIMESTAMP(@day) AND export_time <= @exported_at"
-        )
-
-    def last_export(self) -> str:
-        """The latest export time since @since."""
-        return f"SELECT MAX(export_time) AS exported_at FROM `{self.table}` WHERE _PARTITIONTIME >= TIMESTAMP(@since)"
-
-    def _column(self, name: str) -> str:
-        if name in _MONEY_COLUMNS:
-            return f"CAST({name} AS NUMERIC) AS {name}"
-        if name == "credits":
-            texts = ", ".join(
-                f"c.{part}" for part in ("name", "full_name", "id", "type") if f"credits.{part}" in self.schema
-            )
-            return (
-                f"ARRAY(SELECT AS STRUCT {texts}, CAST(c.amount AS NUMERIC) AS amount FROM UNNEST(credits) AS c) "
-                "AS credits"
-            )
-        return name
 
 
 def table_names(billing_account_id: str) -> dict[str, str]:
@@ -168,10 +145,19 @@ def expressions(schema: Schema) -> dict[str, str]:
         "currency": _text(schema, "currency"),
         "usage_amount": f"CAST({_path('usage.amount')} AS {MONEY})" if "usage.amount" in schema else "NULL",
         "cost": _money("cost"),
-        "cost_at_list": _money("cost_at_list") if "cost_at_list" in schema else "NULL",
+        "cost_at_list": _money_or_null(schema, "cost_at_list"),
+        "cost_at_default_price": _money_or_null(schema, "cost_at_effective_price_default"),
         "credits_cost": f"coalesce({credits_cost('credits')}, 0)",
-        "commitment_credit_count": f"coalesce(len({_commitment_credits()}), 0)",
+        "promotions_cost": f"coalesce({credits_cost(_credits(_IS_PROMOTION))}, 0)",
+        "promotions": _promotions(schema),
+        "commitment_credit_count": f"coalesce(len({_credits(_IS_COMMITMENT)}), 0)",
         "commitment_credit_id": _commitment_credit_id(schema),
+        "resource_commitment_credits_cost": f"coalesce({credits_cost(_credits(_IS_RESOURCE_COMMITMENT))}, 0)",
+        "spend_commitment_credits_cost": f"coalesce({credits_cost(_credits(_IS_SPEND_COMMITMENT))}, 0)",
+        "has_fee_offset": f"coalesce(len({_credits(_IS_FEE_OFFSET)}), 0) > 0",
+        "consumption_model": _text(schema, "consumption_model.description"),
+        "subscription_id": _text(schema, "subscription.instance_id"),
+        "originating_sku_id": _label_value(schema, _FEE_LABEL),
         "labels_json": _labels(schema, "labels"),
         "project_labels_json": _labels(schema, "project.labels"),
     }
@@ -183,13 +169,12 @@ def credits_cost(column: str) -> str:
     return f"list_sum(list_transform({column}, lambda octo_credit: {_money('octo_credit.amount')}))"
 
 
-def _net_in_bigquery() -> str:
-    credits = "(SELECT SUM(CAST(c.amount AS NUMERIC)) FROM UNNEST(credits) AS c)"
-    return f"CAST(cost AS NUMERIC) + IFNULL({credits}, 0)"
-
-
 def _money(value: str) -> str:
     return f"CAST(CAST({value} AS DECIMAL(38, 9)) AS {MONEY})"
+
+
+def _money_or_null(schema: Schema, path: str) -> str:
+    return _money(path) if path in schema else "NULL"
 
 
 def _path(path: str) -> str:
@@ -200,20 +185,42 @@ def _text(schema: Schema, path: str) -> str:
     return f"nullif(trim({_path(path)}), '')" if path in schema else "NULL"
 
 
-def _commitment_credits() -> str:
-    # The type's name goes on for commitments that are counted in money: …_DOLLAR_BASE.
-    is_commitment = f"starts_with(octo_credit.type, {literal('COMMITTED_USAGE_DISCOUNT')})"
-    return f"list_filter(credits, lambda octo_credit: {is_commitment})"
+# The type's name goes on for commitments that are counted in money.
+_IS_COMMITMENT = "starts_with(octo_credit.type, 'COMMITTED_USAGE_DISCOUNT')"
+_IS_SPEND_COMMITMENT = "starts_with(octo_credit.type, 'COMMITTED_USAGE_DISCOUNT_DOLLAR_BASE')"
+_IS_RESOURCE_COMMITMENT = f"{_IS_COMMITMENT} AND NOT {_IS_SPEND_COMMITMENT}"
+_IS_FEE_OFFSET = "octo_credit.type = 'FEE_UTILIZATION_OFFSET'"
+_IS_PROMOTION = f"octo_credit.type IN ({', '.join(map(literal, _PROMOTIONS))})"
+
+
+def _credits(condition: str) -> str:
+    return f"list_filter(credits, lambda octo_credit: {condition})"
 
 
 def _commitment_credit_id(schema: Schema) -> str:
     """What the commitment credit is called; Google often leaves its id empty and names it."""
-    names = [
-        f"nullif(trim(octo_credit.{part}), '')" for part in ("id", "full_name", "name") if f"credits.{part}" in schema
-    ]
-    if not names:
+    name = _credit_name(schema, ("id", "full_name", "name"))
+    return f"list_min(list_transform({_credits(_IS_COMMITMENT)}, lambda octo_credit: {name}))"
+
+
+def _promotions(schema: Schema) -> str:
+    name = _credit_name(schema, ("full_name", "name", "id"))
+    promotion = f"{{'description': {name}, 'cost': {_money('octo_credit.amount')}}}"
+    given = _credits(f"{_IS_PROMOTION} AND octo_credit.amount IS NOT NULL")
+    return f"list_transform({given}, lambda octo_credit: {promotion})"
+
+
+def _credit_name(schema: Schema, parts: Iterable[str]) -> str:
+    names = [f"nullif(trim(octo_credit.{part}), '')" for part in parts if f"credits.{part}" in schema]
+    return f"coalesce({', '.join([*names, 'NULL::VARCHAR', 'NULL'])})"
+
+
+def _label_value(schema: Schema, key: str) -> str:
+    """The value of a label that Google sets itself."""
+    if not {"labels.key", "labels.value"} <= set(schema):
         return "NULL"
-    return f"list_min(list_transform({_commitment_credits()}, lambda octo_credit: coalesce({', '.join(names)}, NULL)))"
+    found = f"list_filter(labels, lambda octo_label: octo_label.key = {literal(key)})"
+    return f"list_min(list_transform({found}, lambda octo_label: nullif(trim(octo_label.value), '')))"
 
 
 def _labels(schema: Schema, path: str) -> str:

@@ -10,6 +10,8 @@ from functools import partial
 import duckdb
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import Relation, Sql
+from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.gcp.billing_rows import inspect_file, relation
 from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
 
@@ -30,7 +32,7 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     return {"gcp_billing": relation([(path, str(path)) for one in deliveries for path in one.file_paths])}
 
 
-def source_costs(found: Mapping[str, str]) -> str:
+def source_costs(found: Mapping[str, str]) -> Sql:
     """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
 
     One row for each row of the export, its cost and credits cast to NUMERIC one by one.
@@ -38,10 +40,7 @@ def source_costs(found: Mapping[str, str]) -> str:
     Args:
         found: what `relations` returned.
     """
-    return (
-        "SELECT 'gcp' AS vendor, billing_account_id, currency AS billing_currency, cost + credits_cost AS cost "
-        f"FROM ({found['gcp_billing']})"
-    )
+    return render("vendors/gcp/source_costs", rows=Relation(f"({found['gcp_billing']})"))
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:

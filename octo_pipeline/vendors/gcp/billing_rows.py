@@ -1,6 +1,6 @@
 """The landed rows of a Google Cloud billing export: writing a stream to Parquet, looking through it, reading it.
 
-Here belongs what needs DuckDB or Arrow to look into files. What the columns mean is in `gcp_billing_columns`.
+This module holds what needs DuckDB or Arrow to look into files. What the columns mean is in `billing_columns`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,13 @@ import duckdb
 
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.sql import Relation, Sql, rows_sql
+from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import cut
 from octo_pipeline.vendors.data_files import read_parquet, translate_read_errors
 from octo_pipeline.vendors.gcp.billing_columns import (
     COLUMNS,
+    PLACE_COLUMNS,
     REQUIRED_VALUES,
     Kind,
     Schema,
@@ -112,13 +114,12 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, mon
             f"{place} {problem}. Export the table again with all its columns; nothing was landed.",
             code="table-columns-wrong",
         )
-    missing = ", ".join(f"count(*) FILTER ({_name(name)} IS NULL)" for name in REQUIRED_VALUES)
-    # A value is only known to be translate_read_errors, texts as UTF-8, once it was read: a hash cannot be answered from statistics.
-    every = ", ".join(COLUMNS)
-    query = (
-        f"SELECT count(*), coalesce(sum(cost + credits_cost), 0), "
-        f"min(invoice_month) FILTER (invoice_month <> {literal(month.replace('-', ''))}), {missing}, "
-        f"bit_xor(hash({every})) FROM ({_branch([path], schema)})"
+    rows_of_file = Relation(f"({_branch([path], schema)})")
+    query = render(
+        "vendors/gcp/file_facts",
+        rows=rows_of_file,
+        invoice_month=month.replace("-", ""),
+        required_names=[_name(name) for name in REQUIRED_VALUES],
     )
     with translate_read_errors(place):
         rows, net, other, *counts, _ = con.execute(query).fetchall()[0]
@@ -137,8 +138,8 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, mon
     return FileFacts(rows, net)
 
 
-def relation(files: Sequence[tuple[Location, str]]) -> str:
-    """The SELECT of the columns of `COLUMNS` over all rows of the files; of no rows if there are none.
+def relation(files: Sequence[tuple[Location, str]]) -> Sql:
+    """The SELECT of the columns of `COLUMNS` and `PLACE_COLUMNS` over all rows of the files; of no rows if there are none.
 
     Args:
         files: paths, and what to call them in sentences.
@@ -155,20 +156,16 @@ def relation(files: Sequence[tuple[Location, str]]) -> str:
             )
         schemas.setdefault(tuple(sorted(schema.items())), []).append(path)
     branches = [_branch(paths, dict(schema)) for schema, paths in schemas.items()]
-    return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
+    return Sql("\nUNION ALL BY NAME\n".join(branches or [rows_sql(COLUMNS | PLACE_COLUMNS, [])]))
 
 
 def _first_line(error: Exception) -> str:
     return cut((str(error).splitlines() or [type(error).__name__])[0], _QUOTED)
 
 
-def _branch(paths: Sequence[Location], schema: Schema) -> str:
-    selected = ",\n    ".join(f"{value} AS {identifier(name)}" for name, value in expressions(schema).items())
-    return f"SELECT\n    {selected}\nFROM {read_parquet(paths)}"
-
-
-def _no_rows() -> str:
-    return f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {name}' for name, kind in COLUMNS.items())} WHERE false"
+def _branch(paths: Sequence[Location], schema: Schema) -> Sql:
+    files = read_parquet(paths, ", filename = 'octo_file_name', file_row_number = true")
+    return render("vendors/gcp/rows", expressions=expressions(schema), files=files)
 
 
 def _name(path: str) -> str:

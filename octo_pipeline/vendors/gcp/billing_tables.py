@@ -1,7 +1,7 @@
 """The tables of a Google Cloud billing export: which there are, which is read for a month, what is in it.
 
-Here belongs what is asked of a dataset before anything is fetched. How it is reached belongs to
-`octo_pipeline.vendors.gcp.client`, landing its rows to `gcp_billing`.
+This module holds what is asked of a dataset before anything is fetched. How it is reached belongs in
+`octo_pipeline.vendors.gcp.client`, landing its rows in `billing`.
 
 Which table: of a standard and a detailed export the detailed one is read, because only it has the labels of
 GKE's cost allocation. An export begins when it is enabled and ends when it is disabled, and the two are
@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
-from octo_pipeline.vendors.gcp.billing_columns import PartitionQuery, Schema, schema_problem, table_names
+from octo_pipeline.vendors.gcp.billing_columns import Schema, schema_problem, table_names
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_queries import PartitionQuery
 
 Parameter = str | date | datetime
 

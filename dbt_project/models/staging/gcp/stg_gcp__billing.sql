@@ -24,11 +24,24 @@ renamed as (
         usage_amount as consumed_quantity,
         cost as gross_cost,
         credits_cost,
-        cost_at_list as list_cost,
+        promotions_cost,
+        promotions,
+        -- A list price of 0 is none: what was free has no cost either.
+        nullif(cost_at_list, 0) as list_cost,
+        nullif(cost_at_default_price, 0) as default_price_cost,
         commitment_credit_count,
         commitment_credit_id,
+        -- What the commitments took off, so above 0.
+        -resource_commitment_credits_cost as resource_commitment_cost,
+        -spend_commitment_credits_cost as spend_commitment_cost,
+        has_fee_offset,
+        consumption_model,
+        subscription_id,
+        originating_sku_id,
         labels_json as tags_json,
-        project_labels_json
+        project_labels_json,
+        file_name,
+        file_row
 
     from source
 
