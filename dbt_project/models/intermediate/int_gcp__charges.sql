@@ -7,18 +7,29 @@ billing as (
 
 ),
 
-credited_rows as (
+-- The few rows and columns that the shares of fees are made of.
+commitment_rows as (
 
     select
         billing_account_id,
         billing_currency,
+        commitment_key,
+        is_credited,
         resource_commitment_cost,
         spend_commitment_cost,
+        has_fee_offset,
+        consumption_model,
+        is_discounted,
+        subscription_id,
+        can_be_fee,
+        is_certain_fee,
+        is_spend_fee,
+        billed_cost,
         file_name,
         file_row
 
     from {{ ref('int_gcp__billing') }}
-    where is_credited
+    where is_credited or is_certain_fee or subscription_id is not null
 
 ),
 
@@ -33,7 +44,8 @@ credit_totals as (
         {{ gcp_largest_row('resource_commitment_cost') }} as largest_resource_row,
         {{ gcp_largest_row('spend_commitment_cost') }} as largest_spend_row
 
-    from credited_rows
+    from commitment_rows
+    where is_credited
     group by all
 
 ),
@@ -49,8 +61,7 @@ fees as (
         bool_or(consumption_model is not null) as has_consumption_model,
         sum(billed_cost) filter (can_be_fee) as fee_cost
 
-    from {{ ref('int_gcp__billing') }}
-    where commitment_key is not null
+    from commitment_rows
     group by all
     having bool_or(is_certain_fee)
 
@@ -118,23 +129,24 @@ remainders as (
         coalesce(any_value(shared_fees.resource_fee_cost), 0) - sum(
             {{ gcp_fee_share(
                 'shared_fees.resource_fee_cost',
-                'credited_rows.resource_commitment_cost',
+                'commitment_rows.resource_commitment_cost',
                 'shared_fees.resource_commitment_cost'
             ) }}
         ) as resource_remainder,
         coalesce(any_value(shared_fees.spend_fee_cost), 0) - sum(
             {{ gcp_fee_share(
                 'shared_fees.spend_fee_cost',
-                'credited_rows.spend_commitment_cost',
+                'commitment_rows.spend_commitment_cost',
                 'shared_fees.spend_commitment_cost'
             ) }}
         ) as spend_remainder
 
-    from credited_rows
+    from commitment_rows
     inner join shared_fees
         on
-            credited_rows.billing_account_id = shared_fees.billing_account_id
-            and credited_rows.billing_currency = shared_fees.billing_currency
+            commitment_rows.billing_account_id = shared_fees.billing_account_id
+            and commitment_rows.billing_currency = shared_fees.billing_currency
+    where commitment_rows.is_credited
     group by all
 
 ),
@@ -145,7 +157,11 @@ amortised as (
         billing.*,
         coalesce(billing.can_be_fee and commitments.is_new_model, false) as is_unused_fee,
         case
-            when not coalesce(billing.can_be_fee and not commitments.is_new_model, false) then false
+            when not coalesce(
+                billing.can_be_fee
+                and (billing.is_certain_fee or billing.subscription_id is not null)
+                and not commitments.is_new_model, false
+            ) then false
             when commitments.is_spend_based then shared_fees.spend_fee_cost is not null
             else shared_fees.resource_fee_cost is not null
         end as is_shared_fee,

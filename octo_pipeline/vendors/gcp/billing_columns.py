@@ -230,19 +230,19 @@ def _labels(schema: Schema, path: str) -> str:
     """
     if not {f"{path}.key", f"{path}.value"} <= set(schema):
         return "'{}'"
-    filled = (
-        f"list_filter({_path(path)}, lambda octo_label: trim(octo_label.key) <> '' AND trim(octo_label.value) <> '')"
-    )
     pairs = (
-        f"list_transform({filled}, lambda octo_label: {{'key': trim(octo_label.key), 'value': trim(octo_label.value)}})"
+        f"list_transform({_path(path)}, lambda octo_label: "
+        "{'key': trim(octo_label.key), 'value': trim(octo_label.value)})"
     )
-    last = (
-        "list_filter(octo_labels, lambda octo_label, octo_at: "
-        "octo_labels[octo_at + 1].key IS DISTINCT FROM octo_label.key)"
+    filled = f"list_filter({pairs}, lambda octo_label: octo_label.key <> '' AND octo_label.value <> '')"
+    # array_to_string leaves out the nulls of what comes twice.
+    text = (
+        "list_transform(octo_labels, lambda octo_label, octo_at: "
+        "CASE WHEN octo_labels[octo_at + 1].key IS DISTINCT FROM octo_label.key "
+        "THEN to_json(octo_label.key) || ':' || to_json(octo_label.value) END)"
     )
-    text = f"list_transform({last}, lambda octo_label: to_json(octo_label.key) || ':' || to_json(octo_label.value))"
-    bound = f"list_transform([list_sort({pairs})], lambda octo_labels: array_to_string({text}, ','))[1]"
-    return f"CASE WHEN len({filled}) > 0 THEN '{{' || {bound} || '}}' ELSE '{{}}' END"
+    bound = f"list_transform([list_sort({filled})], lambda octo_labels: array_to_string({text}, ','))[1]"
+    return f"'{{' || coalesce({bound}, '') || '}}'"
 
 
 def lost(before: Iterable[str], schema: Schema) -> list[str]:
