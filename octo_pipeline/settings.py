@@ -29,6 +29,7 @@ else:
                 Field(default=None, description=f"{vendor.exports}; what is new in it is landed."),
             )
             for vendor in VENDORS.values()
+            if vendor.exports
         },
     )
 
@@ -99,7 +100,7 @@ class Settings(_VendorSettings):
 
     def exports(self, vendor: str) -> Path | None:
         """The folder of a vendor's exports; None if none is set."""
-        return cast("Path | None", getattr(self, f"{vendor}_exports"))
+        return cast("Path | None", getattr(self, f"{vendor}_exports", None))
 
     @cached_property
     def registry_url(self) -> str:

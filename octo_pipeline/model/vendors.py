@@ -15,14 +15,16 @@ class VendorName:
 
     Attributes:
         name: its name in columns, documents, commands and settings; its folder has the same name.
-        exports: the contents of the folder in the setting ``OCTO_<NAME>_EXPORTS``.
+        exports: the contents of the folder in the setting ``OCTO_<NAME>_EXPORTS``; None if there is no such setting.
         label_filters: the label filters of its cost-group options besides ``tag_filters`` -> the column of
             ``cost_line_items`` that each one reads.
+        is_cloud: whether line items are called by its name. FOCUS files are of any vendor.
     """
 
     name: str
-    exports: str
+    exports: str | None
     label_filters: Mapping[str, str] = field(default_factory=dict)
+    is_cloud: bool = True
 
 
 _GCP_LABELS = {"label_filters": "tags", "project_label_filters": "project_labels"}
@@ -33,5 +35,9 @@ VENDORS: dict[str, VendorName] = {
         VendorName("aws", "Folder laid out as the S3 bucket of the CUR"),
         VendorName("azure", "Folder of an Azure partner's or of Cost Management exports"),
         VendorName("gcp", "Folder of exported Google Cloud billing tables", _GCP_LABELS),
+        VendorName("focus", "Folder of FOCUS files of any provider", is_cloud=False),
     )
 }
+
+# Those whose accounts can be registered, and which cost groups have options of their own for.
+CLOUDS: dict[str, VendorName] = {name: vendor for name, vendor in VENDORS.items() if vendor.is_cloud}

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, NewType
 from octo_pipeline.model.columns import ITEM_GRAINS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
-from octo_pipeline.model.vendors import VENDORS
+from octo_pipeline.model.vendors import CLOUDS
 from octo_pipeline.model.wording import quoted
 
 REASON_LENGTH = 2_000
@@ -246,8 +246,8 @@ def check_account(account: NewAccount, actor: Actor) -> None:
         OctoError: a value breaks a rule; the message says which and why.
     """
     problem = None
-    if account.vendor not in VENDORS:
-        problem = f"the vendor {quoted(account.vendor)} is unknown; it is one of {', '.join(VENDORS)}"
+    if account.vendor not in CLOUDS:
+        problem = f"the vendor {quoted(account.vendor)} is unknown; it is one of {', '.join(CLOUDS)}"
     texts = {
         "account id": account.account_id,
         "payer id": account.payer_id,

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from octo_pipeline.model.columns import COST_GROUP_COLUMNS
 from octo_pipeline.model.sql import Sql, literal, map_value
-from octo_pipeline.model.vendors import VENDORS, VendorName
+from octo_pipeline.model.vendors import CLOUDS, VendorName
 from octo_pipeline.rules.conditions import Conditions, equals_any_sql, parse_alternatives, written_alternatives
 from octo_pipeline.rules.documents import Document, Problem, Section, load_documents, parse_document
 
@@ -79,13 +79,13 @@ class _Combinations(Section):
 
     def by_vendor(self) -> dict[str, VendorOptions]:
         """The options by the vendor's name in ``cost_line_items``."""
-        return {name: getattr(self, name) for name in VENDORS}
+        return {name: getattr(self, name) for name in CLOUDS}
 
 
 if TYPE_CHECKING:
     Combinations = _Combinations
 else:
-    _OPTIONS = {vendor.name: _vendor_options(vendor) for vendor in VENDORS.values()}
+    _OPTIONS = {vendor.name: _vendor_options(vendor) for vendor in CLOUDS.values()}
     Combinations = create_model(
         "Combinations",
         __base__=_Combinations,

@@ -3,10 +3,11 @@
 This module says what is fetched from where; how it is fetched belongs in each vendor's folder.
 
 A document is ``<config>/sources/<any name>.json``, such as
-``{"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "reports", "role_arn": …}``.
+``{"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "reports", "role_arn": …}``. What all
+documents have in common is in `vendors.documents`.
 """
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +16,9 @@ from pydantic import ValidationError
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.registry.records import Account
 from octo_pipeline.vendors.catalog import VENDORS
+from octo_pipeline.vendors.documents import FOCUS, SourceDocument, source_document, source_documents
 from octo_pipeline.vendors.landing import Landed
 from octo_pipeline.vendors.source import Available, Source
 from octo_pipeline.workspace import Workspace
@@ -33,13 +34,11 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     """
     folder = workspace.settings.exports(vendor)
     found = [folder_source(vendor, folder)] if folder else []
-    documents = workspace.settings.config / "sources"
-    if documents.is_dir():
-        paths = [path for path in sorted(documents.glob("*.json")) if not path.name.startswith((".", "_"))]
-        given = {path: _read(path) for path in paths}
-        # What another vendor's document lacks, such as a variable that is not set, is that vendor's matter.
-        found += [_source(one, str(path)) for path, one in given.items() if _vendor(one, str(path)) == vendor]
+    documents = source_documents(workspace.settings.config)
+    # What another vendor's document lacks, such as a variable that is not set, is that vendor's matter.
+    found += [_source(document) for document in documents if document.is_used and document.reader == vendor]
     found += registered_sources(workspace, vendor)
+    _refuse_one_name_twice(found)
     named = {one.name: one for one in found}
     return [named[name] for name in sorted(named)]
 
@@ -71,7 +70,7 @@ def _registered(workspace: Workspace, account: Account) -> Source:
     if vendor.registered_source:
         return vendor.registered_source(workspace, account)
     place = f"The registration of the {account.vendor} account {account.account_id}"
-    return _source(account.settings["source"], place)
+    return _source(source_document(account.settings["source"], place))
 
 
 @dataclass(frozen=True)
@@ -116,30 +115,25 @@ def folder_source(vendor: str, path: Path) -> Source:
     return VENDORS[vendor].folder_source(path)
 
 
-def _read(path: Path) -> object:
+def _source(document: SourceDocument) -> Source:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise OctoError(
-            f"{path} is no JSON document of a source ({error}).", code="source-document-malformed"
-        ) from error
-
-
-def _vendor(given: object, place: str) -> str:
-    vendor = given.get("vendor") if isinstance(given, dict) else None
-    if not isinstance(vendor, str) or vendor not in VENDORS:
-        raise OctoError(
-            f"{place}: vendor must be one of {', '.join(VENDORS)}, not {quoted_json(vendor)}.",
-            code="source-vendor-unknown",
-        )
-    return vendor
-
-
-def _source(given: object, place: str) -> Source:
-    try:
-        return VENDORS[_vendor(given, place)].document_source(given)
+        return VENDORS[document.reader].document_source(document.fields)
     except ValidationError as error:
-        raise OctoError(f"{place}: {_flaw(error)}.", code="source-document-wrong") from None
+        raise OctoError(
+            f"{document.place}: {_flaw(error)}.", code="source-document-wrong", place=document.place
+        ) from None
+
+
+def _refuse_one_name_twice(found: Sequence[Source]) -> None:
+    """Two sources of FOCUS files with one name would take turns as one."""
+    names: dict[str | None, str] = {}
+    for source in found:
+        if source.vendor == FOCUS and names.setdefault(source.account, source.name) != source.name:
+            raise OctoError(
+                f"{names[source.account]} and {source.name} have the same name. Give each document a name of its own.",
+                code="source-name-repeated",
+                place=source.account,
+            )
 
 
 def _flaw(error: ValidationError) -> str:

@@ -15,7 +15,9 @@ from octo_pipeline.model.templates import render
 from octo_pipeline.tables.dbt import DbtModelError, run_model
 from octo_pipeline.tables.table import Reads, Table
 from octo_pipeline.vendors.catalog import VENDORS
-from octo_pipeline.vendors.landing import Delivery, newest_deliveries
+from octo_pipeline.vendors.documents import source_documents, used_deliveries
+from octo_pipeline.vendors.landing import Delivery, deliveries, newest_of
+from octo_pipeline.vendors.overlaps import without_overlaps
 from octo_pipeline.workspace import Workspace
 
 # The fact in a partition's metadata that holds the month's invoices.
@@ -38,6 +40,10 @@ class CostLineItems(Table):
         "vendors/data_files.py",
         "vendors/focus_columns.py",
         *(f"vendors/{vendor.name}/{file}" for vendor in VENDORS.values() for file in vendor.row_sources),
+        "vendors/documents.py",
+        "vendors/focus/sql",
+        "vendors/overlaps.py",
+        "vendors/sql",
         "dbt_project/macros",
         "dbt_project/models/staging",
         "dbt_project/models/intermediate",
@@ -55,7 +61,7 @@ class CostLineItems(Table):
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """The newest complete delivery of each account."""
-        return {f"landing/{d.vendor}/{d.account}": d.version for d in newest_deliveries(workspace.lake.root, month)}
+        return {f"landing/{d.vendor}/{d.account}": d.version for d in _counted_deliveries(workspace, month)}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Normalise the month's newest deliveries.
@@ -64,10 +70,11 @@ class CostLineItems(Table):
             OctoError: a delivery contains something that cannot be read; the message names the file and where in it.
             ProofError: the sum of the billed costs differs from the source's.
         """
-        deliveries = newest_deliveries(workspace.lake.root, month)
+        counted = _counted_deliveries(workspace, month)
         with workspace.lake.connect() as connection:
             try:
-                relations, source_costs = _landed(connection, deliveries, staged.folder)
+                counted = without_overlaps(connection, counted)
+                relations, source_costs = _landed(connection, counted, staged.folder)
                 landed = {f"landing.{name}": query for name, query in relations.items()}
                 # Kept here for `invoice_costs`, which would have to unpack and read all files again.
                 facts = {INVOICES: _invoices(connection, source_costs)}
@@ -80,7 +87,13 @@ class CostLineItems(Table):
                 )
                 self.prove(connection, staged, source_costs=source_costs)
             except (DbtModelError, duckdb.Error) as error:
-                raise _explanation(connection, deliveries, error) from error
+                raise _explanation(connection, counted, error) from error
+
+
+def _counted_deliveries(workspace: Workspace, month: str) -> list[Delivery]:
+    """The newest complete delivery of each account, without those of documents that say they are not used."""
+    documents = source_documents(workspace.settings.config)
+    return newest_of(used_deliveries(deliveries(workspace.lake.root, month=month), documents))
 
 
 def _landed(

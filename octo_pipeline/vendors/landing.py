@@ -125,8 +125,12 @@ def deliveries(
 
 def newest_deliveries(root: Location, month: str, vendor: str | None = None) -> list[Delivery]:
     """The newest complete delivery of each vendor and account in the month, by vendor and account."""
-    found = deliveries(root, vendor=vendor, month=month)
-    newest = {(delivery.vendor, delivery.account): delivery for delivery in found}
+    return newest_of(deliveries(root, vendor=vendor, month=month))
+
+
+def newest_of(oldest_first: Iterable[Delivery]) -> list[Delivery]:
+    """Of deliveries of one month the newest of each vendor and account, by vendor and account."""
+    newest = {(delivery.vendor, delivery.account): delivery for delivery in oldest_first}
     return [newest[key] for key in sorted(newest)]
 
 

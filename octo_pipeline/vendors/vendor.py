@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account, Actor
     from octo_pipeline.settings import Settings
     from octo_pipeline.vendors.landing import Delivery
+    from octo_pipeline.vendors.listing import Listing, Place
     from octo_pipeline.vendors.registrar import Registrar
     from octo_pipeline.vendors.source import Source
 
@@ -111,6 +112,8 @@ class Vendor:
         registration: the module with the steps of an account's registration; None if accounts cannot be registered.
         sample: its sample months; None if it has none.
         look_seconds: how often its sensor looks.
+        storage: the files in the vendor's own storage, for exports of anyone that lie there: of a place and the name
+            of the source; None if it keeps none.
     """
 
     name: str
@@ -126,3 +129,4 @@ class Vendor:
     registration: Callable[[], Registration] | None = None
     sample: Sample | None = None
     look_seconds: int = LOOK_SECONDS
+    storage: "Callable[[Place, str], Listing] | None" = None

@@ -34,6 +34,7 @@ def test_the_graph():
         "raw_cur": ("raw", []),
         "azure_usage": ("raw", []),
         "bigquery_export": ("raw", []),
+        "focus_exports": ("raw", []),
         "stg_aws__cur": ("normalisation", ["raw_cur"]),
         "int_aws__charges": ("normalisation", ["stg_aws__cur"]),
         "stg_azure__csp_usage": ("normalisation", ["azure_usage"]),
@@ -43,7 +44,7 @@ def test_the_graph():
             "normalisation",
             [f"stg_azure__{name}" for name in ("cost_details", "csp_reconciliation", "csp_usage")],
         ),
-        "stg_focus__charges": ("normalisation", ["azure_usage"]),
+        "stg_focus__charges": ("normalisation", ["azure_usage", "focus_exports"]),
         "int_focus__charges": ("normalisation", ["stg_focus__charges"]),
         "stg_gcp__billing": ("normalisation", ["bigquery_export"]),
         "int_gcp__charges": ("normalisation", ["stg_gcp__billing"]),
@@ -73,7 +74,7 @@ def test_the_checks():
     assert {(k.asset_key.to_user_string(), k.name) for k in graph.asset_check_keys} == {
         *((check.table, check.name) for check in CHECKS),
         *((table.name, "no_month_is_stale") for table in TABLES),
-        *((asset, "every_source_answered") for asset in ("raw_cur", "azure_usage", "bigquery_export")),
+        *((asset, "every_source_answered") for asset in ("raw_cur", "azure_usage", "bigquery_export", "focus_exports")),
     }
 
 

@@ -4,9 +4,8 @@ charges as (
 
     {% for vendor in var('vendors') %}
         select * from {{ ref('int_' ~ vendor ~ '__charges') }}
-        union all by name
+        {% if not loop.last %}union all by name{% endif %}
     {% endfor %}
-    select * from {{ ref('int_focus__charges') }}
 
 ),
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from octo_pipeline.vendors.vendor import LandedFiles, Registration, Sample, Vendor
 
 if TYPE_CHECKING:
+    from octo_pipeline.vendors.listing import Listing, Place
     from octo_pipeline.vendors.source import Source
 
 
@@ -35,6 +36,12 @@ def _document_source(document: object) -> "Source":
     return cur_source(CurDocument.model_validate(document))
 
 
+def _storage(place: "Place", name: str) -> "Listing":
+    from octo_pipeline.vendors.aws.storage import BucketFiles
+
+    return BucketFiles(place, name)
+
+
 def _write_sample(folder: Path, *, months: Sequence[str], accounts: int, lines: int, seed: int) -> None:
     from octo_pipeline.vendors.aws.sample import write_cur
 
@@ -54,4 +61,5 @@ VENDOR = Vendor(
     document_source=_document_source,
     registration=_registration,
     sample=Sample("an AWS Cost and Usage Report (USD)", _write_sample),
+    storage=_storage,
 )

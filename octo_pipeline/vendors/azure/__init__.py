@@ -8,6 +8,7 @@ from octo_pipeline.vendors.vendor import LEAST_SAMPLE_LINES, LandedFiles, Regist
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account
+    from octo_pipeline.vendors.listing import Listing, Place
     from octo_pipeline.vendors.registrar import Registrar
     from octo_pipeline.vendors.source import Source
 
@@ -54,6 +55,14 @@ def _registered_source(registrar: "Registrar", account: "Account") -> "Source":
     return registered_azure(registrar, account)
 
 
+def _storage(place: "Place", _name: str) -> "Listing":
+    import os
+
+    from octo_pipeline.vendors.azure.storage import ContainerFiles
+
+    return ContainerFiles(place, os.environ)
+
+
 def _write_sample(folder: Path, *, months: Sequence[str], accounts: int, lines: int, seed: int) -> None:
     from octo_pipeline.vendors.azure.sample import write_csp
 
@@ -76,4 +85,5 @@ VENDOR = Vendor(
     registration=_registration,
     sample=Sample("an Azure partner's usage (GBP)", _write_sample),
     look_seconds=_GRAPH_SECONDS,
+    storage=_storage,
 )

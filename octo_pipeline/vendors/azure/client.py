@@ -237,7 +237,7 @@ def csp_source(
         save_refresh_token=save_refresh_token,
         http_client=http_client,
     )
-    http = Http(_session(), pause=pause)
+    http = Http(new_session(), pause=pause)
     billing = PartnerBilling(
         _caller(http, tokens, {graph_url: GRAPH_URL, partner_center_url: PARTNER_CENTER_URL}),
         document.tenant_id,
@@ -266,7 +266,7 @@ def export_source(
     container, variable = document.container or "", document.sas_variable or ""
     sas = secret_of(environment, variable, container)
     return AzureExportSource(
-        ContainerListing(Http(_session(), pause=pause), container, lambda: sas, prefix=document.prefix)
+        ContainerListing(Http(new_session(), pause=pause), container, lambda: sas, prefix=document.prefix)
     )
 
 
@@ -312,7 +312,7 @@ def _application(document: AzureCspDocument, secret: str, http_client: Any) -> A
             authority=f"{LOGIN_URL}/{document.tenant_id}",
             # The authority is Microsoft's own and fixed: there is nothing to discover.
             instance_discovery=False,
-            http_client=http_client or _session(timeout=_TIMEOUT),
+            http_client=http_client or new_session(timeout=_TIMEOUT),
         ),
     )
 
@@ -355,7 +355,7 @@ def _not_signed_in(document: AzureCspDocument, why: str) -> OctoError:
     )
 
 
-def _session(*, timeout: float | None = None) -> Any:
+def new_session(*, timeout: float | None = None) -> Any:
     """A session of requests; with a timeout it is for the sign-in, which has no loop of its own to try again."""
     import requests
     from requests.adapters import HTTPAdapter

@@ -2,6 +2,11 @@ with
 
 source as (
 
+    select * from {{ source('landing', 'focus_charges') }}
+
+    union all by name
+
+    -- Azure's own exports have manifests that Azure's source reads.
     select
         *,
         'azure' as shown_vendor

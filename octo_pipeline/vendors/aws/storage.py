@@ -1,0 +1,58 @@
+"""The files of an S3 bucket as a listing, for exports of anyone that lie there."""
+
+from functools import partial
+
+from octo_pipeline.vendors.aws.client import AwsAccess, Bucket
+from octo_pipeline.vendors.bucket import StoredObject
+from octo_pipeline.vendors.downloads import SourceFile
+from octo_pipeline.vendors.listing import ListedFile, Place, is_hidden
+
+
+class BucketFiles:
+    """The objects below a prefix of a bucket.
+
+    Args:
+        place: the bucket, and as whom it is read.
+        name: the source's name, for sentences.
+    """
+
+    def __init__(self, place: Place, name: str) -> None:
+        bucket, self._prefix = place.bucket_and_prefix
+        self._bucket = Bucket(bucket, AwsAccess(name, place.role_arn, place.external_id, place.region))
+
+    @property
+    def place(self) -> str:
+        """The bucket with the prefix."""
+        return self._bucket.url(self._prefix)
+
+    def files(self) -> list[ListedFile]:
+        """Its objects by name.
+
+        Raises:
+            OctoError: the bucket is not there or refuses.
+        """
+        objects: list[StoredObject] = []
+        # The list grows by what is below each folder until all are looked into.
+        folders = [self._prefix]
+        for folder in folders:
+            below, inside = self._bucket.folder(folder)
+            folders += below
+            objects += inside
+        return sorted(
+            (self._listed(one) for one in objects if one.size and not is_hidden(self._name(one).split("/"))),
+            key=lambda listed: listed.name,
+        )
+
+    def _name(self, stored: StoredObject) -> str:
+        return stored.key.removeprefix(self._prefix)
+
+    def _listed(self, stored: StoredObject) -> ListedFile:
+        file = SourceFile(
+            stored.key.rsplit("/", 1)[-1],
+            partial(self._bucket.open, stored),
+            stored.size,
+            open_at=partial(self._bucket.open, stored),
+            etag=stored.etag,
+            digest_parts=partial(self._bucket.digest_parts, stored),
+        )
+        return ListedFile(self._name(stored), stored.etag, stored.modified.isoformat(), file)

@@ -1,0 +1,45 @@
+"""The files of an Azure container as a listing, for exports of anyone that lie there."""
+
+from collections.abc import Mapping
+
+from octo_pipeline.vendors.azure.azure_http import Http
+from octo_pipeline.vendors.azure.blobs import ContainerListing, Entry
+from octo_pipeline.vendors.azure.client import new_session, secret_of
+from octo_pipeline.vendors.downloads import SourceFile
+from octo_pipeline.vendors.listing import ListedFile, Place, is_hidden
+
+
+class ContainerFiles:
+    """The blobs below a prefix of a container.
+
+    Args:
+        place: the container's address and the name of the variable with its SAS.
+        environment: where the SAS is.
+
+    Raises:
+        OctoError: the SAS is not set.
+    """
+
+    def __init__(self, place: Place, environment: Mapping[str, str]) -> None:
+        container = place.container or ""
+        sas = secret_of(environment, place.sas_variable or "", container)
+        self._prefix = f"{place.prefix.strip('/')}/" if place.prefix else ""
+        self._blobs = ContainerListing(Http(new_session()), container, lambda: sas, prefix=self._prefix)
+
+    @property
+    def place(self) -> str:
+        """The container's address with the prefix."""
+        return self._blobs.place
+
+    def files(self) -> list[ListedFile]:
+        """Its blobs by name.
+
+        Raises:
+            OctoError: the container cannot be reached, or the SAS does not allow to list it.
+        """
+        listed = [self._listed(entry) for entry in self._blobs.entries() if entry.size]
+        return [one for one in listed if not is_hidden(one.name.split("/"))]
+
+    def _listed(self, entry: Entry) -> ListedFile:
+        file = SourceFile(entry.name.split("/")[-1], entry.open, entry.size, md5=entry.md5)
+        return ListedFile(entry.name.removeprefix(self._prefix), entry.version, "", file)

@@ -1,0 +1,216 @@
+"""The rows of a FOCUS file: the SQL that reads them, and where a bad one stands.
+
+This module holds what needs DuckDB to look into one file. What the columns are called belongs in `focus_columns`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import Relation, Sql, identifier, literal
+from octo_pipeline.model.templates import render
+from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
+from octo_pipeline.vendors.data_files import (
+    count_csv_rows,
+    count_parquet_rows,
+    csv_header,
+    data_format,
+    line_of_row,
+    packing,
+    path_literals,
+    read_parquet,
+    translate_read_errors,
+)
+from octo_pipeline.vendors.focus_columns import COLUMNS, TAGS, expressions
+
+_SHOWN = 60
+_COLUMN_TYPES = {
+    **{name: "VARCHAR" if kind == TAGS else kind for name, kind in COLUMNS.items()},
+    "billing_month": "VARCHAR",
+    "shown_vendor": "VARCHAR",
+}
+# What tells two charges apart and stays the same from refresh to refresh: not amortised cost, tags, names or invoices,
+# which are filled in or corrected later. Columns beside those that are read are compared where all files have them.
+_IDENTITY = (
+    "billing_account_id", "sub_account_id", "charge_category", "charge_subcategory", "charge_class", "charge_description",
+    "provider_name", "service_name", "sku_id", "region_id", "billing_currency", "commitment_discount_id",
+    "commitment_discount_status", "consumed_quantity", "billed_cost",
+)  # fmt: skip
+_MORE_IDENTITY = (
+    "resourceid",
+    "skupriceid",
+    "availabilityzone",
+    "pricingcategory",
+    "allocatedresourceid",
+    "invoicedetailid",
+)
+
+
+@dataclass(frozen=True)
+class FocusFile:
+    """A data file with its columns; `place` is what sentences call it."""
+
+    path: Location
+    place: str
+    columns: tuple[SourceColumn, ...]
+
+    @property
+    def expressions(self) -> list[Expression]:
+        """How its canonical columns are made."""
+        return expressions(self.columns, self.place)
+
+
+def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> FocusFile:
+    """A file with the columns that it has.
+
+    Raises:
+        OctoError: the file cannot be read.
+    """
+    if data_format(path.name) == "parquet":
+        with translate_read_errors(place):
+            described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
+        columns = [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
+    else:
+        header = csv_header(path, place)
+        columns = [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
+    return FocusFile(path, place, tuple(columns))
+
+
+def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
+    """The rows of a file; CSV is read to its end for it.
+
+    Raises:
+        OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
+    """
+    if data_format(path.name) == "parquet":
+        return count_parquet_rows(con, path, place)
+    return count_csv_rows(path, place)
+
+
+def charges(files: Sequence[FocusFile], month: str, facts: Mapping[str, Any]) -> Sql:
+    """The canonical columns of the month's rows of files of the same columns and packing.
+
+    Args:
+        files: at least one.
+        month: the billing month.
+        facts: what else is said of the rows: ``vendor`` they are shown as (None for the provider's), ``days`` on which
+            they count alone (spans of first and last day), ``left_out`` (pairs of vendor and account).
+    """
+    return render(
+        "vendors/focus/charges",
+        file_columns=files[0].expressions,
+        scan=_scan(files[0], [file.path for file in files]),
+        month=month,
+        shown_vendor=literal(facts["vendor"]) if facts.get("vendor") else "cast(null as varchar)",
+        days=facts.get("days") or [],
+        left_out=facts.get("left_out") or [],
+    )
+
+
+def no_charges() -> Sql:
+    """The same columns without rows."""
+    return render("vendors/focus/no_charges", types=_COLUMN_TYPES)
+
+
+def months_of(con: duckdb.DuckDBPyConnection, file: FocusFile) -> list[str]:
+    """The billing months of a file's rows.
+
+    Raises:
+        OctoError: a date cannot be read.
+    """
+    check_values(con, file, ("billing_period_start", "charge_period_start"))
+    rows = render("vendors/focus/months", file_columns=file.expressions, scan=_scan(file, [file.path]))
+    with translate_read_errors(file.place):
+        return [month for (month,) in con.execute(rows).fetchall()]
+
+
+def comparable_rows(files: Sequence[FocusFile], month: str, days: Sequence[Any]) -> list[Relation]:
+    """Of each file, what identifies the month's rows, in the same columns for all files."""
+    by_name = [{folded(column.name): column for column in file.columns} for file in files]
+    more = [name for name in _MORE_IDENTITY if all(name in columns for columns in by_name)]
+    relations = []
+    for file, columns, counted in zip(files, by_name, days, strict=True):
+        compared = [one for one in file.expressions if one.name in _IDENTITY]
+        compared.append(Expression("charge_start", _instant_text(columns["chargeperiodstart"])))
+        compared += [Expression(f"{name}_text", f"CAST({columns[name].sql} AS VARCHAR)") for name in more]
+        rows = render(
+            "vendors/focus/comparable_rows",
+            file_columns=compared,
+            periods=[one for one in file.expressions if one.name in ("billing_period_start", "charge_period_start")],
+            scan=_scan(file, [file.path]),
+            month=month,
+            days=counted,
+        )
+        relations.append(Relation(f"({rows})"))
+    return relations
+
+
+def _instant_text(column: SourceColumn) -> str:
+    """SQL of a time to the minute, in one form for text and timestamps."""
+    if column.type == "VARCHAR":
+        return f"rpad(left(replace(upper(trim({column.sql})), 'T', ' '), 16), 16, ' 00:00')"
+    return f"strftime(CAST({column.sql} AS TIMESTAMP), '%Y-%m-%d %H:%M')"
+
+
+def check_values(con: duckdb.DuckDBPyConnection, file: FocusFile, columns: Collection[str] | None = None) -> int:
+    """Look for the first value that the relation cannot convert, or that no row can do without.
+
+    Args:
+        con: any connection.
+        file: looked through.
+        columns: canonical columns to look at; None for all.
+
+    Returns:
+        How many rows could be read.
+
+    Raises:
+        OctoError: there is one; the sentence names its column and row.
+    """
+    checks = [check for one in file.expressions if columns is None or one.name in columns for check in one.checks]
+    with translate_read_errors(file.place):
+        # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
+        counted = render("vendors/focus/count_bad", checks=checks, scan=_scan(file, [file.path]))
+        rows, bad = con.execute(counted).fetchall()[0]
+        if not bad:
+            return int(rows)
+        numbered = _scan(file, [file.path], in_order=True)
+        firsts = con.execute(render("vendors/focus/first_bad", checks=checks, scan=numbered)).fetchall()[0]
+        row, number = min((row, number) for number, row in enumerate(firsts) if row is not None)
+        check = checks[number]
+        value = render("vendors/focus/value_of_row", value=check.value, scan=numbered, row=row)
+        text = con.execute(value).fetchall()[0][0]
+    shown = "empty" if text is None else repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    place = row_place(file, row)
+    raise OctoError(
+        f"{place}: {check.column} is {shown}, {check.reason}. Correct it or fetch the file again.",
+        code="value-wrong",
+        place=place,
+    )
+
+
+def row_place(file: FocusFile, row: int) -> str:
+    """What to call a row in sentences, counted from 0."""
+    if data_format(file.path.name) == "parquet":
+        return f"{file.place}, row {row + 1}"
+    return f"{file.place}, line {line_of_row(file.path, row)}"
+
+
+def branch_of(file: FocusFile) -> tuple[object, ...]:
+    """What files that are read together have in common."""
+    return data_format(file.path.name), packing(file.path), file.columns
+
+
+def _scan(file: FocusFile, paths: Sequence[Location], *, in_order: bool = False) -> str:
+    if data_format(file.path.name) == "parquet":
+        return read_parquet(paths)
+    names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in file.columns)
+    order = ", parallel = false" if in_order else ""
+    return (
+        f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, delim = ',', "
+        f"quote = '\"', escape = '\"', strict_mode = true, null_padding = false, compression = '{packing(paths[0])}', "
+        f"hive_partitioning = false{order})"
+    )
