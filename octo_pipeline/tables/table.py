@@ -4,6 +4,7 @@ How tables depend on each other belongs in `graph`; each table has a file of its
 """
 
 import hashlib
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -36,6 +37,9 @@ OUTSIDE = frozenset(
         "base_currency",
     }
 )
+
+# A template as `render` names it, or as another template imports it.
+_TEMPLATE = re.compile(r'"(\w+(?:/\w+)*?)/(?:sql/)?(\w+)(?:\.sql\.j2)?"')
 
 # Column -> the (table, column) pairs that its values come from.
 Lineage = Mapping[str, tuple[tuple[str, str], ...]]
@@ -177,11 +181,14 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
 def code_version(*parts: str) -> str:
     """A digest of the source files that a table's rows depend on, so that a changed program makes its rows again.
 
+    A file brings along the templates that it names.
+
     Args:
         parts: files or folders of the package, or of the dbt project if they begin with ``dbt_project/``.
     """
     package = Path(octo_pipeline.__file__).parent
     digest = hashlib.sha256()
+    templates = set[Path]()
     for part in parts:
         # A wheel and a checkout have the project in different folders; both make the same rows, so both must have the
         # same version.
@@ -201,4 +208,17 @@ def code_version(*parts: str) -> str:
                 continue
             digest.update(f"{file.relative_to(base if is_dbt else package.parent)}\0".encode())
             digest.update(file.read_bytes())
+            if not is_dbt:
+                _add_templates(file, package, templates)
+    for template in sorted(templates):
+        digest.update(f"{template.relative_to(package)}\0".encode())
+        digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _add_templates(file: Path, package: Path, templates: set[Path]) -> None:
+    for room, name in _TEMPLATE.findall(file.read_text()):
+        template = package / room / "sql" / f"{name}.sql.j2"
+        if template.is_file() and template not in templates:
+            templates.add(template)
+            _add_templates(template, package, templates)
