@@ -1,7 +1,7 @@
 """The one way to bring months up to date: land what is new, then make every table, month by month.
 
-What happens is told in events, which are plain values: the command line shows them, Dagster records them, and they
-cross the border of a process. This module knows none of its readers.
+Every step yields events, which are plain values: the command line shows them, Dagster records them, and worker
+processes hand them over. This module knows none of its readers.
 
 1. Each month goes through all its steps before the next one begins: first every vendor is landed, then the tables
    are made in the order in which they read each other.
@@ -9,7 +9,7 @@ cross the border of a process. This module knows none of its readers.
    are made.
 3. A landing that fails blocks all tables of its month, since their costs would lack a source. A source that cannot
    be reached is no failure if it delivered the month before.
-4. An interruption ends everything at once: it is never taken for a step that failed.
+4. An interruption ends everything at once. It is never mistaken for a failed step.
 """
 
 import multiprocessing
