@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -24,9 +25,9 @@ from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.workspace import Workspace
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 MONTHS = ["2024-01", "2024-02"]
 PAYER = "999988887777"
 RULE = {
