@@ -66,6 +66,9 @@ def show_months(
         console.print(f"Interrupted. {_sentence(done)} Run this again, it goes on where it stopped.")
         raise
     unanswered = [(event.month, error) for event in done if isinstance(event, Landed) for error in event.unanswered]
+    passed_over = dict.fromkeys(one for event in done if isinstance(event, Landed) for one in event.passed_over)
+    for message in passed_over:
+        console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for month, error in unanswered:
         console.print(f"{month}: {sentence(error)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(_sentence(done))

@@ -8,6 +8,7 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy, combined
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.sources import NotConfirmedError
+from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import (
     Delivery,
     Landed,
@@ -17,7 +18,7 @@ from octo_pipeline.vendors.landing import (
     remove,
     renew,
 )
-from octo_pipeline.vendors.source import Available, Source
+from octo_pipeline.vendors.source import Available, Source, TellsPassedOver
 from octo_pipeline.workspace import Workspace
 
 
@@ -29,6 +30,7 @@ class LandedMonth:
         deliveries: the newest complete delivery of each account.
         new: how many deliveries were not there before.
         offered: how many deliveries of the month the sources offer, landed before or not.
+        passed_over: a sentence for each export of costs that another kind of source reads.
         failures: why a source could not be landed, for each that could not.
         is_complete: False if such a source has no earlier delivery of the month to go on with.
     """
@@ -36,6 +38,7 @@ class LandedMonth:
     deliveries: tuple[Delivery, ...]
     new: int
     offered: int
+    passed_over: tuple[str, ...] = ()
     failures: tuple[OctoError, ...] = ()
     is_complete: bool = True
 
@@ -70,11 +73,14 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
     root = workspace.lake.root
     offered: list[Landed] = []
     failures: list[tuple[Source, OctoError]] = []
-    for source in sources:
+    asked = list(sources)
+    for source in asked:
         try:
             offered += source.land(root, month, _now(root, vendor, month))
         except OctoError as error:
             failures.append((source, error))
+    if asked and (disagreements := VENDORS[vendor].disagreements):
+        failures += [(asked[-1], error) for error in disagreements(root, offered)]
     renewed = _renew(root, vendor, month, offered) if not failures else 0
     newest = tuple(newest_deliveries(root, month, vendor))
     accounts = {one.account for one in newest}
@@ -82,6 +88,7 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
         newest,
         sum(one.is_new for one in offered) + renewed,
         len(offered),
+        tuple(one for source in asked if isinstance(source, TellsPassedOver) for one in source.passed_over(month)),
         tuple(error for _, error in failures),
         is_complete=all(
             _has_delivered(source.account, accounts) or not _is_expected(root, source, error)

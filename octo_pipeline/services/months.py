@@ -53,6 +53,7 @@ class Landed:
         size: of their files, in bytes.
         fingerprint: which versions they are.
         unanswered: why a source could not deliver, for each whose last good delivery counts instead.
+        passed_over: a sentence for each export of costs that another kind of source reads.
     """
 
     vendor: str
@@ -63,6 +64,7 @@ class Landed:
     size: int
     fingerprint: str
     unanswered: tuple[OctoError, ...]
+    passed_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,7 @@ def _land(workspace: Workspace, step: Landing, month: str) -> Landed:
         sum(file.size for file in files),
         fingerprint({f"{delivery.vendor}/{delivery.account}": delivery.version for delivery in landed.deliveries}),
         landed.failures,
+        landed.passed_over,
     )
 
 

@@ -18,10 +18,11 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, cast
 
 import duckdb
@@ -40,6 +41,28 @@ MAX_ENTRIES = 100
 MAX_LINE = 16 << 20
 
 _CHUNK = 1 << 20
+_BEGINNING = 1 << 16
+_LEAST_COMMAS = 5
+_MAGIC = {b"PAR1": ".parquet", b"\x1f\x8b": ".csv.gz", b"PK\x03\x04": ".csv.zip"}
+_ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip")
+_UNREAD_FORMS = frozenset(
+    {
+        ".xlsx",
+        ".xls",
+        ".ods",
+        ".orc",
+        ".avro",
+        ".feather",
+        ".arrow",
+        ".bz2",
+        ".xz",
+        ".zst",
+        ".7z",
+        ".rar",
+        ".tar",
+        ".tgz",
+    }
+)
 _MUST_BE_QUOTED = re.compile(r'[",\r\n]')
 _DATA_NAME = re.compile(r"(.+?)(\.snappy)?\.(parquet|csv(\.gz|\.zip)?|zip)", re.IGNORECASE | re.DOTALL)
 
@@ -55,6 +78,76 @@ def bare_name(name: str) -> str:
     """The name of a data file without what says how it is packed."""
     match = _DATA_NAME.fullmatch(name)
     return match[1] if match else name
+
+
+def is_unread_form(name: str) -> bool:
+    """Whether a file's name says that it holds data in a form that is not read."""
+    return Path(name).suffix.lower() in _UNREAD_FORMS
+
+
+def data_name(path: Path) -> str | None:
+    """The name that a data file should have by its first bytes, None if it is no data file.
+
+    Downloads lose their ending, and browsers unpack a file whose name still says that it is packed.
+    """
+    if path.stat().st_size == 0:
+        return path.name if data_format(path.name) else None
+    with path.open("rb") as file:
+        beginning = file.read(_BEGINNING)
+    ending = next((ending for magic, ending in _MAGIC.items() if beginning.startswith(magic)), None)
+    if ending is None:
+        if data_format(path.name) == "parquet":
+            return path.name  # damaged, which whoever reads it says
+        if data_format(path.name) is None and not _looks_like_csv(beginning):
+            return None
+        ending = ".csv"
+    elif ending == ".csv.zip" and data_format(path.name) is None and path.suffix:
+        return None  # spreadsheets and programs are archives too
+    is_as_named = data_format(path.name) and packed_as(path.name) == ending
+    return path.name if is_as_named else f"{bare_name(path.name)}{ending}"
+
+
+def packed_as(name: str) -> str:
+    """The ending that says how a data file is packed: ``.parquet``, ``.csv``, ``.csv.gz`` or ``.csv.zip``."""
+    lower = name.lower()
+    return next((ending for ending in _ENDINGS if lower.endswith(ending)), ".csv.zip" if lower.endswith(".zip") else "")
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """The names, of which those that come again have a number."""
+    unique: list[str] = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate.lower() in {other.lower() for other in unique}:
+            number += 1
+            candidate = f"{bare_name(name)}-{number}{packed_as(name)}"
+        unique.append(candidate)
+    return unique
+
+
+@contextmanager
+def as_named() -> Iterator[Callable[[Path], Path]]:
+    """A function from a file to a path of it whose name says what it is, for who looks into it before it is fetched."""
+    with TemporaryDirectory() as folder:
+
+        def named(path: Path) -> Path:
+            name = data_name(path)
+            if name in (None, path.name):
+                return path
+            link = Path(folder) / f"{len(list(Path(folder).iterdir()))}-{name}"
+            link.symlink_to(path.resolve())
+            return link
+
+        yield named
+
+
+def _looks_like_csv(beginning: bytes) -> bool:
+    try:
+        line = beginning.decode("utf-8-sig", "strict" if len(beginning) < _BEGINNING else "ignore").partition("\n")[0]
+    except UnicodeDecodeError:
+        return False
+    # A report has a dozen columns at least; a sentence seldom has as many commas before its first full stop.
+    return line.count(",") >= _LEAST_COMMAS and ". " not in line
 
 
 def packing(path: Location) -> str:
@@ -213,8 +306,13 @@ def row_group_of(con: duckdb.DuckDBPyConnection, path: Location, row: int) -> in
     return len(groups)
 
 
-def unzip(path: Path, place: str) -> list[Path]:
+def unzip(path: Path, place: str, *, may_repeat: bool = False) -> list[Path]:
     """Unpack the CSV files of an archive beside it as ``.csv.gz``, which DuckDB reads, and remove it.
+
+    Args:
+        path: the archive.
+        place: what to call it in sentences.
+        may_repeat: a file of the archive's name may be there, and is compared later.
 
     Raises:
         OctoError: the archive is damaged, holds anything but CSV files, or would grow out of all proportion.
@@ -223,9 +321,11 @@ def unzip(path: Path, place: str) -> list[Path]:
     with translate_read_errors(place), zipfile.ZipFile(path) as archive:
         entries = _csv_entries(archive, place)
         limit = min(MAX_UNPACKED, max(MAX_RATIO * path.stat().st_size, ALWAYS_ALLOWED))
-        unpacked = []
+        unpacked: list[Path] = []
         for number, entry in enumerate(entries, 1):
             target = path.with_name(f"{stem}.csv.gz" if len(entries) == 1 else f"{stem}-{number:03d}.csv.gz")
+            if target.exists() and may_repeat:
+                target = path.with_name(f"{stem}-{len(unpacked) + 1:03d}-of-{path.name}.csv.gz")
             if target.exists():
                 raise OctoError(
                     f"{place} holds the same data as {target.name}; the report names both.", code="file-counted-twice"

@@ -40,16 +40,19 @@ class FileRows:
     rows: Relation
 
 
-def files_that_count(con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], place: str) -> list[int]:
+def files_that_count(
+    con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], place: str, *, is_identity: bool = False
+) -> list[int]:
     """The indexes of the files that hold every row of the month once, in their order.
 
     Args:
         con: where the rows can be read.
         files: in any order; of two files with the same rows the first counts.
         place: the folder, bucket or container, for sentences.
+        is_identity: the rows identify charges, so that a single row in two files proves that one repeats the other.
 
     Raises:
-        OctoError: two files share most of their rows and neither holds all of the other's.
+        OctoError: two files share most of their rows, or any that identifies a charge, and neither holds all of the other's.
     """
     if len(files) < 2:
         return list(range(len(files)))
@@ -62,6 +65,7 @@ def files_that_count(con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], 
             row_counts[first] = count
         else:
             shared[first, second] = count
+    least_share = 0.0 if is_identity else _REFRESH_SHARE
     dropped: set[int] = set()
     for (first, second), count in sorted(shared.items()):
         if count == row_counts[second]:
@@ -69,7 +73,7 @@ def files_that_count(con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], 
         elif count == row_counts[first]:
             dropped.add(first)
     for (first, second), count in sorted(shared.items()):
-        if {first, second} & dropped or count < _REFRESH_SHARE * min(row_counts[first], row_counts[second]):
+        if {first, second} & dropped or count < least_share * min(row_counts[first], row_counts[second]):
             continue
         raise OctoError(
             f"{files[first].name} and {files[second].name} in {place} share {count:,} rows, and each has rows that the "

@@ -75,3 +75,12 @@ class TellsMonths(Protocol):
     def months(self) -> list[str]:
         """The months, YYYY-MM, in order; none if only the data could tell."""
         ...
+
+
+@runtime_checkable
+class TellsPassedOver(Protocol):
+    """A source that lies beside other exports with costs, which another kind of source reads."""
+
+    def passed_over(self, month: str) -> list[str]:
+        """A sentence for each such export that the last landing of the month did not read."""
+        ...

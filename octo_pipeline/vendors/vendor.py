@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import duckdb
 
+    from octo_pipeline.lake.store import Location
     from octo_pipeline.model.errors import OctoError, Remedy
     from octo_pipeline.registry.records import Account, Actor
     from octo_pipeline.settings import Settings
-    from octo_pipeline.vendors.landing import Delivery
+    from octo_pipeline.vendors.landing import Delivery, Landed
     from octo_pipeline.vendors.listing import Listing, Place
     from octo_pipeline.vendors.registrar import Registrar
     from octo_pipeline.vendors.source import Source
@@ -114,6 +115,8 @@ class Vendor:
         look_seconds: how often its sensor looks.
         storage: the files in the vendor's own storage, for exports of anyone that lie there: of a place and the name
             of the source; None if it keeps none.
+        disagreements: what is wrong with deliveries of one account and month that several sources offer; it takes new
+            ones out of the landing again. None if the vendor's sources cannot offer one account twice.
     """
 
     name: str
@@ -130,3 +133,4 @@ class Vendor:
     sample: Sample | None = None
     look_seconds: int = LOOK_SECONDS
     storage: "Callable[[Place, str], Listing] | None" = None
+    disagreements: "Callable[[Location, Sequence[Landed]], list[OctoError]] | None" = None

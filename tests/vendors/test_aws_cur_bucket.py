@@ -102,7 +102,7 @@ def test_a_new_execution_is_a_new_version(aws, tmp_path):
 
 def test_a_bucket_that_was_copied_below_another_prefix_is_read(aws, tmp_path):
     data_export(tmp_path / "reports")
-    legacy_report(tmp_path / "reports", ["1.5"])
+    legacy_report(tmp_path / "reports", ["2.5"])
     upload(aws, tmp_path / "reports", prefix="archive/2024/")
     assert len(source(prefix="archive").land(tmp_path / "lake", MONTH, NOW)) == 2
     assert len(source(prefix="archive", report="octo").available(MONTH)) == 1

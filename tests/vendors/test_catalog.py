@@ -58,7 +58,8 @@ def test_the_code_version_has_what_reads_the_files_and_nothing_else(name):
         if module not in seen and (file := FOLDER / name / f"{module}.py").is_file():
             seen.add(module)
             waiting += [one.removeprefix(package).split(".")[0] for one in imports(file) if one.startswith(package)]
-    assert {f"{module}.py" for module in seen} == set(vendor.row_sources)
+    # Templates have no imports to follow: the folder counts as a whole.
+    assert {f"{module}.py" for module in seen} == set(vendor.row_sources) - {"sql"}
 
 
 def test_the_catalog_loads_neither_an_sdk_nor_an_engine():

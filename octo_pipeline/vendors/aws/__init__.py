@@ -1,12 +1,15 @@
 """Amazon Web Services: Cost and Usage Reports, registration, sample."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octo_pipeline.vendors.vendor import LandedFiles, Registration, Sample, Vendor
 
 if TYPE_CHECKING:
+    from octo_pipeline.lake.store import Location
+    from octo_pipeline.model.errors import OctoError
+    from octo_pipeline.vendors.landing import Landed
     from octo_pipeline.vendors.listing import Listing, Place
     from octo_pipeline.vendors.source import Source
 
@@ -31,8 +34,13 @@ def _folder_source(path: Path) -> "Source":
 
 def _document_source(document: object) -> "Source":
     from octo_pipeline.vendors.aws.client import cur_source
+    from octo_pipeline.vendors.aws.cur import CurFolderSource
     from octo_pipeline.vendors.aws.cur_bucket import CurDocument
+    from octo_pipeline.vendors.aws.cur_options import CurFolderDocument
 
+    if isinstance(document, Mapping) and "folder" in document:
+        described = CurFolderDocument.model_validate(document)
+        return CurFolderSource(described.folder, described)
     return cur_source(CurDocument.model_validate(document))
 
 
@@ -40,6 +48,12 @@ def _storage(place: "Place", name: str) -> "Listing":
     from octo_pipeline.vendors.aws.storage import BucketFiles
 
     return BucketFiles(place, name)
+
+
+def _disagreements(root: "Location", landed: "Sequence[Landed]") -> "list[OctoError]":
+    from octo_pipeline.vendors.aws.cur_agreement import disagreements
+
+    return disagreements(root, landed)
 
 
 def _write_sample(folder: Path, *, months: Sequence[str], accounts: int, lines: int, seed: int) -> None:
@@ -56,10 +70,11 @@ VENDOR = Vendor(
     "counts.",
     deliveries="Cost and Usage Reports",
     files=_files,
-    row_sources=("cur_relations.py", "cur_rows.py", "cur_columns.py"),
+    row_sources=("cur_relations.py", "cur_rows.py", "cur_columns.py", "sql"),
     folder_source=_folder_source,
     document_source=_document_source,
     registration=_registration,
     sample=Sample("an AWS Cost and Usage Report (USD)", _write_sample),
     storage=_storage,
+    disagreements=_disagreements,
 )

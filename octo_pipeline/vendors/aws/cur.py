@@ -7,19 +7,21 @@ make a report (`cur_reports`, `cur_manifest`), whether it may be landed (`cur_in
 A report is read to its end before it becomes a delivery: the newest delivery is what a month is made of, so a
 bad one would shut out the good one before it.
 
-Assumption: a payer's reports are whole. A second report of the same payer and month (another name, or a Data
-Export) replaces the first as the newest delivery, so an export whose query leaves rows out must not be
-landed.
+Two reports of one payer and month, such as a legacy report beside a Data Export, count once where they bill every
+account the same; where they differ nobody can see which of them is whole, so neither is landed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from octo_pipeline.lake.store import Location, store_of
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy, combined
+from octo_pipeline.vendors.aws.cur_agreement import digest_of, disagreements
 from octo_pipeline.vendors.aws.cur_inspection import StagedFile, inspect_report
-from octo_pipeline.vendors.aws.cur_reports import CurReport, find_reports, search_reports
+from octo_pipeline.vendors.aws.cur_options import CurOptions
+from octo_pipeline.vendors.aws.cur_reports import CurReport, Search, search_reports
 from octo_pipeline.vendors.data_files import data_format, unify_line_ends, unzip
 from octo_pipeline.vendors.downloads import DeliveredFile, fetch, file_place
 from octo_pipeline.vendors.landing import (
@@ -28,6 +30,7 @@ from octo_pipeline.vendors.landing import (
     delivery_path,
     describe,
     find_delivery,
+    newest_deliveries,
     publish,
     staging,
 )
@@ -49,17 +52,30 @@ def land_cur(root: Location, path: Path, *, month: str | None = None, fetched_at
         A delivery for each report; none if there are reports, but not of the month.
 
     Raises:
-        OctoError: a report is not whole or not right; the others are landed all the same.
+        OctoError: a report is not whole or not right, or two of one payer differ; the others are landed all the same.
     """
-    landed = []
-    reports, failures = search_reports(path, month=month)
+    search = search_reports(path, month=month)
+    return land_reports(root, search.reports, search.failures, fetched_at)
+
+
+def land_reports(
+    root: Location, reports: Iterable[CurReport], failures: Iterable[OctoError], fetched_at: datetime
+) -> list[Landed]:
+    """Land reports, after what was found wrong with others.
+
+    Raises:
+        OctoError: with all that is wrong; what is right is landed all the same.
+    """
+    landed: list[Landed] = []
+    errors = list(failures)
     for report in reports:
         try:
             landed.append(land_report(root, report, fetched_at=fetched_at))
         except OctoError as error:
-            failures.append(str(error))
-    if failures:
-        raise OctoError("\n".join(failures), code="several-problems")
+            errors.append(error)
+    errors += disagreements(root, landed)
+    if errors:
+        raise combined(errors)
     return landed
 
 
@@ -72,27 +88,58 @@ def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> L
             rows are of another month or of several payers, or the payer is not the account that owns the
             report. Nothing of the report is landed then.
     """
-    if known := known_report(root, report.month, report.version, report.account):
+    version = version_of(report)
+    if known := known_report(root, report.month, version, report.account):
         return Landed(known, is_new=False)
     with staging(root) as folder:
         fetched = fetch(report.files, folder, report.source, resume=store_of(root).scratch)
-        staged = [one for file in fetched for one in _unpacked(file, folder, report.source)]
-        payer, rows = inspect_report(staged, report)
-        files = tuple(one.file for one in staged)
+        staged = [one for file in fetched for one in _unpacked(file, folder, report)]
+        inspection = inspect_report(staged, report)
+        _refuse_other_domain(root, inspection.payer, report)
+        for repeated in inspection.left_out:
+            repeated.path.unlink()
+        files = tuple(one.file for one in staged if one not in inspection.left_out)
         delivery = Delivery(
             vendor=_VENDOR,
-            account=payer,
+            account=inspection.payer,
             month=report.month,
-            version=report.version,
+            version=version,
             format=data_format(files[0].name) or "",
             report=report.report,
             files=files,
             fetched_at=fetched_at,
             source=report.source,
-            path=delivery_path(root, vendor=_VENDOR, account=payer, month=report.month, version=report.version),
-            details={"rows": rows, "delivered_files": [_as_json(file) for file in fetched]},
+            path=delivery_path(root, vendor=_VENDOR, account=inspection.payer, month=report.month, version=version),
+            details={
+                "rows": inspection.rows,
+                "delivered_files": [_as_json(file) for file in fetched],
+                "left_out": [one.file.name for one in inspection.left_out],
+                "costs": report.costs,
+                "domain": report.domain,
+                "account_costs": digest_of(inspection.costs),
+                "split_rows": inspection.split_count,
+            },
         )
         return publish(root, folder, delivery)
+
+
+def _refuse_other_domain(root: Location, payer: str, report: CurReport) -> None:
+    """Estimates and what AWS invoices must not take turns in a month."""
+    landed = {one.account: one for one in newest_deliveries(root, report.month, _VENDOR)}
+    domain = landed[payer].details.get("domain") if payer in landed else None
+    if domain and report.domain and domain != report.domain:
+        raise OctoError(
+            f"{report.source} is of the domain {report.domain}, but payer {payer} has a delivery of {report.month} of the "
+            f"domain {domain}, and these must not be mixed. Remove that delivery if the view has changed.",
+            code="domains-mixed",
+            place=report.source,
+            remedy=Remedy("deliveries remove", landed[payer].version, to="remove it"),
+        )
+
+
+def version_of(report: CurReport) -> str:
+    """The refresh as it is called in the landing: another setting of its source makes another version."""
+    return report.version if report.costs == "unblended" else f"{report.version}-{report.costs}"
 
 
 def known_report(root: Location, month: str, version: str, account: str | None) -> Delivery | None:
@@ -102,17 +149,27 @@ def known_report(root: Location, month: str, version: str, account: str | None) 
 
 @dataclass(frozen=True)
 class CurFolderSource:
-    """Reports in a folder laid out as their bucket, or in one data file; a `sources.source.Source`."""
+    """Reports in a folder laid out as their bucket, or in one data file; a `sources.source.Source`.
+
+    Attributes:
+        document: what a document of the configuration says of them, if there is one.
+    """
 
     path: Path
+    document: CurOptions | None = None
+    _passed_over: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
     vendor = "aws"
-    account = None
+
+    @property
+    def account(self) -> str | None:
+        """The payer of the document."""
+        return self.document.account if self.document else None
 
     @property
     def name(self) -> str:
         """The folder or file."""
-        return f"aws at {self.path}"
+        return f"aws {self.document.label} at {self.path}" if self.document else f"aws at {self.path}"
 
     def available(self, month: str) -> list[Available]:
         """The current refresh of each report of the month; only data without a manifest is read for it.
@@ -120,25 +177,42 @@ class CurFolderSource:
         Raises:
             OctoError: there is no report at all, or one of the month is not whole.
         """
+        search = self._search(month)
+        if search.failures:
+            raise combined(search.failures)
         return [
-            Available(self.vendor, found.account, month, found.report, found.version)
-            for found in find_reports(self.path, month=month)
+            Available(self.vendor, found.account, month, found.report, version_of(found)) for found in search.reports
         ]
 
     def months(self) -> list[str]:
         """The months of the reports that are whole."""
-        return sorted({report.month for report in search_reports(self.path)[0]})
+        return sorted({report.month for report in search_reports(self.path).reports})
+
+    def passed_over(self, month: str) -> list[str]:
+        """A sentence for each export that the last landing of the month left to another kind of source."""
+        return self._passed_over.get(month, [])
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """As `land_cur`."""
-        return land_cur(root, self.path, month=month, fetched_at=fetched_at)
+        search = self._search(month)
+        self._passed_over[month] = [str(other) for other in search.passed_over]
+        return land_reports(root, search.reports, search.failures, fetched_at)
+
+    def _search(self, month: str) -> Search:
+        if self.document is None:
+            return search_reports(self.path, month=month)
+        if not self.document.is_of(month):
+            return Search([], [], [])
+        search = search_reports(self.path, month=month)
+        reports = [self.document.applied(report) for report in search.reports if self.document.wants(report.report)]
+        return replace(search, reports=reports)
 
 
-def _unpacked(file: DeliveredFile, folder: Path, source: str) -> list[StagedFile]:
-    path, place = folder / file.name, file_place(file.name, source)
+def _unpacked(file: DeliveredFile, folder: Path, report: CurReport) -> list[StagedFile]:
+    path, place = folder / file.name, file_place(file.name, report.source)
     is_archive = file.name.lower().endswith(".zip")
     staged = []
-    for one in unzip(path, place) if is_archive else [path]:
+    for one in unzip(path, place, may_repeat=not report.is_listed) if is_archive else [path]:
         is_rewritten = data_format(one.name) == "csv" and unify_line_ends(one, place)
         staged.append(StagedFile(describe(one) if is_archive or is_rewritten else file, one, place))
     return staged

@@ -11,22 +11,29 @@ manifest while a refresh is being written; such a report is left to the next run
 hour, as copied buckets do.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.vendors.aws.cur import known_report, land_report
-from octo_pipeline.vendors.aws.cur_manifest import Manifest, is_manifest, month_of_folder, parse_manifest
-from octo_pipeline.vendors.aws.cur_reports import CurReport
+from octo_pipeline.vendors.aws.cur import known_report, land_reports, version_of
+from octo_pipeline.vendors.aws.cur_columns import export_kind
+from octo_pipeline.vendors.aws.cur_manifest import (
+    Manifest,
+    is_manifest,
+    month_of_folder,
+    parse_listing,
+    parse_manifest,
+)
+from octo_pipeline.vendors.aws.cur_options import CurOptions
+from octo_pipeline.vendors.aws.cur_reports import CurReport, OtherExportError
 from octo_pipeline.vendors.bucket import Bucket, StoredObject
 from octo_pipeline.vendors.downloads import SourceFile
-from octo_pipeline.vendors.landing import Landed, land_each
+from octo_pipeline.vendors.landing import Landed
 from octo_pipeline.vendors.source import Available
 
 # prefix/report/period/assembly, and a prefix may have folders of its own.
@@ -34,21 +41,11 @@ _DEEPEST = 8
 _REFRESH_TAKES = timedelta(hours=1)
 
 
-class CurDocument(BaseModel):
-    """Where a payer's report is, and as whom it is read.
+class CurDocument(CurOptions):
+    """Where a payer's reports are in a bucket, and as whom they are read."""
 
-    Attributes:
-        account: the payer.
-        report: the report's or export's name, if the prefix holds several.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    vendor: Literal["aws"]
-    account: str = Field(pattern=r"^\d{12,13}$")
     bucket: str = Field(min_length=3)
     prefix: str = ""
-    report: str | None = None
     role_arn: str | None = Field(default=None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")
     external_id: str | None = Field(default=None, min_length=2)
     region: str = "us-east-1"
@@ -60,6 +57,7 @@ class CurBucketSource:
 
     document: CurDocument
     bucket: Bucket
+    _passed_over: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
     vendor = "aws"
 
@@ -71,7 +69,7 @@ class CurBucketSource:
     @property
     def name(self) -> str:
         """Payer and place."""
-        return f"aws {self.account} at {self._place}"
+        return f"aws {self.document.label} at {self._place}"
 
     @property
     def _place(self) -> str:
@@ -83,10 +81,12 @@ class CurBucketSource:
         Raises:
             OctoError: the bucket refuses, holds no report at all, or a manifest is not right.
         """
-        return [
-            Available(self.vendor, self.account, month, found.manifest.report, found.manifest.version)
-            for found in self._found(month)
-        ]
+        reports = (self._report(found, ()) for found in self._found(month))
+        return [Available(self.vendor, self.account, month, report.report, version_of(report)) for report in reports]
+
+    def passed_over(self, month: str) -> list[str]:
+        """A sentence for each export that the last landing of the month left to another kind of source."""
+        return self._passed_over.get(month, [])
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land the current refresh of each report of the month.
@@ -94,23 +94,37 @@ class CurBucketSource:
         Raises:
             OctoError: a report cannot be read or is not right; the others are landed all the same.
         """
-        return land_each(self._found(month), lambda found: self._land(root, found, fetched_at))
+        reports: list[CurReport] = []
+        failures: list[OctoError] = []
+        for found in self._found(month):
+            try:
+                reports.append(self._to_land(root, found))
+            except OctoError as error:
+                failures.append(error)
+        return land_reports(root, reports, failures, fetched_at)
 
-    def _land(self, root: Location, found: "_Found", fetched_at: datetime) -> Landed:
-        if known := known_report(root, found.manifest.month, found.manifest.version, self.account):
-            return Landed(known, is_new=False)
+    def _to_land(self, root: Location, found: "_Found") -> CurReport:
+        """A report with its files; what is landed already is not looked for."""
+        report = self._report(found, ())
+        if known_report(root, report.month, version_of(report), self.account):
+            return report
         objects = [self._locate(key, found) for key in found.manifest.keys]
         self._refuse_half_refreshed(found, objects)
-        report = CurReport(
-            report=found.manifest.report,
-            month=found.manifest.month,
-            version=found.manifest.version,
-            # The account of a manifest is its owner; the rows must be the payer's that was registered.
-            account=self.account,
-            source=self.bucket.url(found.at.key),
-            files=tuple(map(self._source_file, objects)),
+        return self._report(found, objects)
+
+    def _report(self, found: "_Found", objects: Sequence[StoredObject]) -> CurReport:
+        manifest = found.manifest
+        return self.document.applied(
+            CurReport(
+                report=manifest.report,
+                month=manifest.month,
+                version=manifest.version,
+                account=manifest.account,
+                source=self.bucket.url(found.at.key),
+                files=tuple(map(self._source_file, objects)),
+                domain=manifest.domain,
+            )
         )
-        return land_report(root, report, fetched_at=fetched_at)
 
     def _source_file(self, found: StoredObject) -> SourceFile:
         return SourceFile(
@@ -123,8 +137,19 @@ class CurBucketSource:
         )
 
     def _found(self, month: str) -> list["_Found"]:
+        if not self.document.is_of(month):
+            return []
         manifests, periods = self._manifests(month)
-        found = [one for one in (self._read(at, month) for at in manifests) if one is not None]
+        others: list[OtherExportError] = []
+        found = []
+        for at in manifests:
+            try:
+                found += self._read(at, month)
+            except OtherExportError as other:
+                others.append(other)
+        self._passed_over[month] = [str(other) for other in others if other.kind == "focus"]
+        if others and not found and all(other.kind == "focus" for other in others):
+            raise others[0]
         if not periods:
             raise OctoError(
                 f"AWS account {self.account}: there is no Cost and Usage Report below {self._place}. "
@@ -133,13 +158,15 @@ class CurBucketSource:
             )
         return sorted(found, key=lambda one: one.manifest.report)
 
-    def _read(self, at: StoredObject, month: str) -> "_Found | None":
+    def _read(self, at: StoredObject, month: str) -> list["_Found"]:
+        place = self.bucket.url(at.key)
         text = self.bucket.read(at.key).decode("utf-8-sig", "replace")
-        manifest = parse_manifest(
-            text, name=at.key.rsplit("/", 1)[-1], folder_month=month, place=self.bucket.url(at.key)
-        )
-        is_wanted = self.document.report in (None, manifest.report)
-        return _Found(at, manifest) if is_wanted else None
+        columns = parse_listing(text, place).columns
+        kind = export_kind(columns) if columns else "cur"
+        if kind != "cur":
+            raise OtherExportError(place, kind)
+        manifest = parse_manifest(text, name=at.key.rsplit("/", 1)[-1], folder_month=month, place=place)
+        return [_Found(at, manifest)] if self.document.wants(manifest.report) else []
 
     def _manifests(self, month: str) -> tuple[list[StoredObject], bool]:
         """The current manifest of each report of the month, and whether there are reports of any month."""

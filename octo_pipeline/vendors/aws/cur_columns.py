@@ -11,7 +11,8 @@ dates, ids, ARNs and the like) and stays where it can (operation, description, n
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
@@ -65,6 +66,9 @@ REQUIRED = (
 # A row without a usage account is the payer's own (allocation.md §3).
 REQUIRED_VALUES = tuple(name for name in REQUIRED if name != "line_item_usage_account_id")
 
+# Rows that repeat other rows' cost, split by container.
+SPLIT_OPERATIONS = ("EKSPod-EC2", "ECSTask-EC2")
+
 ACCOUNTS = ("bill_payer_account_id", "line_item_usage_account_id")
 _NONE_CAN_BE_A_VALUE = (
     "bill_billing_entity",
@@ -95,6 +99,17 @@ AMORTISED = {
 }
 _LINE_TYPE = "line_item_line_item_type"
 
+Costs = Literal["unblended", "net"]
+
+# What is called otherwise after discounts.
+_NET = {
+    "line_item_unblended_cost": "line_item_net_unblended_cost",
+    "reservation_effective_cost": "reservation_net_effective_cost",
+    "reservation_unused_amortized_upfront_fee_for_billing_period": "reservation_net_unused_amortized_upfront_fee_for_billing_period",
+    "reservation_unused_recurring_fee": "reservation_net_unused_recurring_fee",
+    "savings_plan_savings_plan_effective_cost": "savings_plan_net_savings_plan_effective_cost",
+}
+
 _TAG_COLUMN = re.compile(r"resource_?tags[/_](.+)", re.IGNORECASE | re.DOTALL)
 # Tags of other things than resources keep what tells them apart.
 _OTHER_TAG_COLUMN = re.compile(r"(accountTag|iamPrincipal|userAttribute)/.+", re.IGNORECASE | re.DOTALL)
@@ -107,12 +122,21 @@ _ENTRIES = "STRUCT(key VARCHAR, value VARCHAR)[]"
 _NUMBER = re.compile(rf"{_INTEGER.pattern}|FLOAT|DOUBLE|DECIMAL\(.*\)")
 
 
-def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]:
+def export_kind(names: Iterable[str]) -> Literal["cur", "focus", "other"]:
+    """What an export is by its columns: a Cost and Usage Report, FOCUS, or something else such as recommendations."""
+    known = {folded(name) for name in names}
+    if any(folded(name) in known for name in REQUIRED):
+        return "cur"
+    return "focus" if {"billedcost", "billingaccountid"} <= known else "other"
+
+
+def expressions(columns: Sequence[SourceColumn], place: str, costs: Costs = "unblended") -> list[Expression]:
     """The canonical columns of a file, in the order of `COLUMNS`; what the file lacks is a typed NULL.
 
     Args:
         columns: all columns of the file.
         place: what to call the file in sentences.
+        costs: ``net`` takes each cost after discounts.
 
     Raises:
         OctoError: a required column is missing, or one is there twice or of a type that cannot be it.
@@ -120,6 +144,7 @@ def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]
     found: dict[str, list[SourceColumn]] = {}
     for column in columns:
         found.setdefault(folded(column.name), []).append(column)
+    net_cost = _take_net_costs(found, place) if costs == "net" else None
     missing = [name for name in REQUIRED if not _named(found, name)]
     if missing:
         raise OctoError(
@@ -127,7 +152,31 @@ def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]
             "the report or export in AWS, or point to the right file.",
             code="column-missing",
         )
-    return [_expression(name, found, columns, place) for name in COLUMNS]
+    made = [_expression(name, found, columns, place) for name in COLUMNS]
+    return [net_cost if net_cost and one.name == net_cost.name else one for one in made]
+
+
+def _take_net_costs(found: dict[str, list[SourceColumn]], place: str) -> Expression:
+    """Let the columns of net costs stand for those of costs before discounts.
+
+    Returns:
+        The cost of a row. A discount has a line of its own, whose net cost is 0; a row without a net cost has none.
+    """
+    cost = "line_item_unblended_cost"
+    before, net = _named(found, cost), _named(found, _NET[cost])
+    if len(net) != 1 or len(before) != 1:
+        raise OctoError(
+            f"{place} has no column {_NET[cost]}, so it has no net costs. Add the net columns to the report or export in "
+            "AWS, or take costs out of the source's document.",
+            code="column-missing",
+            place=place,
+        )
+    for name, net_name in _NET.items():
+        found[folded(name)] = _named(found, net_name)
+    line_type = _coalesced([_clean(source, _LINE_TYPE) for source in _named(found, _LINE_TYPE)])
+    after, gross = _amount(cost, net[0], place), _amount(cost, before[0], place)
+    without = f"CASE WHEN ends_with({line_type}, 'Discount') THEN 0 ELSE {gross.value} END"
+    return Expression(cost, f"CAST(coalesce({after.value}, {without}) AS {MONEY})", after.checks + gross.checks)
 
 
 def _named(found: dict[str, list[SourceColumn]], name: str) -> list[SourceColumn]:

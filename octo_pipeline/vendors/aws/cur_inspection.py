@@ -5,19 +5,23 @@ Here belongs what must hold of a report's rows. How a row is found and what its 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
-from octo_pipeline.vendors.aws.cur_columns import REQUIRED_VALUES
+from octo_pipeline.model.templates import render
+from octo_pipeline.vendors.aws.cur_columns import REQUIRED_VALUES, SPLIT_OPERATIONS
+from octo_pipeline.vendors.aws.cur_copies import files_of_the_report
 from octo_pipeline.vendors.aws.cur_reports import CurReport
 from octo_pipeline.vendors.aws.cur_rows import (
     CurFile,
     check_values,
     count_rows,
     first_row,
+    has_period,
     open_file,
     relation,
 )
@@ -25,6 +29,10 @@ from octo_pipeline.vendors.downloads import DeliveredFile
 
 _PAYER = "bill_payer_account_id"
 _PERIOD_START = "bill_billing_period_start_date"
+_USAGE_START = "line_item_usage_start_date"
+
+# (account, currency) -> billed cost.
+AccountCosts = dict[tuple[str | None, str | None], Decimal]
 
 
 @dataclass(frozen=True)
@@ -36,55 +44,91 @@ class StagedFile:
     place: str
 
 
-def inspect_report(staged: Sequence[StagedFile], report: CurReport) -> tuple[str, dict[str, int]]:
-    """Read all rows of a report.
+@dataclass(frozen=True)
+class Inspection:
+    """What a report says.
 
-    Returns:
-        Its payer, and the number of rows in each file.
+    Attributes:
+        payer: who is billed.
+        rows: the number of rows by file.
+        left_out: the files that repeat others.
+        costs: (account, currency) -> its billed cost.
+        split_count: how many rows repeat other rows' cost, split by container.
+    """
+
+    payer: str
+    rows: dict[str, int]
+    left_out: tuple[StagedFile, ...]
+    costs: AccountCosts
+    split_count: int
+
+
+def inspect_report(staged: Sequence[StagedFile], report: CurReport) -> Inspection:
+    """Read all rows of a report.
 
     Raises:
         OctoError: as `aws_cur.land_report` says.
     """
     with duckdb.connect() as con:
         rows = {one.file.name: count_rows(con, one.path, one.place) for one in staged}
-        files = [open_file(con, one.path, one.place) for one in staged]
-        found, payers, months, empty = _facts(con, files)
-        if found != sum(rows.values()):
+        files = [open_file(con, one.path, one.place, report.costs) for one in staged]
+        facts = _facts(con, files, report.month)
+        if facts.count != sum(rows.values()):
             raise OctoError(
-                f"{report.source}: {found} rows could be read of {sum(rows.values())}, so a file is not what "
+                f"{report.source}: {facts.count} rows could be read of {sum(rows.values())}, so a file is not what "
                 "it seems. Fetch the report again.",
                 code="rows-unreadable",
             )
-        for column, count in zip(REQUIRED_VALUES, empty, strict=True):
+        for column, count in facts.empty.items():
             if count:
                 _refuse_row(con, files, column, "{} IS NULL", "no row can do without it")
-        if set(months) - {None, report.month}:
+        if facts.months - {None, report.month}:
             condition = f"strftime({{}}, '%Y-%m') <> {literal(report.month)}"
             _refuse_row(con, files, _PERIOD_START, condition, f"but the report is of {report.month}")
-        if payers[0] != payers[1]:
-            condition = f"{{}} <> {literal(str(payers[0]))}"
-            also = f"but other rows are of payer {payers[0]}. Land the report of each payer by itself"
+        if report.domain == "PRO_FORMA" and facts.invoiced_count:
+            _refuse_row(
+                con, files, "bill_invoice_id", "{} IS NOT NULL", "but its source is set to the domain PRO_FORMA"
+            )
+        if facts.silent_count:
+            _refuse_silent(con, files, facts, report.month)
+        first_payer, last_payer = facts.payers
+        if first_payer != last_payer:
+            condition = f"{{}} <> {literal(str(first_payer))}"
+            also = f"but other rows are of payer {first_payer}. Land the report of each payer by itself"
             _refuse_row(con, files, _PAYER, condition, also)
-    return _payer(payers[0], report), rows
+        payer = _payer(first_payer, report)
+        counted = range(len(files)) if report.is_listed else files_of_the_report(con, files, report.source)
+        if len(counted) < len(files):
+            facts = _facts(con, [files[at] for at in counted], report.month)
+    left_out = tuple(one for at, one in enumerate(staged) if at not in counted)
+    kept = {one.file.name: rows[one.file.name] for one in staged if one not in left_out}
+    return Inspection(payer, kept, left_out, facts.costs, facts.split_count)
 
 
-def _facts(
-    con: duckdb.DuckDBPyConnection, files: Sequence[CurFile]
-) -> tuple[int, tuple[str | None, str | None], tuple[str | None, str | None], tuple[int, ...]]:
-    """Rows, least and greatest payer and month, and how many rows lack each of `REQUIRED_VALUES`.
+@dataclass(frozen=True)
+class _Facts:
+    count: int
+    payers: tuple[str | None, str | None]
+    months: set[str | None]
+    silent_count: int
+    month_count: int
+    invoiced_count: int
+    empty: dict[str, int]
+    costs: AccountCosts
+    split_count: int
 
-    Every value that could fail to convert is converted: only a hash of it cannot be answered from statistics.
-    """
-    sql = relation(files)
-    fallible = sorted({one.name for file in files for one in file.expressions if one.checks})
-    query = (
-        f"SELECT count(*), min({_PAYER}), max({_PAYER}), strftime(min({_PERIOD_START}), '%Y-%m'), "
-        f"strftime(max({_PERIOD_START}), '%Y-%m'), "
-        + ", ".join(f"count(*) FILTER ({name} IS NULL)" for name in REQUIRED_VALUES)
-        + f", bit_xor(hash({', '.join(fallible)})) FROM ({sql})"
+
+def _facts(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], month: str) -> _Facts:
+    query = render(
+        "vendors/aws/report_facts",
+        aws_cur=relation(files),
+        month=month,
+        required=REQUIRED_VALUES,
+        fallible=sorted({one.name for file in files for one in file.expressions if one.checks}),
+        split_operations=", ".join(map(literal, SPLIT_OPERATIONS)),
     )
     try:
-        count, *found, _ = con.execute(query).fetchall()[0]
+        found = con.execute(query).fetchall()
     except duckdb.Error as error:
         for file in files:
             check_values(con, file)
@@ -92,7 +136,28 @@ def _facts(
         raise OctoError(
             f"{files[0].place} cannot be read ({reason}). Fetch it again.", code="file-unreadable"
         ) from error
-    return count, (found[0], found[1]), (found[2], found[3]), tuple(found[4:])
+    payers = [payer for row in found for payer in row[5:7] if payer is not None]
+    return _Facts(
+        count=sum(row[2] for row in found),
+        payers=(min(payers, default=None), max(payers, default=None)),
+        months={month for row in found for month in row[7:9]},
+        silent_count=sum(row[9] for row in found),
+        month_count=sum(row[10] for row in found),
+        invoiced_count=sum(row[11] for row in found),
+        empty={name: sum(row[12 + at] for row in found) for at, name in enumerate(REQUIRED_VALUES)},
+        costs={(row[0], row[1]): row[3] for row in found},
+        split_count=sum(row[4] for row in found),
+    )
+
+
+def _refuse_silent(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], facts: _Facts, month: str) -> None:
+    """Rows without a billing period are of the month only if the report has no column for it and usage of the month."""
+    with_period = [file for file in files if has_period(file)]
+    if with_period:
+        _refuse_row(con, with_period, _PERIOD_START, "{} IS NULL", "no row can do without it")
+    if not facts.month_count:
+        condition = f"strftime({{}}, '%Y-%m') <> {literal(month)}"
+        _refuse_row(con, files, _USAGE_START, condition, f"but the report is of {month}")
 
 
 def _refuse_row(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], column: str, is_bad: str, why: str) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
@@ -18,7 +18,32 @@ from octo_pipeline.vendors.downloads import safe_name
 _PERIOD = re.compile(r"(\d{4})(\d{2})\d{2}-\d{8}|billing_period=(\d{4})-(\d{2})", re.ASCII | re.IGNORECASE)
 _INSTANT = re.compile(r"(\d{4})-?(\d{2})-?\d{2}([T ].*)?", re.ASCII)
 _MANIFEST = re.compile(r"(.*?)-?manifest\.json", re.IGNORECASE | re.DOTALL)
+# What AWS writes beside a report for those who load it.
+_OTHER_MANIFEST = re.compile(r"(redshift|quicksight)-?manifest\.json$", re.IGNORECASE)
 _BUCKET = re.compile(r"s3[an]?://[^/]*/", re.IGNORECASE)
+
+
+# A billing view shows what a reseller charges (pro forma) or what AWS invoices.
+Domain = Literal["PRO_FORMA", "BILLABLE"]
+_VIEWS: tuple[tuple[str, Domain], ...] = (
+    ("billing-transfer-showback", "PRO_FORMA"),
+    ("billing-group", "PRO_FORMA"),
+    ("billing-transfer", "BILLABLE"),
+    ("primary", "BILLABLE"),
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a manifest lists, whatever export it is of.
+
+    Attributes:
+        keys: of the data files, without the bucket, split at the slashes.
+        columns: their names; none if the manifest does not list them.
+    """
+
+    keys: tuple[tuple[str, ...], ...]
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -31,6 +56,7 @@ class Manifest:
         version: the refresh; another text is another version.
         account: the account that owns the report, None if the manifest does not tell.
         keys: of the data files, without the bucket, split at the slashes.
+        domain: whether the billing view is one of estimates or of the invoice, None if the manifest does not tell.
     """
 
     report: str
@@ -38,11 +64,12 @@ class Manifest:
     version: str
     account: str | None
     keys: tuple[tuple[str, ...], ...]
+    domain: Domain | None = None
 
 
 def is_manifest(name: str) -> bool:
     """Tell whether a file is called as AWS calls manifests."""
-    return _MANIFEST.fullmatch(name) is not None
+    return _MANIFEST.fullmatch(name) is not None and _OTHER_MANIFEST.search(name) is None
 
 
 def month_of_folder(name: str) -> str | None:
@@ -52,6 +79,20 @@ def month_of_folder(name: str) -> str | None:
         return None
     month = f"{match[1] or match[3]}-{match[2] or match[4]}"
     return month if is_month(month) else None
+
+
+def parse_listing(text: str, place: str) -> Listing:
+    """Read what a manifest lists, without holding it against anything.
+
+    Raises:
+        OctoError: it is no manifest or lists no data files.
+    """
+    document = _document(text, place)
+    keys = tuple(_key_parts(key, place) for key in _listed_files(document, place))
+    columns = document.get("columns")
+    named = [one for one in columns if isinstance(one, dict)] if isinstance(columns, list) else []
+    names = ["/".join(str(one[part]) for part in ("category", "name") if one.get(part)) for one in named]
+    return Listing(keys, tuple(name for name in names if name))
 
 
 def parse_manifest(text: str, *, name: str, folder_month: str | None, place: str) -> Manifest:
@@ -79,6 +120,7 @@ def parse_manifest(text: str, *, name: str, folder_month: str | None, place: str
         version=_version(document, text),
         account=_owner(document),
         keys=keys,
+        domain=_domain(document),
     )
 
 
@@ -172,6 +214,14 @@ def _version(document: dict[str, Any], text: str) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     refresh = document.get("assemblyId") or document.get("executionId")
     return safe_name(f"{refresh}-{digest}", "version") if refresh else digest
+
+
+def _domain(document: dict[str, Any]) -> Domain | None:
+    said = str(document.get("domain") or document.get("billingDomain") or "").upper().replace("-", "_")
+    if said in get_args(Domain):
+        return cast(Domain, said)
+    view = str(document.get("billingViewArn") or "").lower()
+    return next((domain for name, domain in _VIEWS if f"/{name}" in view), None)
 
 
 def _owner(document: dict[str, Any]) -> str | None:

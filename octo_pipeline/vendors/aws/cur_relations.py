@@ -11,6 +11,7 @@ import duckdb
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.templates import render
+from octo_pipeline.vendors.aws.cur_columns import Costs
 from octo_pipeline.vendors.aws.cur_rows import check_values, count_rows, open_file, relation
 from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
 
@@ -33,7 +34,14 @@ def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery])
     for delivery in deliveries:
         if sentence := damage(delivery):
             raise OctoError(sentence, code="delivery-damaged")
-    return relation([open_file(con, path, str(path)) for one in deliveries for path in one.file_paths])
+    months = {one.month for one in deliveries}
+    files = [open_file(con, path, str(path), costs_of(one)) for one in deliveries for path in one.file_paths]
+    return relation(files, months.pop() if len(months) == 1 else None)
+
+
+def costs_of(delivery: Delivery) -> Costs:
+    """Which costs of the delivery count; it was landed with this setting of its source."""
+    return "net" if delivery.details.get("costs") == "net" else "unblended"
 
 
 def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
@@ -72,5 +80,5 @@ def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
         raise OctoError(sentence, code="delivery-damaged")
     for path in delivery.file_paths:
         count_rows(con, path, str(path))
-        check_values(con, open_file(con, path, str(path)))
+        check_values(con, open_file(con, path, str(path), costs_of(delivery)))
     verify(delivery)

@@ -19,15 +19,32 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, combined
 from octo_pipeline.model.months import is_month, parse_month
 from octo_pipeline.model.wording import reason
-from octo_pipeline.vendors.aws.cur_manifest import is_manifest, month_of_folder, parse_manifest
-from octo_pipeline.vendors.aws.cur_rows import first_month
-from octo_pipeline.vendors.data_files import bare_name, data_format
+from octo_pipeline.vendors.aws.cur_columns import Costs, export_kind
+from octo_pipeline.vendors.aws.cur_manifest import (
+    Domain,
+    Listing,
+    is_manifest,
+    month_of_folder,
+    parse_listing,
+    parse_manifest,
+)
+from octo_pipeline.vendors.aws.cur_rows import first_month, open_file
+from octo_pipeline.vendors.data_files import (
+    as_named,
+    bare_name,
+    csv_header,
+    data_format,
+    data_name,
+    is_unread_form,
+    unique_names,
+)
 from octo_pipeline.vendors.downloads import SourceFile, inside
 from octo_pipeline.vendors.landing import describe
 
@@ -43,6 +60,9 @@ class CurReport:
         account: the account that owns the report; None if only the data can tell.
         source: the manifest, or the folder or file without one.
         files: the data files as delivered.
+        is_listed: a manifest lists the files; else some may be copies or refreshes of others.
+        costs: which costs its source takes.
+        domain: of its billing view, None if nobody says it.
     """
 
     report: str
@@ -51,6 +71,36 @@ class CurReport:
     account: str | None
     source: str
     files: tuple[SourceFile, ...]
+    is_listed: bool = True
+    costs: Costs = "unblended"
+    domain: Domain | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is in a folder.
+
+    Attributes:
+        reports: by month and name.
+        failures: what is wrong with each report that is not whole.
+        passed_over: other exports with costs, which another kind of source reads.
+    """
+
+    reports: list[CurReport]
+    failures: list[OctoError]
+    passed_over: list["OtherExportError"]
+
+
+class OtherExportError(OctoError):
+    """An export that is no Cost and Usage Report."""
+
+    def __init__(self, place: str, kind: Literal["focus", "other"]) -> None:
+        if kind == "focus":
+            message = f"{place} is a FOCUS export, which is passed over here: give it a source document of kind focus."
+        else:
+            message = f"{place} is not a Cost and Usage Report: it has none of its columns. Point to the folder of the report."
+        super().__init__(message, code="export-of-another-kind", place=place)
+        self.kind = kind
 
 
 def find_reports(path: Path, *, month: str | None = None) -> list[CurReport]:
@@ -66,37 +116,49 @@ def find_reports(path: Path, *, month: str | None = None) -> list[CurReport]:
     Raises:
         OctoError: there is no report at all, or one of the month is not whole.
     """
-    reports, failures = search_reports(path, month=month)
-    if failures:
-        raise OctoError("\n".join(failures), code="several-problems")
-    return reports
+    search = search_reports(path, month=month)
+    if search.failures:
+        raise combined(search.failures)
+    return search.reports
 
 
-def search_reports(path: Path, *, month: str | None = None) -> tuple[list[CurReport], list[str]]:
+def search_reports(path: Path, *, month: str | None = None) -> Search:
     """As `find_reports`, with the sentences about reports that are not whole beside those that are.
+
+    Other exports, such as recommendations, are passed over.
 
     Raises:
         OctoError: there is no report at all, or loose files do not make one.
     """
     if month is not None:
         parse_month(month)
-    reports: list[CurReport] = []
-    failures: list[str] = []
-    if path.is_dir() and (found := _manifests(path)):
-        for manifests in found:
-            try:
-                report = _read_report(manifests, path, month)
-            except OctoError as error:
-                failures.append(str(error))
-            else:
-                reports += [report] if report else []
-    elif path.exists():
-        reports = _loose_reports(path, _loose_files(path) if path.is_dir() else [path], month)
-    else:
+    if not path.exists():
         raise OctoError(
             f"{path} does not exist. Point to the folder or file of a Cost and Usage Report.", code="exports-missing"
         )
-    return sorted(reports, key=lambda report: (report.month, report.report, report.source)), failures
+    reports: list[CurReport] = []
+    failures: list[OctoError] = []
+    others: list[OtherExportError] = []
+    manifests = _manifests(path) if path.is_dir() else []
+    for of_report in manifests:
+        try:
+            report = _read_report(of_report, path, month)
+        except OtherExportError as other:
+            others.append(other)
+        except OctoError as error:
+            failures.append(error)
+        else:
+            reports += [report] if report else []
+    if len(others) == len(manifests):
+        loose = _loose_files(path) if path.is_dir() else [path]
+        if others and not loose:
+            raise others[0]
+        loose_reports, loose_others = _loose_reports(path, loose, month)
+        reports += loose_reports
+        others += loose_others
+    reports.sort(key=lambda report: (report.month, report.report, report.source))
+    # Recommendations and the like are nobody's bill, so they are not worth a word.
+    return Search(reports, failures, [other for other in others if other.kind == "focus"])
 
 
 def _manifests(root: Path) -> list[list[Path]]:
@@ -139,6 +201,9 @@ def _read_report(manifests: Sequence[Path], root: Path, month: str | None) -> Cu
         return None
     at = _current(manifests)
     text = inside(at, root, str(at)).read_bytes().decode("utf-8-sig", "replace")
+    kind = _kind(parse_listing(text, str(at)), at, root)
+    if kind != "cur":
+        raise OtherExportError(str(at), kind)
     manifest = parse_manifest(text, name=at.name, folder_month=folder_month, place=str(at))
     if month not in (None, manifest.month):
         return None
@@ -151,7 +216,25 @@ def _read_report(manifests: Sequence[Path], root: Path, month: str | None) -> Cu
         account=manifest.account,
         source=str(at),
         files=tuple(map(_source_file, files)),
+        domain=manifest.domain,
     )
+
+
+def _kind(listing: Listing, manifest: Path, root: Path) -> Literal["cur", "focus", "other"]:
+    """What an export is by the columns that its manifest or its first file lists; what cannot be told is a report."""
+    if listing.columns:
+        return export_kind(listing.columns)
+    try:
+        return _kind_of_file(_locate(listing.keys[0], manifest, root))
+    except OctoError:
+        return "cur"
+
+
+def _kind_of_file(file: Path) -> Literal["cur", "focus", "other"]:
+    if data_format(file.name) != "parquet":
+        return export_kind(csv_header(file, str(file)))
+    with duckdb.connect() as con:
+        return export_kind(column.name for column in open_file(con, file, str(file)).columns)
 
 
 def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
@@ -178,34 +261,51 @@ def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
 
 def _loose_files(folder: Path) -> list[Path]:
     found = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith((".", "_"))]
-    return sorted(inside(entry, folder, str(entry)) for entry in found if data_format(entry.name))
+    unread = sorted(entry.name for entry in found if is_unread_form(entry.name))
+    if unread:
+        raise OctoError(
+            f"{folder} has {', '.join(unread[:3])}, which is not read: a report is Parquet or CSV (.csv, .csv.gz, "
+            ".csv.zip). Deliver it in one of these forms, or take it out of the folder.",
+            code="file-format-unknown",
+            place=str(folder),
+        )
+    return sorted(inside(entry, folder, str(entry)) for entry in found if data_name(entry))
 
 
-def _loose_reports(path: Path, files: Sequence[Path], month: str | None) -> list[CurReport]:
-    """One report of each month that the files say."""
-    if not files or not all(data_format(file.name) for file in files):
+def _loose_reports(
+    path: Path, files: Sequence[Path], month: str | None
+) -> tuple[list[CurReport], list[OtherExportError]]:
+    """One report of each month that the files say, and the files that are another export."""
+    if not files or not all(map(data_name, files)):
         raise OctoError(
             f"{path} holds no Cost and Usage Report: neither a manifest nor data files (.parquet, .csv, "
             ".csv.gz, .csv.zip). Point to the report's folder as it is in S3, or to its data files.",
             code="exports-missing",
         )
-    with duckdb.connect() as con:
-        months = {file: _said_month(con, file) for file in files}
+    with as_named() as named:
+        readable = {file: named(file) for file in files}
+        others = [
+            OtherExportError(str(file), "focus")
+            for file, known in readable.items()
+            if file.stat().st_size and _kind_of_file(known) == "focus"
+        ]
+        if len(others) == len(files):
+            raise others[0]
+        left_out = {other.place for other in others}
+        counted = [file for file in files if str(file) not in left_out]
+        with duckdb.connect() as con:
+            months = {file: _said_month(con, file, readable[file]) for file in counted}
     by_month: dict[str, list[Path]] = defaultdict(list)
-    for file in files:
+    for file in counted:
         by_month[months[file] or _month_of_silent(file, month, months)].append(file)
-    return [
-        _loose_report(path, found, same, [file for file in same if months[file] is None])
-        for found, same in by_month.items()
-        if month in (None, found)
-    ]
+    return [_loose_report(path, found, same) for found, same in by_month.items() if month in (None, found)], others
 
 
-def _said_month(con: duckdb.DuckDBPyConnection, file: Path) -> str | None:
+def _said_month(con: duckdb.DuckDBPyConnection, file: Path, readable: Path) -> str | None:
     """The month by the file's first row; '' if that does not say it, None if there are no rows."""
     if file.stat().st_size == 0:
         raise OctoError(f"{file} is empty (0 bytes). Fetch it again.", code="file-empty")
-    month = first_month(con, file, str(file))
+    month = first_month(con, readable, str(file))
     if month and not is_month(month):
         raise OctoError(
             f"{file}: the billing period of its first row begins {month!r}, which is no date.", code="value-wrong"
@@ -224,19 +324,10 @@ def _month_of_silent(file: Path, month: str | None, months: dict[Path, str | Non
     return month or said.pop()
 
 
-def _loose_report(path: Path, month: str, files: Sequence[Path], empty: Sequence[Path]) -> CurReport:
-    _require_one_format(files, str(path))
+def _loose_report(path: Path, month: str, files: Sequence[Path]) -> CurReport:
+    names = {file: data_name(file) or file.name for file in files}
+    _require_one_format(files, str(path), list(names.values()))
     described = {file: describe(file) for file in files}
-    filled = [file for file in files if file not in empty]
-    for number, file in enumerate(filled):
-        for other in filled[:number]:
-            same_data = described[file].sha256 == described[other].sha256
-            if same_data or bare_name(file.name) == bare_name(other.name):
-                raise OctoError(
-                    f"{file.name} and {other.name} in {path} are the same data, which would count twice. "
-                    "Keep one of them.",
-                    code="file-counted-twice",
-                )
     listing = "\n".join(f"{file.name} {one.sha256}" for file, one in described.items())
     return CurReport(
         report=bare_name(path.name) if path.is_file() else _folder_name(path),
@@ -244,23 +335,27 @@ def _loose_report(path: Path, month: str, files: Sequence[Path], empty: Sequence
         version=hashlib.sha256(listing.encode()).hexdigest()[:32],
         account=None,
         source=str(path),
-        files=tuple(_source_file(file, one.sha256) for file, one in described.items()),
+        files=tuple(
+            _source_file(file, one.sha256, name)
+            for (file, one), name in zip(described.items(), unique_names(list(names.values())), strict=True)
+        ),
+        is_listed=False,
     )
 
 
-def _require_one_format(files: Sequence[Path], place: str) -> None:
-    formats = {data_format(file.name) for file in files}
+def _require_one_format(files: Sequence[Path], place: str, names: Sequence[str] = ()) -> None:
+    formats = {data_format(name) for name in names or [file.name for file in files]}
     if len(formats) > 1 or None in formats:
-        names = ", ".join(file.name for file in files[:5])
+        shown = ", ".join(file.name for file in files[:5])
         raise OctoError(
-            f"{place} has files of several or unknown formats ({names}); a report is all Parquet (.parquet) "
+            f"{place} has files of several or unknown formats ({shown}); a report is all Parquet (.parquet) "
             "or all CSV (.csv, .csv.gz, .csv.zip).",
             code="file-format-unknown",
         )
 
 
-def _source_file(file: Path, sha256: str | None = None) -> SourceFile:
-    return SourceFile(file.name, lambda: file.open("rb"), file.stat().st_size, sha256)
+def _source_file(file: Path, sha256: str | None = None, name: str | None = None) -> SourceFile:
+    return SourceFile(name or file.name, lambda: file.open("rb"), file.stat().st_size, sha256)
 
 
 def _folder_name(folder: Path) -> str:

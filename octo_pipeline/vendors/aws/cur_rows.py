@@ -4,17 +4,18 @@ Here belongs what needs DuckDB to look into files: their columns, the relation o
 that a sentence must name. What the columns mean and how reports are found do not.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import identifier
+from octo_pipeline.model.sql import Relation, Sql, identifier, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import quoted
-from octo_pipeline.vendors.aws.cur_columns import COLUMNS, expressions
-from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
+from octo_pipeline.vendors.aws.cur_columns import COLUMNS, Costs, expressions
+from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
     count_csv_rows,
     count_parquet_rows,
@@ -30,48 +31,97 @@ from octo_pipeline.vendors.data_files import (
 )
 
 _PERIOD_START = "bill_billing_period_start_date"
+# Where a report has no billing period, its first usage tells the month, and inspection asks all rows.
+_USAGE_START = "line_item_usage_start_date"
 _QUOTED = 60
+# Columns of a report beside the canonical ones, by what they are called here.
+_LINE_IDS = {"line_id": "identity/LineItemId", "time_interval": "identity/TimeInterval"}
+_CHARGE = {
+    "usage_account": "line_item_usage_account_id",
+    "usage_start": "line_item_usage_start_date",
+    "line_type": "line_item_line_item_type",
+    "product": "line_item_product_code",
+    "usage_type": "line_item_usage_type",
+    "operation": "line_item_operation",
+    "description": "line_item_line_item_description",
+    "currency": "line_item_currency_code",
+    "amount": "line_item_usage_amount",
+    "cost": "line_item_unblended_cost",
+    "reservation": "reservation_reservation_arn",
+    "savings_plan": "savings_plan_savings_plan_arn",
+}
 
 
 @dataclass(frozen=True)
 class CurFile:
-    """A data file with its columns; `place` is what sentences call it."""
+    """A data file with its columns; `place` is what sentences call it, `costs` which of its costs are taken."""
 
     path: Location
     place: str
     format: str
     columns: tuple[SourceColumn, ...]
+    costs: Costs = "unblended"
 
     @property
     def expressions(self) -> list[Expression]:
         """How its canonical columns are made."""
-        return expressions(self.columns, self.place)
+        return expressions(self.columns, self.place, self.costs)
 
 
-def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> CurFile:
+def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, costs: Costs = "unblended") -> CurFile:
     """Read a data file's columns.
 
     Raises:
         OctoError: it is damaged or has no header.
     """
     if data_format(path.name) == "parquet":
-        return CurFile(path, place, "parquet", tuple(_parquet_columns(con, path, place)))
-    return CurFile(path, place, "csv", tuple(_csv_columns(path, place)))
+        return CurFile(path, place, "parquet", tuple(_parquet_columns(con, path, place)), costs)
+    return CurFile(path, place, "csv", tuple(_csv_columns(path, place)), costs)
 
 
-def relation(files: Sequence[CurFile]) -> str:
+def relation(files: Sequence[CurFile], month: str | None = None) -> str:
     """The SELECT of the canonical columns over all rows of the files; of no rows if there are none.
 
     Files of one schema and packing are read together, so a report has one branch unless its files differ.
 
+    Args:
+        files: the data files.
+        month: the billing month of files that have no column for it.
+
     Raises:
         OctoError: a file lacks a required column.
     """
-    alike: dict[tuple[str, str, tuple[SourceColumn, ...]], list[CurFile]] = {}
+    alike: dict[tuple[str, str, str, tuple[SourceColumn, ...]], list[CurFile]] = {}
     for file in files:
-        alike.setdefault((file.format, packing(file.path), file.columns), []).append(file)
-    branches = [_branch(same) for same in alike.values()]
+        alike.setdefault((file.format, packing(file.path), file.costs, file.columns), []).append(file)
+    branches = [_branch(same, month) for same in alike.values()]
     return "\nUNION ALL BY NAME\n".join(branches or [_no_rows()])
+
+
+def has_line_ids(file: CurFile) -> bool:
+    """Whether the file says what is unique within a report: a line item's id with its time interval."""
+    return all(_own_column(file, name) for name in _LINE_IDS.values())
+
+
+def charges(file: CurFile, *, with_line_ids: bool = False) -> Relation:
+    """What tells two lines of a report apart and stays the same from refresh to refresh: no tags, names or invoices.
+
+    Args:
+        file: whose rows are readable.
+        with_line_ids: also the columns line_id and time_interval.
+    """
+    values = {one.name: one.value for one in file.expressions}
+    selected = {name: values[column] for name, column in _CHARGE.items()}
+    resource = _own_column(file, "lineItem/ResourceId")
+    selected["resource_id"] = f"CAST({resource.sql} AS VARCHAR)" if resource else "CAST(NULL AS VARCHAR)"
+    if with_line_ids:
+        columns = {name: _own_column(file, column) for name, column in _LINE_IDS.items()}
+        selected |= {name: f"CAST({column.sql} AS VARCHAR)" for name, column in columns.items() if column}
+    return Relation(f"({_selected(selected, _scan([file]))})")
+
+
+def _own_column(file: CurFile, name: str) -> SourceColumn | None:
+    return next((column for column in file.columns if folded(column.name) == folded(name)), None)
 
 
 def first_month(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> str | None:
@@ -84,12 +134,18 @@ def first_month(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> s
     """
     if data_format(path.name) == "csv":
         row = first_csv_row(path, place)
-        starts = [value.strip() for name, value in row.items() if folded(name) == folded(_PERIOD_START)]
-        return starts[0][:7] if starts else ("" if row else None)
+        values = {folded(name): value.strip() for name, value in row.items()}
+        starts = [values.get(folded(name)) for name in (_PERIOD_START, _USAGE_START)]
+        return next((start[:7] for start in starts if start), "") if row else None
     file = open_file(con, path, place)
-    value = next(one.value for one in file.expressions if one.name == _PERIOD_START)
+    values = {one.name: one.value for one in file.expressions}
+    query = render(
+        "vendors/aws/first_month",
+        period_start=values[_PERIOD_START],
+        usage_start=values[_USAGE_START],
+        scan=read_parquet([path]),
+    )
     with translate_read_errors(place):
-        query = f"SELECT coalesce(strftime({value}, '%Y-%m'), '') FROM {read_parquet([path])} LIMIT 1"
         found = con.execute(query).fetchone()
     return found[0] if found else None
 
@@ -112,9 +168,9 @@ def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
         OctoError: there is one; the sentence names its column and row.
     """
     checks = [check for expression in file.expressions for check in expression.checks]
-    firsts = ", ".join(f"min(octo_row) FILTER ({check.is_bad})" for check in checks)
+    query = render("vendors/aws/first_bad", checks=checks, scan=_numbered(file))
     with translate_read_errors(file.place):
-        found = con.execute(f"SELECT {firsts or 'NULL'} FROM {_numbered(file)}").fetchall()[0]
+        found = con.execute(query).fetchall()[0]
     bad = [(row, number) for number, row in enumerate(found) if row is not None]
     if bad:
         row, number = min(bad)
@@ -141,7 +197,9 @@ def first_row(
     for file in files:
         value = next(one.value for one in file.expressions if one.name == column)
         condition = is_bad.format(f"({value})")
-        row = con.execute(f"SELECT min(octo_row) FROM {_numbered(file)} WHERE {condition}").fetchall()[0][0]
+        checks = [Check(column, value, condition, "")]
+        query = render("vendors/aws/first_bad", checks=checks, scan=_numbered(file))
+        row = con.execute(query).fetchall()[0][0]
         if row is not None:
             return row_place(con, file, row), _value(con, file, value, row)
     return None
@@ -162,21 +220,34 @@ def _csv_columns(path: Location, place: str) -> list[SourceColumn]:
 
 def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
     with translate_read_errors(place):
-        described = con.execute(f"DESCRIBE SELECT * FROM {read_parquet([path])}").fetchall()
+        described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 
 
-def _branch(files: Sequence[CurFile]) -> str:
-    file = files[0]
-    paths = [same.path for same in files]
-    scan = read_parquet(paths) if file.format == "parquet" else _read_csv(paths, file.columns)
-    selected = ",\n    ".join(f"{one.value} AS {one.name}" for one in file.expressions)
-    return f"SELECT\n    {selected}\nFROM {scan}"
+def _branch(files: Sequence[CurFile], month: str | None) -> Sql:
+    values = {one.name: one.value for one in files[0].expressions}
+    if month and not has_period(files[0]):
+        values[_PERIOD_START] = f"CAST({literal(f'{month}-01')} AS TIMESTAMP)"
+    return _selected(values, _scan(files))
 
 
-def _no_rows() -> str:
-    selected = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
-    return f"SELECT {selected} WHERE false"
+def _selected(values: Mapping[str, str], scan: str) -> Sql:
+    columns = [{"name": name, "value": value} for name, value in values.items()]
+    return render("vendors/aws/file_columns", file_columns=columns, scan=scan)
+
+
+def has_period(file: CurFile) -> bool:
+    """Whether the file has a column that says the billing period."""
+    return _own_column(file, _PERIOD_START) is not None
+
+
+def _scan(files: Sequence[CurFile]) -> str:
+    paths = [file.path for file in files]
+    return read_parquet(paths) if files[0].format == "parquet" else _read_csv(paths, files[0].columns)
+
+
+def _no_rows() -> Sql:
+    return render("vendors/aws/no_rows", types=COLUMNS)
 
 
 def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], options: str = "") -> str:
@@ -189,18 +260,18 @@ def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], option
     )
 
 
-def _numbered(file: CurFile) -> str:
+def _numbered(file: CurFile) -> Relation:
     """The rows of one file with `octo_row`, their number from 0."""
     if file.format == "parquet":
-        scan = read_parquet([file.path], ", file_row_number = true")
-        return f"(SELECT file_row_number AS octo_row, * FROM {scan})"
-    # Read in parallel, or with the order given up, rows would not be numbered as they stand in the file.
-    scan = _read_csv([file.path], file.columns, ", parallel = false")
-    return f"(SELECT row_number() OVER () - 1 AS octo_row, * FROM {scan})"
+        number, scan = "file_row_number", read_parquet([file.path], ", file_row_number = true")
+    else:
+        # Read in parallel, or with the order given up, rows would not be numbered as they stand in the file.
+        number, scan = "row_number() over () - 1", _read_csv([file.path], file.columns, ", parallel = false")
+    return Relation(f"({render('vendors/aws/numbered', number=number, scan=scan)})")
 
 
 def _value(con: duckdb.DuckDBPyConnection, file: CurFile, value: str, row: int) -> str:
-    query = f"SELECT CAST({value} AS VARCHAR) FROM {_numbered(file)} WHERE octo_row = {row}"
+    query = render("vendors/aws/value_of_row", value=value, row=row, scan=_numbered(file))
     text = con.execute(query).fetchall()[0][0]
     if text is None:
         return "empty"

@@ -31,6 +31,8 @@ from octo_pipeline.vendors.registrar import Registrar
 
 VENDOR = "aws"
 
+# What a registration does not ask for.
+_OF_DOCUMENTS = {"costs", "first_month", "last_month", "domain"}
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d", re.ASCII)
@@ -208,7 +210,11 @@ def set_up_cur(registrar: Registrar, actor: Actor, account: Account, setup: CurS
         raise OctoError(
             f"The report cannot be set up: {error.errors(include_input=False)[0]['msg']}.", code="report-setup-wrong"
         ) from None
-    settings = {**account.settings, "cur": vars(setup), "source": document.model_dump(mode="json")}
+    settings = {
+        **account.settings,
+        "cur": vars(setup),
+        "source": document.model_dump(mode="json", exclude=_OF_DOCUMENTS),
+    }
     return registrar.registry.accounts.change(
         account, actor, "set_up_cur", settings=settings, cur_confirmed_at=None, problem=None
     )
