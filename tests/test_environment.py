@@ -56,7 +56,8 @@ def test_every_package_that_is_needed_is_pinned_and_installed_in_that_version():
     needed = reachable()
     assert len(needed) > 100, "the walk through what packages need found too little to be right"
     wrong = []
-    for name in sorted(needed):
+    # An extra of the project names another of its extras.
+    for name in sorted(needed.keys() - {"octo-pipeline"}):
         try:
             installed = version(name)
         except PackageNotFoundError:

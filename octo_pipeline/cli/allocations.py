@@ -131,16 +131,18 @@ def _decide(
 ) -> None:
     from octo_pipeline.cli.recorded import raise_for_failures, recorded_without_run
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.decide import decide, find_items
+    from octo_pipeline.services.decide import decide, find_items, require_named_items
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.table import Materialised
     from octo_pipeline.workspace import Workspace
 
+    require_named_items(item, allocator, month)
     workspace = Workspace(load_settings())
+    # Rights come before the search: who may not decide learns nothing of what is there.
+    actor = admin(workspace)
     items = find_items(
         workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
     )
-    actor = admin(workspace)
     months = sorted({m for i in items for m in i.months})
     if not yes:
         typer.confirm(

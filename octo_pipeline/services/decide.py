@@ -29,6 +29,21 @@ class DecidedItem:
     months: tuple[str, ...]
 
 
+def require_named_items(item: str | None, allocator: str | None, month: str | None) -> None:
+    """Refuse a call that does not say which items it is about, before anything is looked up.
+
+    Raises:
+        OctoError: neither or both of an item and an allocator are named, or an allocator without a month.
+    """
+    if (item is None) == (allocator is None):
+        raise OctoError(
+            "Name either an item by its id, or an allocator and the month its items were billed in.",
+            code="decision-items-missing",
+        )
+    if allocator is not None and month is None:
+        raise OctoError("An allocator needs the month its items were billed in.", code="decision-month-missing")
+
+
 def find_items(
     workspace: Workspace,
     *,
@@ -49,13 +64,7 @@ def find_items(
     Raises:
         OctoError: it is not clear which items are meant, nothing is found, or the beginning of an id fits several.
     """
-    if (item is None) == (allocator is None):
-        raise OctoError(
-            "Name either an item by its id, or an allocator and the month its items were billed in.",
-            code="decision-items-missing",
-        )
-    if allocator is not None and month is None:
-        raise OctoError("An allocator needs the month its items were billed in.", code="decision-month-missing")
+    require_named_items(item, allocator, month)
     lake = workspace.lake
     query = render(
         "services/decided_items",

@@ -35,7 +35,11 @@ def command(tmp_path):
     environment.pop("DAGSTER_HOME", None)
 
     def start(*arguments: str, **changes: str) -> subprocess.Popen[str]:
-        program = "from octo_pipeline.cli.main import main; main()"
+        # A shell that starts the tests in the background lets them ignore Ctrl-C, and children inherit that.
+        program = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from octo_pipeline.cli.main import main; main()"
+        )
         return subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
             env=environment | changes,

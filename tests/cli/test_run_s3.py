@@ -27,7 +27,7 @@ ALLOCATOR = """{"startMonth": "2024-01", "criteria": [{"and": {"productCode": "A
 "allocator": [{"type": "payer", "value": "999988887777", "formula": "cost*usage"}]}"""
 TABLES = (
     "cost_line_items", "matched_items", "resolved_accounts", "usage_shares", "allocations", "account_costs",
-    "cost_group_costs",
+    "cost_group_costs", "invoice_costs",
 )  # fmt: skip
 
 
