@@ -47,7 +47,6 @@ NOT_YET = {
     "vendors/azure/usage.py",
     "vendors/azure/usage_rows.py",
     "vendors/data_files.py",
-    "vendors/gcp/billing_folder.py",
     "vendors/gcp/sample.py",
 }
 

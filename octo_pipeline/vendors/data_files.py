@@ -364,13 +364,19 @@ def translate_read_errors(place: str) -> Iterator[None]:
         ) from error
 
 
-def check_text(path: Location, place: str) -> None:
+def check_text(path: Location, place: str, *, is_packed: bool | None = None) -> None:
     """Read a plain or gzipped text file to the end, where gzip has its checksum, without holding a line of it.
+
+    Args:
+        path: the file.
+        place: what to call it in sentences.
+        is_packed: whether it is gzipped; None if its name says so.
 
     Raises:
         OctoError: it is damaged or cut off, unpacks out of all proportion, or has a line that does not fit memory.
     """
-    is_packed = packing(path) == "gzip"
+    if is_packed is None:
+        is_packed = packing(path) == "gzip"
     size = line = 0
     with (
         translate_read_errors(place),

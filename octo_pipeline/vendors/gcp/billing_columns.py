@@ -11,7 +11,7 @@ Credits are a list within a row and are added up within it: joining them would r
 become line items of their own, so they are also listed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from octo_pipeline.model.columns import MONEY
@@ -63,7 +63,20 @@ _OPTIONAL: dict[str, Kind] = {
     "adjustment_info.description": "text",
 }
 _READ = REQUIRED | _OPTIONAL
-# Those that are no texts or times and stand beside one another in a row.
+# Columns that only tell rows apart.
+_TOLD_APART_BY: dict[str, Kind] = {
+    "usage_end_time": "time",
+    "resource.name": "text",
+    "resource.global_name": "text",
+    "usage.unit": "text",
+    "transaction_type": "text",
+    "location.location": "text",
+    "location.zone": "text",
+    "project.number": "text",
+    "adjustment_info.id": "text",
+}
+_KNOWN = _READ | _TOLD_APART_BY
+# Those of them that BigQuery casts one by one.
 MONEY_COLUMNS = ("cost", "cost_at_list", "cost_at_effective_price_default")
 # Credits that pay a part of the bill; all others lower the price of their row (allocation.md §3).
 _PROMOTIONS = ("PROMOTION", "SUBSCRIPTION_BENEFIT")
@@ -105,6 +118,25 @@ COLUMNS: dict[str, str] = {
 # Which row of which file a row is: two can be alike in all else.
 PLACE_COLUMNS: dict[str, str] = {"file_name": "VARCHAR", "file_row": "BIGINT"}
 
+_JSON_SCALARS: dict[Kind, str] = {"text": "VARCHAR", "amount": "DECIMAL(38, 9)", "time": "TIMESTAMPTZ"}
+
+
+def _json_type(prefix: str) -> str:
+    """The type of what is at a path, '' being the row."""
+    if prefix == "usage.amount":
+        # No money: it has other places.
+        return "DOUBLE"
+    if (scalar := _JSON_SCALARS.get(_KNOWN.get(prefix, "struct"))) is not None:
+        return scalar
+    start = f"{prefix}." if prefix else ""
+    names = dict.fromkeys(path.removeprefix(start).split(".")[0] for path in _KNOWN if path.startswith(start))
+    fields = ", ".join(f'"{name}" {_json_type(start + name)}' for name in names)
+    return f"STRUCT({fields})" + ("[]" if _KNOWN.get(prefix) == "list" else "")
+
+
+# What the values of JSON objects are read as, by the name at the top.
+JSON_TYPES: dict[str, str] = {path.split(".")[0]: _json_type(path.split(".")[0]) for path in _KNOWN}
+
 _TABLE_PREFIXES = {"detailed": "gcp_billing_export_resource_v1_", "standard": "gcp_billing_export_v1_"}
 
 
@@ -112,6 +144,45 @@ def table_names(billing_account_id: str) -> dict[str, str]:
     """The names Google gives the tables of an account, by kind; the detailed one first."""
     account = billing_account_id.replace("-", "_")
     return {kind: prefix + account for kind, prefix in _TABLE_PREFIXES.items()}
+
+
+def json_schema(names: Iterable[str]) -> dict[str, Kind]:
+    """The known columns of a file of JSON objects, by the names that occur at their top.
+
+    Values that are null are often left out, so what is within an object is taken to be there.
+    """
+    tops = set(names)
+    return {path: kind for path, kind in _KNOWN.items() if path.split(".")[0] in tops}
+
+
+def comparable_values(schemas: Sequence[Schema]) -> list[str]:
+    """DuckDB SQL of the values by which rows of files with these schemas can be compared, without labels.
+
+    They are all columns that each of the files has, however Google has typed them since.
+    """
+    common = {path: kind for path, kind in schemas[0].items() if all(schema.get(path) == kind for schema in schemas)}
+    lists = tuple(f"{path}." for path, kind in common.items() if kind == "list")
+    values = [
+        _comparable(path, kind)
+        for path, kind in sorted(common.items())
+        if kind not in ("list", "struct") and not path.startswith(lists)
+    ]
+    parts = [part for part in ("type", "id", "name", "full_name") if f"credits.{part}" in common]
+    texts = ", ".join(f"'{part}': nullif(trim(octo_credit.{part}), '')" for part in parts)
+    credit = f"{{{texts}, 'amount': CAST(octo_credit.amount AS DECIMAL(38, 9))}}"
+    return [*values, f"coalesce(list_sort(list_transform(credits, lambda octo_credit: {credit})), [])"]
+
+
+def _comparable(path: str, kind: Kind) -> str:
+    match kind:
+        case "text":
+            return f"nullif(trim({_path(path)}), '')"
+        case "amount":
+            return f"TRY_CAST({_path(path)} AS DECIMAL(38, 9))"
+        case "time":
+            return f"epoch_us({_path(path)})"
+        case _:
+            return f"CAST({_path(path)} AS VARCHAR)"
 
 
 def known(schema: Schema) -> list[str]:

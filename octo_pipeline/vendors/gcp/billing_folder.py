@@ -1,32 +1,41 @@
 """A folder of exported Google Cloud billing tables, so that the pipeline can be tried without Google.
 
-Layout: ``<root>/<billing account id>/<table>/*.parquet``, where the table is called as Google calls it
-(``gcp_billing_export_resource_v1_…`` or ``gcp_billing_export_v1_…``) and the files hold its rows with their
-nested columns, as BigQuery's ``EXPORT DATA`` writes them. Files may be split in any way: the rows of a month
-are picked by ``invoice.month``.
+Layout: ``<root>/<billing account id>/<table>/…``, where the table is called as Google calls it
+(``gcp_billing_export_resource_v1_…`` or ``gcp_billing_export_v1_…``) and the files below it, at any depth, hold its
+rows with their nested columns, as BigQuery's ``EXPORT DATA`` writes them: `export_files` says in which forms. Files may
+be split in any way: the rows of a month are picked by ``invoice.month``.
 
-A delivery has, for each file with rows of the month, a file of these rows with all their columns. Of two
-tables of an account the detailed one is read if it has rows of the month.
+How a month is landed:
+
+1. Of an account's two tables, the one that covers the month is read (`_parts`).
+2. The month's rows of each file become a Parquet file of the delivery.
+3. Files that repeat the rows of others, as copies and older exports do, do not count (`shared_rows`).
+
+Data that is not read, as it lies elsewhere or in another form, is refused by name.
 """
 
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.sql import Relation, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import reason
 from octo_pipeline.vendors.data_files import read_parquet, translate_read_errors
-from octo_pipeline.vendors.downloads import inside
-from octo_pipeline.vendors.gcp.billing_columns import schema_problem, table_names
+from octo_pipeline.vendors.gcp.billing_columns import comparable_values, expressions, table_names
 from octo_pipeline.vendors.gcp.billing_document import BILLING_ACCOUNT_ID
 from octo_pipeline.vendors.gcp.billing_rows import file_schema, inspect_file
+from octo_pipeline.vendors.gcp.export_files import ExportFile, connect, export_files, refuse_unread
 from octo_pipeline.vendors.landing import (
     Delivery,
     Landed,
@@ -38,25 +47,58 @@ from octo_pipeline.vendors.landing import (
     publish,
     staging,
 )
+from octo_pipeline.vendors.listing import is_hidden
+from octo_pipeline.vendors.shared_rows import FileRows, files_that_count
 from octo_pipeline.vendors.source import Available
 
 _VENDOR = "gcp"
 
 
+# The two tables have the same costs; rows that are split otherwise are rounded otherwise.
+_ROUNDING = Decimal("0.005")
+# Other tables that Google writes beside the billing export.
+_OTHER_TABLES = ("cloud_pricing_export", "cud_subscriptions_export", "gcp_billing_export_focus")
+
+# What a table has of a month: (hour of usage, currency) -> billed.
+_Coverage = dict[tuple[datetime, str], Decimal]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Files of one table, all of which have rows of the month.
+
+    Attributes:
+        table: the table's folder.
+        files: of the table.
+        days: the days of usage that are read from them; none if all are.
+    """
+
+    table: Path
+    files: tuple[ExportFile, ...]
+    days: tuple[date, ...] = ()
+
+
 @dataclass(frozen=True)
 class _Export:
-    """The files of a table that have rows of one month."""
+    """What is read of an account's month."""
 
     account: str
     month: str
-    table: Path
-    files: tuple[Path, ...]
+    parts: tuple[_Part, ...]
+
+    @property
+    def table(self) -> Path:
+        """The folder of the table that most is read from."""
+        return self.parts[0].table
 
     @property
     def version(self) -> str:
-        """Of what the file system tells, so that asking for it reads no rows."""
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
-        return hashlib.sha256(json.dumps([self.table.name, stats]).encode()).hexdigest()[:16]
+        """Of what the file system tells, so that asking for it reads no amounts."""
+        states: list[object] = []
+        for part in self.parts:
+            stats = [(file.name, (stat := file.path.stat()).st_size, stat.st_mtime_ns) for file in part.files]
+            states += [part.table.name, stats, *([[str(day) for day in part.days]] if part.days else [])]
+        return hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -74,23 +116,28 @@ class GcpFolderSource:
         return f"{_VENDOR} at {self.root}"
 
     def available(self, month: str) -> list[Available]:
-        """The version of each billing account's month; reads one column of the files.
+        """The version of each billing account's month; reads one column of the files where there is one table.
 
         Raises:
             OctoError: the folder holds no exports, or a file is damaged or no billing export.
         """
-        found = [_find(folder, month) for folder in self._accounts()]
-        return [Available(_VENDOR, one.account, month, one.table.name, one.version) for one in found if one]
+        exports = [_find(folder, month) for folder in self._accounts()]
+        return [
+            Available(_VENDOR, export.account, month, export.table.name, export.version) for export in exports if export
+        ]
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land the month of each billing account that is not landed yet.
 
         Raises:
-            OctoError: a file is damaged or no billing export, or a month has no rows any more; the other
+            OctoError: a file is damaged, not read or no billing export, or a month has no rows any more; the other
                 accounts are landed all the same.
         """
 
         def land_account(folder: Path) -> Landed | None:
+            if folder == self.root:
+                _refuse_stray_files(self.root)
+                return None
             export = _find(folder, month)
             if export is not None:
                 return _land(root, export, fetched_at)
@@ -102,7 +149,7 @@ class GcpFolderSource:
                 )
             return None
 
-        return land_each(self._accounts(), land_account)
+        return land_each([*self._accounts(), self.root], land_account)
 
     def _accounts(self) -> list[Path]:
         try:
@@ -121,28 +168,105 @@ class GcpFolderSource:
         return found
 
 
+def _refuse_stray_files(root: Path) -> None:
+    """Refuse exports in the source's folder that are in no account's."""
+    for path in sorted(root.iterdir()):
+        if is_hidden([path.name]) or re.fullmatch(BILLING_ACCOUNT_ID, path.name):
+            continue
+        if path.is_file() or path.name.startswith("gcp_billing_export") or _looks_like_account(path.name):
+            refuse_unread(path, root, "<billing account id>/<table>")
+
+
+def _looks_like_account(name: str) -> bool:
+    return re.fullmatch(BILLING_ACCOUNT_ID, name.strip().upper().replace("_", "-")) is not None
+
+
 def _find(folder: Path, month: str) -> _Export | None:
-    """The month in the detailed table, or else in the standard one."""
-    for name in table_names(folder.name).values():
-        found = [inside(file, folder.parent, str(file)) for file in sorted((folder / name).glob("*.parquet"))]
-        files = tuple(file for file in found if _has_rows(file, month))
+    """What is read of the month of an account.
+
+    Raises:
+        OctoError: a file is damaged, not read or no billing export, or no table covers the month.
+    """
+    names = list(table_names(folder.name).values())
+    for path in sorted(folder.iterdir()):
+        if path.name not in names and not path.name.startswith(_OTHER_TABLES) and not is_hidden([path.name]):
+            refuse_unread(path, folder.parent, f"the table's folder, {names[0]} or {names[1]}")
+    parts = []
+    for name in names:
+        files = [file for file in export_files(folder / name, folder.parent) if _has_rows(file, month)]
         if files:
-            return _Export(folder.name, month, folder / name, files)
-    return None
+            parts.append(_Part(folder / name, tuple(files)))
+    if len(parts) == 2:
+        parts = _parts(month, *parts)
+    return _Export(folder.name, month, tuple(parts)) if parts else None
 
 
-def _has_rows(file: Path, month: str) -> bool:
-    if problem := schema_problem(file_schema(file, str(file))):
-        raise OctoError(
-            f"{file} {problem}. Export the table again with all its columns; nothing was landed.",
-            code="table-columns-wrong",
+def _parts(month: str, detailed: _Part, standard: _Part) -> list[_Part]:
+    """The table that covers the month, or which days are read from which table if none does.
+
+    An export begins when it is enabled and ends when it is disabled, and the two are enabled one by one. The detailed
+    one is read wherever it has what the standard one has, because only it tells resources and their labels.
+    """
+    in_detailed, in_standard = _coverage(detailed, month), _coverage(standard, month)
+    if _covers(in_detailed, in_standard):
+        return [detailed]
+    if _covers(in_standard, in_detailed):
+        return [standard]
+    days: dict[bool, list[date]] = {True: [], False: []}
+    for day in sorted({hour.date() for hour, _ in in_detailed | in_standard}):
+        of_detailed, of_standard = (
+            {key: net for key, net in of.items() if key[0].date() == day} for of in (in_detailed, in_standard)
         )
-    with duckdb.connect() as con, translate_read_errors(str(file)):
-        return bool(con.execute(f"SELECT EXISTS ({_rows_of(file, month)})").fetchall()[0][0])
+        is_detailed = _covers(of_detailed, of_standard)
+        if not is_detailed and not _covers(of_standard, of_detailed):
+            raise OctoError(
+                f"Neither {detailed.table} nor {standard.table} has all hours of {day} that the other has, so it is "
+                f"unknown what was billed of that day. Export the tables again; nothing was landed.",
+                code="month-not-covered",
+                place=str(detailed.table),
+            )
+        days[is_detailed].append(day)
+    return [replace(detailed, days=tuple(days[True])), replace(standard, days=tuple(days[False]))]
 
 
-def _rows_of(file: Path, month: str) -> str:
-    return f"SELECT * FROM {read_parquet([file])} WHERE invoice.month = {literal(month.replace('-', ''))}"
+def _covers(one: _Coverage, other: _Coverage) -> bool:
+    """Whether one table has all hours of usage that the other has, or the same costs."""
+    if {hour for hour, _ in other} <= {hour for hour, _ in one}:
+        return True
+    nets = [defaultdict[str, Decimal](Decimal), defaultdict[str, Decimal](Decimal)]
+    for net, coverage in zip(nets, (one, other), strict=True):
+        for (_, currency), amount in coverage.items():
+            net[currency] += amount
+    return all(abs(nets[0][currency] - nets[1][currency]) <= _ROUNDING for currency in {*nets[0], *nets[1]})
+
+
+def _coverage(part: _Part, month: str) -> _Coverage:
+    coverage: _Coverage = defaultdict(Decimal)
+    for file in part.files:
+        query = render(
+            "vendors/gcp/coverage",
+            expressions=expressions(file.schema()),
+            files=file.rows,
+            invoice_month=_invoice_month(month),
+        )
+        with connect() as con, translate_read_errors(str(file.path)):
+            for hour, currency, net in con.execute(query).fetchall():
+                if hour is not None:
+                    coverage[hour, currency] += net or 0
+    return coverage
+
+
+def _has_rows(file: ExportFile, month: str) -> bool:
+    if file.form == "parquet":
+        # Its columns are at hand, so a file that is no export is refused though it has no rows of the month.
+        file.schema()
+    query = render("vendors/gcp/has_month", files=file.rows, invoice_month=_invoice_month(month))
+    with connect() as con, translate_read_errors(str(file.path)):
+        return bool(con.execute(query).fetchall()[0][0])
+
+
+def _invoice_month(month: str) -> str:
+    return month.replace("-", "")
 
 
 def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
@@ -150,24 +274,74 @@ def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
     known = find_delivery(root, **place)
     if known is not None:
         return Landed(known, is_new=False)
-    with staging(root) as folder, duckdb.connect() as con:
-        rows = 0
-        for file in export.files:
-            target = folder / file.name
-            with translate_read_errors(str(file)):
-                con.execute(f"COPY ({_rows_of(file, export.month)}) TO {literal(str(target))} (FORMAT parquet)")
-            rows += inspect_file(con, target, str(file), export.month).rows
+    with staging(root) as folder, connect() as con:
+        files: dict[str, int] = {}
+        for part in export.parts:
+            files |= _land_part(con, part, export.month, folder)
         delivery = Delivery(
             **place,
             format="parquet",
             report=export.table.name,
-            files=tuple(describe(folder / file.name) for file in export.files),
+            files=tuple(describe(folder / name) for name in files),
             fetched_at=fetched_at,
             source=str(export.table),
             path=delivery_path(root, **place),
-            details={"rows": rows},
+            details={"rows": sum(files.values())} | _days_by_table(export),
         )
         return publish(root, folder, delivery)
+
+
+def _land_part(con: duckdb.DuckDBPyConnection, part: _Part, month: str, folder: Path) -> dict[str, int]:
+    """Write the rows of a part's files to the folder; how many each file that counts has, by its name."""
+    landed: list[tuple[Path, str, int]] = []
+    for file in part.files:
+        file.verify()
+        file.schema()
+        target = folder / (file.landed_name if not part.days else f"{part.table.name}__{file.landed_name}")
+        query = render(
+            "vendors/gcp/month_rows",
+            files=file.rows,
+            invoice_month=_invoice_month(month),
+            usage_days=[str(day) for day in part.days],
+        )
+        with translate_read_errors(str(file.path)):
+            con.execute(f"COPY ({query}) TO {literal(str(target))} (FORMAT parquet)")
+        landed.append((target, str(file.path), inspect_file(con, target, str(file.path), month).rows))
+    counting = files_that_count(con, _comparable_files(landed), str(part.table))
+    for index, (target, _, _) in enumerate(landed):
+        if index not in counting:
+            target.unlink()
+    return {landed[index][0].name: landed[index][2] for index in counting}
+
+
+def _comparable_files(landed: Sequence[tuple[Path, str, int]]) -> list[FileRows]:
+    if len(landed) < 2:
+        return [FileRows(place, Relation("")) for _, place, _ in landed]
+    schemas = [file_schema(path, place) for path, place, _ in landed]
+    values = comparable_values(schemas)
+    return [
+        FileRows(
+            Path(place).name,
+            Relation(
+                "("
+                + render(
+                    "vendors/gcp/comparable_rows",
+                    comparable_values=values,
+                    expressions=expressions(schema),
+                    files=read_parquet([path]),
+                )
+                + ")"
+            ),
+        )
+        for (path, place, _), schema in zip(landed, schemas, strict=True)
+    ]
+
+
+def _days_by_table(export: _Export) -> dict[str, dict[str, list[str]]]:
+    """Which days of usage are from which table, where two are read."""
+    if len(export.parts) < 2:
+        return {}
+    return {"days": {part.table.name: [str(day) for day in part.days] for part in export.parts}}
 
 
 def _was_landed(root: Location, folder: Path, month: str) -> bool:

@@ -184,7 +184,10 @@ def _kinds(name: str, kind: "pa.DataType") -> Iterator[tuple[str, Kind]]:
         yield name, "struct"
         for field in kind:
             yield from _kinds(f"{name}.{field.name}", field.type)
-    else:
+    elif types.is_dictionary(kind):
+        yield name, _scalar(kind.value_type)
+    elif not types.is_null(kind):
+        # A column of no type has no values: it is as good as missing.
         yield name, _scalar(kind)
 
 
