@@ -43,9 +43,6 @@ NOT_YET = {
     "tables/explained_allocations.py",
     "vendors/aws/cur_copies.py",
     "vendors/aws/sample.py",
-    "vendors/azure/delivery.py",
-    "vendors/azure/usage.py",
-    "vendors/azure/usage_rows.py",
     "vendors/data_files.py",
     "vendors/gcp/sample.py",
 }

@@ -21,14 +21,16 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.azure.days import days_between, spans_of
 from octo_pipeline.vendors.azure.usage import REPEATS_USAGE, rows_that_count
-from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, Shape, last_segment
+from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, Shape
 from octo_pipeline.vendors.azure.usage_rows import (
     AzureFile,
     check_dates,
     check_values,
     column_names,
+    count_fulfilling,
     count_rows,
     file_format,
     first_row,
@@ -274,8 +276,9 @@ def _note_combined_days(
         return
     for file in files:
         content = contents[file.path.name]
-        rows = relation([file], "", rows_that_count(file.shape, content))
-        found_days = con.execute(f"SELECT DISTINCT {file.shape.usage_day} FROM ({rows})").fetchall()
+        rows = f"({relation([file], '', rows_that_count(file.shape, content))})"
+        query = render("vendors/azure/usage_days", usage_day=file.shape.usage_day, rows=rows)
+        found_days = con.execute(query).fetchall()
         days[content["dataset"]] |= {day for (day,) in found_days}
     combined = spans_of(days["actual"] & days["amortised"])
     for content in contents.values():
@@ -295,7 +298,7 @@ def _said_account(con: duckdb.DuckDBPyConnection, files: Sequence[AzureFile], fo
 
 def accounts_of(con: duckdb.DuckDBPyConnection, file: AzureFile) -> list[str]:
     """The billing accounts that the rows of a file name, as the landing calls them."""
-    query = f"SELECT DISTINCT {last_segment(file.shape.account)} AS account FROM ({relation([file])}) WHERE account <> '' ORDER BY account"
+    query = render("vendors/azure/accounts", account_column=file.shape.account, rows=f"({relation([file])})")
     return [account for (account,) in con.execute(query).fetchall()]
 
 
@@ -350,11 +353,7 @@ def _refuse_missing_usage(
     """What the reconciliation repeats does not count, so the daily usage must be there."""
     if rows.get("usage") or "reconciliation" not in rows:
         return
-    repeated = sum(
-        con.execute(f"SELECT count(*) FILTER ({REPEATS_USAGE}) FROM ({relation([file])})").fetchall()[0][0]
-        for file in files
-        if file.shape is CSP_RECONCILIATION
-    )
+    repeated = sum(count_fulfilling(con, file, REPEATS_USAGE) for file in files if file.shape is CSP_RECONCILIATION)
     if repeated:
         raise OctoError(
             f"{found.source}: the invoices of {found.month} have {repeated} lines of usage, but their daily usage has no "

@@ -24,14 +24,12 @@ import duckdb
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.azure.usage_columns import (
     COST_DETAILS,
     CSP_RECONCILIATION,
-    CSP_USAGE,
-    FOCUS,
     SHAPES,
     Shape,
-    last_segment,
 )
 from octo_pipeline.vendors.azure.usage_rows import AzureFile, check_values, count_rows, no_rows, open_file, relation
 from octo_pipeline.vendors.data_files import packing
@@ -73,22 +71,14 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
 
 
 def source_costs(found: Mapping[str, str]) -> str:
-    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
+    """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost, and the invoice.
 
     One row for each row that counts, as it was delivered.
 
     Args:
         found: what `relations` returned.
     """
-    # Of an amortised export beside an actual one, what counts was billed nothing.
-    cost = "CASE WHEN is_combined AND dataset = 'amortised' THEN 0 ELSE cost END"
-    counted = [
-        _costs(found, CSP_USAGE, "lower(partner_id)", "billing_currency", "billing_pre_tax_total", "true"),
-        _costs(found, CSP_RECONCILIATION, "lower(partner_id)", "currency", "subtotal", "NOT repeats_usage"),
-        _costs(found, COST_DETAILS, "billing_account_id", "billing_currency", cost, "NOT repeats_actual"),
-        _costs(found, FOCUS, last_segment("billing_account_id"), "billing_currency", "billed_cost", "true"),
-    ]
-    return " UNION ALL ".join(counted)
+    return render("vendors/azure/source_costs", **found)
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
@@ -116,13 +106,6 @@ def _check_again(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> None:
     verify(delivery)
 
 
-def _costs(found: Mapping[str, str], shape: Shape, account: str, currency: str, cost: str, counts: str) -> str:
-    return (
-        f"SELECT 'azure' AS vendor, {account} AS billing_account_id, {currency} AS billing_currency, {cost} AS cost "
-        f"FROM ({found[shape.name]}) WHERE {counts}"
-    )
-
-
 def _relation(con: duckdb.DuckDBPyConnection, shape: Shape, deliveries: Sequence[Delivery]) -> str:
     """Files of the same columns and packing are read together, so an export has one branch unless its files differ."""
     branches: dict[Any, list[AzureFile]] = {}
@@ -130,10 +113,10 @@ def _relation(con: duckdb.DuckDBPyConnection, shape: Shape, deliveries: Sequence
         for said, condition, file in _files(con, shape, delivery):
             branch = said, condition, file.format, packing(file.path), file.columns, file.payer
             branches.setdefault(branch, []).append(file)
-    queries = [f"({relation(files, said, condition)})" for (said, condition, *_), files in branches.items()]
-    rows = " UNION ALL BY NAME ".join(queries or [no_rows(shape, _SAID[shape.name])])
-    made = _MADE.get(shape.name)
-    return f"SELECT *, {made} FROM ({rows})" if made else rows
+    rows = [f"({relation(files, said, condition)})" for (said, condition, *_), files in branches.items()]
+    if not rows:
+        rows = [f"({no_rows(shape, _SAID[shape.name])})"]
+    return render("vendors/azure/all_rows", files_rows=rows, additions=_MADE.get(shape.name, ""))
 
 
 def _files(con: duckdb.DuckDBPyConnection, shape: Shape, delivery: Delivery) -> list[tuple[str, str, AzureFile]]:

@@ -14,7 +14,7 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import Relation, Sql, identifier, literal
+from octo_pipeline.model.sql import Relation, Sql, identifier
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import quoted
 from octo_pipeline.vendors.azure.usage_columns import (
@@ -109,7 +109,7 @@ def column_names(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> 
         case "parquet":
             return [column.name for column in _parquet_columns(con, path, place)]
         case "jsonl":
-            query = f"SELECT DISTINCT unnest(json_keys(json)) AS key FROM {_read_lines([path])} ORDER BY key"
+            query = render("vendors/azure/json_keys", lines=_read_lines([path]))
             try:
                 return [key for (key,) in con.execute(query).fetchall()]
             except duckdb.Error as error:
@@ -222,12 +222,13 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile, columns: Colle
     with translate_read_errors(file.place):
         # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
         is_any = " OR ".join(f"({check.is_bad})" for check in checks) or "false"
-        query = f"SELECT count(*), count(*) FILTER ({is_any}) FROM {_scan(file, [file.path])}"
+        query = render("vendors/azure/row_counts", condition=is_any, rows=_scan(file, [file.path]))
         rows, wrong = con.execute(query).fetchall()[0]
         if not wrong:
             return int(rows)
-        firsts = ", ".join(f"min(octo_row) FILTER ({check.is_bad})" for check in checks)
-        found = con.execute(f"SELECT {firsts} FROM {_numbered(file)}").fetchall()[0]
+        conditions = [check.is_bad for check in checks]
+        query = render("vendors/azure/first_rows", conditions=conditions, rows=_numbered(file))
+        found = con.execute(query).fetchall()[0]
     row, number = min((row, number) for number, row in enumerate(found) if row is not None)
     check = checks[number]
     shown = _shown(con, file, check.value, row)
@@ -263,7 +264,7 @@ def check_dates(con: duckdb.DuckDBPyConnection, file: AzureFile) -> None:
         "day_reading": day_of("texts.day_text", "try_"),
         "start_reading": day_of("texts.start_text", "try_"),
     }
-    scan = f"(SELECT 0 AS octo_row, * FROM {_scan(file, [file.path])})"
+    scan = f"({render('vendors/azure/unnumbered_rows', scan=_scan(file, [file.path]))})"
     with translate_read_errors(file.place):
         # Whether there is any is asked first: numbering the rows costs the parallel read.
         if con.execute(render("vendors/azure/swapped_dates", rows=scan, **pieces)).fetchall()[0][0] is None:
@@ -285,6 +286,12 @@ def _first_text(columns: Sequence[SourceColumn]) -> str:
     return f"coalesce({', '.join([*map(clean_text, columns), 'NULL'])})"
 
 
+def count_fulfilling(con: duckdb.DuckDBPyConnection, file: AzureFile, condition: str) -> int:
+    """How many rows fulfil a SQL condition on canonical columns."""
+    query = render("vendors/azure/row_counts", condition=condition, rows=f"({relation([file])})")
+    return int(con.execute(query).fetchall()[0][1])
+
+
 def first_row(con: duckdb.DuckDBPyConnection, file: AzureFile, column: str, is_bad: str) -> str | None:
     """The place of the first bad row and its value of a canonical column; None if no row is bad.
 
@@ -295,19 +302,18 @@ def first_row(con: duckdb.DuckDBPyConnection, file: AzureFile, column: str, is_b
         is_bad: SQL condition on canonical columns.
     """
     # Whether there is any is asked first: numbering the rows costs the parallel read.
-    if not con.execute(f"SELECT count(*) FROM ({relation([file], '', is_bad)})").fetchall()[0][0]:
+    if not count_fulfilling(con, file, is_bad):
         return None
     columns = [*file.expressions, Expression("octo_row", "octo_row")]
-    numbered = render(
-        "vendors/azure/file_rows", file_columns=columns, scan=_numbered(file), additions="", condition=is_bad
-    )
-    row = con.execute(f"SELECT min(octo_row) FROM ({numbered})").fetchall()[0][0]
+    numbered = render("vendors/azure/file_rows", file_columns=columns, scan=_numbered(file), additions="", condition="")
+    query = render("vendors/azure/first_rows", conditions=[is_bad], rows=f"({numbered})")
+    row = con.execute(query).fetchall()[0][0]
     value = next(one.value for one in file.expressions if one.name == column)
     return f"{_row_place(file, row)}: {column} is {_shown(con, file, value, row)}"
 
 
 def _shown(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int) -> str:
-    query = f"SELECT CAST({value} AS VARCHAR) FROM {_numbered(file)} WHERE octo_row = {row}"
+    query = render("vendors/azure/value_of_row", column=value, rows=_numbered(file), row=row)
     text = con.execute(query).fetchall()[0][0]
     return "empty" if text is None else quoted(text, _QUOTED)
 
@@ -344,7 +350,7 @@ def _bad_line(path: Location, place: str) -> OctoError | None:
 
 def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
     with translate_read_errors(place):
-        described = con.execute(f"DESCRIBE SELECT * FROM {read_parquet([path])}").fetchall()
+        described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 
 
@@ -353,14 +359,13 @@ def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False)
         case "parquet":
             return read_parquet(paths)
         case "jsonl":
-            keys = ", ".join(literal(f'$."{column.name}"') for column in file.columns)
-            lines = _read_lines(paths)
-            digits = "".join(
-                f", {digits_sql(column, 'json')} AS {digits_name(column)}"
+            numbers = [
+                f"{digits_sql(column, 'json')} AS {digits_name(column)}"
                 for column in file.columns
                 if column.type == JSON_NUMBER
-            )
-            return f"(SELECT json_extract_string(json, [{keys}]) AS octo_values{digits} FROM {lines})"
+            ]
+            keys = [f'$."{column.name}"' for column in file.columns]
+            return f"({render('vendors/azure/json_rows', keys=keys, numbers=numbers, lines=_read_lines(paths))})"
         case _:
             names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in file.columns)
             order = ", parallel = false" if in_order else ""
@@ -374,7 +379,7 @@ def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False)
 def _numbered(file: AzureFile) -> str:
     """The rows of one file with `octo_row`, their number from 0."""
     scan = _scan(file, [file.path], in_order=True)
-    return f"(SELECT row_number() OVER () - 1 AS octo_row, * FROM {scan})"
+    return f"({render('vendors/azure/numbered_rows', scan=scan)})"
 
 
 def _read_lines(paths: Sequence[Location]) -> str:

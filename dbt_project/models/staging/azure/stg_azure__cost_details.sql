@@ -10,6 +10,8 @@ renamed as (
 
     select
         billing_month,
+        invoice_id,
+        publisher_name,
         billing_account_id,
         lower(subscription_id) as sub_account_id,
         subscription_name as sub_account_name,

@@ -10,6 +10,8 @@ renamed as (
 
     select
         billing_month,
+        invoice_number as invoice_id,
+        publisher_name,
         lower(partner_id) as billing_account_id,
         customer_name,
         charge_start_date as usage_date,

@@ -10,6 +10,8 @@ renamed as (
 
     select
         billing_month,
+        invoice_number as invoice_id,
+        publisher_name,
         lower(partner_id) as billing_account_id,
         lower(entitlement_id) as sub_account_id,
         coalesce(entitlement_description, customer_name) as sub_account_name,
