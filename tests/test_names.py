@@ -56,7 +56,6 @@ NOT_YET = {
     "vendors/azure/delivery.py",
     "vendors/azure/exports.py",
     "vendors/azure/graph.py",
-    "vendors/azure/loose_files.py",
     "vendors/azure/registration.py",
     "vendors/azure/storage.py",
     "vendors/azure/usage.py",

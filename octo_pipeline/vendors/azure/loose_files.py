@@ -72,7 +72,7 @@ class _LooseFile:
     """
 
     source: SourceFile
-    file: AzureFile
+    opened: AzureFile
     dataset: str
     last_day: date
     accounts: frozenset[str]
@@ -85,13 +85,13 @@ def has_data_files(entries: Sequence[Entry]) -> bool:
     return any(_is_read(entry.name) or _OTHER_FORMS.fullmatch(entry.name) for entry in entries)
 
 
-def months_of_files(root: Path, entries: Sequence[Entry], place: str, report: str, month: str) -> list[Month]:
+def months_of_files(root: Path, entries: Sequence[Entry], folder: str, report: str, month: str) -> list[Month]:
     """The month of each payer that the files have rows of.
 
     Args:
         root: the folder.
         entries: the files that lie in it.
-        place: what sentences call it.
+        folder: what sentences call it.
         report: what deliveries call the export.
         month: the billing month.
 
@@ -102,7 +102,7 @@ def months_of_files(root: Path, entries: Sequence[Entry], place: str, report: st
     others = [entry.name for entry in entries if not _is_read(entry.name) and _OTHER_FORMS.fullmatch(entry.name)]
     if others:
         raise OctoError(
-            f"{place} has {', '.join(others[:3])}, which is not read: exports are CSV, plain or as .csv.gz, or Parquet. "
+            f"{folder} has {', '.join(others[:3])}, which is not read: exports are CSV, plain or as .csv.gz, or Parquet. "
             "Unpack or convert it, or take it away.",
             code="file-form-unknown",
             place=others[0],
@@ -110,12 +110,12 @@ def months_of_files(root: Path, entries: Sequence[Entry], place: str, report: st
     with TemporaryDirectory() as copies, duckdb.connect() as con:
         by_dataset: dict[str, list[_LooseFile]] = defaultdict(list)
         for entry in entries:
-            if _is_read(entry.name) and (found := _look_into(con, root, entry, Path(copies), place, month)):
-                by_dataset[found.dataset].append(found)
-        counted = {dataset: _without_copies(con, files, place) for dataset, files in sorted(by_dataset.items())}
+            if _is_read(entry.name) and (loose := _look_into(con, root, entry, Path(copies), folder, month)):
+                by_dataset[loose.dataset].append(loose)
+        counted = {dataset: _without_copies(con, files, folder) for dataset, files in sorted(by_dataset.items())}
     counted = _without_repeats(counted)
     files = [file for files in counted.values() for file in files]
-    return [_month_of(payer, counted, place, report, month) for payer in _payers(files, place, month)]
+    return [_month_of(payer, counted, folder, report, month) for payer in _payers(files, folder, month)]
 
 
 def _is_read(name: str) -> bool:
@@ -123,10 +123,10 @@ def _is_read(name: str) -> bool:
 
 
 def _look_into(
-    con: duckdb.DuckDBPyConnection, root: Path, entry: Entry, copies: Path, place: str, month: str
+    con: duckdb.DuckDBPyConnection, root: Path, entry: Entry, copies: Path, folder: str, month: str
 ) -> _LooseFile | None:
     """What a file is; None if it has no rows of the month or is no export of costs."""
-    path, where = root / entry.name, file_place(entry.name, place)
+    path, where = root / entry.name, file_place(entry.name, folder)
     copy = copies / entry.name
     # Only a file whose lines all end alike can be read.
     readable = copy if file_format(entry.name) == "csv" and unify_line_ends(path, where, copy) else path
@@ -144,7 +144,7 @@ def _look_into(
         return None
     if len(months) > 1:
         raise OctoError(
-            f"{entry.name} of {place} has rows of several billing periods ({', '.join(sorted(months))}). "
+            f"{entry.name} of {folder} has rows of several billing periods ({', '.join(sorted(months))}). "
             "Export each month to a file of its own.",
             code="rows-of-another-month",
             place=where,
@@ -152,7 +152,7 @@ def _look_into(
     is_amortised = has_unused or re.search("amorti[sz]ed", entry.name, re.IGNORECASE)
     return _LooseFile(
         source=SourceFile(entry.name, entry.open, entry.size, describe(path).sha256),
-        file=file,
+        opened=file,
         dataset="focus" if focus else "amortised" if is_amortised else "actual",
         last_day=last_day,
         accounts=frozenset(accounts_of(con, file)),
@@ -174,11 +174,11 @@ def _facts(file: AzureFile) -> Sql:
     )
 
 
-def _without_copies(con: duckdb.DuckDBPyConnection, files: Sequence[_LooseFile], place: str) -> list[_LooseFile]:
+def _without_copies(con: duckdb.DuckDBPyConnection, files: Sequence[_LooseFile], folder: str) -> list[_LooseFile]:
     """The files of one kind whose rows count."""
-    rows = comparable_rows([one.file for one in files])
-    named = [FileRows(one.source.name, relation) for one, relation in zip(files, rows, strict=True)]
-    return [files[index] for index in files_that_count(con, named, place)]
+    rows = comparable_rows([file.opened for file in files])
+    named = [FileRows(file.source.name, relation) for file, relation in zip(files, rows, strict=True)]
+    return [files[index] for index in files_that_count(con, named, folder)]
 
 
 def _without_repeats(counted: dict[str, list[_LooseFile]]) -> dict[str, list[_LooseFile]]:
@@ -191,24 +191,24 @@ def _without_repeats(counted: dict[str, list[_LooseFile]]) -> dict[str, list[_Lo
 
 
 def _last_day(counted: dict[str, list[_LooseFile]]) -> date:
-    return max(one.last_day for files in counted.values() for one in files)
+    return max(file.last_day for files in counted.values() for file in files)
 
 
-def _payers(files: Sequence[_LooseFile], place: str, month: str) -> list[str]:
+def _payers(files: Sequence[_LooseFile], folder: str, month: str) -> list[str]:
     """Who is billed: a billing account, or subscriptions of none."""
-    accounts = frozenset[str]().union(*(one.accounts for one in files))
-    unnamed = [one for one in files if not one.accounts]
-    subscriptions = frozenset[str]().union(*(one.subscriptions for one in unnamed))
+    accounts = frozenset[str]().union(*(file.accounts for file in files))
+    unnamed = [file for file in files if not file.accounts]
+    subscriptions = frozenset[str]().union(*(file.subscriptions for file in unnamed))
     if len(accounts) > 1 or (accounts and unnamed):
         listed = [*sorted(accounts), *sorted(subscriptions)][:3]
         raise OctoError(
-            f"{place} has rows of several billing accounts ({', '.join(listed)}) in {month}. Land the "
+            f"{folder} has rows of several billing accounts ({', '.join(listed)}) in {month}. Land the "
             "export of each one by itself.",
             code="account-not-one",
         )
-    if nameless := [one.source.name for one in unnamed if one.lacks_payer]:
+    if nameless := [file.source.name for file in unnamed if file.lacks_payer]:
         raise OctoError(
-            f"{nameless[0]} of {place} has rows that name neither a billing account nor a subscription, so nobody knows "
+            f"{nameless[0]} of {folder} has rows that name neither a billing account nor a subscription, so nobody knows "
             "whose bill it is. Put it back beside the manifest.json of its export.",
             code="account-not-one",
             place=nameless[0],
@@ -216,16 +216,16 @@ def _payers(files: Sequence[_LooseFile], place: str, month: str) -> list[str]:
     return [*sorted(accounts), *sorted(subscriptions)]
 
 
-def _month_of(payer: str, counted: dict[str, list[_LooseFile]], place: str, report: str, month: str) -> Month:
+def _month_of(payer: str, counted: dict[str, list[_LooseFile]], folder: str, report: str, month: str) -> Month:
     parts = []
     facts = []
     for dataset, files in counted.items():
-        theirs = [one for one in files if one.accounts or payer in one.subscriptions]
+        theirs = [file for file in files if file.accounts or payer in file.subscriptions]
         # Without a billing account each subscription is a payer, though a file may have several of them.
-        subscription = None if any(one.accounts for one in theirs) else payer
-        sources = tuple(one.source for one in theirs)
+        subscription = None if any(file.accounts for file in theirs) else payer
+        sources = tuple(file.source for file in theirs)
         facts += [f"{source.name} {source.sha256}" for source in sources]
         shape = FOCUS if dataset == "focus" else COST_DETAILS
         if sources:
             parts.append(Part(shape, dataset, dataset, sources, payer=subscription, subscription=subscription))
-    return Month(payer, None, month, version_of(facts), report, place, tuple(parts))
+    return Month(payer, None, month, version_of(facts), report, folder, tuple(parts))

@@ -264,10 +264,13 @@ def check_dates(con: duckdb.DuckDBPyConnection, file: AzureFile) -> None:
         "day_reading": day_of("texts.day_text", "try_"),
         "start_reading": day_of("texts.start_text", "try_"),
     }
-    scan = f"({render('vendors/azure/unnumbered_rows', scan=_scan(file, [file.path]))})"
+    unnumbered = render("vendors/azure/unnumbered_rows", scan=_scan(file, [file.path]))
     with translate_read_errors(file.place):
         # Whether there is any is asked first: numbering the rows costs the parallel read.
-        if con.execute(render("vendors/azure/swapped_dates", rows=scan, **pieces)).fetchall()[0][0] is None:
+        if (
+            con.execute(render("vendors/azure/swapped_dates", rows=f"({unnumbered})", **pieces)).fetchall()[0][0]
+            is None
+        ):
             return
         row = con.execute(render("vendors/azure/swapped_dates", rows=_numbered(file), **pieces)).fetchall()[0][0]
     shown = _shown(con, file, _first_text(days), row)
@@ -365,7 +368,8 @@ def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False)
                 if column.type == JSON_NUMBER
             ]
             keys = [f'$."{column.name}"' for column in file.columns]
-            return f"({render('vendors/azure/json_rows', keys=keys, numbers=numbers, lines=_read_lines(paths))})"
+            json_rows = render("vendors/azure/json_rows", keys=keys, numbers=numbers, lines=_read_lines(paths))
+            return f"({json_rows})"
         case _:
             names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in file.columns)
             order = ", parallel = false" if in_order else ""
@@ -379,7 +383,8 @@ def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False)
 def _numbered(file: AzureFile) -> str:
     """The rows of one file with `octo_row`, their number from 0."""
     scan = _scan(file, [file.path], in_order=True)
-    return f"({render('vendors/azure/numbered_rows', scan=scan)})"
+    numbered = render("vendors/azure/numbered_rows", scan=scan)
+    return f"({numbered})"
 
 
 def _read_lines(paths: Sequence[Location]) -> str:
