@@ -100,7 +100,7 @@ def _filter_columns(groups: Sequence[CostGroup]) -> list[str]:
     """The columns that any filter looks at, and those that charges are summed by."""
     columns: dict[str, None] = dict.fromkeys(("part", "vendor", "sub_account_id", "service_code", "billing_currency"))
     for group in groups:
-        for options in group.combinations.by_vendor().values():
+        for _, options in group.combinations.by_vendor():
             columns |= dict.fromkeys(COST_GROUP_COLUMNS[key] for conditions in options.filters for key in conditions)
             columns |= dict.fromkeys(column for filters, column in options.label_lists() if filters)
     return list(columns)

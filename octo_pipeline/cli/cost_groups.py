@@ -51,7 +51,7 @@ def list_(output: OutputOption = Output.table) -> None:
         (
             g.id,
             g.name,
-            ", ".join(v for v, options in g.combinations.by_vendor().items() if options.sql()),
+            ", ".join(dict.fromkeys(v for v, options in g.combinations.by_vendor() if options.sql())),
             g.version[:8],
         )
         for g in groups

@@ -4,22 +4,26 @@ This module has its fields, their checks and its meaning in SQL. What a cost gro
 `allocation.cost_groups`; which accounts it stands for in an allocator's entry belongs in `allocation.resolution`.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, PlainValidator, create_model
+from pydantic import AfterValidator, Field, PlainValidator, create_model
 from pydantic.alias_generators import to_camel
 
 from octo_pipeline.model.columns import COST_GROUP_COLUMNS
 from octo_pipeline.model.sql import Sql, literal, map_value
 from octo_pipeline.model.vendors import CLOUDS, VendorName
+from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.conditions import Conditions, equals_any_sql, parse_alternatives, written_alternatives
 from octo_pipeline.rules.documents import Document, Problem, Section, load_documents, parse_document
 
 _WORD = "andFilters"
+# As FOCUS files make it of a provider's name.
+_VENDOR = re.compile(r"[^\W_A-Z]+(-[^\W_A-Z]+)*")
 
 Filters = Annotated[
     tuple[Conditions, ...], PlainValidator(partial(parse_alternatives, word=_WORD, keys=COST_GROUP_COLUMNS))
@@ -54,7 +58,8 @@ class VendorOptions(Section):
 
     def normalised(self) -> dict[str, object]:
         """The options as JSON values, without empty lists."""
-        lists = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        fields = type(self).model_fields
+        lists = {fields[name].alias or name: getattr(self, name) for name in ("filters", *self.label_columns)}
         return {key: written_alternatives(maps, word=_WORD) for key, maps in lists.items() if maps}
 
     def label_lists(self) -> list[tuple[tuple[Conditions, ...], Sql]]:
@@ -74,12 +79,46 @@ def _vendor_options(vendor: VendorName) -> type[VendorOptions]:
     return options
 
 
-class _Combinations(Section):
-    """The options of each vendor."""
+def _check_vendor(text: str) -> str:
+    if text in CLOUDS:
+        raise ValueError(f"{quoted_json(text)} has options of its own: use {text}Options")
+    if not _VENDOR.fullmatch(text):
+        raise ValueError(
+            f"{quoted_json(text)} is not a vendor; it is written as in line items, in lower case without spaces, such as oci"
+        )
+    return text
 
-    def by_vendor(self) -> dict[str, VendorOptions]:
-        """The options by the vendor's name in ``cost_line_items``."""
-        return {name: getattr(self, name) for name in CLOUDS}
+
+class AnyVendorOptions(VendorOptions):
+    """The options of a vendor without a field of its own.
+
+    Attributes:
+        vendor: its name in ``cost_line_items``.
+    """
+
+    vendor: Annotated[str, AfterValidator(_check_vendor)] = Field(
+        description="a vendor's name as in line items, such as oci"
+    )
+
+    def normalised(self) -> dict[str, object]:
+        """The options as JSON values; empty if they match nothing."""
+        lists = super().normalised()
+        return {"vendor": self.vendor, **lists} if lists else {}
+
+
+class _Combinations(Section):
+    """The options of each vendor.
+
+    Attributes:
+        options: of vendors other than the clouds, several of one vendor being alternatives.
+    """
+
+    options: tuple[AnyVendorOptions, ...] = ()
+
+    def by_vendor(self) -> list[tuple[str, VendorOptions]]:
+        """The options, each with its vendor's name in ``cost_line_items``."""
+        clouds: list[tuple[str, VendorOptions]] = [(name, getattr(self, name)) for name in CLOUDS]
+        return [*clouds, *((options.vendor, options) for options in self.options)]
 
 
 if TYPE_CHECKING:
@@ -101,7 +140,11 @@ class CostGroup(Document):
 
     def normalised(self) -> dict[str, object]:
         """The document as JSON values, without what is empty or not set."""
-        options = {f"{vendor}Options": o.normalised() for vendor, o in self.combinations.by_vendor().items()}
+        combinations = self.combinations
+        options: dict[str, object] = {f"{name}Options": getattr(combinations, name).normalised() for name in CLOUDS}
+        options["options"] = [
+            normalised for vendor_options in combinations.options if (normalised := vendor_options.normalised())
+        ]
         values: dict[str, object] = {
             "id": self.id,
             "name": self.name,
@@ -112,7 +155,7 @@ class CostGroup(Document):
 
     def sql(self) -> Sql:
         """A truth value over a row of ``cost_line_items``: whether the group matches it."""
-        options = {vendor: o.sql() for vendor, o in self.combinations.by_vendor().items()}
+        options = [(vendor, o.sql()) for vendor, o in self.combinations.by_vendor()]
         return _by_vendor(Sql("vendor"), options) or Sql("FALSE")
 
     def account_sql(self, *, vendor: Sql, account: Sql) -> Sql | None:
@@ -128,7 +171,7 @@ class CostGroup(Document):
         Returns:
             None if the group has no such map.
         """
-        options = {name: o.account_sql(account) for name, o in self.combinations.by_vendor().items()}
+        options = [(name, o.account_sql(account)) for name, o in self.combinations.by_vendor()]
         return _by_vendor(vendor, options)
 
 
@@ -173,6 +216,6 @@ def _any_sql(maps: Sequence[Conditions], column: Callable[[str], Sql]) -> Sql | 
     return Sql(f"({' OR '.join(alternatives)})") if alternatives else None
 
 
-def _by_vendor(vendor: Sql, options: dict[str, Sql | None]) -> Sql | None:
-    parts = [f"{vendor} = {literal(name)} AND {sql}" for name, sql in options.items() if sql]
+def _by_vendor(vendor: Sql, options: Sequence[tuple[str, Sql | None]]) -> Sql | None:
+    parts = [f"{vendor} = {literal(name)} AND {sql}" for name, sql in options if sql]
     return Sql(f"({' OR '.join(parts)})") if parts else None

@@ -228,7 +228,7 @@ def test_every_problem_of_a_document_is_reported():
     assert sorted(found) == sorted(
         [
             ("nmae", "unknown key; allowed: id, name, description, combinations"),
-            ("combinations.ociOptions", "unknown key; allowed: awsOptions, azureOptions, gcpOptions"),
+            ("combinations.ociOptions", "unknown key; allowed: options, awsOptions, azureOptions, gcpOptions"),
             (f"{aws}.filters[0].andFilters", f"must be an object with at least one key; allowed: {keys}"),
             (f"{aws}.filters[1].andFilters.acount", f"unknown key; allowed: {keys}"),
             (
@@ -343,3 +343,59 @@ def test_sql_agrees_with_the_definition(connection, options, account, region, ta
     }
     assert matching(connection, found, line) == [bool(used) and all(used)]
     assert parse_cost_group(found.document, file="other.json") == found
+
+
+def test_other_vendors_have_a_list_of_options(connection):
+    found = group(
+        awsOptions={"filters": filters({"account": "1"})},
+        options=[
+            {"vendor": "oci", "filters": filters({"productCode": "COMPUTE"}), "tagFilters": filters({"team": "a"})},
+            {"vendor": "snowflake", "filters": filters({"account": "re:^WH"})},
+            {"vendor": "oci", "filters": filters({"account": "2"})},
+        ],
+    )
+    assert matching(
+        connection,
+        found,
+        {"vendor": "oci", "service_code": "COMPUTE", "tags": {"team": "a"}},
+        {"vendor": "oci", "service_code": "COMPUTE", "tags": {"team": "b"}},
+        {"vendor": "oci", "sub_account_id": "2"},
+        {"vendor": "snowflake", "sub_account_id": "WH1"},
+        {"vendor": "snowflake", "sub_account_id": "2"},
+        {"vendor": "aws", "sub_account_id": "1"},
+        {"vendor": "databricks", "sub_account_id": "1"},
+    ) == [True, False, True, True, False, True, False]
+    account_sql = found.account_sql(vendor="vendor", account="account")
+    rows = [("oci", "2"), ("oci", "1"), ("snowflake", "WH9"), ("aws", "1")]
+    values = ", ".join(f"('{vendor}', '{account}')" for vendor, account in rows)
+    query = f"SELECT {account_sql} FROM (VALUES {values}) AS named(vendor, account)"
+    assert [answer for (answer,) in connection.execute(query).fetchall()] == [True, False, True, True]
+
+
+def test_options_without_filters_match_nothing_and_mean_nothing(connection):
+    empty = group(options=[{"vendor": "oci"}, {"vendor": "oci", "filters": []}])
+    assert matching(connection, empty, {"vendor": "oci"}) == [False]
+    assert empty.normalised() == group().normalised()
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "message"),
+    [
+        ({"vendor": "oci"}, "combinations.options", "list"),
+        ([{"filters": []}], "combinations.options[0].vendor", "is missing; it must be a vendor's name"),
+        ([{"vendor": "aws", "filters": []}], "combinations.options[0].vendor", "use awsOptions"),
+        ([{"vendor": "Big Cloud"}], "combinations.options[0].vendor", "not a vendor"),
+        ([{"vendor": "oci", "labelFilters": []}], "combinations.options[0].labelFilters", "labelFilters"),
+        (
+            [{"vendor": "oci", "filters": filters({"arn": "x"})}],
+            "combinations.options[0].filters[0].andFilters.arn",
+            "arn",
+        ),
+    ],
+)
+def test_options_that_are_wrong_are_refused_by_path(options, path, message):
+    with pytest.raises(DocumentError) as error:
+        group(options=options)
+    (problem,) = error.value.problems
+    assert problem.path == path
+    assert message in str(problem)
