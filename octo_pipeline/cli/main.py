@@ -9,6 +9,7 @@ from octo_pipeline.cli import (
     accounts,
     allocations,
     allocators,
+    charges,
     cost_groups,
     deliveries,
     doctor,
@@ -44,6 +45,7 @@ app.command("audit")(users.audit)
 app.command("manifest", hidden=True)(pipeline.manifest)
 app.add_typer(allocations.app, name="allocations")
 app.add_typer(allocators.app, name="allocators")
+app.add_typer(charges.app, name="charges")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(cost_groups.app, name="cost-groups")
 app.add_typer(accounts.app, name="accounts")

@@ -18,7 +18,7 @@ class VendorName:
         exports: the contents of the folder in the setting ``OCTO_<NAME>_EXPORTS``; None if there is no such setting.
         label_filters: the label filters of its cost-group options besides ``tag_filters`` -> the column of
             ``cost_line_items`` that each one reads.
-        is_cloud: whether line items are called by its name. FOCUS files are of any vendor.
+        is_cloud: whether line items are called by its name. FOCUS files are of any vendor, and charges by hand of none.
     """
 
     name: str
@@ -36,6 +36,7 @@ VENDORS: dict[str, VendorName] = {
         VendorName("azure", "Folder of an Azure partner's or of Cost Management exports"),
         VendorName("gcp", "Folder of exported Google Cloud billing tables", _GCP_LABELS),
         VendorName("focus", "Folder of FOCUS files of any provider", is_cloud=False),
+        VendorName("manual", None, is_cloud=False),
     )
 }
 

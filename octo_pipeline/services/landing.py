@@ -76,7 +76,7 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
     asked = list(sources)
     for source in asked:
         try:
-            offered += source.land(root, month, _now(root, vendor, month))
+            offered += source.land(root, month, landing_time(root, vendor, month))
         except OctoError as error:
             failures.append((source, error))
     if asked and (disagreements := VENDORS[vendor].disagreements):
@@ -104,7 +104,7 @@ def _renew(root: Location, vendor: str, month: str, offered: Sequence[Landed]) -
     reports of one account are renewed together, so that they do not take turns.
     """
     renewed = 0
-    now = _now(root, vendor, month)
+    now = landing_time(root, vendor, month)
     for newest in newest_deliveries(root, month, vendor):
         of_account = [one.delivery for one in offered if one.delivery.account == newest.account]
         if of_account and newest.version not in {one.version for one in of_account}:
@@ -121,7 +121,7 @@ def _is_expected(root: Location, source: Source, error: OctoError) -> bool:
     return bool(deliveries(root, vendor=source.vendor, account=source.account))
 
 
-def _now(root: Location, vendor: str, month: str) -> datetime:
+def landing_time(root: Location, vendor: str, month: str) -> datetime:
     """The clock's time, but after all that is landed: of a clock that was set back the newest delivery would be old."""
     now = datetime.now(UTC)
     return max([now, *(one.fetched_at + timedelta(microseconds=1) for one in newest_deliveries(root, month, vendor))])

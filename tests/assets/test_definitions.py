@@ -35,6 +35,7 @@ def test_the_graph():
         "azure_usage": ("raw", []),
         "bigquery_export": ("raw", []),
         "focus_exports": ("raw", []),
+        "manual_charges": ("raw", []),
         "stg_aws__cur": ("normalisation", ["raw_cur"]),
         "int_aws__charges": ("normalisation", ["stg_aws__cur"]),
         "stg_azure__csp_usage": ("normalisation", ["azure_usage"]),
@@ -46,10 +47,15 @@ def test_the_graph():
         ),
         "stg_focus__charges": ("normalisation", ["azure_usage", "focus_exports"]),
         "int_focus__charges": ("normalisation", ["stg_focus__charges"]),
+        "stg_manual__charges": ("normalisation", ["manual_charges"]),
+        "int_manual__charges": ("normalisation", ["stg_manual__charges"]),
         "stg_gcp__billing": ("normalisation", ["bigquery_export"]),
         "int_gcp__billing": ("normalisation", ["stg_gcp__billing"]),
         "int_gcp__charges": ("normalisation", ["int_gcp__billing"]),
-        "cost_line_items": ("normalisation", [f"int_{name}__charges" for name in ("aws", "azure", "focus", "gcp")]),
+        "cost_line_items": (
+            "normalisation",
+            [f"int_{name}__charges" for name in ("aws", "azure", "focus", "gcp", "manual")],
+        ),
         "invoice_costs": ("marts", ["cost_line_items"]),
         "matched_items": ("allocation", ["allocators", "cost_line_items"]),
         "resolved_accounts": ("allocation", ["cost_groups", "cost_line_items", "matched_items"]),
@@ -75,7 +81,10 @@ def test_the_checks():
     assert {(k.asset_key.to_user_string(), k.name) for k in graph.asset_check_keys} == {
         *((check.table, check.name) for check in CHECKS),
         *((table.name, "no_month_is_stale") for table in TABLES),
-        *((asset, "every_source_answered") for asset in ("raw_cur", "azure_usage", "bigquery_export", "focus_exports")),
+        *(
+            (asset, "every_source_answered")
+            for asset in ("raw_cur", "azure_usage", "bigquery_export", "focus_exports", "manual_charges")
+        ),
     }
 
 

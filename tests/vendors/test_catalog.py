@@ -26,12 +26,13 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def test_every_vendor_of_the_list_describes_itself():
-    assert list(catalog.VENDORS) == list(VENDORS) == ["aws", "azure", "gcp", "focus"]
+    assert list(catalog.VENDORS) == list(VENDORS) == ["aws", "azure", "gcp", "focus", "manual"]
     assert {vendor.name: vendor.raw_asset for vendor in catalog.VENDORS.values()} == {
         "aws": "raw_cur",
         "azure": "azure_usage",
         "gcp": "bigquery_export",
         "focus": "focus_exports",
+        "manual": "manual_charges",
     }
 
 

@@ -1,0 +1,32 @@
+select
+    billing_month,
+    'manual' as vendor,
+    -- Nobody else bills them.
+    'manual' as billing_account_id,
+    sub_account_id,
+    cast(billing_month || '-01' as date) as usage_date,
+    case when billed_cost < 0 then 'Credit' else 'Fee' end as line_type,
+    case when billed_cost < 0 then 'Credit' else 'Purchase' end as charge_category,
+    'ManualCharge' as service_code,
+    charge_description,
+    cast(null as varchar) as operation,
+    cast(null as varchar) as usage_type,
+    cast(null as varchar) as region_id,
+    billing_currency,
+    cast(null as varchar) as commitment_discount_type,
+    cast(null as varchar) as commitment_discount_id,
+    cast(null as varchar) as offer_class,
+    cast(null as varchar) as savings_kind,
+    '{}' as tags_json,
+    '{}' as project_labels_json,
+    publisher_name,
+    cast(null as varchar) as sub_account_name,
+    'Charges by hand' as service_name,
+    cast(null as varchar) as invoice_id,
+    publisher_name as invoice_issuer_name,
+    cast(1 as decimal(38, 10)) as consumed_quantity,
+    billed_cost,
+    billed_cost as effective_cost,
+    billed_cost as list_cost
+
+from {{ ref('stg_manual__charges') }}
