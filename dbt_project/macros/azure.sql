@@ -22,11 +22,6 @@
   end
 {%- endmacro %}
 
-{# The last segment of a resource path, in which Azure's own exports write some ids; an id alone stays. #}
-{% macro azure_last_segment(path) -%}
-  nullif(regexp_extract({{ path }}, '[^/]+$'), '')
-{%- endmacro %}
-
 {# Kind of a meter, as one text. #}
 {% macro azure_usage_type(sub_category, meter) -%}
   nullif(concat_ws(' / ', {{ sub_category }}, {{ meter }}), '')

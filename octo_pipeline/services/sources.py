@@ -120,7 +120,7 @@ def _source(document: SourceDocument) -> Source:
         return VENDORS[document.reader].document_source(document.fields)
     except ValidationError as error:
         raise OctoError(
-            f"{document.place}: {_flaw(error)}.", code="source-document-wrong", place=document.place
+            f"{document.origin}: {_flaw(error)}.", code="source-document-wrong", place=document.origin
         ) from None
 
 

@@ -28,13 +28,13 @@ class SourceDocument:
     """A document as it is written.
 
     Attributes:
-        place: the file, for sentences.
+        origin: the file, for sentences.
         reader: the name in `catalog.VENDORS` of who reads it.
         fields: its fields but ``use``.
         is_used: whether its exports count.
     """
 
-    place: str
+    origin: str
     reader: str
     fields: Mapping[str, Any]
     is_used: bool
@@ -49,7 +49,7 @@ class SourceDocument:
         if accounts and delivery.account.lower() not in (account.lower() for account in accounts):
             return False
         places = [str(self.fields[name]).removeprefix("s3://").strip("/") for name in _PLACES if name in self.fields]
-        return all(place in delivery.source for place in places)
+        return all(part in delivery.source for part in places)
 
 
 def source_documents(config: Path) -> list[SourceDocument]:
@@ -65,7 +65,7 @@ def source_documents(config: Path) -> list[SourceDocument]:
     return [source_document(_read(path), str(path)) for path in paths]
 
 
-def source_document(content: object, place: str) -> SourceDocument:
+def source_document(content: object, origin: str) -> SourceDocument:
     """A document from its content.
 
     Raises:
@@ -75,21 +75,21 @@ def source_document(content: object, place: str) -> SourceDocument:
     is_used = fields.pop("use", True)
     if not isinstance(is_used, bool):
         raise OctoError(
-            f"{place}: use must be true or false, not {json.dumps(is_used)}.",
+            f"{origin}: use must be true or false, not {json.dumps(is_used)}.",
             code="source-document-wrong",
-            place=place,
+            place=origin,
         )
     vendor, kind = fields.get("vendor"), fields.get("kind")
     if kind == FOCUS:
-        return SourceDocument(place, FOCUS, fields, is_used)
+        return SourceDocument(origin, FOCUS, fields, is_used)
     if not isinstance(vendor, str) or vendor not in CLOUDS:
         raise OctoError(
-            f"{place}: vendor must be one of {', '.join(CLOUDS)}, not {json.dumps(vendor)}. Exports of anyone else are FOCUS "
+            f"{origin}: vendor must be one of {', '.join(CLOUDS)}, not {json.dumps(vendor)}. Exports of anyone else are FOCUS "
             'files: give "kind": "focus".',
             code="source-vendor-unknown",
-            place=place,
+            place=origin,
         )
-    return SourceDocument(place, vendor, fields, is_used)
+    return SourceDocument(origin, vendor, fields, is_used)
 
 
 def used_deliveries(deliveries: Sequence[Delivery], documents: Sequence[SourceDocument]) -> list[Delivery]:

@@ -95,12 +95,12 @@ def column_names(column: str) -> tuple[str, ...]:
     return tuple(folded(name) for name in (column, *SPELLINGS.get(column, ())))
 
 
-def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]:
+def expressions(columns: Sequence[SourceColumn], origin: str) -> list[Expression]:
     """The canonical columns of a file, in the order of `COLUMNS`; what the file lacks is a typed NULL.
 
     Args:
         columns: all columns of the file.
-        place: what to call the file in sentences.
+        origin: what to call the file in sentences.
 
     Raises:
         OctoError: a required column is missing, or one is of a type that cannot be it.
@@ -108,23 +108,25 @@ def expressions(columns: Sequence[SourceColumn], place: str) -> list[Expression]
     by_name: dict[str, list[SourceColumn]] = {}
     for column in columns:
         by_name.setdefault(folded(column.name), []).append(column)
-    sources = {name: [c for one in column_names(name) for c in by_name.get(one, [])] for name in COLUMNS}
+    sources = {
+        name: [column for spelling in column_names(name) for column in by_name.get(spelling, [])] for name in COLUMNS
+    }
     missing = [name for name in REQUIRED if not sources[name]]
     if missing:
         raise OctoError(
-            f"{place} has no column {', '.join(missing)}, without which no cost can be allocated. Export all columns of "
+            f"{origin} has no column {', '.join(missing)}, without which no cost can be allocated. Export all columns of "
             "FOCUS, or point to the right file.",
             code="column-missing",
-            place=place,
+            place=origin,
         )
-    return [_expression(name, kind, sources[name], place) for name, kind in COLUMNS.items()]
+    return [_expression(name, kind, sources[name], origin) for name, kind in COLUMNS.items()]
 
 
-def _expression(name: str, kind: str, sources: Sequence[SourceColumn], place: str) -> Expression:
-    made = [_MAKERS[kind](name, source, place) for source in sources]
+def _expression(name: str, kind: str, sources: Sequence[SourceColumn], origin: str) -> Expression:
+    made = [_MAKERS[kind](name, source, origin) for source in sources]
     empty = "'{}'" if kind == TAGS else f"CAST(NULL AS {kind})"
-    value = f"coalesce({', '.join([*(one.value for one in made), empty])})"
-    checks = [check for one in made for check in one.checks]
+    value = f"coalesce({', '.join([*(expression.value for expression in made), empty])})"
+    checks = [check for expression in made for check in expression.checks]
     if name in REQUIRED:
         text = f"coalesce({', '.join([*map(_text_of, sources), 'NULL'])})"
         checks.append(Check(sources[0].name, text, f"{text} IS NULL", "no row can do without it"))
@@ -136,7 +138,7 @@ def _text_of(source: SourceColumn) -> str:
     return f"CASE WHEN trim({text}) NOT IN {_NULLS} THEN trim({text}) END"
 
 
-def _text(name: str, source: SourceColumn, _place: str) -> Expression:
+def _text(name: str, source: SourceColumn, _origin: str) -> Expression:
     text = _text_of(source)
     if name not in _ID_COLUMNS:
         return Expression(name, text)
@@ -144,11 +146,11 @@ def _text(name: str, source: SourceColumn, _place: str) -> Expression:
     return Expression(name, text, (Check(source.name, text, rf"regexp_matches({text}, '^\d\.\d+[eE]\+\d+$')", reason),))
 
 
-def _amount(name: str, source: SourceColumn, place: str) -> Expression:
+def _amount(name: str, source: SourceColumn, origin: str) -> Expression:
     if source.type != "VARCHAR":
         if not _NUMBER.fullmatch(source.type):
             raise OctoError(
-                f"{place}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
+                f"{origin}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
             )
         is_bad = f"{source.sql} IS NOT NULL AND TRY_CAST({source.sql} AS {MONEY}) IS NULL"
         amount = source.sql
@@ -159,13 +161,13 @@ def _amount(name: str, source: SourceColumn, place: str) -> Expression:
     return Expression(name, f"CAST({amount} AS {MONEY})", (Check(source.name, _text_of(source), is_bad, reason),))
 
 
-def _day(name: str, source: SourceColumn, place: str) -> Expression:
+def _day(name: str, source: SourceColumn, origin: str) -> Expression:
     if source.type.startswith("TIMESTAMP") or source.type == "DATE":
         zoned = " AT TIME ZONE 'UTC'" if source.type == "TIMESTAMP WITH TIME ZONE" else ""
         return Expression(name, f"CAST(({source.sql}{zoned}) AS DATE)")
     if source.type != "VARCHAR":
         raise OctoError(
-            f"{place}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
+            f"{origin}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
         )
     text = _text_of(source)
     is_bad = f"{text} IS NOT NULL AND ({iso_day(text, 'TRY_CAST')}) IS NULL"
@@ -196,7 +198,7 @@ def iso_day(text: str, cast: str) -> str:
     return f"CASE WHEN {plain} THEN {cast}(left({text}, 10) AS DATE) ELSE {other} END"
 
 
-def _tags(name: str, source: SourceColumn, _place: str) -> Expression:
+def _tags(name: str, source: SourceColumn, _origin: str) -> Expression:
     """The tags with a value as a JSON object with sorted keys; of a repeated key the first value.
 
     They come as the text of a JSON object, as a map or structure of Parquet, or as a list of pairs of key and value.

@@ -45,7 +45,7 @@ class Place(BaseModel):
 
     @model_validator(mode="after")
     def _one_place(self) -> "Place":
-        if sum(place is not None for place in (self.folder, self.bucket, self.container)) != 1:
+        if [self.folder, self.bucket, self.container].count(None) != 2:
             raise ValueError("give one of folder, bucket and container")
         if (self.container is None) != (self.sas_variable is None):
             raise ValueError("sas_variable goes with container")

@@ -45,17 +45,17 @@ def without_overlaps(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delive
     if not focus:
         return list(deliveries)
     bills = {delivery: _bills(con, delivery) for delivery in focus}
-    shown = {vendor for of_delivery in bills.values() for vendor, _ in of_delivery}
-    told: dict[tuple[str, str], tuple[Delivery, dict[str, Decimal]]] = {}
+    shown_vendors = {vendor for of_delivery in bills.values() for vendor, _ in of_delivery}
+    known: dict[tuple[str, str], tuple[Delivery, dict[str, Decimal]]] = {}
     for delivery in deliveries:
         # Another vendor's files are read only where FOCUS files are shown as that vendor.
-        if delivery.vendor != FOCUS and delivery.vendor in shown:
-            told |= {account: (delivery, amounts) for account, amounts in _bills(con, delivery).items()}
+        if delivery.vendor != FOCUS and delivery.vendor in shown_vendors:
+            known |= {account: (delivery, amounts) for account, amounts in _bills(con, delivery).items()}
     counted = [delivery for delivery in deliveries if delivery.vendor != FOCUS]
     for delivery in focus:
         left_out = []
         for account, amounts in bills[delivery].items():
-            other = told.setdefault(account, (delivery, amounts))
+            other = known.setdefault(account, (delivery, amounts))
             if other[0] is delivery:
                 continue
             _refuse_difference(account, other, (delivery, amounts))
@@ -74,13 +74,13 @@ def _bills(con: duckdb.DuckDBPyConnection, delivery: Delivery) -> _Bills:
 
 
 def _refuse_difference(
-    account: tuple[str, str], one: tuple[Delivery, dict[str, Decimal]], other: tuple[Delivery, dict[str, Decimal]]
+    account: tuple[str, str], left: tuple[Delivery, dict[str, Decimal]], right: tuple[Delivery, dict[str, Decimal]]
 ) -> None:
-    for currency in sorted(one[1].keys() | other[1].keys()):
-        first, second = (amounts.get(currency, Decimal(0)) for _, amounts in (one, other))
+    for currency in sorted(left[1].keys() | right[1].keys()):
+        first, second = (amounts.get(currency, Decimal(0)) for _, amounts in (left, right))
         if abs(first - second) >= _HALF_A_CENT:
             raise OctoError(
-                f"{_name(one[0])} and {_name(other[0])} both have the costs of {' '.join(account)} in {one[0].month} and "
+                f"{_name(left[0])} and {_name(right[0])} both have the costs of {' '.join(account)} in {left[0].month} and "
                 f'differ: {first:,.2f} and {second:,.2f} {currency}. Set "use": false in the document of the one that is '
                 "not to count, or remove its delivery.",
                 code="sources-differ",

@@ -201,7 +201,7 @@ def test_what_tools_leave_behind_and_other_data_sets_are_passed_over(workspace, 
 
 
 @pytest.mark.parametrize(
-    "name", ["a.xlsx", "b.tsv", "c.jsonl", "d.json.gz", "e.avro", "f.orc", "g.tar.gz", "h.csv.zst"]
+    "name", ["a.xlsx", "b.tsv", "c.jsonl", "d.json.gz", "e.avro", "f.orc", "g.tar.gz", "h.csv.zst", "i.gz"]
 )
 def test_a_form_that_is_not_read_is_refused_by_name(workspace, folder, name):
     write_csv(folder / "a.csv", SNOWFLAKE)
@@ -245,6 +245,14 @@ def test_a_file_that_is_cut_off_is_refused(workspace, folder):
     (folder / "a.csv.gz").write_bytes(gzip.compress(csv_text(*[SNOWFLAKE] * 50).encode())[:-9])
 
     assert "a.csv.gz" in refused(workspace)
+
+
+@pytest.mark.parametrize("name", ["export.txt", "focus.json", "data"])
+def test_a_file_of_another_name_with_costs_is_not_looked_past(workspace, folder, name):
+    write_csv(folder / "a.csv", SNOWFLAKE)
+    (folder / name).write_text(csv_text(SNOWFLAKE | {"ResourceId": "w2"}))
+
+    assert f"has {name}, which is not read" in refused(workspace)
 
 
 # -- months, parts, copies and refreshes --------------------------------------------------------------------------
@@ -372,7 +380,9 @@ def test_the_manifest_of_aws_says_which_files_count(workspace, folder):
 def test_a_listed_file_that_is_missing_is_refused(workspace, folder):
     write_csv(aws_export(folder, ["a.csv", "b.csv"]) / "a.csv", SNOWFLAKE)
 
-    assert "lists prefix/focus/data/BILLING_PERIOD=2024-03/b.csv, which is there no times" in refused(workspace)
+    assert "lists s3://bucket/prefix/focus/data/BILLING_PERIOD=2024-03/b.csv, which is there no times" in refused(
+        workspace
+    )
 
 
 def azure_run(folder, run, first, last, submitted, *rows, kind="FocusCost"):
@@ -396,6 +406,17 @@ def test_a_later_run_of_some_days_takes_only_these_days(workspace, folder):
     land(workspace)
 
     assert line_items(workspace, "sum(billed_cost), sum(line_count)") == [(Decimal(435 + 200), 31)]
+
+
+def test_files_beside_a_manifest_are_not_looked_past(workspace, folder):
+    """The source points to the export's own folder, where somebody has put another file."""
+    azure_run(folder, "r1", "2024-03-01", "2024-03-31", "2024-04-02", *days(1, 31))
+    export = folder / "exports" / "daily"
+    write_csv(export / "more.csv", SNOWFLAKE | {"ResourceId": "w2", "BilledCost": "4"})
+    document(workspace, folder=export)
+    land(workspace)
+
+    assert line_items(workspace, "sum(billed_cost)") == [(Decimal(500),)]
 
 
 def test_a_manifest_that_is_malformed_is_refused(workspace, folder):

@@ -12,13 +12,13 @@ class BucketFiles:
     """The objects below a prefix of a bucket.
 
     Args:
-        place: the bucket, and as whom it is read.
+        address: the bucket, and as whom it is read.
         name: the source's name, for sentences.
     """
 
-    def __init__(self, place: Place, name: str) -> None:
-        bucket, self._prefix = place.bucket_and_prefix
-        self._bucket = Bucket(bucket, AwsAccess(name, place.role_arn, place.external_id, place.region))
+    def __init__(self, address: Place, name: str) -> None:
+        bucket, self._prefix = address.bucket_and_prefix
+        self._bucket = Bucket(bucket, AwsAccess(name, address.role_arn, address.external_id, address.region))
 
     @property
     def place(self) -> str:
@@ -39,7 +39,11 @@ class BucketFiles:
             folders += below
             objects += inside
         return sorted(
-            (self._listed(one) for one in objects if one.size and not is_hidden(self._name(one).split("/"))),
+            (
+                self._listed(stored)
+                for stored in objects
+                if stored.size and not is_hidden(self._name(stored).split("/"))
+            ),
             key=lambda listed: listed.name,
         )
 

@@ -13,17 +13,17 @@ class ContainerFiles:
     """The blobs below a prefix of a container.
 
     Args:
-        place: the container's address and the name of the variable with its SAS.
+        address: the container's address and the name of the variable with its SAS.
         environment: where the SAS is.
 
     Raises:
         OctoError: the SAS is not set.
     """
 
-    def __init__(self, place: Place, environment: Mapping[str, str]) -> None:
-        container = place.container or ""
-        sas = secret_of(environment, place.sas_variable or "", container)
-        self._prefix = f"{place.prefix.strip('/')}/" if place.prefix else ""
+    def __init__(self, address: Place, environment: Mapping[str, str]) -> None:
+        container = address.container or ""
+        sas = secret_of(environment, address.sas_variable or "", container)
+        self._prefix = f"{address.prefix.strip('/')}/" if address.prefix else ""
         self._blobs = ContainerListing(Http(new_session()), container, lambda: sas, prefix=self._prefix)
 
     @property
@@ -38,7 +38,7 @@ class ContainerFiles:
             OctoError: the container cannot be reached, or the SAS does not allow to list it.
         """
         listed = [self._listed(entry) for entry in self._blobs.entries() if entry.size]
-        return [one for one in listed if not is_hidden(one.name.split("/"))]
+        return [file for file in listed if not is_hidden(file.name.split("/"))]
 
     def _listed(self, entry: Entry) -> ListedFile:
         file = SourceFile(entry.name.split("/")[-1], entry.open, entry.size, md5=entry.md5)

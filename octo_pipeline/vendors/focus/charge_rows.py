@@ -28,6 +28,7 @@ from octo_pipeline.vendors.data_files import (
 from octo_pipeline.vendors.focus_columns import COLUMNS, TAGS, expressions
 
 _SHOWN = 60
+_PERIODS = ("billing_period_start", "charge_period_start")
 _COLUMN_TYPES = {
     **{name: "VARCHAR" if kind == TAGS else kind for name, kind in COLUMNS.items()},
     "billing_month": "VARCHAR",
@@ -52,43 +53,43 @@ _MORE_IDENTITY = (
 
 @dataclass(frozen=True)
 class FocusFile:
-    """A data file with its columns; `place` is what sentences call it."""
+    """A data file with its columns; `origin` is what sentences call it."""
 
     path: Location
-    place: str
+    origin: str
     columns: tuple[SourceColumn, ...]
 
     @property
     def expressions(self) -> list[Expression]:
         """How its canonical columns are made."""
-        return expressions(self.columns, self.place)
+        return expressions(self.columns, self.origin)
 
 
-def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> FocusFile:
+def open_file(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> FocusFile:
     """A file with the columns that it has.
 
     Raises:
         OctoError: the file cannot be read.
     """
     if data_format(path.name) == "parquet":
-        with translate_read_errors(place):
+        with translate_read_errors(origin):
             described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
         columns = [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
     else:
-        header = csv_header(path, place)
+        header = csv_header(path, origin)
         columns = [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
-    return FocusFile(path, place, tuple(columns))
+    return FocusFile(path, origin, tuple(columns))
 
 
-def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
+def count_rows(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> int:
     """The rows of a file; CSV is read to its end for it.
 
     Raises:
         OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
     """
     if data_format(path.name) == "parquet":
-        return count_parquet_rows(con, path, place)
-    return count_csv_rows(path, place)
+        return count_parquet_rows(con, path, origin)
+    return count_csv_rows(path, origin)
 
 
 def charges(files: Sequence[FocusFile], month: str, facts: Mapping[str, Any]) -> Sql:
@@ -122,9 +123,9 @@ def months_of(con: duckdb.DuckDBPyConnection, file: FocusFile) -> list[str]:
     Raises:
         OctoError: a date cannot be read.
     """
-    check_values(con, file, ("billing_period_start", "charge_period_start"))
+    check_values(con, file, _PERIODS)
     rows = render("vendors/focus/months", file_columns=file.expressions, scan=_scan(file, [file.path]))
-    with translate_read_errors(file.place):
+    with translate_read_errors(file.origin):
         return [month for (month,) in con.execute(rows).fetchall()]
 
 
@@ -134,13 +135,13 @@ def comparable_rows(files: Sequence[FocusFile], month: str, days: Sequence[Any])
     more = [name for name in _MORE_IDENTITY if all(name in columns for columns in by_name)]
     relations = []
     for file, columns, counted in zip(files, by_name, days, strict=True):
-        compared = [one for one in file.expressions if one.name in _IDENTITY]
+        compared = [expression for expression in file.expressions if expression.name in _IDENTITY]
         compared.append(Expression("charge_start", _instant_text(columns["chargeperiodstart"])))
         compared += [Expression(f"{name}_text", f"CAST({columns[name].sql} AS VARCHAR)") for name in more]
         rows = render(
             "vendors/focus/comparable_rows",
             file_columns=compared,
-            periods=[one for one in file.expressions if one.name in ("billing_period_start", "charge_period_start")],
+            periods=[expression for expression in file.expressions if expression.name in _PERIODS],
             scan=_scan(file, [file.path]),
             month=month,
             days=counted,
@@ -170,8 +171,13 @@ def check_values(con: duckdb.DuckDBPyConnection, file: FocusFile, columns: Colle
     Raises:
         OctoError: there is one; the sentence names its column and row.
     """
-    checks = [check for one in file.expressions if columns is None or one.name in columns for check in one.checks]
-    with translate_read_errors(file.place):
+    checks = [
+        check
+        for expression in file.expressions
+        if columns is None or expression.name in columns
+        for check in expression.checks
+    ]
+    with translate_read_errors(file.origin):
         # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
         counted = render("vendors/focus/count_bad", checks=checks, scan=_scan(file, [file.path]))
         rows, bad = con.execute(counted).fetchall()[0]
@@ -183,20 +189,20 @@ def check_values(con: duckdb.DuckDBPyConnection, file: FocusFile, columns: Colle
         check = checks[number]
         value = render("vendors/focus/value_of_row", value=check.value, scan=numbered, row=row)
         text = con.execute(value).fetchall()[0][0]
-    shown = "empty" if text is None else repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
-    place = row_place(file, row)
+    value_text = "empty" if text is None else repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
+    origin = row_place(file, row)
     raise OctoError(
-        f"{place}: {check.column} is {shown}, {check.reason}. Correct it or fetch the file again.",
+        f"{origin}: {check.column} is {value_text}, {check.reason}. Correct it or fetch the file again.",
         code="value-wrong",
-        place=place,
+        place=origin,
     )
 
 
 def row_place(file: FocusFile, row: int) -> str:
     """What to call a row in sentences, counted from 0."""
     if data_format(file.path.name) == "parquet":
-        return f"{file.place}, row {row + 1}"
-    return f"{file.place}, line {line_of_row(file.path, row)}"
+        return f"{file.origin}, row {row + 1}"
+    return f"{file.origin}, line {line_of_row(file.path, row)}"
 
 
 def branch_of(file: FocusFile) -> tuple[object, ...]:

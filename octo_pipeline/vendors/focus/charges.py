@@ -49,13 +49,13 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     return {RELATION: " UNION ALL BY NAME ".join(f"({branch})" for branch in branches) or no_charges()}
 
 
-def source_costs(found: Mapping[str, str]) -> str:
+def source_costs(relations: Mapping[str, str]) -> str:
     """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
 
     Args:
-        found: what `relations` returned.
+        relations: what the function of this name returned.
     """
-    return render("vendors/focus/source_costs", charges=found[RELATION])
+    return render("vendors/focus/source_costs", charges=relations[RELATION])
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:

@@ -19,19 +19,19 @@ from datetime import date, timedelta
 from typing import Any
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import add_months, is_month
+from octo_pipeline.model.months import add_months
 from octo_pipeline.vendors.data_columns import folded
 from octo_pipeline.vendors.data_files import data_format
 from octo_pipeline.vendors.listing import ListedFile
 
 _PERIOD_FOLDER = re.compile(r"billing[_-]?period(?:[_-]?start)?=(\d{4}-\d{2})", re.IGNORECASE)
-_RUN_FOLDER = re.compile(r"\d{8}-\d{8}")
+_RUN_FOLDER = re.compile(r"(?:(?<=/)|^)\d{8}-\d{8}/")
 _MANIFEST = re.compile(r"(?:.*/)?(?:[^/]*-)?manifest\.json", re.IGNORECASE)
 # Data in a form that is not read.
-_OTHER_FORMS = re.compile(
-    r".+\.(xlsx?|xlsb|ods|jsonl|ndjson|json\.gz|tsv|tsv\.gz|txt\.gz|avro|orc|7z|rar|tar|tgz|tar\.gz|bz2|zst|xz)",
-    re.IGNORECASE,
-)
+_OTHER_FORMS = re.compile(r".+\.(xlsx?|xlsb|ods|jsonl|ndjson|tsv|avro|orc|7z|rar|tar|tgz|gz|bz2|zst|xz)", re.IGNORECASE)
+# A column that every FOCUS file has, as far into a file as a header or a first row goes.
+_TELLING_COLUMN = re.compile(rb"billed_?cost", re.IGNORECASE)
+_BEGINNING = 1 << 16
 # FOCUS has data sets beside charges since 1.3: commitments, billing periods, invoices.
 _OTHER_DATASETS = ({"contractcommitmentid"}, {"billingperiodstatus"}, {"invoicedetailid", "invoiceissuestatus"})
 
@@ -62,13 +62,13 @@ class _Run:
 
 
 def files_of_month(
-    files: Sequence[ListedFile], place: str, month: str, months_of: Callable[[ListedFile], Sequence[str]]
+    files: Sequence[ListedFile], origin: str, month: str, months_of: Callable[[ListedFile], Sequence[str]]
 ) -> list[MonthFile]:
     """The data files with rows of the month.
 
     Args:
         files: all files of the place.
-        place: what sentences call it.
+        origin: what sentences call it.
         month: the billing month.
         months_of: of which months a file has rows; none if it is no export of costs.
 
@@ -76,42 +76,54 @@ def files_of_month(
         OctoError: a manifest cannot be understood or lists a file that is not there; a file is of a form that is not
             read; there is no data file at all.
     """
-    manifests = [one for one in files if _MANIFEST.fullmatch(one.name)]
-    others = [one for one in files if one not in manifests]
-    if unread := [one.name for one in others if _OTHER_FORMS.fullmatch(one.name)]:
+    manifests = [listed for listed in files if _MANIFEST.fullmatch(listed.name)]
+    data = [listed for listed in files if data_format(listed.name)]
+    unread = [listed.name for listed in files if listed not in manifests and listed not in data and _is_unread(listed)]
+    if unread:
         raise OctoError(
-            f"{place} has {', '.join(unread[:3])}, which is not read: FOCUS files are CSV, plain or packed, or Parquet. "
+            f"{origin} has {', '.join(unread[:3])}, which is not read: FOCUS files are CSV, plain or packed, or Parquet. "
             "Convert it, or take it away.",
             code="file-form-unknown",
             place=unread[0],
         )
-    data = [one for one in others if data_format(one.name)]
     if not data:
         raise OctoError(
-            f"{place} has no FOCUS file. Expected are CSV, plain or packed, or Parquet files; an export takes up to a "
+            f"{origin} has no FOCUS file. Expected are CSV, plain or packed, or Parquet files; an export takes up to a "
             "day to appear.",
             code="exports-missing",
-            place=place,
+            place=origin,
         )
     governed: set[str] = set()
     runs: dict[str, list[_Run]] = defaultdict(list)
     for manifest in _current(manifests):
-        export, is_month_s, read = _read(manifest, data, place, month)
-        governed |= {one.name for one in data if one.name.startswith(export)}
-        if is_month_s and read is not None:
-            runs[read.export].append(read)
-    found = [one for export in sorted(runs) for one in _days_that_count(runs[export])]
-    for one in data:
-        if one.name in governed:
+        names, run = _read(manifest, data, origin, month)
+        governed |= names
+        if run is not None:
+            runs[run.export].append(run)
+    month_files = [month_file for export in sorted(runs) for month_file in _days_that_count(runs[export])]
+    for listed in data:
+        if listed.name in governed:
             continue
-        hint = _PERIOD_FOLDER.search(one.name)
-        if (hint is None or hint[1] == month) and month in months_of(one):
-            found.append(MonthFile(one))
+        hint = _PERIOD_FOLDER.search(listed.name)
+        if (hint is None or hint[1] == month) and month in months_of(listed):
+            month_files.append(MonthFile(listed))
     # A manifest's export need not be FOCUS: the same container may hold others.
-    return [one for one in found if not one.is_listed_once or month in months_of(one.listed)]
+    return [
+        month_file
+        for month_file in month_files
+        if not month_file.is_listed_once or month in months_of(month_file.listed)
+    ]
 
 
-def is_cost_export(names: Sequence[str], place: str) -> bool:
+def _is_unread(listed: ListedFile) -> bool:
+    """Whether a file has data in a form that is not read; notes and schemas beside the data have none."""
+    if _OTHER_FORMS.fullmatch(listed.name):
+        return True
+    with listed.file.open() as stream:
+        return _TELLING_COLUMN.search(stream.read(_BEGINNING)) is not None
+
+
+def is_cost_export(names: Sequence[str], origin: str) -> bool:
     """Whether a file with these columns has FOCUS charges; False for what is known to be something else.
 
     Raises:
@@ -123,10 +135,10 @@ def is_cost_export(names: Sequence[str], place: str) -> bool:
     if {"billedcost", "chargecategory"} <= columns:
         return True
     raise OctoError(
-        f"{place} is not a FOCUS file: it has no columns BilledCost and ChargeCategory. Point the source to FOCUS exports, "
+        f"{origin} is not a FOCUS file: it has no columns BilledCost and ChargeCategory. Point the source to FOCUS exports, "
         "or take the file away.",
         code="file-not-focus",
-        place=place,
+        place=origin,
     )
 
 
@@ -145,9 +157,9 @@ def _current(manifests: Iterable[ListedFile]) -> list[ListedFile]:
     return [*current, *highest.values()]
 
 
-def _read(manifest: ListedFile, data: Sequence[ListedFile], place: str, month: str) -> tuple[str, bool, _Run | None]:
-    """The folder that a manifest governs, whether it is of the month, and what it lists."""
-    where = f"{place}/{manifest.name}"
+def _read(manifest: ListedFile, data: Sequence[ListedFile], origin: str, month: str) -> tuple[set[str], _Run | None]:
+    """The names of the data files that a manifest governs, and what it lists if it is of the month."""
+    where = f"{origin}/{manifest.name}"
     try:
         document = json.loads(manifest.read())
         if isinstance(document, dict) and "exportConfig" in document:
@@ -161,31 +173,39 @@ def _read(manifest: ListedFile, data: Sequence[ListedFile], place: str, month: s
             place=where,
         ) from error
     # A manifest of another program says nothing about the files beside it.
-    return f"{manifest.name}\0", False, None
+    return set(), None
 
 
 def _aws_run(
     document: Mapping[str, Any], manifest: ListedFile, data: Sequence[ListedFile], where: str, month: str
-) -> tuple[str, bool, _Run | None]:
-    root = manifest.name.partition("metadata/")[0] if "metadata/" in manifest.name else _folder(manifest.name)
+) -> tuple[set[str], _Run | None]:
+    export, is_export, _ = manifest.name.partition("metadata/")
+    names = [str(name) for name in document["dataFiles"]]
+    governed = {listed.name for name in names for listed in _matching(name, data)}
+    if is_export:
+        governed |= {listed.name for listed in data if listed.name.startswith(f"{export}data/")}
     period = _PERIOD_FOLDER.search(manifest.name)
     if period is None or period[1] != month:
-        return root, False, None
-    listed = [_located(str(name), data, where) for name in document["dataFiles"]]
-    return root, True, _Run(where, tuple(listed))
+        return governed, None
+    return governed, _Run(where, tuple(_located(name, data, where) for name in names))
 
 
 def _azure_run(
     document: Mapping[str, Any], manifest: ListedFile, data: Sequence[ListedFile], where: str, month: str
-) -> tuple[str, bool, _Run | None]:
-    config, run = document["exportConfig"], document["runInfo"]
-    parts = manifest.name.split("/")
-    dated = next((at for at, part in enumerate(parts) if _RUN_FOLDER.fullmatch(part)), len(parts) - 1)
-    root = "".join(f"{part}/" for part in parts[:dated])
+) -> tuple[set[str], _Run | None]:
+    config, run, blobs = document["exportConfig"], document["runInfo"], document["blobs"]
+    names = [str(blob["blobName"]) for blob in blobs]
+    governed = {listed.name for name in names for listed in _matching(name, data)}
+    if dated := _RUN_FOLDER.search(manifest.name):
+        export = manifest.name[: dated.start()]
+        governed |= {
+            listed.name
+            for listed in data
+            if _RUN_FOLDER.match(listed.name, len(export)) and listed.name.startswith(export)
+        }
     first, last = (date.fromisoformat(str(run[key])[:10]) for key in ("startDate", "endDate"))
-    if "focus" not in str(config["type"]).lower() or not is_month(f"{first:%Y-%m}") or f"{first:%Y-%m}" != month:
-        return root, False, None
-    blobs = document["blobs"]
+    if "focus" not in str(config["type"]).lower() or f"{first:%Y-%m}" != month:
+        return governed, None
     if int(document.get("blobCount", len(blobs))) != len(blobs):
         raise OctoError(
             f"{where} announces {document['blobCount']} blobs and lists {len(blobs)}, so the export is not whole. Run it "
@@ -193,39 +213,43 @@ def _azure_run(
             code="export-incomplete",
             place=where,
         )
-    listed = [_located(str(blob["blobName"]), data, where) for blob in blobs]
     span = first, max(first, min(last, _last_day(month)))
-    return root, True, _Run(str(config["resourceId"]).lower(), tuple(listed), str(run.get("submittedTime", "")), span)
+    files = tuple(_located(name, data, where) for name in names)
+    return governed, _Run(str(config["resourceId"]).lower(), files, str(run.get("submittedTime", "")), span)
+
+
+def _matching(name: str, data: Sequence[ListedFile]) -> list[ListedFile]:
+    """The files of a name that may begin above or below the listed place."""
+    name = re.sub(r"^s3://[^/]+/", "", name)
+    return [listed for listed in data if listed.name == name] or [
+        listed for listed in data if listed.name.endswith(f"/{name}") or name.endswith(f"/{listed.name}")
+    ]
 
 
 def _located(name: str, data: Sequence[ListedFile], where: str) -> ListedFile:
-    """The file of a name that may begin above or below the listed place."""
-    name = re.sub(r"^s3://[^/]+/", "", name)
-    same = [one for one in data if one.name == name] or [
-        one for one in data if one.name.endswith(f"/{name}") or name.endswith(f"/{one.name}")
-    ]
-    if len(same) != 1:
+    matching = _matching(name, data)
+    if len(matching) != 1:
         raise OctoError(
-            f"{where} lists {name}, which is there {len(same) or 'no'} times. Copy the whole folder of the export, once.",
+            f"{where} lists {name}, which is there {len(matching) or 'no'} times. Copy the whole folder of the export, once.",
             code="export-incomplete",
             place=where,
         )
-    return same[0]
+    return matching[0]
 
 
 def _days_that_count(runs: Sequence[_Run]) -> list[MonthFile]:
     """The files of one export's runs, each with the days on which no later run is told."""
-    found: list[MonthFile] = []
-    told: set[date] = set()
+    month_files: list[MonthFile] = []
+    covered: set[date] = set()
     for run in sorted(runs, key=lambda run: run.submitted, reverse=True):
         days = set(_days(*run.span)) if run.span else set()
-        left = sorted(days - told)
+        left = sorted(days - covered)
         if run.span and not left:
             continue
-        counted = _spans(left) if told & days else ()
-        found += [MonthFile(one, counted, is_listed_once=True) for one in run.files]
-        told |= days
-    return found
+        counted = _spans(left) if covered & days else ()
+        month_files += [MonthFile(listed, counted, is_listed_once=True) for listed in run.files]
+        covered |= days
+    return month_files
 
 
 def _days(first: date, last: date) -> list[date]:
@@ -244,7 +268,3 @@ def _spans(days: Sequence[date]) -> tuple[tuple[date, date], ...]:
 
 def _last_day(month: str) -> date:
     return date.fromisoformat(f"{add_months(month, 1)}-01") - timedelta(1)
-
-
-def _folder(name: str) -> str:
-    return f"{name.rsplit('/', 1)[0]}/" if "/" in name else ""

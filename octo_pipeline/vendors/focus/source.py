@@ -127,36 +127,36 @@ class FocusSource:
                 more. Nothing is landed then.
         """
         files = self._files(parse_month(month))
-        last = next((one for one in newest_deliveries(root, month, _VENDOR) if one.account == self.account), None)
+        last = next((old for old in newest_deliveries(root, month, _VENDOR) if old.account == self.account), None)
         if not files:
             if last is not None:
                 raise self._became_empty(last)
             return []
-        place = {"vendor": _VENDOR, "account": self.account, "month": month, "version": self._version(files, month)}
-        known = find_delivery(root, **place)
+        key = {"vendor": _VENDOR, "account": self.account, "month": month, "version": self._version(files, month)}
+        known = find_delivery(root, **key)
         if known is not None:
             return [Landed(known, is_new=False)]
         with staging(root) as folder, duckdb.connect() as con:
             staged = self._fetch(con, files, folder, month)
             kept = self._without_copies(con, staged, month)
             delivery = Delivery(
-                **place,
-                format="+".join(sorted({data_format(one.file.path.name) or "" for one in kept})),
+                **key,
+                format="+".join(sorted({data_format(staged_file.file.path.name) or "" for staged_file in kept})),
                 report=_REPORT,
-                files=tuple(one.delivered for one in kept),
+                files=tuple(staged_file.delivered for staged_file in kept),
                 fetched_at=fetched_at,
                 source=self.listing.place,
-                path=delivery_path(root, **place),
+                path=delivery_path(root, **key),
                 details=self._details(con, kept, month),
             )
             return [publish(root, folder, delivery)]
 
     def _files(self, month: str) -> list[MonthFile]:
-        place = self.listing.place
-        return files_of_month(self.listing.files(), place, month, lambda listed: _months(listed, place))
+        origin = self.listing.place
+        return files_of_month(self.listing.files(), origin, month, lambda listed: _months(listed, origin))
 
     def _version(self, files: Sequence[MonthFile], month: str) -> str:
-        facts = [f"{one.listed.name} {one.listed.version} {one.days}" for one in files]
+        facts = [f"{month_file.listed.name} {month_file.listed.version} {month_file.days}" for month_file in files]
         return hashlib.sha256("\n".join([month, self.shown_vendor or "", *sorted(facts)]).encode()).hexdigest()[:32]
 
     def _became_empty(self, last: Delivery) -> OctoError:
@@ -173,14 +173,15 @@ class FocusSource:
         self, con: duckdb.DuckDBPyConnection, files: Sequence[MonthFile], folder: Path, month: str
     ) -> list["_Staged"]:
         """The files in the staging folder, each looked through to its end."""
-        place = self.listing.place
+        origin = self.listing.place
         named = [
-            replace(one.listed.file, name=f"{number:04d}-{one.listed.file.name}") for number, one in enumerate(files)
+            replace(month_file.listed.file, name=f"{number:04d}-{month_file.listed.file.name}")
+            for number, month_file in enumerate(files)
         ]
-        fetched = fetch(named, folder, place)
+        fetched = fetch(named, folder, origin)
         staged = []
-        for one, file in zip(files, fetched, strict=True):
-            where = file_place(one.listed.name, place)
+        for month_file, file in zip(files, fetched, strict=True):
+            where = file_place(month_file.listed.name, origin)
             for path in _unpacked(folder / file.name, where):
                 rewritten = data_format(path.name) == "csv" and unify_line_ends(path, where)
                 rows = count_rows(con, path, where)
@@ -193,44 +194,61 @@ class FocusSource:
                         place=where,
                     )
                 delivered = describe(path) if rewritten or path.name != file.name else file
-                staged.append(_Staged(one, opened, delivered, rows))
+                staged.append(_Staged(month_file, opened, delivered, rows))
         return staged
 
     def _without_copies(
         self, con: duckdb.DuckDBPyConnection, staged: Sequence["_Staged"], month: str
     ) -> list["_Staged"]:
         """The files without copies and refreshes, of which the newest counts; the others are removed."""
-        newest_first = sorted(staged, key=lambda one: (one.found.listed.modified, one.found.listed.name), reverse=True)
-        loose = [one for one in newest_first if one.rows and not one.found.is_listed_once]
-        relations = comparable_rows([one.file for one in loose], month, [_texts(one.found.days) for one in loose])
-        rows = [FileRows(one.found.listed.name, relation) for one, relation in zip(loose, relations, strict=True)]
+        newest_first = sorted(
+            staged,
+            key=lambda staged_file: (staged_file.month_file.listed.modified, staged_file.month_file.listed.name),
+            reverse=True,
+        )
+        loose = [
+            staged_file
+            for staged_file in newest_first
+            if staged_file.rows and not staged_file.month_file.is_listed_once
+        ]
+        relations = comparable_rows(
+            [staged_file.file for staged_file in loose],
+            month,
+            [_texts(staged_file.month_file.days) for staged_file in loose],
+        )
+        rows = [
+            FileRows(staged_file.month_file.listed.name, relation)
+            for staged_file, relation in zip(loose, relations, strict=True)
+        ]
         counted = [loose[index] for index in files_that_count(con, rows, self.listing.place)]
-        kept = [one for one in staged if one in counted or one.found.is_listed_once]
-        for one in staged:
-            if one not in kept and isinstance(one.file.path, Path):
-                one.file.path.unlink()
+        kept = [
+            staged_file for staged_file in staged if staged_file in counted or staged_file.month_file.is_listed_once
+        ]
+        for staged_file in staged:
+            if staged_file not in kept and isinstance(staged_file.file.path, Path):
+                staged_file.file.path.unlink()
         return kept
 
     def _details(self, con: duckdb.DuckDBPyConnection, kept: Sequence["_Staged"], month: str) -> dict[str, Any]:
         contents: dict[str, dict[str, Any]] = {}
-        for one in kept:
-            content: dict[str, Any] = {"rows": one.rows}
-            if one.found.days:
-                content["days"] = _texts(one.found.days)
-            contents[one.file.path.name] = content
-            if one.rows:
-                self._refuse_unknown_provider(con, one, month)
+        for staged_file in kept:
+            content: dict[str, Any] = {"rows": staged_file.rows}
+            if staged_file.month_file.days:
+                content["days"] = _texts(staged_file.month_file.days)
+            contents[staged_file.file.path.name] = content
+            if staged_file.rows:
+                self._refuse_unknown_provider(con, staged_file, month)
         return {"contents": contents, "vendor": self.shown_vendor}
 
     def _refuse_unknown_provider(self, con: duckdb.DuckDBPyConnection, staged: "_Staged", month: str) -> None:
-        rows = charges([staged.file], month, {"vendor": self.shown_vendor, "days": _texts(staged.found.days)})
+        rows = charges([staged.file], month, {"vendor": self.shown_vendor, "days": _texts(staged.month_file.days)})
         billed = con.execute(render("vendors/bills", source_costs=source_costs({RELATION: rows}))).fetchall()
         if any(vendor is None for vendor, *_ in billed):
             raise OctoError(
-                f"{staged.file.place} has rows of {month} that name no provider. Set vendor in the source's document to "
+                f"{staged.file.origin} has rows of {month} that name no provider. Set vendor in the source's document to "
                 "what they are to be shown as.",
                 code="provider-missing",
-                place=staged.file.place,
+                place=staged.file.origin,
             )
 
 
@@ -238,7 +256,7 @@ class FocusSource:
 class _Staged:
     """A file in the staging folder."""
 
-    found: MonthFile
+    month_file: MonthFile
     file: FocusFile
     delivered: DeliveredFile
     rows: int
@@ -248,20 +266,20 @@ def _texts(days: Sequence[tuple[Any, Any]]) -> list[list[str]]:
     return [[str(first), str(last)] for first, last in days]
 
 
-def _unpacked(path: Path, place: str) -> list[Path]:
-    return unzip(path, place) if path.suffix.lower() == ".zip" else [path]
+def _unpacked(path: Path, origin: str) -> list[Path]:
+    return unzip(path, origin) if path.suffix.lower() == ".zip" else [path]
 
 
-def _months(listed: ListedFile, place: str) -> tuple[str, ...]:
+def _months(listed: ListedFile, origin: str) -> tuple[str, ...]:
     """Of which months a file has rows; a file is looked into once per version and process."""
-    return _months_of_version(_Known(listed, place, listed.name, listed.version))
+    return _months_of_version(_Known(listed, origin, listed.name, listed.version))
 
 
 class _Known:
     """A file of a version, which decides what is known of it."""
 
     def __init__(self, listed: ListedFile, *key: str) -> None:
-        self.listed, self.place, self._key = listed, key[0], key
+        self.listed, self.origin, self._key = listed, key[0], key
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -272,27 +290,27 @@ class _Known:
 
 @cache
 def _months_of_version(known: _Known) -> tuple[str, ...]:
-    place = file_place(known.listed.name, known.place)
+    origin = file_place(known.listed.name, known.origin)
     months: set[str] = set()
-    with _at_hand(known.listed, known.place) as paths, duckdb.connect() as con:
+    with _at_hand(known.listed, known.origin) as paths, duckdb.connect() as con:
         for path in paths:
-            file = open_file(con, path, place)
-            if is_cost_export([column.name for column in file.columns], place):
+            file = open_file(con, path, origin)
+            if is_cost_export([column.name for column in file.columns], origin):
                 months |= set(months_of(con, file))
     return tuple(sorted(months))
 
 
 @contextmanager
-def _at_hand(listed: ListedFile, place: str) -> Iterator[list[Path]]:
+def _at_hand(listed: ListedFile, origin: str) -> Iterator[list[Path]]:
     """The file as DuckDB reads it, in a folder that is removed at the end."""
     with TemporaryDirectory() as folder:
-        where = file_place(listed.name, place)
+        where = file_place(listed.name, origin)
         if listed.path is not None and listed.path.suffix.lower() != ".zip":
             copy = Path(folder) / listed.path.name
             is_text = data_format(listed.path.name) == "csv"
             yield [copy if is_text and unify_line_ends(listed.path, where, copy) else listed.path]
             return
-        (fetched,) = fetch([listed.file], Path(folder), place)
+        (fetched,) = fetch([listed.file], Path(folder), origin)
         paths = _unpacked(Path(folder) / fetched.name, where)
         for path in paths:
             if data_format(path.name) == "csv":
