@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.bigquery import SchemaField
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.sources import sources
@@ -16,7 +17,7 @@ from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.gcp.billing_folder import GcpFolderSource
 from octo_pipeline.vendors.landing import newest_deliveries
 from octo_pipeline.workspace import Workspace
-from tests.support.billing_exports import ACCOUNT, STANDARD, credit, row, without, write_export
+from tests.support.billing_exports import ACCOUNT, SCHEMA, STANDARD, credit, row, without, write_export
 
 MONTH = "2024-01"
 NOW = datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -67,13 +68,27 @@ def test_a_usage_row_is_a_line_item_with_the_names_of_focus(made):
         "sub_account_name": "Shop",
         "service_name": "Compute Engine",
         "invoice_id": None,
-        "invoice_issuer_name": None,
+        "invoice_issuer_name": "Google Cloud",
         "consumed_quantity": Decimal(3600),
         "billed_cost": Decimal("1.25"),
         "effective_cost": Decimal("1.25"),
         "list_cost": Decimal("1.5"),
         "line_count": 1,
     }
+
+
+def test_the_seller_is_the_publisher(made):
+    schema = [*SCHEMA, SchemaField("seller_name", "STRING")]
+    promoted = row(cost=2.0, credits=[credit(-0.5, "PROMOTION")], seller_name="MongoDB, Inc.")
+    items = made([row(cost=1.0, seller_name="Google"), promoted, row(cost=3.0)], schema)
+
+    assert {(item["publisher_name"], item["billed_cost"], item["invoice_issuer_name"]) for item in items} == {
+        ("Google", Decimal(1), "Google Cloud"),
+        ("MongoDB, Inc.", Decimal(2), "Google Cloud"),
+        ("MongoDB, Inc.", Decimal("-0.5"), "Google Cloud"),
+        (None, Decimal(3), "Google Cloud"),
+    }
+    assert {item["invoice_id"] for item in items} == {None}
 
 
 def test_credits_are_added_once_to_the_cost_of_their_row(made):

@@ -33,6 +33,7 @@ billing as (
         coalesce(subscription_id, sku_description) as commitment_key,
         tags_json,
         project_labels_json,
+        publisher_name,
         sub_account_name,
         file_name,
         file_row

@@ -112,6 +112,7 @@ COLUMNS: dict[str, str] = {
     "consumption_model": "VARCHAR",
     "subscription_id": "VARCHAR",
     "originating_sku_id": "VARCHAR",
+    "seller_name": "VARCHAR",
     "labels_json": "VARCHAR",
     "project_labels_json": "VARCHAR",
 }
@@ -229,6 +230,7 @@ def expressions(schema: Schema) -> dict[str, str]:
         "consumption_model": _text(schema, "consumption_model.description"),
         "subscription_id": _text(schema, "subscription.instance_id"),
         "originating_sku_id": _label_value(schema, _FEE_LABEL),
+        "seller_name": _text(schema, "seller_name"),
         "labels_json": _labels(schema, "labels"),
         "project_labels_json": _labels(schema, "project.labels"),
     }

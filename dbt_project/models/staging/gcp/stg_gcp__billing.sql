@@ -38,6 +38,7 @@ renamed as (
         consumption_model,
         subscription_id,
         originating_sku_id,
+        seller_name as publisher_name,
         labels_json as tags_json,
         project_labels_json,
         file_name,
