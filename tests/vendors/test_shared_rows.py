@@ -36,6 +36,19 @@ def test_a_row_that_stands_twice_in_a_file_is_not_a_copy_of_one_that_stands_once
     assert counted(days(1, 1), twice) == ["file-1"]
 
 
+def test_an_older_refresh_of_one_that_is_in_parts_does_not_count():
+    assert counted(days(1, 10), days(1, 4), days(5, 20)) == ["file-1", "file-2"]
+    assert counted(days(8, 12), days(1, 9), days(10, 31), days(1, 4)) == ["file-1", "file-2"]
+
+
+def test_of_two_refreshes_in_other_parts_the_newer_counts():
+    assert counted(days(1, 5), days(6, 10), days(1, 3), days(4, 9), days(10, 31)) == ["file-2", "file-3", "file-4"]
+
+
+def test_the_same_rows_in_other_parts_count_once():
+    assert counted(days(1, 20), days(21, 31), days(1, 10), days(11, 31)) in (["file-0", "file-1"], ["file-2", "file-3"])
+
+
 def test_a_few_rows_alike_do_not_make_a_refresh_of_a_part():
     assert counted(days(1, 10), Relation(f"(FROM {days(10, 10)} UNION ALL FROM {days(20, 31)})")) == [
         "file-0",
