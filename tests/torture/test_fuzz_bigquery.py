@@ -198,6 +198,7 @@ def streamed(lake: Path, sent: list[pa.RecordBatch], kinds: Schema, **announced:
         "exported_at": NOW,
         "row_count": sum(one.num_rows for one in sent),
         "used_from": NOW,
+        "hours": [NOW],
         "net": None,
     }
     document = GcpSourceDocument(billing_account_id=ACCOUNT, project="p", dataset="d")

@@ -22,7 +22,7 @@ from octo_pipeline.vendors.gcp.billing_tables import inspect_export
 from octo_pipeline.vendors.gcp.client import BigQueryDataset, Endpoint
 from octo_pipeline.vendors.landing import newest_deliveries
 from tests.emulators.bigquery import BigQueryServer
-from tests.support.billing_exports import ACCOUNT, DETAILED, SCHEMA, STANDARD, credit, row, without
+from tests.support.billing_exports import ACCOUNT, DETAILED, SCHEMA, SCHEMA_2026, STANDARD, credit, row, without
 from tests.support.reports import refused
 
 MONTH = "2024-01"
@@ -246,7 +246,7 @@ def test_the_detailed_table_is_read_where_there_are_two(export):
     assert export.costs() == [Decimal("0.5"), Decimal("0.5"), 1]
 
 
-@pytest.mark.parametrize("days", [[5, 6], [1, 2]], ids=["began later", "ended earlier"])
+@pytest.mark.parametrize("days", [[5, 6], [1, 2], [1, 2, 5, 6]], ids=["began later", "ended earlier", "has a gap"])
 def test_the_standard_table_is_read_where_the_detailed_one_has_less_of_the_month(export, days):
     export.write(*(row(day, cost=1.0) for day in range(1, 7)))
     export.write(*(row(day, cost=1.0) for day in days), name=DETAILED)
@@ -254,6 +254,40 @@ def test_the_standard_table_is_read_where_the_detailed_one_has_less_of_the_month
 
     assert landed.delivery.report == STANDARD
     assert sum(export.costs()) == 6
+
+
+def test_the_last_hours_of_a_running_month_are_no_difference(export):
+    export.write(*(row(day, cost=1.0) for day in range(1, 7)))
+    export.write(*(row(day, cost=1.0) for day in range(1, 6)), name=DETAILED)
+
+    assert export.land()[0].delivery.report == DETAILED
+
+
+def test_a_detailed_table_that_lacks_the_last_day_of_a_month_is_not_read(export):
+    export.write(*(row(day, cost=1.0) for day in (29, 30, 31)))
+    export.write(*(row(day, cost=1.0) for day in (29, 30)), name=DETAILED)
+
+    assert export.land()[0].delivery.report == STANDARD
+
+
+def test_a_month_that_neither_table_has_whole_is_refused(export):
+    export.write(*(row(day) for day in (1, 2, 3, 5, 6)))
+    export.write(*(row(day) for day in (1, 2, 4, 5, 6)), name=DETAILED)
+
+    with refused(f"{DETAILED} lacks usage of 2024-01-03", f"{STANDARD} of 2024-01-04", "read day by day"):
+        export.land()
+    assert newest_deliveries(export.root, MONTH) == []
+
+
+def test_the_columns_of_commitments_are_fetched_where_the_table_has_them(export):
+    model = {"consumption_model": {"id": "X", "description": "Flexible"}, "subscription": {"instance_id": "s/1"}}
+    prices = {"cost_at_effective_price_default": "2.5", "cost_at_list_consumption_model": "1.5"}
+    export.write(row(1) | model | prices, schema=SCHEMA_2026)
+    export.land()
+    with duckdb.connect() as con:
+        found = relations(con, newest_deliveries(export.root, MONTH, "gcp"))["gcp_billing"]
+        columns = "consumption_model, subscription_id, cost_at_default_price"
+        assert con.execute(f"SELECT {columns} FROM ({found})").fetchall() == [("Flexible", "s/1", Decimal("2.5"))]
 
 
 def test_a_stream_that_breaks_leaves_the_last_delivery(export, monkeypatch):

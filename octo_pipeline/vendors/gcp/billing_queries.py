@@ -23,7 +23,10 @@ class PartitionQuery:
         net = f", SUM({_NET}) AS net" if with_net else ""
         return (
             "SELECT DATE(_PARTITIONTIME) AS day, MAX(export_time) AS exported_at, COUNT(*) AS row_count, "
-            f"MIN(usage_start_time) AS used_from{net} FROM `{self.table}` "
+            "MIN(usage_start_time) AS used_from, "
+            # BigQuery refuses to answer an array with a null; a row without usage_start_time is refused later.
+            f"ARRAY_AGG(DISTINCT TIMESTAMP_TRUNC(IFNULL(usage_start_time, export_time), HOUR)) AS hours{net} "
+            f"FROM `{self.table}` "
             "WHERE invoice.month = @month AND _PARTITIONTIME >= TIMESTAMP(@since) GROUP BY day ORDER BY day"
         )
 

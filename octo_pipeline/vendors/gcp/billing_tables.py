@@ -5,11 +5,12 @@ This module holds what is asked of a dataset before anything is fetched. How it 
 
 Which table: of a standard and a detailed export the detailed one is read, because only it has the labels of
 GKE's cost allocation. An export begins when it is enabled and ends when it is disabled, and the two are
-enabled one by one, so a month is read from the standard table if that has usage of an earlier day of the
-month, or was exported more than two days longer.
+enabled one by one, so a month is read from the standard table if that has hours of usage that the detailed one lacks,
+or was exported more than two days longer. The two are written hours apart: while the month goes on, the last hours are
+no difference.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -27,6 +28,7 @@ Parameter = str | date | datetime
 # The two exports of an account are written hours apart.
 _EXPORT_DELAY = timedelta(days=2)
 _RECENT_DAYS = 35
+_NAMED_DAYS = 5
 
 
 class BillingDataset(Protocol):
@@ -57,14 +59,14 @@ class Partition:
         day: the ingestion partition.
         exported_at: the latest export time; rows are only ever added, with a later one.
         rows: how many there are.
-        used_from: the earliest usage.
+        hours: the hours of usage.
         net: Σ cost + credits in NUMERIC by BigQuery; None if it was not asked for.
     """
 
     day: date
     exported_at: datetime
     rows: int
-    used_from: datetime
+    hours: frozenset[datetime]
     net: Decimal | None = None
 
 
@@ -139,16 +141,15 @@ def exported_month(
         with_net: also let BigQuery add up the net costs.
 
     Raises:
-        OctoError: there is no export table, or one is no billing export; BigQuery refuses or cannot be reached.
+        OctoError: there is no export table, one is no billing export, or none has the whole month; BigQuery refuses
+            or cannot be reached.
     """
     found = [
         ExportedMonth(name, query, partitions)
         for name, query in _queries(dataset, document)
         if (partitions := _partitions(dataset, query, month, with_net=with_net))
     ]
-    if len(found) == 2 and _covers_more(found[1].partitions, found[0].partitions):
-        return found[1]
-    return found[0] if found else None
+    return _covering(document, month, *found) if len(found) == 2 else found[0] if found else None
 
 
 def _queries(dataset: BillingDataset, document: GcpSourceDocument) -> list[tuple[str, PartitionQuery]]:
@@ -188,14 +189,45 @@ def _partitions(dataset: BillingDataset, query: PartitionQuery, month: str, *, w
                 code="table-not-of-google",
             )
     return tuple(
-        Partition(row["day"], row["exported_at"], row["row_count"], row["used_from"], row.get("net")) for row in rows
+        Partition(row["day"], row["exported_at"], row["row_count"], frozenset(row["hours"]), row.get("net"))
+        for row in rows
     )
 
 
-def _covers_more(standard: Sequence[Partition], detailed: Sequence[Partition]) -> bool:
-    starts = [min(one.used_from for one in partitions).date() for partitions in (standard, detailed)]
-    ends = [max(one.exported_at for one in partitions) for partitions in (standard, detailed)]
-    return starts[0] < starts[1] or ends[0] > ends[1] + _EXPORT_DELAY
+def _covering(
+    document: GcpSourceDocument, month: str, detailed: ExportedMonth, standard: ExportedMonth
+) -> ExportedMonth:
+    """The table that has the whole month."""
+    in_detailed, in_standard = (
+        frozenset[datetime]().union(*(partition.hours for partition in export.partitions))
+        for export in (detailed, standard)
+    )
+    delay = _exported_at(standard) - _exported_at(detailed)
+    missing = in_standard - in_detailed
+    is_over = max(in_standard).date() >= date.fromisoformat(f"{add_months(month, 1)}-01") - timedelta(days=1)
+    if not is_over and delay <= _EXPORT_DELAY:
+        missing = frozenset(hour for hour in missing if hour < max(in_detailed))
+    if not missing and delay <= _EXPORT_DELAY:
+        return detailed
+    if not in_detailed - in_standard:
+        return standard
+    if not missing:
+        return detailed
+    raise OctoError(
+        f"No table of {document.place} has the whole month {month}: {detailed.table} lacks usage of "
+        f"{_days(missing)}, {standard.table} of {_days(in_detailed - in_standard)}. Nothing was landed; export both "
+        "tables to files, which are read day by day.",
+        code="month-not-covered",
+    )
+
+
+def _exported_at(export: ExportedMonth) -> datetime:
+    return max(partition.exported_at for partition in export.partitions)
+
+
+def _days(hours: Iterable[datetime]) -> str:
+    days = sorted({hour.date() for hour in hours})
+    return ", ".join(map(str, days)) if len(days) <= _NAMED_DAYS else f"{days[0]} to {days[-1]} ({len(days)} days)"
 
 
 def _full_name(document: GcpSourceDocument, table: str) -> str:
