@@ -302,7 +302,14 @@ def test_data_in_a_form_that_is_not_read_is_named(tmp_path, workspace, name):
 
 
 def test_exports_without_costs_are_passed_over(tmp_path, workspace):
-    prices = {"enrollmentNumber": "1", "MeterId": "m", "unitPrice": "2", "offerId": "o", "currencyCode": "EUR"}
+    prices = {
+        "enrollmentNumber": "1",
+        "MeterId": "m",
+        "unitPrice": "2",
+        "includedQuantity": "0",
+        "offerId": "o",
+        "currencyCode": "EUR",
+    }
     reserved = {"ReservationId": "r", "UsageDate": "05/01/2024", "ReservedHours": "24", "UsedHours": "20"}
     files = {"actual.csv": csv_bytes(USAGE), "prices.csv": csv_bytes(prices), "details.csv": csv_bytes(reserved),
              "readme.txt": b"what this is"}  # fmt: skip

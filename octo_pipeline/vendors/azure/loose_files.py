@@ -48,8 +48,10 @@ from octo_pipeline.vendors.shared_rows import FileRows, files_that_count
 
 # Columns that only an export without costs has, by what it is.
 _NOT_COSTS = (
-    {"unitprice", "meterid", "offerid"},  # a price sheet of an Enterprise Agreement
-    {"unitprice", "meterid", "tierminimumunits"},  # of a Microsoft Customer Agreement
+    # Price sheets of Enterprise Agreements, older and newer, and of Microsoft Customer Agreements.
+    {"unitprice", "includedquantity"},
+    {"unitprice", "baseprice"},
+    {"unitprice", "tierminimumunits"},
     {"reservationid", "reservedhours", "usedhours"},
     {"recommendedquantity", "netsavings"},
     {"reservationordername", "purchasingsubscriptionguid"},
