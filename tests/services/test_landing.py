@@ -66,9 +66,9 @@ def test_a_version_that_was_taken_back_and_is_offered_again_is_news_to_the_senso
 def test_two_reports_of_one_payer_do_not_take_turns(workspace, tmp_path):
     legacy_report(tmp_path / "reports", ["1"])
     other = json.loads((tmp_path / "reports/cur/octo/20240101-20240201/octo-Manifest.json").read_text())
-    write_rows(tmp_path / "reports/cur/other/20240101-20240201/other-1.csv.gz", ["5"])
+    write_rows(tmp_path / "reports/cur/other/20240101-20240201/other-1.csv.gz", ["1"])
     changed = {"reportName": "other", "reportKeys": ["cur/other/20240101-20240201/other-1.csv.gz"], "assemblyId": "z"}
     write_json(tmp_path / "reports/cur/other/20240101-20240201/other-Manifest.json", other | changed)
     new, first = landed(workspace, tmp_path / "reports")
-    assert new == 2
+    assert (new, len(first)) == (2, 1)
     assert landed(workspace, tmp_path / "reports") == (0, first)

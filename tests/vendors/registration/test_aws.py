@@ -74,7 +74,7 @@ def test_a_payer_from_the_first_step_to_the_daily_run(
 
     # A completed payer is a source of the next run, and nothing else is needed for it to land.
     (source,) = sources(workspace, "aws")
-    assert (source.account, source.name) == (SAMPLE_PAYER, f"aws {SAMPLE_PAYER} at s3://{CUR_BUCKET}/cur/")
+    assert (source.account, source.name) == (SAMPLE_PAYER, f"aws {SAMPLE_PAYER} octo-sample at s3://{CUR_BUCKET}/cur/")
     (landed,) = source.land(workspace.lake.root, CURRENT_MONTH, datetime.now(UTC))
     assert (landed.delivery.account, landed.delivery.report, landed.is_new) == (SAMPLE_PAYER, "octo-sample", True)
     actions = [event.action for event in reversed(workspace.registry.audit())]
