@@ -11,26 +11,25 @@ from octo_pipeline.cli.output import Output, OutputOption, print_rows, sentence
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
-    import duckdb
+    from octo_pipeline.lake.lake import Lake
 
 
 def sql(
     query: Annotated[str | None, typer.Argument(help="One or more statements; without it they are read.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Ask the lake in SQL: every table is a view. Without a query, read statements that end in a semicolon."""
-    from octo_pipeline.services.views import views
+    """Ask the lake in SQL: every table is a view. Without a query, read statements that end in a semicolon.
+
+    Only statements that read pass (SELECT, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN of these), and they see the views only.
+    """
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     lake = Workspace(load_settings()).lake
-    with lake.connect() as connection:
-        for name, view in views(lake).items():
-            connection.execute(f"create view {name} as {view}")
-        if query is not None:
-            _answer(connection, query, output)
-        else:
-            _prompt(connection, output)
+    if query is not None:
+        _answer(lake, query, output)
+    else:
+        _prompt(lake, output)
 
 
 def catalog(
@@ -46,7 +45,7 @@ def catalog(
     lake = Workspace(load_settings()).lake
     queries = views(lake)
     try:
-        with duckdb.connect(str(file)) as connection:
+        with duckdb.connect(str(file), config={"autoload_known_extensions": "false"}) as connection:
             lake.open_store(connection)
             for name, view in queries.items():
                 connection.execute(f"create or replace view {name} as {view}")
@@ -62,32 +61,32 @@ def catalog(
         typer.echo(f"Still without a month, to be written again when they have one: {', '.join(absent)}.")
 
 
-def _answer(connection: "duckdb.DuckDBPyConnection", text: str, output: Output) -> None:
+def _answer(lake: "Lake", text: str, output: Output) -> None:
     """Run the statements and print what each gives.
 
+    The views are opened for each text: a prompt may be open for days, and months and credentials change meanwhile.
+
     Raises:
-        OctoError: a statement cannot be run; the sentence is the engine's.
+        OctoError: a statement does more than read, or cannot be run.
     """
-    import duckdb
+    from octo_pipeline.services.questions import answers, asking
 
-    try:
-        for statement in connection.extract_statements(text):
-            answer = connection.execute(statement)
-            if answer.description:
-                print_rows("", [column[0] for column in answer.description], answer.fetchall(), output)
-    except duckdb.Error as error:
-        raise OctoError(str(error), code="sql-refused") from error
+    with asking(lake) as connection:
+        for answer in answers(connection, text):
+            print_rows("", answer.columns, answer.rows, output)
 
 
-def _prompt(connection: "duckdb.DuckDBPyConnection", output: Output) -> None:
+def _prompt(lake: "Lake", output: Output) -> None:
     """Answer the statements of the standard input. A person may err and go on; a script ends at its first error."""
+    from octo_pipeline.tables.graph import TABLES
+
     is_person = sys.stdin.isatty()
     if is_person:
-        names = connection.execute("select view_name from duckdb_views() where not internal order by 1").fetchall()
-        typer.echo(f"Views: {', '.join(name for (name,) in names)}. End a statement with ; and leave with Ctrl-D.")
+        names = ", ".join(sorted(table.name for table in TABLES))
+        typer.echo(f"Views: {names}. End a statement with ; and leave with Ctrl-D.")
     for text in _statements(is_person):
         try:
-            _answer(connection, text, output)
+            _answer(lake, text, output)
         except OctoError as error:
             if not is_person:
                 raise

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 
 from octo_pipeline.lake import staging
 from octo_pipeline.lake.store import Location, store_of
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import Relation, identifier, literal
 from octo_pipeline.model.wording import reason
 
@@ -108,11 +109,15 @@ class Lake:
         self._scanned: dict[str, dict[str, Hashable]] = {}
 
     @contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self, *, only: Sequence[Location] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """A new in-memory DuckDB; it shares nothing with other processes but finished files.
 
         DuckDB opens a file once for its footer and again, by name, to read its rows. If a partition is replaced in
         between, the query would mix old and new, so every scanned partition is re-checked at the end.
+
+        Args:
+            only: the files it can open, for statements that somebody else writes: no other file, no other host, and
+                no setting can be changed. None for statements of the program.
 
         Raises:
             InputChangedError: a partition was replaced while it was read; discard what was read.
@@ -120,8 +125,10 @@ class Lake:
         """
         outer, self._scanned = self._scanned, {}
         try:
-            with duckdb.connect(config=self.duckdb_config()) as connection:
+            with self._own_config(only) as config, duckdb.connect(config=config) as connection:
                 self.open_store(connection)
+                if only is not None:
+                    _confine(connection, only)
                 yield connection
                 self._require_unchanged()
         except InputChangedError:
@@ -138,6 +145,26 @@ class Lake:
             ) from error
         finally:
             self._scanned = outer
+
+    @contextmanager
+    def _own_config(self, only: Sequence[Location] | None) -> Iterator[dict[str, str | bool | int | float | list[str]]]:
+        if only is None:
+            yield self.duckdb_config()
+            return
+        try:
+            if self._temp is not None:
+                self._temp.mkdir(parents=True, exist_ok=True)
+            temporary = TemporaryDirectory(prefix="octo-sql-", dir=self._temp)
+        except OSError as error:
+            raise OctoError(
+                f"No temporary folder can be made: {reason(error)}.",
+                code="temporary-folder-not-writable",
+                place=str(self._temp or ""),
+                remedy=Remedy("set", setting="temp", to="a folder where this user may write"),
+            ) from error
+        # DuckDB can always open the files of its temporary folder, so nothing else may be in it.
+        with temporary as folder:
+            yield self.duckdb_config() | {"temp_directory": folder, "allow_persistent_secrets": "false"}
 
     def _require_unchanged(self, cause: Exception | None = None) -> None:
         for table, seen in self._scanned.items():
@@ -385,6 +412,24 @@ class Lake:
     def remove(self, table: str, month: str) -> None:
         """Remove a partition, if it is there."""
         self._store.remove(self.path(table, month))
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, files: Sequence[Location]) -> None:
+    """Let a connection open these files only, for good.
+
+    Files and not their folders: in a bucket DuckDB compares names as they are written, and ``table/../landing/x`` or
+    ``table/x?s3_endpoint=host`` begin as the table does.
+    """
+    paths = ", ".join(literal(str(file)) for file in files)
+    for setting in (
+        "python_enable_replacements = false",
+        "autoload_known_extensions = false",
+        "autoinstall_known_extensions = false",
+        f"allowed_paths = [{paths}]",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
 
 
 @cache
