@@ -60,6 +60,11 @@ class Settings(_VendorSettings):
     secret_key: SecretStr | None = Field(
         default=None, description="Keys of stored secrets, the first encrypts; a file beside the registry if unset."
     )
+    allowed_hosts: str = Field(
+        default="",
+        description="Hosts that documents of sources may name besides those of the vendors' clouds, with commas; also "
+        "those of private endpoints.",
+    )
     aws_principal: str | None = Field(
         default=None, description="ARN that assumes the roles of registered AWS accounts; named in their trust policy."
     )
@@ -97,6 +102,11 @@ class Settings(_VendorSettings):
         if not is_currency(value):
             raise ValueError("must be a three-letter currency code such as USD")
         return value
+
+    @property
+    def allowed_host_names(self) -> tuple[str, ...]:
+        """The hosts of `allowed_hosts`, in lower case."""
+        return tuple(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     def exports(self, vendor: str) -> Path | None:
         """The folder of a vendor's exports; None if none is set."""

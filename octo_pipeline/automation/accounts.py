@@ -1,15 +1,16 @@
 """Jobs that register, confirm and remove accounts, for people who work in the Dagster UI.
 
 They call the same functions as the commands. Dagster keeps a run's configuration and shows it to everybody, so
-a secret is given as the name of an environment variable of the code location, never as its value. The acting
-person is the owner of the code location's OCTO_TOKEN, or else the user it runs as; they must be an administrator.
+a secret is given as the name of an environment variable of the code location, never as its value. The names are an
+enumeration: the launchpad offers them, and a secret that is typed there by mistake is refused before a run is made of
+it. The acting person is the owner of the code location's OCTO_TOKEN, or else the user it runs as; they must be an administrator.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -24,6 +25,7 @@ from octo_pipeline.services.accounts import Removed, delete
 from octo_pipeline.vendors.aws import registration as aws
 from octo_pipeline.vendors.azure import registration as azure
 from octo_pipeline.vendors.gcp import registration as gcp
+from octo_pipeline.vendors.outbound import SECRET_PREFIX
 from octo_pipeline.workspace import Workspace
 
 
@@ -55,15 +57,28 @@ class RegisterAwsConfig(dg.Config):
     cur: CurConfig | None = Field(default=None, description="the payer's report, to set it up at the same time")
 
 
+if TYPE_CHECKING:
+
+    class SecretVariable(Enum):
+        """A variable with the secret of a source."""
+
+else:
+    # What to do stands where the names would be, because an enumeration cannot be empty.
+    _NAMES = sorted(name for name in os.environ if name.startswith(SECRET_PREFIX)) or [
+        f"no variable {SECRET_PREFIX}… is set where this code location runs"
+    ]
+    SecretVariable = Enum("SecretVariable", {name: name for name in _NAMES})
+
+
 class RegisterAzureConfig(dg.Config):
     """The partner (CSP) to register. Secret keys are given as the names of the code location's variables."""
 
     partner_id: str = Field(description="the Microsoft Partner ID")
     tenant_id: str = Field(description="the partner's tenant")
     center_application: str = Field(description="application (client) id for Partner Center")
-    center_secret_variable: str = Field(description="name of the environment variable with its secret key")
+    center_secret_variable: SecretVariable = Field(description="name of the environment variable with its secret key")
     api_application: str = Field(description="application (client) id for the partner API")
-    api_secret_variable: str = Field(description="name of the environment variable with its secret key")
+    api_secret_variable: SecretVariable = Field(description="name of the environment variable with its secret key")
     currencies: list[str] = Field(default=["USD"], description="the currencies in which the partner is billed")
     name: str | None = None
 
@@ -117,9 +132,11 @@ def register_azure(
     with translate_errors():
         actor = acting_admin(context, workspace)
         center = azure.application_from(
-            os.environ, "Partner Center", config.center_application, config.center_secret_variable
+            os.environ, "Partner Center", config.center_application, config.center_secret_variable.value
         )
-        api = azure.application_from(os.environ, "partner API", config.api_application, config.api_secret_variable)
+        api = azure.application_from(
+            os.environ, "partner API", config.api_application, config.api_secret_variable.value
+        )
         account = azure.register(
             workspace, actor, config.partner_id, config.tenant_id, center, api, tuple(config.currencies), config.name
         )

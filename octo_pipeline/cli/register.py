@@ -179,7 +179,7 @@ def sign_in(workspace: "Workspace", actor: "Actor", account: "Account", *, open_
     else:
         with listening(redirect_uri) as redirect:
             flow = begun()
-            response = dict(redirect.wait())
+            response = dict(redirect.wait(flow.state))
     steps.finish_sign_in(workspace, actor, account, flow, response)
     account = steps.confirm(workspace, actor, account)
     if account.problem:

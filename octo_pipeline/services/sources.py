@@ -36,7 +36,7 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     found = [folder_source(vendor, folder)] if folder else []
     documents = source_documents(workspace.settings.config)
     # What another vendor's document lacks, such as a variable that is not set, is that vendor's matter.
-    found += [_source(document) for document in documents if document.is_used and document.reader == vendor]
+    found += [_source(workspace, document) for document in documents if document.is_used and document.reader == vendor]
     found += registered_sources(workspace, vendor)
     _refuse_one_name_twice(found)
     named = {one.name: one for one in found}
@@ -70,7 +70,7 @@ def _registered(workspace: Workspace, account: Account) -> Source:
     if vendor.registered_source:
         return vendor.registered_source(workspace, account)
     place = f"The registration of the {account.vendor} account {account.account_id}"
-    return _source(source_document(account.settings["source"], place))
+    return _source(workspace, source_document(account.settings["source"], place))
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ def folder_source(vendor: str, path: Path) -> Source:
     return VENDORS[vendor].folder_source(path)
 
 
-def _source(document: SourceDocument) -> Source:
+def _source(workspace: Workspace, document: SourceDocument) -> Source:
     try:
-        return VENDORS[document.reader].document_source(document.fields)
+        return VENDORS[document.reader].document_source(document.fields, workspace.settings.allowed_host_names)
     except ValidationError as error:
         raise OctoError(
             f"{document.origin}: {_flaw(error)}.", code="source-document-wrong", place=document.origin

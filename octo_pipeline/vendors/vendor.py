@@ -107,14 +107,14 @@ class Vendor:
         row_sources: the files in its folder that the rows of a month depend on. When one of them changes, every month
             is made again.
         folder_source: the source of a folder laid out as the vendor lays out its exports, or of one data file.
-        document_source: the source of a document of the configuration or of a registration; raises pydantic's
-            ValidationError.
+        document_source: the source of a document of the configuration or of a registration, and the hosts that the
+            setting ``allowed_hosts`` adds to the vendor's own; raises pydantic's ValidationError.
         registered_source: the source of a completed account, if its document does not say all.
         registration: the module with the steps of an account's registration; None if accounts cannot be registered.
         sample: its sample months; None if it has none.
         look_seconds: how often its sensor looks.
-        storage: the files in the vendor's own storage, for exports of anyone that lie there: of a place and the name
-            of the source; None if it keeps none.
+        storage: the files in the vendor's own storage, for exports of anyone that lie there: of a place, the name of the
+            source and the allowed hosts; None if it keeps none.
         disagreements: what is wrong with deliveries of one account and month that several sources offer; it takes new
             ones out of the landing again. None if the vendor's sources cannot offer one account twice.
     """
@@ -127,10 +127,10 @@ class Vendor:
     files: Callable[[], LandedFiles]
     row_sources: tuple[str, ...]
     folder_source: "Callable[[Path], Source]"
-    document_source: "Callable[[object], Source]"
+    document_source: "Callable[[object, Sequence[str]], Source]"
     registered_source: "Callable[[Registrar, Account], Source] | None" = None
     registration: Callable[[], Registration] | None = None
     sample: Sample | None = None
     look_seconds: int = LOOK_SECONDS
-    storage: "Callable[[Place, str], Listing] | None" = None
+    storage: "Callable[[Place, str, Sequence[str]], Listing] | None" = None
     disagreements: "Callable[[Location, Sequence[Landed]], list[OctoError]] | None" = None

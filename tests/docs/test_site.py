@@ -173,7 +173,7 @@ def test_the_sources_of_the_pages_are_valid() -> None:
     assert CurDocument.model_validate(aws).account == "999988887777"
     assert [CurDocument.model_validate(one).domain for one in transferred] == [None, "BILLABLE"]
     assert AzureCspDocument.model_validate(csp).currencies == ("EUR",)
-    assert AzureExportDocument.model_validate(exports).sas_variable == "AZURE_EXPORTS_SAS"
+    assert AzureExportDocument.model_validate(exports).sas_variable == "OCTO_SOURCE_EXPORTS_SAS"
     assert GcpSourceDocument.model_validate(gcp).dataset == "billing_export"
     assert trust["Statement"][0]["Condition"] == {"StringEquals": {"sts:ExternalId": aws["external_id"]}}
     assert [one["Resource"] for one in rights["Statement"]] == [

@@ -420,12 +420,15 @@ def test_the_sign_in_in_the_browser(fake_azure):
     assert f"state={begun.state}" in begun.url
     assert "code_challenge_method=S256" in begun.url
     assert "redirect_uri=https%3A%2F%2Focto.example%2Fback" in begun.url
-    token = redeem(document, SECRET, begun, {"code": "c0de", "state": begun.state}, **given)
-    assert token == "refresh-0"
-    assert fake_azure.grants[-1]["code_verifier"] == begun.flow["code_verifier"]
     with pytest.raises(OctoError, match="does not belong to this sign-in"):
         redeem(document, SECRET, begun, {"code": "c0de", "state": "forged"}, **given)
+    response, verifier = {"code": "c0de", "state": begun.state}, begun.flow["code_verifier"]
+    assert redeem(document, SECRET, begun, response, **given) == "refresh-0"
+    assert fake_azure.grants[-1]["code_verifier"] == verifier
+    with pytest.raises(OctoError, match="it was used before"):
+        redeem(document, SECRET, begun, response, **given)
     fake_azure.login_error = "AADSTS70008: code expired"
+    begun = authorization_url(document, SECRET, redirect_uri="https://octo.example/back", **given)
     with pytest.raises(OctoError, match="the sign-in or its code has expired; sign in again"):
         redeem(document, SECRET, begun, {"code": "c0de", "state": begun.state}, **given)
 

@@ -62,9 +62,9 @@ def test_a_container_behind_an_sas(azurite, workspace, tmp_path):
     for name, content in export(USAGE, BOUGHT, run="exports/a name & more/20240501-20240531").items():
         azurite.put(name.replace(" ", "%20").replace("&", "%26"), content)
     given = {"vendor": "azure", "kind": "cost_management", "container": azurite.container, "prefix": "exports/",
-             "sas_variable": "EXPORT_SAS"}  # fmt: skip
+             "sas_variable": "OCTO_SOURCE_EXPORT_SAS"}  # fmt: skip
     document = AzureExportDocument.model_validate(given)
-    source = export_source(document, {"EXPORT_SAS": f"?{azurite.sas()}"})
+    source = export_source(document, {"OCTO_SOURCE_EXPORT_SAS": f"?{azurite.sas()}"})
     (offered,) = source.available(MONTH)
     (landed,) = land(source, workspace)
     assert (offered.account, offered.version) == ("1234", landed.delivery.version)
@@ -72,14 +72,14 @@ def test_a_container_behind_an_sas(azurite, workspace, tmp_path):
         ("Purchase", "bbbb-2", {}, Decimal(90)),
         ("Usage", "aaaa-1", {"team": "web"}, Decimal("1.5")),
     ]
-    expired = export_source(document, {"EXPORT_SAS": azurite.sas(minutes=-5)}, pause=lambda _: None)
+    expired = export_source(document, {"OCTO_SOURCE_EXPORT_SAS": azurite.sas(minutes=-5)}, pause=lambda _: None)
     sentence = refused(expired, workspace)
     assert "does not allow to list it, or has expired (HTTP 403)" in sentence
     assert "sig=" not in sentence
-    unreadable = export_source(document, {"EXPORT_SAS": azurite.sas("l")}, pause=lambda _: None)
+    unreadable = export_source(document, {"OCTO_SOURCE_EXPORT_SAS": azurite.sas("l")}, pause=lambda _: None)
     assert "was refused (HTTP 403)" in refused(unreadable, workspace)
     nowhere = export_source(
-        document.model_copy(update={"container": f"{azurite.container}x"}), {"EXPORT_SAS": azurite.sas()}
+        document.model_copy(update={"container": f"{azurite.container}x"}), {"OCTO_SOURCE_EXPORT_SAS": azurite.sas()}
     )
     assert "HTTP 40" in refused(nowhere, workspace)
 

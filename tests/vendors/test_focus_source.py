@@ -450,10 +450,10 @@ def test_a_container(workspace, azurite, monkeypatch):
     azurite.put("focus/2024/a.csv", csv_text(SNOWFLAKE).encode())
     azurite.put("focus/2024/b.csv", csv_text(ORACLE).encode())
     azurite.put("other/c.csv", b"Junk\n1\n")
-    document(workspace, container=azurite.container, prefix="focus", sas_variable="FOCUS_SAS")
-    with pytest.raises(OctoError, match="needs the secret in the environment variable FOCUS_SAS"):
+    document(workspace, container=azurite.container, prefix="focus", sas_variable="OCTO_SOURCE_FOCUS_SAS")
+    with pytest.raises(OctoError, match="needs the secret in the environment variable OCTO_SOURCE_FOCUS_SAS"):
         land(workspace)
-    monkeypatch.setenv("FOCUS_SAS", azurite.sas())
+    monkeypatch.setenv("OCTO_SOURCE_FOCUS_SAS", azurite.sas())
     land(workspace)
 
     assert line_items(workspace, "vendor, billed_cost") == [("oci", Decimal("1.5")), ("snowflake", Decimal("1.5"))]

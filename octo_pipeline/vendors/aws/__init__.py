@@ -32,7 +32,7 @@ def _folder_source(path: Path) -> "Source":
     return CurFolderSource(path)
 
 
-def _document_source(document: object) -> "Source":
+def _document_source(document: object, _allowed_hosts: Sequence[str]) -> "Source":
     from octo_pipeline.vendors.aws.client import cur_source
     from octo_pipeline.vendors.aws.cur import CurFolderSource
     from octo_pipeline.vendors.aws.cur_bucket import CurDocument
@@ -44,7 +44,7 @@ def _document_source(document: object) -> "Source":
     return cur_source(CurDocument.model_validate(document))
 
 
-def _storage(place: "Place", name: str) -> "Listing":
+def _storage(place: "Place", name: str, _allowed_hosts: Sequence[str]) -> "Listing":
     from octo_pipeline.vendors.aws.storage import BucketFiles
 
     return BucketFiles(place, name)

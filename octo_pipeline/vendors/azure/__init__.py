@@ -37,16 +37,19 @@ def _folder_source(path: Path) -> "Source":
     return AzureCspFolderSource(path) if has_csp_exports(path) else AzureExportSource(FolderListing(path))
 
 
-def _document_source(document: object) -> "Source":
+def _document_source(document: object, allowed_hosts: Sequence[str]) -> "Source":
     import os
 
     from octo_pipeline.vendors.azure.client import csp_source, export_source
     from octo_pipeline.vendors.azure.csp import AzureCspDocument
     from octo_pipeline.vendors.azure.exports import AzureExportDocument
+    from octo_pipeline.vendors.outbound import require_secret_name
 
     if isinstance(document, dict) and document.get("kind") == "cost_management":
-        return export_source(AzureExportDocument.model_validate(document), os.environ)
-    return csp_source(AzureCspDocument.model_validate(document), os.environ)
+        return export_source(AzureExportDocument.model_validate(document), os.environ, allowed_hosts=allowed_hosts)
+    partner = AzureCspDocument.model_validate(document)
+    require_secret_name(partner.client_secret_variable, "client_secret_variable")
+    return csp_source(partner, os.environ)
 
 
 def _registered_source(registrar: "Registrar", account: "Account") -> "Source":
@@ -55,12 +58,12 @@ def _registered_source(registrar: "Registrar", account: "Account") -> "Source":
     return registered_azure(registrar, account)
 
 
-def _storage(place: "Place", _name: str) -> "Listing":
+def _storage(place: "Place", _name: str, allowed_hosts: Sequence[str]) -> "Listing":
     import os
 
     from octo_pipeline.vendors.azure.storage import ContainerFiles
 
-    return ContainerFiles(place, os.environ)
+    return ContainerFiles(place, os.environ, allowed_hosts)
 
 
 def _write_sample(folder: Path, *, months: Sequence[str], accounts: int, lines: int, seed: int) -> None:

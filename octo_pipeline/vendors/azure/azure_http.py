@@ -12,14 +12,23 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
-from octo_pipeline.model.errors import NotAskedError
+from octo_pipeline.model.errors import NotAskedError, OctoError
 from octo_pipeline.model.wording import cut
+from octo_pipeline.vendors.outbound import Reach
 
 ATTEMPTS = 5
 LONGEST_WAIT = 120.0
 TIMEOUT = (10, 120)  # seconds to connect, and between two bytes
+# Blobs are at <account>.<domain>: of the global cloud, with DNS zones, of the US government, of China.
+STORAGE_DOMAINS = (
+    "blob.core.windows.net",
+    "blob.storage.azure.net",
+    "blob.core.usgovcloudapi.net",
+    "blob.core.chinacloudapi.cn",
+)
 
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
+_REDIRECTS = (301, 302, 303, 307, 308)
 _QUOTED = 200
 # A service may repeat what it was sent: a token, or the signature of a SAS.
 _SECRETS = re.compile(r"\beyJ[\w.-]+|(?<=\bsig=)[^&\s]+")
@@ -49,11 +58,20 @@ class Response(Protocol):
 class Http:
     """A session of requests that tries again what may be tried again.
 
-    Every request made here may be repeated: reading is, and a second export of the same data does no harm.
+    Every request made here may be repeated: reading is, and a second export of the same data does no harm. No redirect
+    is followed: these services send none, and whoever does would learn the SAS or have another host asked.
+
+    Args:
+        session: of requests.
+        pause: waits some seconds.
+        reach: which hosts may be asked, where a document names them; None where the program does.
     """
 
-    def __init__(self, session: Any, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, session: Any, *, pause: Callable[[float], None] = time.sleep, reach: Reach | None = None
+    ) -> None:
         self._session = session
+        self._reach = reach
         self.pause = pause
 
     def request(
@@ -69,7 +87,11 @@ class Http:
 
         Raises:
             NotAskedError: it was not, within `ATTEMPTS`; the sentence names the address.
+            OctoError: its host must not be asked, or answers with a redirect.
         """
+        if self._reach is not None:
+            self._reach.require(url)
+            self._reach.require_public(url)
         failure, asked = "", None
         waited = 0.0
         for attempt in range(ATTEMPTS):
@@ -77,7 +99,7 @@ class Http:
                 waited += self._wait(attempt, asked)
             answer, failure, asked = self._once(method, url, headers=headers, json=json, stream=stream)
             if answer is not None:
-                return answer
+                return _not_redirected(url, answer)
         raise NotAskedError(
             f"{place(url)} {failure}, {ATTEMPTS} times within {waited:.0f} s of waiting. Nothing was landed, and what "
             "was landed before stays; try again later.",
@@ -91,10 +113,10 @@ class Http:
 
         try:
             answer: Response = self._session.request(
-                method, url, headers=headers, json=json, stream=stream, timeout=TIMEOUT
+                method, url, headers=headers, json=json, stream=stream, timeout=TIMEOUT, allow_redirects=False
             )
         except (requests.RequestException, ValueError) as error:
-            # Its text may hold the whole address. A redirect to what is no address is a plain ValueError.
+            # Its text may hold the whole address. An address that is none is a plain ValueError.
             return None, f"cannot be reached ({type(error).__name__})", None
         if answer.status_code not in _TRY_AGAIN:
             return answer, "", None
@@ -109,6 +131,17 @@ class Http:
         seconds += random.uniform(0, 1 + seconds / 4)  # noqa: S311
         self.pause(seconds)
         return seconds
+
+
+def _not_redirected(url: str, answer: Response) -> Response:
+    if answer.status_code not in _REDIRECTS:
+        return answer
+    answer.close()
+    raise OctoError(
+        f"{place(url)} answers with a redirect (HTTP {answer.status_code}), which is not followed, and cannot be read. Check "
+        "the address.",
+        code="redirect-refused",
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

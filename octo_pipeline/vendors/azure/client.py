@@ -7,20 +7,22 @@ The refresh token of a sign-in rotates: each use may give a new one, which must 
 within 90 days. So whoever gives one in gives a function with it that keeps the next.
 """
 
+import hmac
 import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from octo_pipeline.model.errors import NotAskedError, OctoError
-from octo_pipeline.vendors.azure.azure_http import Http, Response, place
+from octo_pipeline.vendors.azure.azure_http import STORAGE_DOMAINS, Http, Response, place
 from octo_pipeline.vendors.azure.blobs import ContainerListing, FolderListing
 from octo_pipeline.vendors.azure.csp import AzureCspDocument, AzureCspSource
 from octo_pipeline.vendors.azure.exports import AzureExportDocument, AzureExportSource
 from octo_pipeline.vendors.azure.graph import GRAPH_URL, PARTNER_CENTER_URL, Call, PartnerBilling
+from octo_pipeline.vendors.outbound import Reach, source_secret
 
 LOGIN_URL = "https://login.microsoftonline.com"
 
@@ -178,13 +180,16 @@ def redeem(
         OctoError: it was refused, belongs to another sign-in, or gives no refresh token.
     """
     application = _application(document, secret, http_client)
-    if response.get("state") != sign_in.state:
+    flow = dict(sign_in.flow)
+    if not flow or not hmac.compare_digest(response.get("state", "").encode(), str(flow["state"]).encode()):
         raise OctoError(
             f"What came back for Azure partner tenant {document.tenant_id} does not belong to this sign-in (another "
-            "state). Begin the sign-in again.",
+            "state, or it was used before). Begin the sign-in again.",
             code="sign-in-of-another",
         )
-    answer = _asked(document, lambda: application.acquire_token_by_auth_code_flow(sign_in.flow, dict(response)))
+    # What came back is taken once, whatever becomes of it.
+    sign_in.flow.clear()
+    answer = _asked(document, lambda: application.acquire_token_by_auth_code_flow(flow, dict(response)))
     if not answer.get("refresh_token"):
         raise OctoError(
             f"The sign-in to Azure partner tenant {document.tenant_id} gave no refresh token. Allow offline_access "
@@ -249,25 +254,31 @@ def csp_source(
 
 
 def export_source(
-    document: AzureExportDocument, environment: Mapping[str, str], *, pause: Callable[[float], None] = time.sleep
+    document: AzureExportDocument,
+    environment: Mapping[str, str],
+    *,
+    allowed_hosts: Sequence[str] = (),
+    pause: Callable[[float], None] = time.sleep,
 ) -> AzureExportSource:
     """The source that a document describes.
 
     Args:
         document: where the exports are.
         environment: where the document's SAS is.
+        allowed_hosts: hosts that it may name besides those of Azure's storage.
         pause: waits some seconds.
 
     Raises:
-        OctoError: the SAS is not set.
+        OctoError: the host or the variable is not allowed, or the SAS is not set.
     """
     if document.folder is not None:
         return AzureExportSource(FolderListing(document.folder))
     container, variable = document.container or "", document.sas_variable or ""
-    sas = secret_of(environment, variable, container)
-    return AzureExportSource(
-        ContainerListing(Http(new_session(), pause=pause), container, lambda: sas, prefix=document.prefix)
-    )
+    reach = Reach(STORAGE_DOMAINS, allowed_hosts)
+    reach.require(container)
+    sas = source_secret(environment, variable, "sas_variable", container)
+    http = Http(new_session(), pause=pause, reach=reach)
+    return AzureExportSource(ContainerListing(http, container, lambda: sas, prefix=document.prefix))
 
 
 def secret_of(environment: Mapping[str, str], variable: str, what: str) -> str:

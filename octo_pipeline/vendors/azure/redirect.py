@@ -1,8 +1,10 @@
 """Waiting on loopback for a browser that comes back from a sign-in.
 
-One answer is taken, then the door is shut. What came back is checked where it is redeemed, not here.
+One answer is taken, the one with the state of the sign-in that was begun, then the door is shut. Any page in the
+browser can send a request here; those that do not know the state are refused and end nothing.
 """
 
+import hmac
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,21 +18,24 @@ from octo_pipeline.model.wording import reason
 _HOSTS = {"localhost", "127.0.0.1"}
 _WAIT_SECONDS = 300.0
 _THANKS = b"You are signed in, or have been told why not, in the terminal. This page can be closed."
+_NOT_OURS = b"This does not belong to the sign-in that the terminal waits for."
 
 
 class Redirect:
     """The open door; `wait` takes the one answer."""
 
-    def __init__(self, server: HTTPServer, answers: list[dict[str, str]]) -> None:
+    def __init__(self, server: HTTPServer, answers: list[dict[str, str]], states: list[str]) -> None:
         self._server = server
         self._answers = answers
+        self._states = states
 
-    def wait(self, seconds: float = _WAIT_SECONDS) -> Mapping[str, str]:
-        """The query of the address that the browser came back to.
+    def wait(self, state: str, seconds: float = _WAIT_SECONDS) -> Mapping[str, str]:
+        """The query of the address that the browser came back to, with this state.
 
         Raises:
             OctoError: nobody came back in time.
         """
+        self._states.append(state)
         until = time.monotonic() + seconds
         while not self._answers and time.monotonic() < until:
             self._server.timeout = max(0.0, until - time.monotonic())
@@ -61,6 +66,7 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
             remedy=Remedy("set", setting="azure_redirect_uri"),
         )
     answers: list[dict[str, str]] = []
+    states: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         # A browser that connects and says nothing must not keep the next one out.
@@ -68,12 +74,19 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
 
         def do_GET(self) -> None:
             query = dict(parse_qsl(urlsplit(self.path).query))
-            if "code" in query or "error" in query:
+            is_it = any(hmac.compare_digest(query.get("state", "").encode(), state.encode()) for state in states)
+            if is_it and not answers and ("code" in query or "error" in query):
                 answers.append(query)
-            self.send_response(200 if answers else 404)
-            self.send_header("Content-Length", str(len(_THANKS)))
+                self._say(200, _THANKS)
+            else:
+                self._say(400, _NOT_OURS)
+
+        def _say(self, status: int, text: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain")
+            self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            self.wfile.write(_THANKS)
+            self.wfile.write(text)
 
         def log_message(self, *_: Any) -> None:
             """Nothing: the address has the code."""
@@ -87,4 +100,4 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
             place=redirect_uri,
         ) from error
     with server:
-        yield Redirect(server, answers)
+        yield Redirect(server, answers, states)

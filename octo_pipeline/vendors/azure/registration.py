@@ -27,6 +27,7 @@ from octo_pipeline.vendors.azure import client as resource
 from octo_pipeline.vendors.azure.client import SignIn
 from octo_pipeline.vendors.azure.csp import AzureCspDocument
 from octo_pipeline.vendors.azure.registered import API_SECRET, CENTER_SECRET, REFRESH_TOKEN, registered_azure
+from octo_pipeline.vendors.outbound import require_secret_name
 from octo_pipeline.vendors.registrar import Registrar
 
 VENDOR = "azure"
@@ -46,9 +47,11 @@ def application_from(environment: Mapping[str, str], what: str, application_id: 
     """An application whose secret key is in an environment variable.
 
     Raises:
-        OctoError: the variable is not set.
+        OctoError: the name is not one that a source's secret can have, or the variable is not set.
     """
-    secret = environment.get(variable, "").strip()
+    secret = environment.get(
+        require_secret_name(variable, f"The variable with the secret key for the {what}"), ""
+    ).strip()
     if not secret:
         raise OctoError(
             f"The environment variable {variable} with the secret key for the {what} is not set.",

@@ -1,12 +1,13 @@
 """The files of an Azure container as a listing, for exports of anyone that lie there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from octo_pipeline.vendors.azure.azure_http import Http
+from octo_pipeline.vendors.azure.azure_http import STORAGE_DOMAINS, Http
 from octo_pipeline.vendors.azure.blobs import ContainerListing, Entry
-from octo_pipeline.vendors.azure.client import new_session, secret_of
+from octo_pipeline.vendors.azure.client import new_session
 from octo_pipeline.vendors.downloads import SourceFile
 from octo_pipeline.vendors.listing import ListedFile, Place, is_hidden
+from octo_pipeline.vendors.outbound import Reach, source_secret
 
 
 class ContainerFiles:
@@ -15,16 +16,19 @@ class ContainerFiles:
     Args:
         address: the container's address and the name of the variable with its SAS.
         environment: where the SAS is.
+        allowed_hosts: hosts that it may name besides those of Azure's storage.
 
     Raises:
-        OctoError: the SAS is not set.
+        OctoError: the host or the variable is not allowed, or the SAS is not set.
     """
 
-    def __init__(self, address: Place, environment: Mapping[str, str]) -> None:
+    def __init__(self, address: Place, environment: Mapping[str, str], allowed_hosts: Sequence[str]) -> None:
         container = address.container or ""
-        sas = secret_of(environment, address.sas_variable or "", container)
+        reach = Reach(STORAGE_DOMAINS, allowed_hosts)
+        reach.require(container)
+        sas = source_secret(environment, address.sas_variable or "", "sas_variable", container)
         self._prefix = f"{address.prefix.strip('/')}/" if address.prefix else ""
-        self._blobs = ContainerListing(Http(new_session()), container, lambda: sas, prefix=self._prefix)
+        self._blobs = ContainerListing(Http(new_session(), reach=reach), container, lambda: sas, prefix=self._prefix)
 
     @property
     def place(self) -> str:

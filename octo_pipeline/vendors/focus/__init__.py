@@ -1,5 +1,6 @@
 """FOCUS files of any provider: a form, not a vendor. Their line items carry the name of who is behind each row."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def _folder_source(path: Path) -> "Source":
     return FocusSource(FolderFiles(path), document.source_name, None)
 
 
-def _document_source(document: object) -> "Source":
+def _document_source(document: object, allowed_hosts: Sequence[str]) -> "Source":
     from octo_pipeline.vendors.catalog import VENDORS
     from octo_pipeline.vendors.focus.source import FocusDocument, FocusSource
     from octo_pipeline.vendors.listing import FolderFiles, Listing
@@ -37,7 +38,7 @@ def _document_source(document: object) -> "Source":
         storage = VENDORS["aws" if described.bucket else "azure"].storage
         if storage is None:
             raise TypeError("a cloud that keeps exports must give its storage")
-        listing = storage(described.place, described.source_name)
+        listing = storage(described.place, described.source_name, allowed_hosts)
     return FocusSource(listing, described.source_name, described.vendor)
 
 

@@ -28,7 +28,7 @@ def _folder_source(path: Path) -> "Source":
     return GcpFolderSource(path)
 
 
-def _document_source(document: object) -> "Source":
+def _document_source(document: object, _allowed_hosts: Sequence[str]) -> "Source":
     from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
     from octo_pipeline.vendors.gcp.client import source
 

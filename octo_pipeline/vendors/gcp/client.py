@@ -7,11 +7,13 @@ Retries are Google's own: exponential with jitter, only where the failure may pa
 connections), and within `patience` in all. A stream of rows goes on at the row where it broke.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octo_pipeline.model.errors import OctoError
@@ -30,6 +32,9 @@ _REQUEST_SECONDS = 60.0
 # One partition is one stream; Google's own limit is a day.
 _STREAM_SECONDS = 3600.0
 _PATIENCE_SECONDS = 600.0
+_PLAIN_KEYS = ("service_account", "authorized_user")
+_TOKEN_ADDRESS = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+_OLD_TOKEN_ADDRESSES = ("https://accounts.google.com/o/oauth2/token", "https://www.googleapis.com/oauth2/v4/token")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 _KINDS: dict[str, Kind] = {
@@ -211,6 +216,7 @@ class BigQueryDataset:
             return AnonymousCredentials()  # type: ignore[no-untyped-call]
         if self._document.credentials is not None:
             file = str(self._document.credentials)
+            self._require_plain_key(self._document.credentials)
             found, _ = google.auth.load_credentials_from_file(file, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
         else:
             found, _ = google.auth.default(scopes=[_SCOPE])
@@ -218,6 +224,28 @@ class BigQueryDataset:
             return found
         return impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
             source_credentials=found, target_principal=self._document.impersonate, target_scopes=[_SCOPE]
+        )
+
+    def _require_plain_key(self, file: Path) -> None:
+        """Refuse a key file that sends its holder elsewhere: other kinds name files to read and addresses to ask.
+
+        Raises:
+            OctoError: it is of another kind than a service account or a user, or its tokens are not Google's.
+        """
+        try:
+            key = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
+            return  # Google's own library says what is wrong with it
+        if not isinstance(key, dict):
+            return
+        address = str(key.get("token_uri", _TOKEN_ADDRESS))
+        if key.get("type") in _PLAIN_KEYS and address in (_TOKEN_ADDRESS, *_OLD_TOKEN_ADDRESSES):
+            return
+        raise OctoError(
+            f"The key file {file} for {self._document.place} is not a plain key of a service account whose tokens are "
+            "Google's. Name one, or leave `credentials` out and set Google's application default credentials.",
+            code="key-file-refused",
+            place=str(file),
         )
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Charges by hand: fees and credits that no provider exports, imported from a CSV file month by month."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def _folder_source(path: Path) -> "Source":
     )
 
 
-def _document_source(document: object) -> "Source":
+def _document_source(document: object, _allowed_hosts: Sequence[str]) -> "Source":
     raise OctoError(
         "Charges by hand have no document of a source: they are imported with the month that they are of.",
         code="charges-not-fetched",

@@ -1,8 +1,11 @@
 """Registering an Azure partner against a fake of Microsoft's login, Graph and Partner Center."""
 
+import importlib
 import socket
 import threading
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,17 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import dagster as dg
 import pytest
+from dagster._config import field_utils
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
+from octo_pipeline.automation import accounts
 from octo_pipeline.cli.main import app
-from octo_pipeline.definitions import defs
 from octo_pipeline.model.errors import NotAskedError, OctoError
 from octo_pipeline.registry.records import Account
+from octo_pipeline.resources.workspace_resource import run_resources
 from octo_pipeline.services.sources import sources
-from octo_pipeline.settings import Settings
+from octo_pipeline.settings import Settings, load_settings
 from octo_pipeline.vendors.azure import client as resource
 from octo_pipeline.vendors.azure import registration as azure
 from octo_pipeline.vendors.azure.redirect import listening
@@ -29,7 +34,7 @@ from tests.vendors.registration.waiting import refusal
 
 FLAGS = [
     "--partner-id", "1234567", "--tenant", TENANT, "--name", "Reseller", "--center-application", CLIENT,
-    "--center-secret-variable", "CENTER_KEY", "--api-application", CLIENT, "--api-secret-variable", "API_KEY",
+    "--center-secret-variable", "OCTO_SOURCE_CENTER_KEY", "--api-application", CLIENT, "--api-secret-variable", "OCTO_SOURCE_API_KEY",
     "--currency", "GBP",
 ]  # fmt: skip
 
@@ -52,8 +57,8 @@ def microsoft(fake_azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> FakeAzu
     ):
         given = {"http_client": session, **more}
         monkeypatch.setattr(resource, name, partial(getattr(resource, name), **given))
-    monkeypatch.setenv("CENTER_KEY", SECRET)
-    monkeypatch.setenv("API_KEY", SECRET)
+    monkeypatch.setenv("OCTO_SOURCE_CENTER_KEY", SECRET)
+    monkeypatch.setenv("OCTO_SOURCE_API_KEY", SECRET)
     return fake_azure
 
 
@@ -104,13 +109,25 @@ def test_the_browser_comes_back_to_loopback(workspace: Workspace, partner: Accou
         probe.bind(("127.0.0.1", 0))
         address = f"http://localhost:{probe.getsockname()[1]}"
     with listening(address) as redirect:
-        visit = f"{address.replace('localhost', '127.0.0.1')}/?{urlencode({'code': 'c', 'state': 's'})}"
-        browser = threading.Thread(target=lambda: urllib.request.urlopen(visit, timeout=10).close())
+        statuses = []
+
+        def browse() -> None:
+            # Regression: any of the first three ended the sign-in.
+            for query in ({"error": "denied"}, {"code": "x", "state": "t"}, {"code": "x"}, {"code": "c", "state": "s"}):
+                try:
+                    with urllib.request.urlopen(f"{visit}/?{urlencode(query)}", timeout=10) as answer:
+                        statuses.append(answer.status)
+                except urllib.error.HTTPError as error:
+                    statuses.append(error.code)
+
+        visit = address.replace("localhost", "127.0.0.1")
+        browser = threading.Thread(target=browse)
         browser.start()
-        assert redirect.wait(20) == {"code": "c", "state": "s"}
+        assert redirect.wait("s", 20) == {"code": "c", "state": "s"}
         browser.join()
+        assert statuses == [400, 400, 400, 200]
     with listening(address) as redirect, pytest.raises(OctoError, match="Nobody came back from the sign-in"):
-        redirect.wait(0.1)
+        redirect.wait("s", 0.1)
     with pytest.raises(OctoError, match="must be an address of this machine"), listening("https://company.com/"):
         pass
 
@@ -139,6 +156,8 @@ def test_another_sign_ins_answer_a_refusal_and_a_used_code(
         azure.finish_sign_in(workspace, "ana", partner, begun, come_back(begun.url, state="another"))
     microsoft.login_error = "AADSTS54005: OAuth2 Authorization code was already redeemed."
     with pytest.raises(OctoError, match="could not sign in") as refused:
+        azure.finish_sign_in(workspace, "ana", partner, begun, come_back(begun.url))
+    with pytest.raises(OctoError, match="it was used before"):
         azure.finish_sign_in(workspace, "ana", partner, begun, come_back(begun.url))
     assert "the-code-of-the-sign-in" not in str(refused.value)
     with pytest.raises(OctoError, match="That address has no authorization code"):
@@ -174,7 +193,10 @@ def test_what_is_refused_takes_the_confirmation_away(
         (("--center-application", "app"), "The application id is not right"),
         (("--currency", "gbp"), "The currency is not right"),
         (("--currency", "GBP,"), "The currency is not right"),
-        (("--api-secret-variable", "NOT_SET"), "The environment variable NOT_SET with the secret key"),
+        (
+            ("--api-secret-variable", "OCTO_SOURCE_NOT_SET"),
+            "The environment variable OCTO_SOURCE_NOT_SET with the secret key",
+        ),
     ],
 )
 def test_wrong_values_register_nothing_and_keep_no_secret(
@@ -208,20 +230,67 @@ def test_no_secret_is_printed_or_at_rest_in_plain(
         assert not any(one.encode() in path.read_bytes() for one in secrets), path
 
 
+def test_an_answer_is_taken_once(workspace: Workspace, microsoft: FakeAzure, partner: Account) -> None:
+    begun = azure.begin_sign_in(workspace, partner, "http://localhost:8400")
+    response = come_back(begun.url)
+    azure.finish_sign_in(workspace, "ana", partner, begun, response)
+    with pytest.raises(OctoError, match="it was used before"):
+        azure.finish_sign_in(workspace, "ana", partner, begun, response)
+
+
+def test_a_secret_typed_for_its_name_is_refused_by_the_command(workspace: Workspace, microsoft: FakeAzure) -> None:
+    flags = [SECRET if flag == "OCTO_SOURCE_API_KEY" else flag for flag in FLAGS]
+    refused = octo("register", "azure", *flags, code=1)
+    assert "must be the name of a variable that begins with OCTO_SOURCE_" in str(refused.exception)
+    assert SECRET not in str(refused.exception)
+    assert workspace.registry.accounts.all() == []
+
+
+@pytest.fixture
+def accounts_jobs(monkeypatch: pytest.MonkeyPatch, microsoft: FakeAzure) -> Iterator[Any]:
+    """The jobs as a code location has them that was started with these variables."""
+    # Dagster keeps the shape of a configuration by its names, without the values of its enumerations.
+    monkeypatch.setattr(field_utils, "FIELD_HASH_CACHE", {})
+    yield importlib.reload(accounts)
+    monkeypatch.undo()
+    importlib.reload(accounts)
+
+
+def test_a_secret_typed_for_its_name_never_becomes_a_run(
+    workspace: Workspace, accounts_jobs: Any, tmp_path: Path
+) -> None:
+    """Regression: it was kept in the run's configuration, its events and its logs."""
+    config = {
+        "partner_id": "1234567", "tenant_id": TENANT, "center_application": CLIENT, "api_application": CLIENT,
+        "center_secret_variable": SECRET, "api_secret_variable": "OCTO_SOURCE_API_KEY",
+    }  # fmt: skip
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        run = {"ops": {"register_azure": {"config": config}}}
+        with pytest.raises(dg.DagsterInvalidConfigError):
+            accounts_jobs.register_azure_account.execute_in_process(
+                run_config=run, instance=instance, resources=run_resources(load_settings())
+            )
+        assert instance.get_runs() == []
+    for path in (one for one in tmp_path.rglob("*") if one.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
 def test_the_job_takes_secrets_by_the_names_of_variables(
-    workspace: Workspace, microsoft: FakeAzure, tmp_path: Path
+    workspace: Workspace, microsoft: FakeAzure, accounts_jobs: Any, tmp_path: Path
 ) -> None:
     config = {
         "partner_id": "1234567", "tenant_id": TENANT, "center_application": CLIENT, "api_application": CLIENT,
-        "center_secret_variable": "CENTER_KEY", "api_secret_variable": "API_KEY", "currencies": ["GBP"],
+        "center_secret_variable": "OCTO_SOURCE_CENTER_KEY", "api_secret_variable": "OCTO_SOURCE_API_KEY", "currencies": ["GBP"],
     }  # fmt: skip
     (tmp_path / "dagster").mkdir()
-    job = defs.resolve_job_def("register_azure_account")
+    job, resources = accounts_jobs.register_azure_account, run_resources(load_settings())
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         run = {"ops": {"register_azure": {"config": config}}}
-        assert job.execute_in_process(run_config=run, instance=instance).success
-        run["ops"]["register_azure"]["config"]["api_secret_variable"] = "NOT_SET"
-        assert not job.execute_in_process(run_config=run, instance=instance, raise_on_error=False).success
+        assert job.execute_in_process(run_config=run, instance=instance, resources=resources).success
+        run["ops"]["register_azure"]["config"]["api_secret_variable"] = "OCTO_SOURCE_NOT_SET"
+        with pytest.raises(dg.DagsterInvalidConfigError):
+            job.execute_in_process(run_config=run, instance=instance, resources=resources)
     assert workspace.secrets.get("azure", TENANT, "partner_api_secret").get_secret_value() == SECRET
     for path in (one for one in tmp_path.rglob("*") if one.is_file()):
         assert SECRET.encode() not in path.read_bytes(), path

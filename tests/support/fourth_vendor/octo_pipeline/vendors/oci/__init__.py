@@ -1,5 +1,6 @@
 """A vendor that does not exist in the product: a small file of costs for each month."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ def _folder_source(path: Path) -> "Source":
     return OciFolderSource(path)
 
 
-def _document_source(document: object) -> "Source":
+def _document_source(document: object, _allowed_hosts: Sequence[str]) -> "Source":
     from octo_pipeline.vendors.oci.costs import OciDocument, OciFolderSource
 
     return OciFolderSource(OciDocument.model_validate(document).folder)
