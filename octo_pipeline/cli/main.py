@@ -21,7 +21,7 @@ from octo_pipeline.cli import (
     sql,
     users,
 )
-from octo_pipeline.cli.output import sentence
+from octo_pipeline.cli.output import plain, sentence
 from octo_pipeline.model.errors import OctoError
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def main() -> None:
     except OctoError as error:
         if _debug:
             raise
-        print(f"octo: {sentence(error)}", file=sys.stderr)  # noqa: T201 - the one place that speaks to stderr
+        print("\n".join(map(plain, f"octo: {sentence(error)}".splitlines())), file=sys.stderr)  # noqa: T201 - the one place that speaks to stderr
         sys.exit(1)
 
 

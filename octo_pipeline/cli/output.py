@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -12,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.wording import amount, cut
+from octo_pipeline.model.wording import amount
 
 
 class Output(StrEnum):
@@ -23,8 +25,10 @@ class Output(StrEnum):
     csv = "csv"
 
 
-# A truncated timestamp is as misleading as a truncated number.
+# A moment has a space and is no prose.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)?")
+# Sentences in a narrower column than this cannot be read.
+_LEAST_PROSE = 16
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people; json or csv for machines.")]
 
@@ -48,37 +52,100 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 
 def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows for people: as a table where it fits, else each row as a block of lines.
+
+    Nothing is ever cut. Prose is folded; ids, amounts and currencies stay in one piece.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     headers = [name.replace("_", " ") for name in columns]
     numeric = [bool(rows) and all(isinstance(r[i], Decimal | int | None) for r in rows) for i in range(len(columns))]
-    cells = [[_shown(value) for value in row] for row in rows]
-    whole = [numeric[i] or all(_MOMENT.fullmatch(row[i]) for row in cells) for i in range(len(columns))]
-    prose = [any(" " in row[i] for row in cells) for i in range(len(columns))]
-    natural = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    widths = _fit(natural, whole, prose, console.width)
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    cells = [[plain(_shown(value)) for value in row] for row in rows]
+    natural = [max(map(cell_width, column)) for column in zip(headers, *cells, strict=True)]
+    is_prose = [any(" " in row[i] and not _MOMENT.fullmatch(row[i]) for row in cells) for i in range(len(columns))]
+    least = [_least_prose(headers[i], width) if is_prose[i] else width for i, width in enumerate(natural)]
+    available = _available_width()
+    # A table has a space on both sides of each column's border, but none at its edges.
+    borders = 3 * len(columns)
+    if available is not None and sum(least) + borders > available:
+        _print_blocks(title, headers, cells)
+        return
+    widths = _fold(natural, least, None if available is None else available - borders)
+    console = Console(width=sum(widths) + borders, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    print_title(title)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for header, is_number, width in zip(headers, numeric, widths, strict=True):
-        table.add_column(cut(header, width), justify="right" if is_number else "left", no_wrap=True)
+        table.add_column(Text(header), justify="right" if is_number else "left", width=width, overflow="fold")
     for row in cells:
-        table.add_row(*(cut(cell, width) for cell, width in zip(row, widths, strict=True)))
+        table.add_row(*map(Text, row))
     console.print(table)
 
 
-def _fit(widths: list[int], whole: list[bool], prose: list[bool], available: int) -> list[int]:
-    """Narrow texts until all columns fit: prose first, then ids. A number that is cut is a wrong number."""
-    fitted = list(widths)
-    for may_cut in (prose, [not is_whole for is_whole in whole]):
-        texts = [i for i, is_whole in enumerate(whole) if not is_whole and may_cut[i]]
-        while texts and sum(fitted) + 3 * len(fitted) > available:
-            widest = max(texts, key=lambda i: fitted[i])
-            if fitted[widest] <= 8:
-                break
-            fitted[widest] -= 1
-    return fitted
+def print_title(title: str) -> None:
+    """Print what a table is, however wide the table is."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(highlight=False, soft_wrap=True).print(Text(plain(title), style="bold"))
+
+
+def _print_blocks(title: str, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print each row as lines of a name and a value, for a terminal that is too narrow for the table."""
+    print_title(title)
+    width = max(map(cell_width, headers))
+    for row in cells:
+        sys.stdout.write("\n")
+        for header, cell in zip(headers, row, strict=True):
+            sys.stdout.write(f" {header:{width}}  {cell}".rstrip() + "\n")
+
+
+def _available_width() -> int | None:
+    """How many columns there are; None if nobody looks at a terminal, where lines may be as long as they are."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _least_prose(header: str, natural: int) -> int:
+    """How narrow a column of sentences may become."""
+    return min(natural, max(_LEAST_PROSE, cell_width(header)))
+
+
+def _fold(natural: Sequence[int], least: Sequence[int], available: int | None) -> list[int]:
+    """The widths of columns: the widest are folded until all fit."""
+    widths = list(natural)
+    while available is not None and sum(widths) > available:
+        widest = max((i for i in range(len(widths)) if widths[i] > least[i]), key=lambda i: widths[i])
+        widths[widest] -= 1
+    return widths
+
+
+def plain(text: str) -> str:
+    """A text from outside as a terminal may show it: a bill can hold anything, and control characters act.
+
+    Control characters become their pictures (U+2400 …), and characters that change the direction of the text are left out.
+    """
+    return text.translate(_PICTURES)
+
+
+# The control characters (C0, DEL and C1), and those of bidirectional text.
+_PICTURES: dict[int, int | None] = {
+    **{code: 0x2400 + code for code in range(0x20)},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+    **dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
+}
+
+
+def cell_width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def _shown(value: Any) -> str:

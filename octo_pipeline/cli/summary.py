@@ -4,8 +4,9 @@ from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from octo_pipeline.cli.output import Output, print_rows
+from octo_pipeline.cli.output import Output, plain, print_rows
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.wording import amount, counted
 from octo_pipeline.services.summary import Summary, summary_of
@@ -19,13 +20,13 @@ _MOST_LEFT = 12
 def print_summary(month: str) -> None:
     """Print the allocations of a month as tables for people, with totals and the proof of conservation."""
     summary = summary_of(Workspace(load_settings()), month)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     _print_tables(summary)
     for currency, billed, lines in summary.bill.select("currency", "billed", "lines"):
-        console.print(f"The bill of {month}: {amount(billed, currency)} in {counted(lines, 'line')}.")
+        console.print(plain(f"The bill of {month}: {amount(billed, currency)} in {counted(lines, 'line')}."))
     _print_proof(console, summary)
     for check, result in summary.findings:
-        console.print(f"[yellow]{check.severity}[/yellow] {check.name}: {result.summary}")
+        console.print(Text.assemble((check.severity, "yellow"), plain(f" {check.name}: {result.summary}")))
 
 
 def _print_tables(summary: Summary) -> None:
@@ -52,11 +53,13 @@ def _with_rest(rows: Rows, most: int) -> Rows:
 
 def _print_proof(console: Console, summary: Summary) -> None:
     """The proof as sums: what the month's tranches are due, and what was booked."""
-    console.print("[bold]Proof of conservation[/bold], item by item, to ten decimals:")
+    console.print(Text.assemble(("Proof of conservation", "bold"), ", item by item, to ten decimals:"))
     for category, currency, due, booked, items in summary.proof.rows:
         console.print(
-            f"  {category:8} {counted(items, 'item')} due {due:,.10f} {currency}, "
-            f"booked {booked:,.10f} {currency}, difference {due - booked:f}"
+            plain(
+                f"  {category:8} {counted(items, 'item')} due {due:,.10f} {currency}, "
+                f"booked {booked:,.10f} {currency}, difference {due - booked:f}"
+            )
         )
     if not summary.proof:
         console.print(f"  Nothing was due in {summary.month}.")
