@@ -3,17 +3,17 @@
 import dagster as dg
 
 from octo_pipeline.assets import checks, configuration, cost_line_items, raw, tables
-from octo_pipeline.automation import accounts, alerts, jobs, operations, schedules, sensors
+from octo_pipeline.automation import accounts, alerts, deliveries, jobs, operations, schedules, sensors
 from octo_pipeline.resources.workspace_resource import run_resources
 from octo_pipeline.settings import load_settings
 
 defs = dg.Definitions(
     assets=dg.with_source_code_references(dg.load_assets_from_modules([raw, configuration, cost_line_items, tables])),
     asset_checks=checks.asset_checks,
-    jobs=[jobs.monthly_allocation, jobs.restatement, *operations.operations, *accounts.jobs],
+    jobs=[jobs.monthly_allocation, *operations.operations, *accounts.jobs],
     schedules=[schedules.daily],
     sensors=[
-        *sensors.deliveries_sensors.values(),
+        deliveries.deliveries,
         sensors.stale_months,
         sensors.restated_months,
         alerts.alert_on_failed_runs,

@@ -21,13 +21,13 @@ def _definition(check: Check) -> dg.AssetChecksDefinition:
         partitions_def=monthly,
     )
     def run(context: dg.AssetCheckExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
-        results = {month: check.run(workspace, month) for month in context.partition_keys}
-        failed = {month: result for month, result in results.items() if not result.passed}
+        month = context.partition_key
+        result = check.run(workspace, month)
         return dg.AssetCheckResult(
-            passed=not failed,
+            passed=result.passed,
             severity=_SEVERITIES[check.severity],
-            description="\n".join(f"{m}: {r.summary}" for m, r in (failed or results).items()),
-            metadata={month: _details(result) for month, result in failed.items()},
+            description=f"{month}: {result.summary}",
+            metadata={} if result.passed else {month: _details(result)},
         )
 
     return run

@@ -1,34 +1,20 @@
-"""The documents of the configuration folder as assets: read from disk, never made.
+"""The documents of the configuration folder as assets: observed, never made.
 
 Their data versions are those of the documents, so that Dagster calls what is made from them unsynced when a document
-changed, and not whenever somebody looked.
+changed, and not whenever somebody looked. No run makes them, so a backfill has none for them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
-from octo_pipeline.assets.specs import FINOPS
+from octo_pipeline.assets.dagster_compat import observation_tags, recorded_version
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.workspace import Workspace
 
 
-@dg.asset(group_name="configuration", kinds={"json"}, owners=FINOPS)
-def allocators(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """The allocator documents as they are on disk; a file with an error is left out and listed."""
-    version, metadata = allocators_now(workspace)
-    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
-
-
-@dg.asset(group_name="configuration", kinds={"json"}, owners=FINOPS)
-def cost_groups(workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult:
-    """The cost group documents as they are on disk."""
-    version, metadata = cost_groups_now(workspace)
-    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
-
-
-def allocators_now(workspace: Workspace) -> tuple[str, dict[str, Any]]:
-    """The data version of the allocators at the moment, and what there is to say about them."""
+def _allocators(workspace: Workspace) -> tuple[str, dict[str, Any]]:
     configuration = workspace.configuration
     lines = [f"| {a.id} | {a.category} | {a.start} | {a.end or ''} | {a.name} |" for a in configuration.allocators]
     return fingerprint({a.id: a.version for a in configuration.allocators}), {
@@ -40,10 +26,38 @@ def allocators_now(workspace: Workspace) -> tuple[str, dict[str, Any]]:
     }
 
 
-def cost_groups_now(workspace: Workspace) -> tuple[str, dict[str, Any]]:
-    """The data version of the cost groups at the moment, and what there is to say about them."""
+def _cost_groups(workspace: Workspace) -> tuple[str, dict[str, Any]]:
     groups = workspace.configuration.cost_groups
     return fingerprint({name: group.version for name, group in groups.items()}), {
         "cost_groups": len(groups),
         "list": ", ".join(groups) or "none",
     }
+
+
+def _observed(
+    name: str, description: str, observe: Callable[[Workspace], tuple[str, dict[str, Any]]]
+) -> dg.SourceAsset:
+    @dg.observable_source_asset(name=name, group_name="configuration", description=description)
+    def documents(workspace: dg.ResourceParam[Workspace]) -> dg.ObserveResult:
+        version, metadata = observe(workspace)
+        return dg.ObserveResult(data_version=dg.DataVersion(version), metadata=metadata)
+
+    return documents
+
+
+allocators = _observed(
+    "allocators",
+    "The allocator documents as they are on disk; a file with an error is left out and listed.",
+    _allocators,
+)
+cost_groups = _observed("cost_groups", "The cost group documents as they are on disk.", _cost_groups)
+
+
+def changed_documents(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.AssetObservation]:
+    """An observation of each kind of document that changed since Dagster saw it last."""
+    observations = []
+    for asset, observe in ((allocators, _allocators), (cost_groups, _cost_groups)):
+        version, metadata = observe(workspace)
+        if recorded_version(instance, asset.key) != version:
+            observations.append(dg.AssetObservation(asset.key, metadata=metadata, tags=observation_tags(version)))
+    return observations

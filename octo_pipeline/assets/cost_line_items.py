@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from octo_pipeline.assets.months import make_step
-from octo_pipeline.assets.partitions import monthly
+from octo_pipeline.assets.partitions import a_run_a_month, monthly
 from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS, table_metadata
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.dbt import manifest_path
@@ -61,7 +61,7 @@ VIEWS = [spec.key for spec in reversed(_SPECS) if spec.key != dg.AssetKey(CostLi
     name="normalisation",
     specs=_SPECS,
     partitions_def=monthly,
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    backfill_policy=a_run_a_month,
     can_subset=True,
 )
 def normalisation(

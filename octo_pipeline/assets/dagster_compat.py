@@ -7,6 +7,7 @@ import nothing from the automation above them.
 
 import logging
 import os
+import socket
 import time
 import warnings
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from dagster._core.definitions.data_version import (
 from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-from dagster._core.events import StepMaterializationData
+from dagster._core.events import AssetObservationData, StepMaterializationData
 from dagster._core.execution.plan.handle import StepHandle
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, StepSuccessData, UserFailureData
 from dagster._core.execution.plan.outputs import StepOutputData, StepOutputHandle
@@ -34,6 +35,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    MAX_RETRIES_TAG,
     PARTITION_NAME_TAG,
 )
 
@@ -44,8 +46,7 @@ CODE_LOCATION = "octo_pipeline"
 def accept_unstable_features() -> None:
     """Do not warn about the beta and preview features that are used on purpose and covered by tests.
 
-    Beta: backfill policies, source code references, and a partition mapping to months that do not exist.
-    Preview: partitioned asset checks.
+    Beta: backfill policies, source code references, observable source assets. Preview: partitioned asset checks.
     """
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
@@ -89,11 +90,39 @@ def version_tags(instance: dg.DagsterInstance, spec: dg.AssetSpec, version: str)
     return tags
 
 
+def observation_tags(version: str) -> dict[str, str]:
+    """The tags of an observation that say which version was seen."""
+    return {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
+
+
 def recorded_version(instance: dg.DagsterInstance, asset: dg.AssetKey) -> str | None:
     """The data version of what was recorded last of an asset without partitions; None if nothing was."""
     record = instance.get_latest_data_version_record(asset)
     version = extract_data_version_from_entry(record.event_log_entry) if record else None
     return version.value if version else None
+
+
+# A run with these tags is no process of Dagster's: the command itself records it.
+_HOST_TAG = "octo/host"
+_PROCESS_TAG = "octo/process"
+
+
+def is_of_a_command(run: dg.DagsterRun) -> bool:
+    """Whether a command records the run."""
+    return _PROCESS_TAG in run.tags
+
+
+def cancel_abandoned_runs(instance: dg.DagsterInstance) -> None:
+    """End the runs of commands of this machine that were killed: nobody else would, and they would seem to work for ever."""
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={_HOST_TAG: socket.gethostname()})
+    for run in instance.get_runs(filters):
+        try:
+            os.kill(int(run.tags[_PROCESS_TAG]), 0)
+        except ProcessLookupError:
+            instance.report_run_canceled(run, "The command was killed.")
+        except PermissionError:
+            # It works for somebody else.
+            continue
 
 
 class RecordedRun:
@@ -125,7 +154,8 @@ class RecordedRun:
             job,
             run_id=run_id,
             run_config=config,
-            tags={PARTITION_NAME_TAG: first} if first == last else month_range_tags(first, last),
+            tags=({PARTITION_NAME_TAG: first} if first == last else month_range_tags(first, last))
+            | {_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid()), MAX_RETRIES_TAG: "0"},
             remote_job_origin=RemoteRepositoryOrigin(
                 RegisteredCodeLocationOrigin(CODE_LOCATION), SINGLETON_REPOSITORY_NAME
             ).get_job_origin(job.name),
@@ -134,9 +164,12 @@ class RecordedRun:
         self._report(dg.DagsterEventType.PIPELINE_START, f'Started execution of run for "{job.name}".')
         self._report(dg.DagsterEventType.STEP_START, f'Started execution of step "{self._step}".', of_step=True)
 
-    def record(self, event: dg.AssetMaterialization | dg.AssetCheckEvaluation) -> None:
+    def record(self, event: dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation) -> None:
         """Record what happened to an asset."""
-        if isinstance(event, dg.AssetMaterialization):
+        if isinstance(event, dg.AssetObservation):
+            observed = AssetObservationData(event)
+            self._report(dg.DagsterEventType.ASSET_OBSERVATION, "Observed value.", observed, of_step=True)
+        elif isinstance(event, dg.AssetMaterialization):
             self._report(
                 dg.DagsterEventType.ASSET_MATERIALIZATION,
                 "Materialized value.",

@@ -1,86 +1,62 @@
-"""How a step of the asset graph brings its months up to date, and what events tell as Dagster's metadata."""
+"""How a step of the asset graph brings its month up to date, and what events tell as Dagster's metadata."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
-from octo_pipeline.assets.failures import in_dagster
+from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
-from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.services.figures import figures
-from octo_pipeline.services.months import Failed, Landed, Landing, Step, make_months
+from octo_pipeline.services.months import Failed, Landed, Step, make_months
 from octo_pipeline.tables.table import Materialised
+from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.workspace import Workspace
 
 
 def make_step(
     context: dg.AssetExecutionContext, workspace: Workspace, step: Step, key: dg.AssetKey | None = None
 ) -> dg.MaterializeResult:
-    """Do one step for all months of the run; a bad month stops no other.
+    """Do one step for the month of the run.
 
     Args:
-        context: of the run's step; its partition keys are the months.
+        context: of the run's step; its partition is the month.
         workspace: whose lake and sources.
         step: what is done.
         key: the asset that is made, for a run's step that makes several.
 
     Raises:
-        dg.Failure: it names the months that were not published. Those that were are recorded all the same.
+        dg.Failure: the month was not published; it says why.
     """
     key = key or context.asset_key
-    done: dict[str, Landed | Materialised] = {}
-    metadata: dict[str, dict[str, Any]] = {}
-    failed: list[Failed] = []
-    for event in make_months(workspace, context.partition_keys, [step]):
-        if isinstance(event, Landed | Materialised):
-            done[event.month] = event
-            metadata[event.month] = event_metadata(workspace, event)
-            context.log.info(f"{key.to_user_string()} {event.month}: {event.outcome}")
-        if isinstance(event, Landed) and event.unanswered:
+    month = context.partition_key
+    (event,) = [
+        event for event in make_months(workspace, [month], [step]) if isinstance(event, Landed | Materialised | Failed)
+    ]
+    if isinstance(event, Failed):
+        raise dg.Failure(failure_in_dagster(event), allow_retries=False) from None
+    context.log.info(f"{key.to_user_string()} {month}: {event.outcome}")
+    checks = []
+    if isinstance(event, Landed):
+        checks = [answered(event)]
+        if event.unanswered:
             context.log.warning("\n".join(map(in_dagster, event.unanswered)))
-        if isinstance(event, Failed):
-            failed.append(event)
-            context.log.error(f"{key.to_user_string()} {event.month}: {in_dagster(event.error)}")
-    if failed:
-        # Without an output Dagster records nothing by itself, so the good months are recorded one by one.
-        for month in done:
-            context.log_event(dg.AssetMaterialization(asset_key=key, partition=month, metadata=metadata[month]))
-        raise _failure(failed, done)
-    for month in done:
-        context.add_asset_metadata(metadata[month], asset_key=key, partition_key=month)
-    versions = {month: event.fingerprint for month, event in done.items()}
-    only = next(iter(versions.values())) if len(versions) == 1 else fingerprint(versions)
-    checks = [_answered(done.values())] if isinstance(step, Landing) else []
-    return dg.MaterializeResult(asset_key=key, data_version=dg.DataVersion(only), check_results=checks)
-
-
-def _failure(failed: list[Failed], done: Mapping[str, Landed | Materialised]) -> dg.Failure:
-    return dg.Failure(
-        description=f"{', '.join(event.month for event in failed)} not published: {in_dagster(failed[0].error)}",
-        metadata={
-            "not published": dg.MetadataValue.md(
-                "\n".join(f"- **{event.month}**: {in_dagster(event.error)}" for event in failed)
-            ),
-            "published": ", ".join(done) or "none",
-        },
-        allow_retries=False,
+    return dg.MaterializeResult(
+        asset_key=key,
+        metadata=event_metadata(workspace, event),
+        data_version=dg.DataVersion(event.fingerprint),
+        check_results=checks,
     )
 
 
-def _answered(events: Iterable[Landed | Materialised]) -> dg.AssetCheckResult:
-    """The check of a vendor's raw exports."""
-    lines = [
-        f"{event.month}: {in_dagster(error)}"
-        for event in events
-        if isinstance(event, Landed)
-        for error in event.unanswered
-    ]
+def answered(event: Landed) -> dg.AssetCheckResult:
+    """The check of a vendor's raw exports of a month."""
+    sentences = "\n".join(map(in_dagster, event.unanswered)) or "Every source answered."
     return dg.AssetCheckResult(
+        asset_key=VENDORS[event.vendor].raw_asset,
         check_name=EVERY_SOURCE_ANSWERED,
-        passed=not lines,
-        description="\n".join(lines) or "Every source answered.",
+        passed=not event.unanswered,
+        description=f"{event.month}: {sentences}",
     )
 
 

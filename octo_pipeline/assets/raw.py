@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from octo_pipeline.assets.months import make_step
-from octo_pipeline.assets.partitions import monthly
+from octo_pipeline.assets.partitions import a_run_a_month, monthly
 from octo_pipeline.assets.specs import DATA_ENGINEERING, EVERY_SOURCE_ANSWERED, FRESHNESS
 from octo_pipeline.services.months import Landing
 from octo_pipeline.vendors.catalog import VENDORS
@@ -29,11 +29,12 @@ def _raw(vendor: Vendor) -> dg.AssetsDefinition:
         owners=DATA_ENGINEERING,
         freshness_policy=FRESHNESS,
         partitions_def=monthly,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=a_run_a_month,
         check_specs=[
             dg.AssetCheckSpec(
                 EVERY_SOURCE_ANSWERED,
                 asset=vendor.raw_asset,
+                partitions_def=monthly,
                 description="Every configured source could be reached, and what it had was whole. Where it was not, "
                 "the last good delivery of the month stays.",
             )

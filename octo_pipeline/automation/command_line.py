@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import dagster as dg
 
-from octo_pipeline.assets.dagster_compat import RecordedRun
+from octo_pipeline.assets.configuration import changed_documents
+from octo_pipeline.assets.dagster_compat import RecordedRun, cancel_abandoned_runs
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.automation.operations import backfill, make_the_months
 from octo_pipeline.automation.recording import (
     asset_events,
-    configuration_events,
     log_lines,
     months_table,
     stale_evaluations,
@@ -38,10 +38,11 @@ def recorded_as_run(workspace: Workspace, months: Sequence[str], events: Iterabl
     config = {"ops": {make_the_months.name: {"config": {"first": months[0], "last": months[-1]}}}}
     done: list[Event] = []
     with dg.DagsterInstance.get() as instance:
+        cancel_abandoned_runs(instance)
         run = RecordedRun(instance, backfill, config, workspace.run_id, (months[0], months[-1]))
         try:
-            for materialisation in configuration_events(workspace, instance):
-                run.record(materialisation)
+            for observation in changed_documents(workspace, instance):
+                run.record(observation)
             for event in events:
                 done.append(event)
                 for level, sentence in log_lines(event):

@@ -12,11 +12,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from octo_pipeline.assets.configuration import changed_documents
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.automation.launchpad import acting_admin, translate_errors
 from octo_pipeline.automation.recording import (
     AssetEvent,
-    configuration_events,
     months_table,
     recorded_in_op,
     stale_evaluations,
@@ -30,6 +30,7 @@ from octo_pipeline.services.months import make_months
 from octo_pipeline.services.rules import read, simulate_submission, submitted
 from octo_pipeline.services.simulate import SECTIONS, Simulation
 from octo_pipeline.services.sources import sources
+from octo_pipeline.tables.graph import order
 from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
 
@@ -100,10 +101,37 @@ def make_the_months(
         months = month_range(parse_month(config.first), parse_month(config.last))
         if not months:
             raise OctoError(f"The first month {config.first} is after the last {config.last}.", code="months-reversed")
-        yield from configuration_events(workspace, context.instance)
+        yield from changed_documents(workspace, context.instance)
         events = yield from recorded_in_op(context, workspace, make_months(workspace, months))
         yield from stale_evaluations(workspace)
     yield dg.Output(None, metadata={"months": months_table(events)})
+
+
+class RestateConfig(dg.Config):
+    """Which months."""
+
+    months: list[str] = Field(description="The months, YYYY-MM, in the order in which they are made.")
+
+
+@dg.op(
+    description="Makes the tables of each month again, one month after the other, from what is landed. Fetches nothing. "
+    "Tables whose inputs did not change are not written."
+)
+def restate_the_months(
+    context: dg.OpExecutionContext, config: RestateConfig, workspace: dg.ResourceParam[Workspace]
+) -> Iterator[AssetEvent | dg.Output[None]]:
+    """Bring the tables of months up to date; each partition is recorded as it is made."""
+    with translate_errors():
+        months = [parse_month(month) for month in config.months]
+        yield from changed_documents(workspace, context.instance)
+        events = yield from recorded_in_op(context, workspace, make_months(workspace, months, order()))
+        yield from stale_evaluations(workspace)
+    yield dg.Output(None, metadata={"months": months_table(events)})
+
+
+def restatement_config(months: list[str]) -> dict[str, Any]:
+    """The configuration of the job `restatement` for these months."""
+    return {"ops": {restate_the_months.name: {"config": {"months": months}}}}
 
 
 class DecideConfig(dg.Config):
@@ -195,7 +223,12 @@ def simulate_allocator() -> None:
     simulate()
 
 
+# dagster.yaml lets one run with this tag work at a time: each may come upon any month.
+_MANY_MONTHS = {"octo/many_months": "true"}
+
+
 @dg.job(
+    tags=_MANY_MONTHS,
     executor_def=dg.in_process_executor,
     description="Months from the configured sources, as `octo run` and `octo backfill`, whose runs are shown here too: "
     "month by month, and a bad month stops no other.",
@@ -203,6 +236,17 @@ def simulate_allocator() -> None:
 def backfill() -> None:
     """One op: `make_the_months`."""
     make_the_months()
+
+
+@dg.job(
+    tags=_MANY_MONTHS,
+    executor_def=dg.in_process_executor,
+    description="From what is landed to allocations, for months whose inputs changed: month by month, and a bad month "
+    "stops no other. Fetches nothing. The sensor restated_months launches it.",
+)
+def restatement() -> None:
+    """One op: `restate_the_months`."""
+    restate_the_months()
 
 
 @dg.job(
@@ -226,4 +270,4 @@ def reland_delivery() -> None:
     fetch_again()
 
 
-operations = [simulate_allocator, backfill, restore_items, reapply_items, reland_delivery]
+operations = [simulate_allocator, backfill, restatement, restore_items, reapply_items, reland_delivery]

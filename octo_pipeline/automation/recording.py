@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from octo_pipeline.assets.checks import check_evaluations, stale_evaluation
-from octo_pipeline.assets.configuration import allocators, allocators_now, cost_groups, cost_groups_now
 from octo_pipeline.assets.cost_line_items import VIEWS, normalisation
-from octo_pipeline.assets.dagster_compat import recorded_version, version_tags
+from octo_pipeline.assets.dagster_compat import version_tags
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.assets.metadata import markdown_table
-from octo_pipeline.assets.months import event_metadata
+from octo_pipeline.assets.months import answered, event_metadata
 from octo_pipeline.assets.raw import raw_exports
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
 from octo_pipeline.assets.tables import assets as table_assets
@@ -30,13 +29,9 @@ from octo_pipeline.workspace import Workspace
 
 _Event = TypeVar("_Event", bound=Event | Removed)
 
-_SPECS = {
-    spec.key: spec
-    for asset in (*raw_exports, normalisation, allocators, cost_groups, *table_assets)
-    for spec in asset.specs
-}
+_SPECS = {spec.key: spec for asset in (*raw_exports, normalisation, *table_assets) for spec in asset.specs}
 
-AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
+AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
 
 def asset_events(workspace: Workspace, instance: dg.DagsterInstance, event: Event | Removed) -> Iterator[AssetEvent]:
@@ -45,7 +40,14 @@ def asset_events(workspace: Workspace, instance: dg.DagsterInstance, event: Even
         metadata = event_metadata(workspace, event)
         raw = dg.AssetKey(VENDORS[event.vendor].raw_asset)
         yield _materialisation(instance, raw, event.fingerprint, metadata, event.month)
-        yield _answered(event)
+        check = answered(event)
+        yield dg.AssetCheckEvaluation(
+            asset_key=raw,
+            check_name=EVERY_SOURCE_ANSWERED,
+            passed=check.passed,
+            description=check.description,
+            partition=event.month,
+        )
     if isinstance(event, Materialised):
         if event.table == CostLineItems.name:
             for view in VIEWS:
@@ -60,29 +62,10 @@ def _materialisation(
     asset: dg.AssetKey,
     version: str,
     metadata: Mapping[str, Any],
-    month: str | None = None,
+    month: str,
 ) -> dg.AssetMaterialization:
     tags = version_tags(instance, _SPECS[asset], version)
     return dg.AssetMaterialization(asset, partition=month, metadata=metadata, tags=tags)
-
-
-def _answered(event: Landed) -> dg.AssetCheckEvaluation:
-    sentences = "\n".join(map(in_dagster, event.unanswered)) or "Every source answered."
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(VENDORS[event.vendor].raw_asset),
-        check_name=EVERY_SOURCE_ANSWERED,
-        passed=not event.unanswered,
-        description=f"{event.month}: {sentences}",
-        partition=event.month,
-    )
-
-
-def configuration_events(workspace: Workspace, instance: dg.DagsterInstance) -> Iterator[dg.AssetMaterialization]:
-    """The documents that changed since Dagster saw them last; what is made from them would be unsynced otherwise."""
-    for document, now in ((allocators, allocators_now), (cost_groups, cost_groups_now)):
-        version, metadata = now(workspace)
-        if recorded_version(instance, document.key) != version:
-            yield _materialisation(instance, document.key, version, metadata)
 
 
 def stale_evaluations(workspace: Workspace) -> Iterator[dg.AssetCheckEvaluation]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy, combined
 from octo_pipeline.registry.records import Actor
-from octo_pipeline.services.sources import NotConfirmedError
+from octo_pipeline.services.sources import NotConfirmedError, sources
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import (
     Delivery,
@@ -148,6 +148,18 @@ def new_versions(workspace: Workspace, source: Source, months: Sequence[str]) ->
             if landed is None or newest.get(landed.account) not in versions:
                 found.append(one)
     return found
+
+
+def is_offered(workspace: Workspace, month: str) -> bool:
+    """Whether a source has something of the month, or cannot say."""
+    for vendor in VENDORS:
+        for source in sources(workspace, vendor):
+            try:
+                if source.available(month):
+                    return True
+            except OctoError:
+                return True
+    return False
 
 
 def delivery_of(workspace: Workspace, version: str) -> Delivery:

@@ -9,7 +9,7 @@ import duckdb
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE_ITEMS
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.dbt import DbtModelError, run_model
@@ -65,10 +65,19 @@ class CostLineItems(Table):
         """Normalise the month's newest deliveries.
 
         Raises:
-            OctoError: a delivery contains something that cannot be read; the message names the file and where in it.
+            OctoError: nothing of the month was ever landed; or a delivery contains something that cannot be read, and the
+                message names the file and where in it.
             ProofError: the sum of the billed costs differs from the source's.
         """
         counted = _counted_deliveries(workspace, month)
+        # A month whose deliveries were all removed has no costs any more. A month that never had any has unknown costs.
+        if not counted and workspace.lake.fingerprint(self.name, month) is None:
+            raise OctoError(
+                f"Nothing of {month} is landed, and no source offers any of it.",
+                code="month-not-landed",
+                place=month,
+                remedy=Remedy("doctor", to="see which sources there are"),
+            )
         with workspace.lake.connect() as connection:
             try:
                 counted = without_overlaps(connection, counted)
@@ -90,8 +99,16 @@ class CostLineItems(Table):
 
 def _counted_deliveries(workspace: Workspace, month: str) -> list[Delivery]:
     """The newest complete delivery of each account, without those of documents that say they are not used."""
-    documents = source_documents(workspace.settings.config)
-    return newest_of(used_deliveries(deliveries(workspace.lake.root, month=month), documents))
+    return newest_of(_used_deliveries(workspace, month))
+
+
+def landed_months(workspace: Workspace) -> set[str]:
+    """The months of which there is a delivery that counts."""
+    return {delivery.month for delivery in _used_deliveries(workspace)}
+
+
+def _used_deliveries(workspace: Workspace, month: str | None = None) -> list[Delivery]:
+    return used_deliveries(deliveries(workspace.lake.root, month=month), source_documents(workspace.settings.config))
 
 
 def _landed(

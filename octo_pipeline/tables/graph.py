@@ -12,7 +12,7 @@ from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
-from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.cost_line_items import CostLineItems, landed_months
 from octo_pipeline.tables.dbt import column_descriptions
 from octo_pipeline.tables.explained_allocations import EXPLAINED_DESCRIPTIONS
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
@@ -102,11 +102,16 @@ def column_meaning(table: Table, column: str) -> str:
     raise KeyError(f"{table.name}.{column}")
 
 
+# What "changed" of a month that is landed and was never made, such as after a run that was killed.
+NOT_MADE = "not made yet"
+
+
 class StalePartition(NamedTuple):
-    """A partition whose recorded inputs are no longer current.
+    """A partition whose recorded inputs are no longer current, or that is missing although its month is landed.
 
     Attributes:
-        changed: the names of the inputs that changed, were added or were removed.
+        changed: the names of the inputs that changed, were added or were removed; for a month that is landed and not
+            made, `NOT_MADE` alone.
         fingerprint: the fingerprint that the partition would have if it were made now.
     """
 
@@ -122,11 +127,15 @@ def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[S
     A partition made from a stale one becomes stale only when that one has been made again with another result.
     """
     partitions = []
+    landed = landed_months(workspace)
     for table in order() if tables is None else tables:
-        for month in workspace.lake.months(table.name):
+        made = workspace.lake.months(table.name)
+        for month in sorted({*made, *landed}):
             recorded = workspace.lake.metadata(table.name, month)
             now = table.inputs(workspace, month)
-            if recorded is not None and recorded.fingerprint != fingerprint(now):
+            if recorded is None:
+                partitions.append(StalePartition(table.name, month, [NOT_MADE], fingerprint(now)))
+            elif recorded.fingerprint != fingerprint(now):
                 names = now.keys() | recorded.inputs.keys()
                 changed = sorted(n for n in names if now.get(n) != recorded.inputs.get(n))
                 partitions.append(StalePartition(table.name, month, changed, fingerprint(now)))

@@ -103,7 +103,7 @@ def test_octo_run_is_a_run_of_the_job_backfill_with_its_materialisations_and_che
 
     octo("run", "--month", MONTHS[0])
     # Documents that did not change are not recorded again: it would make all months unsynced.
-    assert len(instance.fetch_materializations(dg.AssetKey("allocators"), limit=5).records) == 1
+    assert len(instance.fetch_observations(dg.AssetKey("allocators"), limit=5).records) == 1
     graph = defs.resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     for key in graph.materializable_asset_keys:

@@ -1,21 +1,25 @@
 """What the sensors ask for: new deliveries once, stale months exactly, and patience with what is down."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from octo_pipeline.assets.dagster_compat import run_months
+from octo_pipeline.automation import deliveries as deliveries_module
 from octo_pipeline.automation import sensors, watched
+from octo_pipeline.automation.deliveries import Looked, look_for_deliveries
+from octo_pipeline.automation.operations import restatement_config
 from octo_pipeline.automation.schedules import daily
-from octo_pipeline.automation.sensors import deliveries_sensors, look_for_deliveries, restated_months
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.definitions import defs
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
+from octo_pipeline.tables.graph import NOT_MADE, TABLES, stale
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.table import materialise
+from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.vendors.source import Available
 from octo_pipeline.workspace import Workspace
 from tests.emulators.aws import upload
@@ -45,20 +49,19 @@ def test_the_watched_months_are_the_previous_and_the_current_one_or_as_many_as_a
     assert watched_months(NOW) == ["2024-01", "2024-02"]
     monkeypatch.setattr(watched, "load_settings", lambda: Settings(watched_months=4))
     assert watched_months(NOW) == ["2023-11", "2023-12", "2024-01", "2024-02"]
-    request = daily(dg.build_schedule_context(scheduled_execution_time=NOW))
-    assert run_months(request.tags) == ("2023-11", "2024-02")
     assert watched_months(datetime(2018, 1, 5, tzinfo=UTC)) == ["2018-01"]
 
 
 def test_a_new_version_is_asked_for_once_by_payer_month_and_version(two_payers, aws, tmp_path):
-    found, down, cursor = look_for_deliveries(two_payers, "aws", NOW, None)
+    looked = Looked()
+    found, down = look_for_deliveries(two_payers, ["aws"], NOW, looked)
     assert [(one.account, one.month, one.report) for one in found] == [(PAYER, "2024-01", "octo")]
     # The other payer's bucket has no report at all: it is down, the first goes on.
     assert len(down) == 1
     assert OTHER_PAYER in down[0]
     landed = land_month(two_payers, "aws", sources(two_payers, "aws"), "2024-01")
     assert (landed.new, len(landed.failures), landed.is_complete) == (1, 1, False)
-    assert look_for_deliveries(two_payers, "aws", NOW, cursor)[0] == []
+    assert look_for_deliveries(two_payers, ["aws"], NOW, looked)[0] == []
 
     # The report is refreshed while a run is on its way: the version in between is simply never seen.
     key = f"cur/octo/{period('2024-01')}/octo-1.csv.gz"
@@ -67,22 +70,22 @@ def test_a_new_version_is_asked_for_once_by_payer_month_and_version(two_payers, 
         tmp_path / "new" / "cur/octo" / period("2024-01") / "octo-Manifest.json", legacy_manifest([key], assemblyId="2")
     )
     upload(aws, tmp_path / "new")
-    (again,) = look_for_deliveries(two_payers, "aws", NOW, cursor)[0]
+    (again,) = look_for_deliveries(two_payers, ["aws"], NOW, looked)[0]
     assert again.version.startswith("2-")
     assert again.version != found[0].version
 
 
 def test_a_source_that_is_down_is_left_alone_longer_and_longer(two_payers):
-    moment, cursor, waits = NOW, None, []
+    moment, looked, waits = NOW, Looked(), []
     for _ in range(8):
-        found, down, cursor = look_for_deliveries(two_payers, "aws", moment, cursor)
+        found, down = look_for_deliveries(two_payers, ["aws"], moment, looked)
         assert [one.account for one in found] == [PAYER]
         assert len(down) == 1
-        (wait,) = json.loads(cursor).values()
-        until = datetime.fromisoformat(wait["until"])
+        (wait,) = looked.down.values()
+        until = datetime.fromisoformat(wait.until)
         waits.append((until - moment).total_seconds() / 60)
         # Before that time it is not asked.
-        found, down, cursor = look_for_deliveries(two_payers, "aws", until - timedelta(seconds=1), cursor)
+        found, down = look_for_deliveries(two_payers, ["aws"], until - timedelta(seconds=1), looked)
         assert ([one.account for one in found], down) == ([PAYER], [])
         moment = until
     for wait, longest in zip(waits, [10, 20, 40, 80, 160, 320, 360, 360], strict=True):
@@ -90,46 +93,118 @@ def test_a_source_that_is_down_is_left_alone_longer_and_longer(two_payers):
 
 
 def test_a_source_that_is_back_is_forgotten(two_payers, aws, tmp_path):
-    _, _, cursor = look_for_deliveries(two_payers, "aws", NOW, None)
+    looked = Looked()
+    look_for_deliveries(two_payers, ["aws"], NOW, looked)
     key = f"cur/octo/{period('2024-02')}/octo-1.csv.gz"
     aws.put_object(Bucket="other-cur", Key=key, Body=b"")
-    found, down, cursor = look_for_deliveries(two_payers, "aws", NOW + timedelta(hours=1), cursor)
-    assert (len(found), down, cursor) == (1, [], "{}")
+    found, down = look_for_deliveries(two_payers, ["aws"], NOW + timedelta(hours=1), looked)
+    assert (len(found), down, looked.down) == (1, [], {})
 
 
-def test_the_sensor_asks_for_a_run_of_the_month_with_the_version_as_its_key(two_payers, monkeypatch):
-    # The sensor looks at the real clock, so the report must be of the current month.
-    month = datetime.now(UTC).strftime("%Y-%m")
-    monkeypatch.setattr("octo_pipeline.automation.sensors.watched_months", lambda now: ["2024-01", month])
-    with dg.build_sensor_context(resources={"workspace": two_payers}) as context:
-        result = deliveries_sensors["aws"](context)
-    (request,) = result.run_requests
-    (found,) = look_for_deliveries(two_payers, "aws", NOW, None)[0]
-    assert request.run_key == f"aws/{PAYER}/2024-01/octo/{found.version}"
+def look(workspace: Workspace, instance: dg.DagsterInstance, cursor: str | None = None):
+    """A tick of the sensor as the daemon has it: what it returns, and the cursor of the next tick."""
+    with dg.build_sensor_context(
+        instance=instance, repository_def=defs.get_repository_def(), cursor=cursor, resources={"workspace": workspace}
+    ) as context:
+        return defs.resolve_sensor_def("deliveries").evaluate_tick(context)
+
+
+def at(monkeypatch, moment: datetime, module: str = "deliveries") -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return moment
+
+    monkeypatch.setattr(f"octo_pipeline.automation.{module}.datetime", Clock)
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def test_one_tick_asks_for_one_run_of_a_month_whatever_vendors_delivered(workspace, instance, monkeypatch):
+    available = [
+        Available("aws", PAYER, "2024-01", "octo", "v1"),
+        Available("azure", None, "2024-01", "export", "v7"),
+        Available("azure", None, "2024-02", "export", "v8"),
+    ]
+    monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_: (available, ["other: it is down."]))
+    tick = look(workspace, instance)
+    assert [request.partition_key for request in tick.run_requests] == ["2024-01", "2024-02"]
+    assert [request.tags["octo/deliveries"] for request in tick.run_requests] == ["aws, azure", "azure"]
+
+
+def test_a_run_that_was_lost_is_asked_for_again_and_one_on_its_way_is_not(workspace, instance, monkeypatch):
+    available = [Available("aws", PAYER, "2024-01", "octo", "v1")]
+    monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_: (list(available), []))
+    at(monkeypatch, NOW)
+    first = look(workspace, instance)
+    (request,) = first.run_requests
+    # Nothing became of it. The next tick waits, and says so.
+    second = look(workspace, instance, first.cursor)
+    assert not second.run_requests
+    assert "2024-01: a run was asked for and has not landed aws" in second.skip_message
+    at(monkeypatch, NOW + timedelta(minutes=11))
+    run = instance.create_run_for_job(
+        defs.resolve_job_def("monthly_allocation"),
+        tags={"dagster/partition": "2024-01"},
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    third = look(workspace, instance, second.cursor)
+    assert not third.run_requests
+    assert f"2024-01: run {run.run_id[:8]} of monthly_allocation is on its way." in third.skip_message
+    instance.report_run_failed(run)
+    fourth = look(workspace, instance, third.cursor)
+    (again,) = fourth.run_requests
+    assert again.partition_key == "2024-01"
+    assert again.run_key != request.run_key
+    # What is new since then is asked for at once.
+    available.append(Available("gcp", None, "2024-01", "billing", "v2"))
+    assert len(look(workspace, instance, fourth.cursor).run_requests) == 1
+
+
+def test_the_sensor_sees_what_a_bucket_has_until_it_is_landed(two_payers, instance, monkeypatch):
+    monkeypatch.setattr(deliveries_module, "watched_months", lambda now: ["2024-01"])
+    tick = look(two_payers, instance)
+    (request,) = tick.run_requests
     assert request.partition_key == "2024-01"
-    assert request.tags["octo/account"] == PAYER
     land_month(two_payers, "aws", sources(two_payers, "aws"), "2024-01")
-    with dg.build_sensor_context(resources={"workspace": two_payers}) as context:
-        skipped = deliveries_sensors["aws"](context)
-    assert isinstance(skipped, dg.SkipReason)
-    assert OTHER_PAYER in (skipped.skip_message or "")
+    skipped = look(two_payers, instance)
+    assert not skipped.run_requests
+    assert OTHER_PAYER in skipped.skip_message
 
 
-@pytest.mark.parametrize("name", ["aws_deliveries", "azure_deliveries", "gcp_deliveries"])
-def test_the_daemon_takes_what_the_sensor_returns(workspace, monkeypatch, name):
-    """Regression: Dagster refuses a result with a cursor if the sensor has set one; called directly it is not seen."""
-    vendor = name.removesuffix("_deliveries")
-    found = Available(vendor, PAYER, "2024-01", "octo", "v1")
-    monkeypatch.setattr(sensors, "look_for_deliveries", lambda *_: ([found], ["other: it is down."], '{"other": 1}'))
-    with (
-        dg.DagsterInstance.ephemeral() as instance,
-        dg.build_sensor_context(
-            instance=instance, repository_def=defs.get_repository_def(), resources={"workspace": workspace}
-        ) as context,
-    ):
-        tick = defs.resolve_sensor_def(name).evaluate_tick(context)
-    assert [one.run_key for one in tick.run_requests or []] == [f"{vendor}/{PAYER}/2024-01/octo/v1"]
-    assert tick.cursor == '{"other": 1}'
+def test_a_cursor_of_an_earlier_version_is_forgotten():
+    assert Looked.from_cursor('{"aws 1 at s3://b/": {"failures": 1, "until": "2024-01-01"}}') == Looked()
+
+
+@pytest.mark.parametrize(("day", "months"), [(1, ["2024-01"]), (10, ["2024-01", "2024-02"])])
+def test_the_daily_schedule_asks_for_each_watched_month_that_has_begun_to_be_billed(
+    two_payers, aws, tmp_path, day, months
+):
+    (two_payers.settings.config / "sources" / f"{OTHER_PAYER}.json").unlink()
+    if day > 1:
+        key = f"cur/octo/{period('2024-02')}/octo-1.csv.gz"
+        write_rows(tmp_path / "new" / key, ["9"])
+        write_json(
+            tmp_path / "new" / "cur/octo" / period("2024-02") / "octo-Manifest.json",
+            legacy_manifest([key], billingPeriod={"start": "20240201T000000.000Z", "end": "20240301T000000.000Z"}),
+        )
+        upload(aws, tmp_path / "new")
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2024, 2, day, 6, tzinfo=UTC), resources={"workspace": two_payers}
+    )
+    requests = daily(context)
+    assert [request.partition_key for request in requests] == months
+    assert [request.run_key for request in requests] == [f"2024-02-{day:02}/{month}" for month in months]
+
+
+def test_the_daily_schedule_without_sources_says_why_it_asks_for_nothing(workspace):
+    context = dg.build_schedule_context(scheduled_execution_time=NOW, resources={"workspace": workspace})
+    skipped = daily(context)
+    assert skipped.skip_message == "No source has anything of 2024-01, 2024-02, and nothing of them is landed."
 
 
 @pytest.mark.parametrize(
@@ -164,51 +239,101 @@ def without_deliveries(monkeypatch):
     monkeypatch.setattr(sensors, "TABLES", ALLOCATION_TABLES)
 
 
-def asked(workspace: Workspace) -> list[tuple[str, str]]:
-    with dg.build_sensor_context(resources={"workspace": Workspace(workspace.settings)}) as context:
-        result = restated_months(context)
-    if isinstance(result, dg.SkipReason):
+def restate(workspace: Workspace, instance: dg.DagsterInstance, cursor: str | None = None):
+    with dg.build_sensor_context(
+        instance=instance,
+        repository_def=defs.get_repository_def(),
+        cursor=cursor,
+        resources={"workspace": Workspace(workspace.settings)},
+    ) as context:
+        return defs.resolve_sensor_def("restated_months").evaluate_tick(context)
+
+
+def asked(workspace: Workspace, instance: dg.DagsterInstance) -> list[str]:
+    """The months of the one run that is asked for."""
+    requests = restate(workspace, instance).run_requests or []
+    if not requests:
         return []
-    return [run_months(request.tags) for request in result.run_requests]
+    (request,) = requests
+    return request.run_config["ops"]["restate_the_months"]["config"]["months"]
 
 
-def test_a_restated_month_has_exactly_its_booking_months_made_again(tmp_path, without_deliveries):
+def test_a_restated_month_has_exactly_its_booking_months_made_again(tmp_path, instance, without_deliveries):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
-    assert asked(workspace) == []
+    assert asked(workspace, instance) == []
     write_lines(workspace, tmp_path, [*USAGE_OF_10_AND_30, line_item("9", "300", "Fee", "Purchase"), *LINES[3:]])
-    assert asked(workspace) == [("2024-01", "2024-01")]
+    assert asked(workspace, instance) == ["2024-01"]
     run(workspace, ["2024-01"])
-    assert asked(workspace) == [("2024-02", "2024-02")]
+    assert asked(workspace, instance) == ["2024-02"]
     run(workspace, ["2024-02"])
-    assert asked(workspace) == []
+    assert asked(workspace, instance) == []
 
 
-def test_a_rule_with_an_error_restates_nothing(tmp_path, without_deliveries):
+def test_a_rule_with_an_error_restates_nothing(tmp_path, instance, without_deliveries):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
     for document in (workspace.settings.config / "allocators").iterdir():
         document.unlink()
-    assert asked(workspace) == [("2024-01", "2024-04")]
+    assert asked(workspace, instance) == MONTHS
     (workspace.settings.config / "allocators" / "half.json").write_text('{"criteria": ')
-    with dg.build_sensor_context(resources={"workspace": Workspace(workspace.settings)}) as context:
-        skipped = restated_months(context)
-    assert isinstance(skipped, dg.SkipReason)
-    assert "half.json" in (skipped.skip_message or "")
+    assert "half.json" in restate(workspace, instance).skip_message
 
 
-def test_months_with_a_gap_are_ranges_of_their_own_and_a_change_has_a_key_of_its_own(tmp_path, without_deliveries):
+def test_a_change_is_asked_for_once_as_one_run_and_again_only_after_a_wait(
+    tmp_path, instance, without_deliveries, monkeypatch
+):
+    """Regression: a renamed rule started nine runs, since the first tables that were made changed the run's key."""
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
-    keys = []
-    for amount in ("6", "7", "6"):
-        changed = [
-            *USAGE_OF_10_AND_30,
-            line_item("9", amount, "Fee", "Purchase"),
-            *LINES[3:-1],
-            line_item("1", amount, billing_month="2024-04"),
-        ]
-        write_lines(workspace, tmp_path, changed)
-        with dg.build_sensor_context(resources={"workspace": Workspace(workspace.settings)}) as context:
-            result = restated_months(context)
-        keys.append([request.run_key for request in result.run_requests])
-        assert [key.split("/")[:2] for key in keys[-1]] == [["2024-01", "2024-01"], ["2024-04", "2024-04"]]
-    assert keys[0] == keys[2]
-    assert not set(keys[0]) & set(keys[1])
+    (document,) = (workspace.settings.config / "allocators").iterdir()
+    document.rename(document.with_name("renamed.json"))
+    first = restate(workspace, instance)
+    (request,) = first.run_requests
+    assert request.run_config == restatement_config(MONTHS)
+    on_its_way = instance.create_run_for_job(
+        defs.resolve_job_def("restatement"), run_config=request.run_config, status=dg.DagsterRunStatus.STARTED
+    )
+    # The run has begun to work: what is left has other fingerprints.
+    materialise(Workspace(workspace.settings), MatchedItems(), MONTHS[0])
+    second = restate(workspace, instance, first.cursor)
+    assert not second.run_requests
+    assert f"Run {on_its_way.run_id[:8]} of restatement is on its way" in second.skip_message
+    # It is killed.
+    instance.report_run_failed(on_its_way)
+    third = restate(workspace, instance, first.cursor)
+    (again,) = third.run_requests
+    assert again.run_key != request.run_key
+    assert "was asked for and did not make them" in restate(workspace, instance, third.cursor).skip_message
+    at(monkeypatch, datetime.now(UTC) + timedelta(minutes=11), "sensors")
+    assert len(restate(workspace, instance, third.cursor).run_requests) == 1
+
+
+def test_a_month_that_is_landed_and_was_never_made_is_stale(workspace, instance, tmp_path):
+    legacy_report(tmp_path / "reports", ["1.5"])
+    land_month(workspace, "aws", [CurFolderSource(tmp_path / "reports")], "2024-01")
+    assert asked(workspace, instance) == ["2024-01"]
+    assert {(one.table, one.month, *one.changed) for one in stale(workspace)} == {
+        (table.name, "2024-01", NOT_MADE) for table in TABLES
+    }
+
+
+def test_stale_months_reports_changed_documents_once(tmp_path, instance):
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+
+    def tick(cursor: str | None = None):
+        with dg.build_sensor_context(
+            instance=instance,
+            repository_def=defs.get_repository_def(),
+            cursor=cursor,
+            resources={"workspace": Workspace(workspace.settings)},
+        ) as context:
+            return defs.resolve_sensor_def("stale_months").evaluate_tick(context)
+
+    first = tick()
+    observations = [event for event in first.asset_events if isinstance(event, dg.AssetObservation)]
+    assert [event.asset_key.to_user_string() for event in observations] == ["allocators", "cost_groups"]
+    for event in observations:
+        instance.report_runless_asset_event(event)
+    assert tick(first.cursor).skip_message == "Nothing changed since the last look."
+    (document,) = (workspace.settings.config / "allocators").iterdir()
+    document.rename(document.with_name("renamed.json"))
+    again = [event for event in tick(first.cursor).asset_events if isinstance(event, dg.AssetObservation)]
+    assert [event.asset_key.to_user_string() for event in again] == ["allocators"]

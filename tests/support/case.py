@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -87,8 +88,8 @@ def prepare(case: Case, folder: Path) -> Workspace:
     return workspace
 
 
-def load_line_items(lake: Lake, path: Path) -> None:
-    """Publish a CSV of line items as partitions of cost_line_items, normalised as §3 says."""
+def load_line_items(lake: Lake, path: Path, *, empty: Sequence[str] = ()) -> None:
+    """Publish a CSV of line items as partitions of cost_line_items, normalised as §3 says, and empty months."""
     rows = [tuple(row.get(name) for name in LINE_ITEM_COLUMNS) for row in read_rows(path)]
     with duckdb.connect() as connection:
         columns = dict.fromkeys(LINE_ITEM_COLUMNS, "VARCHAR")
@@ -115,7 +116,7 @@ def load_line_items(lake: Lake, path: Path) -> None:
             f"{measures} FROM (SELECT {', '.join(selected)} FROM source) GROUP BY {grain}"
         )
         months = [m for (m,) in connection.execute("SELECT DISTINCT billing_month FROM items").fetchall()]
-        for month in months:
+        for month in [*months, *empty]:
             publish(lake, connection, "cost_line_items", month, f"FROM items WHERE billing_month = '{month}'")
 
 

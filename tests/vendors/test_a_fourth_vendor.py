@@ -108,7 +108,9 @@ graph = defs.resolve_asset_graph()
 keys = {key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys)
         for key in graph.get_all_asset_keys()}
 print(octo_pipeline.__file__)
-print("oci_deliveries" in {sensor.name for sensor in defs.sensors})
+from octo_pipeline.automation.deliveries import Looked
+from datetime import datetime, UTC
+print("oci" in Looked().vendors_to_ask(datetime.now(UTC)))
 print(keys["stg_oci__costs"], keys["int_oci__charges"], "int_oci__charges" in keys["cost_line_items"])
 """
     where, *lines = python(program).splitlines()
