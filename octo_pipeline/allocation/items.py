@@ -1,6 +1,6 @@
 """Items: what an allocator allocates, as relations over ``cost_line_items`` (allocation.md §4).
 
-Only what an item is belongs here. Which allocator takes it belongs in `matching`.
+Only what an item is belongs here, and which items a decision names. Which allocator takes an item belongs in `matching`.
 """
 
 from octo_pipeline.model.columns import ITEM_GRAINS, LINE_ITEM_GRAIN, MONEY, TAGS
@@ -28,7 +28,7 @@ def items_sql(category: str, line_items: Relation) -> Sql:
     return render(f"allocation/items_{category}", grain=ITEM_GRAINS[category], line_items=line_items)
 
 
-def item_id_sql(category: str, *, with_publisher: bool = True) -> Sql:
+def item_id_sql(category: str, *, with_publisher: bool = True, month: str = "billing_month") -> Sql:
     """SQL of the item's id: 128 bits of SHA-256 over category and grain, as 32 hex digits.
 
     Every value is preceded by its length (null is ``~``), so no two grains share an encoding, whatever characters
@@ -38,12 +38,13 @@ def item_id_sql(category: str, *, with_publisher: bool = True) -> Sql:
     Args:
         category: fee, account or savings.
         with_publisher: False for the id that the item had before the publisher was part of the grain.
+        month: the column of the origin month.
     """
     parts = [literal(f"{category}|")]
     for name in ITEM_GRAINS[category]:
         if name == "publisher_name":
             continue
-        column = identifier(name)
+        column = identifier(month if name == "billing_month" else name)
         kind = LINE_ITEM_GRAIN[name]
         if kind == TAGS:
             entry = f"{_counted_sql('e.key')}, {_counted_sql('e.value')}"
@@ -57,6 +58,40 @@ def item_id_sql(category: str, *, with_publisher: bool = True) -> Sql:
         parts.append(_counted_sql("publisher_name", null=""))
     # One concatenation of all parts: a chain of || copies the text again for every part.
     return Sql(f"sha256(concat({', '.join(parts)}))[:32]")
+
+
+def former_item_id_sql() -> Sql:
+    """SQL over `ITEM_COLUMNS` of the id by which earlier editions named the item.
+
+    Items that differ in their publisher alone were one item, and share it.
+    """
+    former_ids = [
+        f"when category = {literal(category)} then {item_id_sql(category, with_publisher=False, month='origin_month')}"
+        for category, grain in ITEM_GRAINS.items()
+        if "publisher_name" in grain
+    ]
+    # Without a publisher the two are the same, and hashing takes most of the time.
+    return Sql(f"case when publisher_name is null then item_id {' '.join(former_ids)} else item_id end")
+
+
+def restored_items_sql(matched_items: Relation, decided_items: Relation) -> Sql:
+    """The query of the items that restore decisions hold for.
+
+    A decision that an earlier edition recorded holds for every item that its item has become.
+
+    Args:
+        matched_items: relation with `ITEM_COLUMNS`.
+        decided_items: relation with the item_id and origin_month of each decision.
+
+    Returns:
+        SQL of (item_id, decided_item_id): the item, and the id in the decision.
+    """
+    return render(
+        "allocation/restored_items",
+        former_item_id=former_item_id_sql(),
+        matched_items=matched_items,
+        decided_items=decided_items,
+    )
 
 
 def _counted_sql(value: str, *, null: str = "~") -> Sql:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import Account, Actor, Decision
 from octo_pipeline.services.months import Event, Failed, make_months
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.vendors.landing import deliveries, remove
 from octo_pipeline.workspace import Workspace
 
@@ -123,21 +124,20 @@ def _months_made_from(workspace: Workspace, account: Account) -> tuple[str, ...]
 
 def _reapplied(workspace: Workspace, actor: Actor, account: Account) -> list[Decision]:
     """Decisions that re-apply the restored items of the account."""
-    restored = {item.item_id for item in workspace.registry.restored_items()}
+    restored = workspace.registry.restored_items()
     if not restored:
         return []
-    # What has a payer is linked, whether its kind is confirmed or not.
-    owner = "sub_account_id" if account.payer_id else "billing_account_id"
     items = workspace.lake.scan(MatchedItems.name, None, MatchedItems.columns)
     with workspace.lake.connect() as connection:
-        rows = connection.execute(
-            f"SELECT item_id, origin_month, category FROM {items} "
-            f"WHERE vendor = {literal(account.vendor)} AND {owner} = {literal(account.account_id)} "
-            "ORDER BY origin_month, item_id"
-        ).fetchall()
+        query = render(
+            "services/decisions_on_account",
+            matched_items=items,
+            restored_items=create_restored_items(connection, restored, items),
+            vendor=account.vendor,
+            # What has a payer is linked, whether its kind is confirmed or not.
+            owner="sub_account_id" if account.payer_id else "billing_account_id",
+            account=account.account_id,
+        )
+        rows = connection.execute(query).fetchall()
     now = datetime.now(UTC)
-    return [
-        Decision("reapply", item, month, category, actor, _REASON, now)
-        for item, month, category in rows
-        if item in restored
-    ]
+    return [Decision("reapply", item, month, category, actor, _REASON, now) for item, month, category in rows]

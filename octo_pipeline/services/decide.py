@@ -3,17 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
+import duckdb
+
+from octo_pipeline.allocation.items import former_item_id_sql
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, booking_months, month_range
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
-from octo_pipeline.registry.records import Actor, Decision
+from octo_pipeline.registry.records import Actor, Decision, RestoredItem
 from octo_pipeline.services.months import Event, make_months
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import downstream_of
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
 Action = Literal["restore", "reapply"]
@@ -56,7 +60,7 @@ def find_items(
 
     Args:
         workspace: whose lake is searched.
-        item: an item id, or its beginning; or else:
+        item: an item id, or its beginning, also one by which earlier editions named the item; or else:
         allocator: all items this allocator takes,
         month: of this origin month,
         account: of this source account (any if not given).
@@ -66,16 +70,24 @@ def find_items(
     """
     require_named_items(item, allocator, month)
     lake = workspace.lake
-    query = render(
-        "services/decided_items",
-        matched_items=lake.scan(MatchedItems.name, [month] if month else None, MatchedItems.columns),
-        item=item,
-        allocator=allocator,
-        month=month,
-        account=account,
-    )
+    matched_items = lake.scan(MatchedItems.name, [month] if month else None, MatchedItems.columns)
+    rows: list[Any] = []
     with lake.connect() as connection:
-        rows = connection.execute(query).fetchall()
+        # Former ids are computed for every item of the lake, so they are asked last.
+        for item_column in ("item_id", "former_item_id"):
+            query = render(
+                "services/decided_items",
+                former_item_id=former_item_id_sql(),
+                matched_items=matched_items,
+                item_column=item_column,
+                item=item,
+                allocator=allocator,
+                month=month,
+                account=account,
+            )
+            rows = connection.execute(query).fetchall()
+            if rows or item is None:
+                break
     if not rows:
         sought = f"item {item}" if item else f"items of {allocator} in {month}" + (f" on {account}" if account else "")
         raise OctoError(
@@ -83,14 +95,16 @@ def find_items(
             code="no-such-items",
             remedy=Remedy("allocations list", month=month or "YYYY-MM", to="see what there is"),
         )
-    if item is not None and len(rows) > 1:
-        raise OctoError(
-            f"{len(rows)} items have an id that begins with {item}; give more of it.", code="item-ambiguous"
-        )
+    if item is not None:
+        names = {item_id if item_id.startswith(item) else former for item_id, *_, former in rows}
+        if len(names) > 1:
+            raise OctoError(
+                f"{len(names)} items have an id that begins with {item}; give more of it.", code="item-ambiguous"
+            )
     made = set(lake.months("allocations"))
     return [
         DecidedItem(i, o, c, tuple(m for m in {*month_range(first, add_months(first, n - 1)), o} if m in made))
-        for i, o, c, first, n in rows
+        for i, o, c, first, n, _ in rows
     ]
 
 
@@ -106,10 +120,76 @@ def decide(
         OctoError: an item is already restored (or not restored, to re-apply); nothing is recorded then.
     """
     now = datetime.now(UTC)
-    workspace.registry.record_decisions(
-        [Decision(action, i.item_id, i.origin_month, i.category, actor, reason, now) for i in items]
-    )
+    decisions = _decisions(workspace, action, items)
+    workspace.registry.record_decisions([Decision(*decision, actor, reason, now) for decision in decisions])
     return _made_again(workspace, items)
+
+
+class _RenamedItem(NamedTuple):
+    """A restored item whose decision names it by its former id, which may still be the id of another item."""
+
+    item_id: str
+    origin_month: str
+    category: str
+    former_id: str
+    is_shared: bool
+
+
+def _decisions(
+    workspace: Workspace, action: Action, items: Sequence[DecidedItem]
+) -> list[tuple[Action, str, str, str]]:
+    """Action, item id, origin month and category of the decisions to record.
+
+    A decision under a former id is taken back as a whole. For the items that were not meant it is replaced by one under
+    their own id.
+
+    Raises:
+        OctoError: an item is restored under its former id and is to be restored again, or can only be re-applied
+            together with another item.
+    """
+    by_own_id = [(action, item.item_id, item.origin_month, item.category) for item in items]
+    chosen_ids = {item.item_id for item in items}
+    restored = workspace.registry.restored_items(sorted({item.origin_month for item in items}))
+    renamed = _renamed_items(workspace, restored) if restored else []
+    chosen = {item.former_id: item for item in renamed if item.item_id in chosen_ids}
+    if not chosen:
+        return by_own_id
+    first = next(iter(chosen.values()))
+    if action == "restore":
+        raise OctoError(
+            f"Cannot restore item {first.item_id} of {first.origin_month}: it is restored under its former id "
+            f"{first.former_id}; leave it out. Nothing was recorded.",
+            code="decision-contradicts",
+        )
+    if shared := next((item for item in chosen.values() if item.is_shared and item.former_id not in chosen_ids), None):
+        raise OctoError(
+            f"Item {shared.item_id} of {shared.origin_month} was restored together with item {shared.former_id}. Re-apply "
+            "both. Nothing was recorded.",
+            code="decision-contradicts",
+            remedy=Remedy("allocations reapply", shared.former_id, to="re-apply both"),
+        )
+    restored_ids = {item.item_id for item in restored}
+    renamed_ids = {item.item_id for item in renamed}
+    left = [item for item in renamed if item.former_id in chosen and item.item_id not in chosen_ids | restored_ids]
+    return [
+        *(decision for decision in by_own_id if decision[1] in restored_ids or decision[1] not in renamed_ids),
+        *(
+            ("reapply", former_id, item.origin_month, item.category)
+            for former_id, item in chosen.items()
+            if former_id not in chosen_ids
+        ),
+        *(("restore", item.item_id, item.origin_month, item.category) for item in left),
+    ]
+
+
+def _renamed_items(workspace: Workspace, restored: Sequence[RestoredItem]) -> list[_RenamedItem]:
+    lake = workspace.lake
+    months = sorted({item.origin_month for item in restored})
+    matched_items = lake.scan(MatchedItems.name, months, MatchedItems.columns)
+    with lake.connect() as connection:
+        restored_items = create_restored_items(connection, restored, matched_items)
+        query = render("services/renamed_items", matched_items=matched_items, restored_items=restored_items)
+        return [_RenamedItem(*row) for row in connection.execute(query).fetchall()]
 
 
 def _made_again(workspace: Workspace, items: Sequence[DecidedItem]) -> Iterator[Event]:
@@ -125,37 +205,55 @@ def story(workspace: Workspace, item: str) -> list[str]:
         OctoError: no item, or several, have an id that begins so.
     """
     lake = workspace.lake
-    columns = ", ".join(("item_id", "origin_month", "category", *_ITEM_FACTS))
     with lake.connect() as connection:
-        items = connection.execute(
-            f"SELECT {columns} FROM {lake.scan(MatchedItems.name, None, MatchedItems.columns)} "
-            f"WHERE starts_with(item_id, {literal(item)}) LIMIT 2"
-        ).fetchall()
-        if len(items) != 1:
-            raise OctoError(
-                f"{'Several items have' if items else 'No item has'} an id that begins with {item}.",
-                code="item-ambiguous",
-            )
-        found = dict(zip(("item_id", "origin_month", "category", *_ITEM_FACTS), items[0], strict=True))
-        rows = connection.execute(
-            "SELECT booking_month, kind, status, reason, target_account, entry_index, entry_type, entry_value, formula, "
-            "usage_share, usage_cost, usage_currency, tranche_index, tranche_count, tranche_cost, cost, currency "
-            f"FROM ({explained_allocations(lake, _months_of(workspace, found))}) "
-            f"WHERE item_id = {literal(found['item_id'])} "
-            "ORDER BY booking_month, kind DESC, target_account, entry_index"
-        ).fetchall()
+        found = _item_facts(connection, lake.scan(MatchedItems.name, None, MatchedItems.columns), item)
+        query = render(
+            "services/item_bookings",
+            explained_allocations=explained_allocations(lake, _months_of(workspace, found)),
+            item=found["item_id"],
+        )
+        rows = connection.execute(query).fetchall()
     return [
         *_item_sentences(found),
         *_booking_sentences(found, rows),
-        *_decision_sentences(workspace, found["item_id"]),
+        *_decision_sentences(workspace, {str(found["item_id"]), str(found["former_item_id"])}),
     ]
 
 
 _ITEM_FACTS = (
-    "vendor", "billing_account_id", "sub_account_id", "service_code", "charge_description", "line_type",
-    "commitment_discount_id", "billing_currency", "cost", "allocator_id", "allocator_version", "allocator_document",
-    "first_booking_month", "tranche_count", "conflicting_allocator_ids",
+    "item_id", "origin_month", "category", "vendor", "billing_account_id", "sub_account_id", "service_code",
+    "charge_description", "line_type", "commitment_discount_id", "publisher_name", "billing_currency", "cost",
+    "allocator_id", "allocator_version", "allocator_document", "first_booking_month", "tranche_count",
+    "conflicting_allocator_ids",
 )  # fmt: skip
+
+
+def _item_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation, item: str) -> dict[str, object]:
+    columns = (*_ITEM_FACTS, "former_item_id")
+    rows: list[tuple[object, ...]] = []
+    for item_column in ("item_id", "former_item_id"):
+        query = render(
+            "services/item_facts",
+            item_facts=_ITEM_FACTS,
+            former_item_id=former_item_id_sql(),
+            matched_items=matched_items,
+            item_column=item_column,
+            item=item,
+        )
+        if rows := connection.execute(query).fetchall():
+            break
+    facts = [dict(zip(columns, row, strict=True)) for row in rows]
+    if len(facts) == 1:
+        return facts[0]
+    if facts and len({one["former_item_id"] for one in facts}) == 1:
+        items = ", ".join(f"{one['item_id']} ({one['publisher_name'] or 'no seller'})" for one in facts)
+        raise OctoError(
+            f"Item {item} is several items since sellers are told apart: {items}. Name one of them.",
+            code="item-ambiguous",
+        )
+    raise OctoError(
+        f"{'Several items have' if facts else 'No item has'} an id that begins with {item}.", code="item-ambiguous"
+    )
 
 
 def _months_of(workspace: Workspace, found: dict[str, object]) -> list[str]:
@@ -223,8 +321,9 @@ def _booking_sentences(found: dict[str, object], rows: Sequence[tuple[object, ..
     return lines
 
 
-def _decision_sentences(workspace: Workspace, item_id: str) -> list[str]:
+def _decision_sentences(workspace: Workspace, item_ids: set[str]) -> list[str]:
+    decisions = [d for item_id in item_ids for d in workspace.registry.decisions(item_id=item_id)]
     return [
         f"{d.decided_at:%Y-%m-%d %H:%M} UTC, {d.actor}: {d.action}, because {d.reason}"
-        for d in workspace.registry.decisions(item_id=item_id)
+        for d in sorted(decisions, key=lambda d: d.decided_at)
     ]

@@ -36,6 +36,7 @@ from octo_pipeline.model.sql import Relation, identifier, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.allocator import Allocator, values_named
+from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
 # The tables of a simulation that people read, in the order in which they ask for them, and their titles.
@@ -54,7 +55,7 @@ SECTIONS: dict[str, str] = {
     "differences": "Difference to what is live",
 }
 
-_RESTORED = Relation("simulation_restored")
+_RESTORED = Relation("restored_items")
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ class _Simulator:
         self._months_with_data = workspace.lake.months(LINE_ITEMS)
 
     def run(self) -> Simulation:
-        self._create_restored()
         self._match_all()
+        self._create_restored()
         matched_items = self._fetch("simulation_matched_items")
         conflicts = self._fetch("simulation_conflicts", candidate=self._candidate.id)
         self._keep_what_changes_hands()
@@ -183,10 +184,9 @@ class _Simulator:
         return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
 
     def _create_restored(self) -> None:
-        restored = self._workspace.registry.restored_items([self._month])
-        # No parameter: DuckDB imports pandas, which takes 0.4 s, as soon as a value is bound.
-        ids = ", ".join(literal(item.item_id) for item in restored)
-        self._create(_RESTORED, f"select unnest([{ids}]::varchar[]) as item_id")
+        decisions = self._workspace.registry.restored_items([self._month])
+        items = Relation("(from alone_items union all from live_items union all from merged_items)")
+        create_restored_items(self._connection, decisions, items)
 
     def _match_all(self) -> None:
         # Items are of one category, so allocators of other categories than these keep what they have.
@@ -306,7 +306,7 @@ class _Simulator:
         return self._fetch("simulation_matched_in_months", items_query=items, alternatives=alternatives)
 
     def _restored_count(self) -> int:
-        query = f"select count(*) from alone_items where item_id in (from {_RESTORED})"
+        query = f"select count(*) from alone_items where item_id in (select item_id from {_RESTORED})"
         (count,) = self._connection.execute(query).fetchone() or (0,)
         return int(count)
 

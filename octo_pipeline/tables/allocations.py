@@ -1,21 +1,17 @@
 """``allocations``: the month's items with their status, and the splits and remainders booked in it."""
 
-from collections.abc import Sequence
 from typing import ClassVar
-
-import duckdb
 
 from octo_pipeline.allocation import splits
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
-from octo_pipeline.model.sql import Relation
+from octo_pipeline.registry.records import RestoredItem
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
-
-_RESTORED = Relation("restored_items")
 
 
 class Allocations(Table):
@@ -27,7 +23,7 @@ class Allocations(Table):
     key = ("item_id", "kind", "target_account_id", "entry_index")
     columns = splits.ALLOCATION_COLUMNS
     reads = (Reads(UsageShares.name), Reads(MatchedItems.name, months="owing"), Reads("decisions"))
-    code = ("model", "rules", "allocation")
+    code = ("model", "rules", "allocation", "tables/restored_items.py")
     proofs = (
         Proof(
             "tranches",
@@ -62,31 +58,21 @@ class Allocations(Table):
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The restored items among those that are booked in the month."""
-        return {"restored": fingerprint(dict.fromkeys(_restored(workspace, month), ""))}
+        """The restore decisions on items that are booked in the month."""
+        decided_ids = [decision.item_id for decision in _decisions(workspace, month)]
+        return {"restored": fingerprint(dict.fromkeys(decided_ids, ""))}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Split every due tranche and prove that each adds up."""
         lake = workspace.lake
         with lake.connect() as connection:
-            _create_restored(connection, _restored(workspace, month))
             matched = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
+            restored = create_restored_items(connection, _decisions(workspace, month), matched)
             usage = lake.scan(UsageShares.name, [month], UsageShares.columns)
-            query = splits.allocations_sql(connection, matched, usage, _RESTORED, month, pinned_allocators(lake, month))
+            query = splits.allocations_sql(connection, matched, usage, restored, month, pinned_allocators(lake, month))
             lake.copy(connection, query, staged, metadata)
-            self.prove(connection, staged, matched_items=matched, restored_items=_RESTORED)
+            self.prove(connection, staged, matched_items=matched, restored_items=restored)
 
 
-def _restored(workspace: Workspace, month: str) -> list[str]:
-    origins = origins_read(workspace.lake, month)
-    return [item.item_id for item in workspace.registry.restored_items(origins)]
-
-
-def _create_restored(connection: duckdb.DuckDBPyConnection, item_ids: Sequence[str]) -> None:
-    if item_ids:
-        # There can be a million of them, so they are bound as one list instead of written out.
-        connection.execute(
-            f"CREATE TEMP TABLE {_RESTORED} AS SELECT unnest($1::VARCHAR[]) AS item_id", [list(item_ids)]
-        )
-    else:
-        connection.execute(f"CREATE TEMP TABLE {_RESTORED} (item_id VARCHAR)")
+def _decisions(workspace: Workspace, month: str) -> tuple[RestoredItem, ...]:
+    return workspace.registry.restored_items(origins_read(workspace.lake, month))

@@ -32,6 +32,7 @@ SHARED = {
     "column-missing": "a file lacks a column without which no cost can be allocated",
     "column-type-wrong": "a column holds something else than it must",
     "current-refresh-unknown": "it cannot be told which of several refreshes counts",
+    "decision-contradicts": "a decision is at odds with earlier ones on the same item",
     "decision-items-missing": "it is not said which items a decision is about",
     "decision-month-missing": "items of an allocator are named without their month",
     "delivery-damaged": "a landed delivery is not what was landed",

@@ -34,6 +34,7 @@ class Line:
     billing_currency: str = "USD"
     commitment_discount_type: str | None = None
     commitment_discount_id: str | None = None
+    publisher_name: str | None = None
 
     @property
     def is_fee(self) -> bool:
@@ -57,10 +58,8 @@ def items_of(lines: Iterable[Line], allocators: Sequence[Allocator]) -> list[Ite
     groups: dict[tuple, Decimal] = defaultdict(Decimal)
     for line in lines:
         base = (line.billing_month, line.billing_account_id, line.sub_account_id, line.billing_currency)
-        if line.is_fee:
-            groups["fee", *base, line.line_type, line.service_code, line.charge_description] += line.billed_cost
-        else:
-            groups["account", *base, line.line_type, line.service_code, line.charge_description] += line.billed_cost
+        charge = (line.line_type, line.service_code, line.charge_description, line.publisher_name)
+        groups["fee" if line.is_fee else "account", *base, *charge] += line.billed_cost
         if line.savings_kind:
             saved = line.list_cost - line.effective_cost if line.savings_kind == "used" else -line.effective_cost
             key = (
@@ -82,8 +81,9 @@ def items_of(lines: Iterable[Line], allocators: Sequence[Allocator]) -> list[Ite
                 "offer_class": None, "charge_description": None,
             }  # fmt: skip
         else:
-            line_type, service, description = rest
-            columns = {"line_type": line_type, "service_code": service, "charge_description": description}
+            columns = dict(
+                zip(("line_type", "service_code", "charge_description", "publisher_name"), rest, strict=True)
+            )
         columns |= {"sub_account_id": account, "billing_account_id": payer, "billing_currency": currency}
         item = Item(category, month, account, columns, cost)
         item.taker = next((a for a in allocators if takes(a, item)), None)
