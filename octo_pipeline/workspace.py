@@ -1,4 +1,4 @@
-"""What every table needs to be made: lake, configuration, registry, dbt. One object a run."""
+"""What every table needs to be made: lake, configuration and registry, in one object per run."""
 
 import uuid
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.encryption import NEW_KEY, KeyFile, Keys, KeySetting
-from octo_pipeline.registry.store import Registry, Secrets
+from octo_pipeline.registry.store import Registry
+from octo_pipeline.registry.stored_secrets import Secrets
 from octo_pipeline.rules.allocator import Allocator, load_allocators
 from octo_pipeline.rules.cost_group import CostGroup, load_cost_groups
 from octo_pipeline.rules.documents import Problem
@@ -19,7 +20,7 @@ from octo_pipeline.settings import Settings
 
 @dataclass(frozen=True)
 class Configuration:
-    """The documents of the configuration folder as they were when they were read."""
+    """The documents of the configuration folder at the time they were read."""
 
     allocators: tuple[Allocator, ...]
     cost_groups: dict[str, CostGroup]
@@ -29,10 +30,10 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The lake and everything that decides what goes into it.
+    """The lake and everything that determines what is in it.
 
     Attributes:
-        run_id: names the run in the metadata of the files it writes.
+        run_id: identifies the run in the metadata of the files that it writes.
     """
 
     settings: Settings
@@ -58,7 +59,7 @@ class Workspace:
         """The secrets of the registry's accounts.
 
         Raises:
-            OctoError: the setting ``secret_key`` holds no key, or is not set for a registry that several machines use.
+            OctoError: the setting ``secret_key`` has no valid key, or is not set for a registry on a server.
         """
         keys: Keys
         if self.settings.secret_key is not None:
@@ -67,8 +68,8 @@ class Workspace:
             keys = KeyFile(self.registry.path.with_name("registry.key"))
         else:
             raise OctoError(
-                "Secrets in a registry on a server need a key of their own: a key file of this machine would shut the "
-                f"other machines out. This makes a key: {NEW_KEY}",
+                "Secrets in a registry on a server need a key in the settings, because other machines cannot read a key "
+                f"file of this machine. This makes a key: {NEW_KEY}",
                 code="secret-key-not-set",
                 place="secret_key",
                 remedy=Remedy("set", setting="secret_key", to="it"),
@@ -77,11 +78,11 @@ class Workspace:
 
     @cached_property
     def configuration(self) -> Configuration:
-        """The allocators, cost groups and rates; read once, so that one run sees one configuration.
+        """The allocators, cost groups and rates. They are read once, so that the whole run sees the same ones.
 
         Raises:
-            OctoError: the folder is missing, or the exchange rates cannot be read. A bad allocator or cost
-                group is left out and listed in `Configuration.problems` instead.
+            OctoError: the folder is missing, or the exchange rates cannot be read. An invalid allocator or cost group
+                raises nothing; it is left out and listed in `Configuration.problems`.
         """
         folder = self.settings.config
         allocators, allocator_problems = load_allocators(folder / "allocators")
@@ -94,5 +95,5 @@ class Workspace:
         )
 
     def registered_accounts(self, payers: Sequence[str]) -> list[tuple[str, str]]:
-        """(payer, account) of the accounts registered to these payers."""
+        """(payer, account) of the accounts that are registered under these payers."""
         return list(self.registry.accounts.payer_members(payers)) if payers else []

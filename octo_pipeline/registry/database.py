@@ -1,4 +1,4 @@
-"""Opens, locks, migrates and refuses the registry's database; `store.py` knows what its tables mean.
+"""Opens, locks, migrates and refuses the registry's database; the modules above know what its tables mean.
 
 A connection lives for one operation, so a forked process inherits none, and none is held while idle. SQLite uses its
 rollback journal instead of a write-ahead log: the registry remains one file, which can be copied while nobody writes

@@ -2,7 +2,8 @@
 
 A key is 32 random bytes, written in URL-safe base64. Keys come from a setting, or from a file that is created with the
 first secret. Several keys are separated by commas or line ends; the first encrypts, all decrypt. A ciphertext is bound
-to the title of its secret, so that nobody can swap the rows of two secrets. `store.py` reads and writes the rows.
+to the title of its secret, so that nobody can swap the rows of two secrets. `stored_secrets.py` reads and writes
+the rows.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """The names of SQLAlchemy and the registry's tables, imported when the first of them is used.
 
 Importing SQLAlchemy takes 0.15 to 0.3 s, and in most commands there is no registry, so a registry that does not exist
-is read without it. This is the only lazy import: `store.py` and `database.py` write `sql.select(sql.USERS)`.
+is read without it. This is the only lazy import: other modules write `sql.select(sql.USERS)`.
 """
 
 from typing import TYPE_CHECKING, Any

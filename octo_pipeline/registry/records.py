@@ -1,7 +1,7 @@
 """The values of the registry, and the rules that each value must meet by itself.
 
 Nothing here knows a database. Rules that depend on stored values (restored twice, a name that is taken) belong in
-`store.py`; the form of a vendor's account ids belongs in the vendor's registration.
+the modules that write them; the form of a vendor's account ids belongs in the vendor's registration.
 """
 
 import re
@@ -149,7 +149,7 @@ class Account(NewAccount):
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"the {self.vendor} account {self.account_id}" + (f" ({self.name})" if self.name else "")
 
 
@@ -164,7 +164,7 @@ class User:
 
 @dataclass(frozen=True)
 class Token:
-    """A token as it is listed; its text was shown once, to the person who made it.
+    """A token in a list. Its text was shown once, to the person who made it.
 
     Attributes:
         id: the part of the text that identifies it.

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from octo_pipeline.registry.store import Registry, Secrets
+from octo_pipeline.registry.store import Registry
+from octo_pipeline.registry.stored_secrets import Secrets
 from octo_pipeline.settings import Settings
 
 

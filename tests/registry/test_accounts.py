@@ -15,7 +15,8 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry import database
 from octo_pipeline.registry.encryption import KeyFile
 from octo_pipeline.registry.records import Account, Caller, Decision, NewAccount
-from octo_pipeline.registry.store import Registry, Secrets
+from octo_pipeline.registry.store import Registry
+from octo_pipeline.registry.stored_secrets import Secrets
 
 Decide = Callable[..., Decision]
 Sql = Callable[[str], Sequence[Any]]

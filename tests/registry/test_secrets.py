@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.encryption import KeyFile, KeySetting
-from octo_pipeline.registry.store import Registry, Secrets
+from octo_pipeline.registry.store import Registry
+from octo_pipeline.registry.stored_secrets import Secrets
 
 Sql = Callable[[str], Sequence[Any]]
 PLAIN = "hunter2 é \U0001f511 and more"
@@ -126,7 +127,7 @@ def test_a_rotation_that_is_stopped_leaves_every_secret_readable(
     assert secrets.get("azure", "1", "api").get_secret_value() == PLAIN
 
     with monkeypatch.context() as patched:
-        patched.setattr("octo_pipeline.registry.store._append_event", stop)
+        patched.setattr("octo_pipeline.registry.stored_secrets.append_event", stop)
         with pytest.raises(TypeError):
             secrets.rotate("ana")
     assert secrets.get("azure", "1", "api").get_secret_value() == PLAIN
