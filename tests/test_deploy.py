@@ -1,6 +1,7 @@
 """The deployment's files as far as they can be held against the code without containers."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -40,8 +41,38 @@ def test_dagster_takes_the_instance_configuration(monkeypatch):
     from dagster._core.instance.config import dagster_instance_config_schema
 
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://octo@localhost/dagster")
+    monkeypatch.setenv("DAGSTER_LOG_BUCKET", "company-cur")
     config = load("dagster.yaml")
     checked = process_config(dagster_instance_config_schema(), config)
+    assert checked.success, checked.errors
+
+
+def test_what_a_step_prints_is_read_from_the_bucket(aws, monkeypatch, tmp_path):
+    from dagster._core.storage.compute_log_manager import ComputeIOType
+    from dagster._serdes import ConfigurableClassData
+
+    monkeypatch.setenv("DAGSTER_LOG_BUCKET", "company-cur")
+    compute_logs = load("dagster.yaml")["compute_logs"]
+
+    def manager(folder: str):
+        config = compute_logs["config"] | {"local_dir": str(tmp_path / folder)}
+        return ConfigurableClassData(compute_logs["module"], compute_logs["class"], yaml.dump(config)).rehydrate()
+
+    key = ["run", "compute_logs", "step"]
+    with manager("run").capture_logs(key):
+        subprocess.run(["echo", "made 2024-01"], check=True)
+
+    assert manager("webserver").get_log_data(key).stdout == b"made 2024-01\n"
+    assert manager("webserver").cloud_storage_has_logs(key, ComputeIOType.STDOUT)
+
+
+def test_google_cloud_takes_the_same_configuration_for_its_logs(monkeypatch):
+    from dagster._config import process_config
+    from dagster_gcp.gcs.compute_log_manager import GCSComputeLogManager
+
+    monkeypatch.setenv("DAGSTER_LOG_BUCKET", "company-logs")
+    config = load("dagster.yaml")["compute_logs"]["config"]
+    checked = process_config(GCSComputeLogManager.config_type(), {name: config[name] for name in ("bucket", "prefix")})
     assert checked.success, checked.errors
 
 

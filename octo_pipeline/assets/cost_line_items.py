@@ -1,7 +1,7 @@
 """The dbt models up to cost_line_items as assets: dbt's manifest gives the specs, the table makes the rows.
 
-The specs are read from the manifest's JSON, because importing dagster_dbt takes more time than importing all the
-rest, in every process that loads the definitions.
+The specs are read from the manifest's JSON. dagster-dbt could read it too, but importing it takes longer than all other
+imports together, in every process that loads the definitions.
 """
 
 import json
@@ -34,7 +34,7 @@ def _specs(manifest: Mapping[str, Any]) -> Iterator[dg.AssetSpec]:
             deps=sorted({_asset_key(manifest, parent) for parent in parents}),
             description=f"{node['description'].strip()}\n\n```sql\n{node['raw_code'].strip()}\n```",
             code_version=sha1(node["raw_code"].encode(), usedforsecurity=False).hexdigest(),
-            # A run may ask for some of the models only.
+            # A run may select only some of the models.
             skippable=True,
             group_name="normalisation",
             kinds={"dbt", "duckdb"},
@@ -45,7 +45,7 @@ def _specs(manifest: Mapping[str, Any]) -> Iterator[dg.AssetSpec]:
 
 
 def _asset_key(manifest: Mapping[str, Any], parent: str) -> dg.AssetKey:
-    """A model has its own name; a source is a vendor's landed files, so the raw asset stands behind it."""
+    """The asset of a model, or the raw asset of the vendor whose landed files a dbt source reads."""
     if parent in manifest["nodes"]:
         return dg.AssetKey(manifest["nodes"][parent]["name"])
     return dg.AssetKey(vendor_of_relation(manifest["sources"][parent]["name"]).raw_asset)

@@ -1,6 +1,6 @@
-"""Is everything there that a run needs, and what has to be fixed.
+"""Checks what a run needs and says what to fix.
 
-Each check looks at one thing and says one sentence; none stops the others. Nothing is changed.
+Each check looks at one thing and changes nothing. A check that fails does not stop the others.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Literal
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.vendors import VENDORS
+from octo_pipeline.model.wording import counted
 from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.dbt import dbt_project
 from octo_pipeline.tables.graph import stale
@@ -23,14 +24,14 @@ from octo_pipeline.workspace import Workspace
 
 State = Literal["ok", "warning", "error"]
 
-# A month's tables are some gigabytes at large companies; below this even small months fail.
+# The tables of a month take gigabytes at large companies. With less than this, even small months fail.
 _LEAST_BYTES = 2 * 1024**3
-_PACKAGES = ("octo-pipeline", "dagster", "dagster-dbt", "dbt-core", "dbt-duckdb", "duckdb")
+_PACKAGES = ("octo-pipeline", "dagster", "dbt-core", "dbt-duckdb", "duckdb")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found; of anything but ok, the sentence says what to do."""
+    """The result of a check. Unless the state is ok, the sentence or the remedies say what to do."""
 
     area: str
     state: State
@@ -42,8 +43,8 @@ def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Findi
     """Check versions, configuration, lake, registry, sources and the months, in this order.
 
     Args:
-        workspace: of the settings as they are.
-        now: whose month is the current one; now if not given.
+        workspace: the installation to check.
+        now: the time that says which month is the current one; the clock's if left out.
     """
     for area, check in _CHECKS.items():
         try:
@@ -53,85 +54,97 @@ def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Findi
             yield Finding(area, "error", str(error), error.remedies)
 
 
-# The state, the sentence, and what helps.
+# State, sentence and remedies of each finding.
 _Findings = Iterator[tuple[State, str, *tuple[Remedy, ...]]]
 
 
 def _versions(workspace: Workspace, now: datetime) -> _Findings:
-    found = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
-    yield "ok", f"Python {platform.python_version()}, {found}."
+    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    yield "ok", f"Python {platform.python_version()}, {versions}."
     yield "ok", f"The dbt manifest is in {dbt_project().manifest_folder}."
 
 
 def _configuration(workspace: Workspace, now: datetime) -> _Findings:
-    found = workspace.configuration
-    for problem in found.problems:
+    configuration = workspace.configuration
+    for problem in configuration.problems:
         yield "error", f"{problem} It is left out until it is fixed."
-    yield "ok", f"{len(found.allocators)} allocators, {len(found.cost_groups)} cost groups, {len(found.rates)} rates."
-    if not found.allocators:
-        yield "warning", "Without an allocator every cost stays where it was billed.", Remedy("allocators add", "FILE")
+    counts = (
+        counted(len(configuration.allocators), "allocator"),
+        counted(len(configuration.cost_groups), "cost group"),
+        counted(len(configuration.rates), "exchange rate"),
+    )
+    yield "ok", f"{', '.join(counts)}."
+    if not configuration.allocators:
+        yield (
+            "warning",
+            "There is no allocator, so every cost stays where it was billed.",
+            Remedy("allocators add", "FILE"),
+        )
 
 
 def _lake(workspace: Workspace, now: datetime) -> _Findings:
     lake = workspace.lake
     lake.check_writable()
     yield "ok", f"The lake {lake.root} can be written."
-    for place in {lake.scratch, workspace.settings.temp or lake.scratch}:
-        if place.exists() and (free := shutil.disk_usage(place).free) < _LEAST_BYTES:
-            yield "warning", f"Only {free / 1024**3:.1f} GiB are free at {place}. Free some space."
+    for folder in {lake.scratch, workspace.settings.temp or lake.scratch}:
+        if folder.exists() and (free := shutil.disk_usage(folder).free) < _LEAST_BYTES:
+            yield "warning", f"Only {free / 1024**3:.1f} GiB are free in {folder}. Free some space."
 
 
 def _registry(workspace: Workspace, now: datetime) -> _Findings:
     if not workspace.registry.exists():
-        yield "ok", "There is no registry yet; the first decision or registration makes it."
+        yield "ok", "There is no registry yet; the first decision or registration creates it."
         return
-    decisions = len(workspace.registry.restored_items())
-    yield "ok", f"The registry is of this version; {decisions} items are restored."
+    restored = len(workspace.registry.restored_items())
+    yield (
+        "ok",
+        f"The registry has this program's version; {counted(restored, 'item')} {'is' if restored == 1 else 'are'} restored.",
+    )
 
 
 def _dagster(workspace: Workspace, now: datetime) -> _Findings:
     home = os.environ.get("DAGSTER_HOME")
     if not home:
-        yield "warning", "DAGSTER_HOME is not set: runs of the command line are not seen in the Dagster UI."
+        yield "warning", "DAGSTER_HOME is not set, so the Dagster UI does not show runs of the command line."
     elif not (Path(home) / "dagster.yaml").is_file():
-        yield "warning", f"{home} has no dagster.yaml: copy the project's there, or runs of one month may overlap."
+        yield "warning", f"{home} has no dagster.yaml, so runs of one month may overlap. Copy the project's file there."
     else:
-        yield "ok", f"Runs are kept in {home}."
+        yield "ok", f"Runs are recorded in {home}."
 
 
 def _sources(workspace: Workspace, now: datetime) -> _Findings:
     months = [add_months(f"{now:%Y-%m}", back) for back in (-1, 0)]
-    none = True
-    offering: dict[tuple[str, str], dict[str, None]] = {}
+    has_sources = False
+    exporters: dict[tuple[str, str], dict[str, None]] = {}
     for vendor in VENDORS:
         for source in sources(workspace, vendor):
-            none = False
+            has_sources = True
             try:
-                found = {month: source.available(month) for month in months}
+                exports_by_month = {month: source.available(month) for month in months}
             except OctoError as error:
                 yield "error", f"{source.name}: {error}", *error.remedies
                 continue
-            told = ", ".join(f"{len(exports)} for {month}" for month, exports in found.items())
-            yield ("ok" if any(found.values()) else "warning"), f"{source.name} answers; exports: {told}."
-            for export in (export for exports in found.values() for export in exports if export.account):
-                offering.setdefault((vendor, str(export.account)), {})[source.name] = None
-    for (vendor, account), names in offering.items():
+            counts = ", ".join(f"{len(exports)} for {month}" for month, exports in exports_by_month.items())
+            yield ("ok" if any(exports_by_month.values()) else "warning"), f"{source.name} answers; exports: {counts}."
+            for export in (export for exports in exports_by_month.values() for export in exports if export.account):
+                exporters.setdefault((vendor, str(export.account)), {})[source.name] = None
+    for (vendor, account), names in exporters.items():
         if len(names) > 1:
             yield (
                 "warning",
                 (
-                    f"{vendor} {account} is exported by {' and by '.join(names)}: of each month the one that was landed "
-                    "last counts. Take all but one away."
+                    f"{vendor} {account} is exported by {' and by '.join(names)}. For each month, the export that was "
+                    "landed last counts. Remove all but one of them."
                 ),
             )
-    if none:
+    if not has_sources:
         yield (
             "warning",
             (
-                f"No source is configured: write {workspace.settings.config / 'sources'}/<name>.json, or name a folder "
+                f"No source is configured. Write {workspace.settings.config / 'sources'}/<name>.json, or name a folder "
                 "of exports."
             ),
-            Remedy("set", setting="aws_exports", to="such a folder"),
+            Remedy("set", setting="aws_exports", to="name a folder"),
         )
 
 
@@ -140,23 +153,25 @@ def _months(workspace: Workspace, now: datetime) -> _Findings:
     if not months:
         yield "warning", "The lake has no month yet.", Remedy("run", month="YYYY-MM")
         return
-    yield "ok", f"{len(months)} months, {months[0]} … {months[-1]}."
+    yield "ok", f"{counted(len(months), 'month')}, {months[0]} … {months[-1]}."
     missing = [month for month in month_range(months[0], months[-1]) if month not in months]
     if missing:
         yield (
             "warning",
-            f"{', '.join(missing[:12])} were never run.",
+            f"{', '.join(missing[:12])} {'was' if len(missing) == 1 else 'were'} never run.",
             Remedy("backfill", **{"from": missing[0], "to": missing[-1]}),
         )
     empty = [month for month in months if workspace.lake.rows("cost_line_items", month) == 0]
     if empty:
         yield (
             "warning",
-            f"{', '.join(empty[:12])} have no line items. If that is wrong, look at the deliveries.",
+            f"{', '.join(empty[:12])} {'has' if len(empty) == 1 else 'have'} no line items. If that is wrong, look at the "
+            "deliveries.",
             Remedy("deliveries list"),
         )
-    if out_of_date := sorted({one.month for one in stale(workspace)}):
-        yield "warning", f"{', '.join(out_of_date[:12])} are stale; run them again.", Remedy("stale", to="see why")
+    if out_of_date := sorted({partition.month for partition in stale(workspace)}):
+        sentence = "is stale; run it again" if len(out_of_date) == 1 else "are stale; run them again"
+        yield "warning", f"{', '.join(out_of_date[:12])} {sentence}.", Remedy("stale", to="see why")
 
 
 _CHECKS: dict[str, Callable[[Workspace, datetime], _Findings]] = {

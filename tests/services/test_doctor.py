@@ -61,8 +61,8 @@ def test_two_sources_of_one_account_are_named(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "sources", lambda workspace, vendor: both if vendor == "aws" else [])
     warnings = [sentence for state, sentence in found(workspace, "sources") if state == "warning"]
     assert warnings == [
-        f"aws 999988887777 is exported by aws at {tmp_path / 'here'} and by aws at {tmp_path / 'there'}: of each month "
-        "the one that was landed last counts. Take all but one away."
+        f"aws 999988887777 is exported by aws at {tmp_path / 'here'} and by aws at {tmp_path / 'there'}. For each month, "
+        "the export that was landed last counts. Remove all but one of them."
     ]
     both.pop()
     assert not [sentence for state, sentence in found(workspace, "sources") if state == "warning"]
@@ -72,7 +72,7 @@ def test_months_that_are_missing_empty_or_stale_are_named(tmp_path):
     lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("1", "5", billing_month="2024-03")]
     workspace = run(workspace_in(tmp_path, lines, [fee_allocator()]), [MONTH, "2024-03"])
     told = [sentence for state, sentence in found(Workspace(workspace.settings), "months") if state == "warning"]
-    assert told[0] == "2024-02 were never run."
+    assert told[0] == "2024-02 was never run."
     # The line items of this test come from no delivery, so every month of theirs is stale.
     assert told[-1].startswith("2024-01, 2024-03 are stale")
 
