@@ -1,4 +1,4 @@
-"""Reads CycloneDX from the standard input and writes it without addresses: where a package came from is a machine's matter."""
+"""Reads CycloneDX from the standard input and writes it without addresses: where a package was downloaded from differs between machines."""
 
 import json
 import sys

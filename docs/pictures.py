@@ -1,7 +1,7 @@
 """Takes the pictures of the Dagster UI that the pages show: `make pictures`, on the demo's data.
 
 Starts `dagster dev` with the environment it is given on a free port of this machine, drives the system's Chromium
-and writes PNGs into docs/images/. Needs playwright, which nothing else here needs; it is no part of the tests.
+and writes PNGs into docs/images/. Needs playwright and a browser; it is not part of the tests.
 """
 
 import json

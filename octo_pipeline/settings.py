@@ -1,8 +1,9 @@
-"""What the environment says: one validated object, read once by whoever starts the program.
+"""The environment as one validated object, read once when the program starts.
 
-Nothing else in the project reads environment variables of ours (``OCTO_*``).
+Nothing else in the project reads the ``OCTO_*`` variables or looks for the user's cache.
 """
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -26,7 +27,7 @@ else:
         **{
             f"{vendor.name}_exports": (
                 Path | None,
-                Field(default=None, description=f"{vendor.exports}; what is new in it is landed."),
+                Field(default=None, description=f"{vendor.exports}; new exports in it are landed."),
             )
             for vendor in VENDORS.values()
             if vendor.exports
@@ -35,7 +36,7 @@ else:
 
 
 class Settings(_VendorSettings):
-    """The settings of one installation; every field is the environment variable ``OCTO_<NAME>``."""
+    """The settings of one installation. Each field is the environment variable ``OCTO_<NAME>``."""
 
     model_config = SettingsConfigDict(env_prefix="OCTO_", env_ignore_empty=True, frozen=True, extra="forbid")
 
@@ -50,15 +51,18 @@ class Settings(_VendorSettings):
         default=2,
         ge=1,
         le=36,
-        description="How many months, the current one included, the daily schedule and the sensors look after.",
+        description="How many months the daily schedule and the sensors watch, including the current one.",
     )
     alert_webhook: SecretStr | None = Field(
         default=None, description="Where failed runs and checks are posted; nothing is posted if unset."
     )
-    alert_format: Literal["slack", "teams"] = Field(default="slack", description="What the webhook takes.")
-    token: SecretStr | None = Field(default=None, description="Token of who acts; the user of this machine if unset.")
+    alert_format: Literal["slack", "teams"] = Field(default="slack", description="The format that the webhook accepts.")
+    token: SecretStr | None = Field(
+        default=None, description="Token of the person who acts; the user of this machine if unset."
+    )
     secret_key: SecretStr | None = Field(
-        default=None, description="Keys of stored secrets, the first encrypts; a file beside the registry if unset."
+        default=None,
+        description="Keys of stored secrets, of which the first encrypts; a file beside the registry if unset.",
     )
     allowed_hosts: str = Field(
         default="",
@@ -69,14 +73,14 @@ class Settings(_VendorSettings):
         default=None, description="ARN that assumes the roles of registered AWS accounts; named in their trust policy."
     )
     aws_template_url: str | None = Field(
-        default=None, description="HTTPS folder in S3 where this installation's CloudFormation templates are."
+        default=None, description="HTTPS folder in S3 that has this installation's CloudFormation templates."
     )
     azure_redirect_uri: str = Field(
         default="http://localhost:8400",
-        description="Where the browser comes back to after a partner's sign-in; registered with its application.",
+        description="Address that the browser ends at after a partner's sign-in; registered with its application.",
     )
     gcp_service_account: str | None = Field(
-        default=None, description="Service account that BigQuery is read as; named when an account is registered."
+        default=None, description="Service account that reads BigQuery; named when an account is registered."
     )
 
     @field_validator("lake", mode="before")
@@ -117,8 +121,8 @@ class Settings(_VendorSettings):
         """The registry's database: the URL that is set, or SQLite in the lake's folder.
 
         Raises:
-            OctoError: no URL is set and the lake is no folder. A file of this machine would not do silently: another
-                machine that runs the same lake would not see its decisions.
+            OctoError: no URL is set and the lake is not a folder. There is no default then, because another machine that
+                uses the same lake would not see the decisions in a file of this machine.
         """
         if self.database_url:
             return self.database_url
@@ -137,6 +141,11 @@ class Settings(_VendorSettings):
         return f"sqlite:///{Path(self.lake).absolute() / 'registry.sqlite'}"
 
 
+def cache_folder() -> Path:
+    """The folder of this program in the user's cache, which ``XDG_CACHE_HOME`` moves."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octo-pipeline"
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment.
 
@@ -152,7 +161,7 @@ def load_settings(**overrides: Any) -> Settings:
         first = error.errors()[0]
         name = "OCTO_" + "_".join(str(part) for part in first["loc"]).upper()
         raise OctoError(
-            f"The environment variable {name} is wrong: {first['msg'].removeprefix('Value error, ')}.",
+            f"The environment variable {name} is not valid: {first['msg'].removeprefix('Value error, ')}.",
             code="setting-wrong",
             place=name,
         ) from None

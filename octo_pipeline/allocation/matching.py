@@ -18,7 +18,7 @@ Stages:
 6. The few distinct outcomes are resolved to the taking allocator (the first whose map matches) and the other
    matching allocators, which are conflicts.
 
-Edge cases: every condition treats null and '' alike. The filter may keep a line that nobody takes, but never removes
+Edge cases: every condition treats null and '' as equal. The filter may keep a line that nobody takes, but never removes
 one that somebody takes.
 Drawbacks: a table of values has as many rows as its column has distinct values, so a criterion on a column of unique
 values takes a join of the size of the data. If two columns have so many classes that most pairs hardly ever

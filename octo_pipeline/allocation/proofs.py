@@ -11,6 +11,7 @@ import duckdb
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import counted
 
 
 class ProofError(OctoError):
@@ -59,8 +60,7 @@ def prove(
     """
     for proof in proofs:
         violations = render(proof.sql, month=month, **pieces)
-        row = connection.execute(f"select count(*), min(detail) from ({violations})").fetchone()
+        row = connection.execute(render("allocation/violations", violations=violations)).fetchone()
         if row and row[0]:
-            count = f"{row[0]} violation{'s' if row[0] > 1 else ''}"
-            message = f"{table} {month} fails its proof that {proof.claim}: {count}, the first: {row[1]}."
+            message = f"{table} {month} fails its proof that {proof.claim}: {counted(row[0], 'violation')}, the first: {row[1]}."
             raise ProofError(f"{message} {remedy}".rstrip())

@@ -97,7 +97,7 @@ def allocations_sql(
     formulas = _create_targets(connection, usage_shares)
     summed = _results_sql(formulas, due, _SUMMED)
     create_temp_table(connection, "splits_totals", render("allocation/splits_totals", results=summed))
-    distributed = Relation("(select *, item_cost as cost from splits_totals where not is_failed)")
+    distributed = Relation(f"({render('allocation/splits_distributed')})")
     return render(
         "allocation/allocations",
         results=_results_sql(formulas, distributed, _WRITTEN),
@@ -138,7 +138,7 @@ def _create_targets(connection: duckdb.DuckDBPyConnection, usage_shares: Relatio
     create_temp_table(connection, "splits_formulas", render("allocation/splits_formulas", usage_shares=usage_shares))
     _create_type(connection, "splits_account", render("allocation/splits_accounts", usage_shares=usage_shares))
     create_temp_table(connection, "splits_targets", render("allocation/splits_targets", usage_shares=usage_shares))
-    rows = connection.execute("select formula from splits_formulas order by number").fetchall()
+    rows = connection.execute(render("allocation/splits_formula_texts")).fetchall()
     return [formula for (formula,) in rows]
 
 

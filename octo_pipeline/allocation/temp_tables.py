@@ -13,10 +13,10 @@ def create_temp_table(
     """Write the query's rows to a temporary table, replacing one with the same name.
 
     Args:
-        connection: where the table is.
+        connection: where the table is created.
         name: the table's name.
-        query: what it holds.
-        values: of the query's parameters.
+        query: a query, with parameters if there are `values`.
+        values: the values of the parameters. Binding any makes DuckDB's client import pandas, which takes 0.3 s.
     """
     connection.execute(f"create or replace temp table {name} as {query}", values)
     return Relation(name)

@@ -1,1 +1,1 @@
-"""Software-defined assets, thin: read inputs, call the tables, say what happened."""
+"""Dagster's assets and asset checks. They are thin: read inputs, call services, report what happened."""

@@ -66,8 +66,8 @@ def _stale_check(table: Table) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=table.name,
         name=NO_MONTH_IS_STALE,
-        description="Every month was made from the inputs as they are now: deliveries, rules, decisions, rates, code. "
-        "The sensor stale_months keeps it up to date between runs.",
+        description="Every month was made from the current inputs: deliveries, rules, decisions, rates and code. The "
+        "sensor stale_months keeps this check up to date between runs.",
     )
     def run(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
         evaluation = stale_evaluation(table.name, stale(workspace, [table]))

@@ -1,7 +1,7 @@
 """The documents of the configuration folder as assets: observed, never made.
 
-Their data versions are those of the documents, so that Dagster calls what is made from them unsynced when a document
-changed, and not whenever somebody looked. No run makes them, so a backfill has none for them.
+Their data versions are those of the documents. So Dagster shows the assets that are made from them as unsynced when a
+document has changed, and not after every observation. No run makes them, so a backfill has no runs for them.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """The parts of Dagster that may change with any release: names from `dagster._core`, beta and preview features.
 
 This is the only module that imports from `dagster._core`; a test enforces it. When an upgrade of Dagster breaks
-something, look here first. It is among the assets because they use Dagster's private names too, and assets
-import nothing from the automation above them.
+something, look here first. It belongs to the assets, because they use it too and must not import from the automation
+above them.
 """
 
 import logging
@@ -67,14 +67,14 @@ def run_months(tags: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def version_tags(instance: dg.DagsterInstance, spec: dg.AssetSpec, version: str) -> dict[str, str]:
-    """The tags that a materialisation has of itself where an asset's own step makes it: its versions and its inputs'.
+    """The tags with the versions of an asset and its inputs, which Dagster adds by itself only in an asset's own step.
 
-    Without the inputs' versions Dagster goes by the time and by what there is: all that reads earlier months would be
-    unsynced as long as one of these months was never made.
+    Without the versions of the inputs, Dagster compares times and expects all partitions: every asset that reads earlier
+    months would be unsynced as long as one of these months was never made.
 
     Args:
         instance: where the inputs were recorded.
-        spec: of the asset that was made.
+        spec: the asset that was made.
         version: its data version.
     """
     tags = {
@@ -96,7 +96,7 @@ def observation_tags(version: str) -> dict[str, str]:
 
 
 def recorded_version(instance: dg.DagsterInstance, asset: dg.AssetKey) -> str | None:
-    """The data version of what was recorded last of an asset without partitions; None if nothing was."""
+    """The data version that was last recorded for an asset without partitions; None if there is none."""
     record = instance.get_latest_data_version_record(asset)
     version = extract_data_version_from_entry(record.event_log_entry) if record else None
     return version.value if version else None

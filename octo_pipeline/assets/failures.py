@@ -1,9 +1,9 @@
-"""How an error reads in Dagster: what is wrong, and which job or setting helps."""
+"""Errors as sentences for people who use Dagster: what is wrong, and which job or setting helps."""
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.services.months import Failed
 
-# The job that does what an action does. The other actions exist on the command line only.
+# Action -> the job that does the same. The other actions exist only on the command line.
 _JOBS = {
     "accounts confirm": "confirm_account",
     "accounts delete": "delete_account",
@@ -26,7 +26,7 @@ def failure_in_dagster(event: Failed) -> str:
 
 
 def action_in_dagster(remedy: Remedy) -> str:
-    """What helps, as words for somebody who looks at Dagster."""
+    """A remedy as a sentence for somebody who uses Dagster."""
     purpose = f" to {remedy.purpose}" if remedy.purpose else ""
     if remedy.action in ("set", "unset"):
         variable = f"OCTO_{str(dict(remedy.options)['setting']).upper()}"

@@ -16,7 +16,7 @@ _MOST_ROWS = 30
 def figures_metadata(figures: Figures) -> dict[str, Any]:
     """The metadata of a materialisation.
 
-    Numbers are floats, since Dagster plots nothing else; the tables hold the exact amounts.
+    Numbers are floats, because Dagster can only plot floats; the tables have the exact amounts.
     """
     metadata: dict[str, Any] = {
         name: dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(float(value))

@@ -1,4 +1,4 @@
-"""How a step of the asset graph brings its month up to date, and what events tell as Dagster's metadata."""
+"""Runs a step of the asset graph for the month of a run, and turns its events into Dagster's metadata."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ def make_step(
     """Do one step for the month of the run.
 
     Args:
-        context: of the run's step; its partition is the month.
-        workspace: whose lake and sources.
-        step: what is done.
-        key: the asset that is made, for a run's step that makes several.
+        context: the context of the run's step; its partition is the month.
+        workspace: the lake and the sources.
+        step: the step to do.
+        key: the asset that is made, if the run's step makes several.
 
     Raises:
-        dg.Failure: the month was not published; it says why.
+        dg.Failure: the month was not published; its description says why.
     """
     key = key or context.asset_key
     month = context.partition_key

@@ -17,7 +17,7 @@ class ExportConfig(dg.Config):
     """Where to look for exports."""
 
     path: str | None = None
-    """A folder laid out as the vendor lays out its exports, or one data file; the configured sources if not given."""
+    """A folder with exports in the vendor's layout, or one data file; the configured sources if left out."""
 
 
 def _raw(vendor: Vendor) -> dg.AssetsDefinition:
@@ -35,8 +35,8 @@ def _raw(vendor: Vendor) -> dg.AssetsDefinition:
                 EVERY_SOURCE_ANSWERED,
                 asset=vendor.raw_asset,
                 partitions_def=monthly,
-                description="Every configured source could be reached, and what it had was whole. Where it was not, "
-                "the last good delivery of the month stays.",
+                description="Every configured source could be reached, and its exports were complete. Otherwise the last "
+                "good delivery of the month stays.",
             )
         ],
     )

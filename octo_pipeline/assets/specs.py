@@ -1,4 +1,4 @@
-"""How an asset presents itself: owners, columns, where its money comes from. No asset is defined here."""
+"""What assets show about themselves: owners, columns, freshness and column lineage. No asset is defined here."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ FINOPS = ("team:finops",)
 # The check of the raw exports.
 EVERY_SOURCE_ANSWERED = "every_source_answered"
 
-# A day, and time for the run itself: the daily schedule makes every table, whether or not there is news.
+# The daily schedule makes every table once a day; the rest is time for the run itself.
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50), warn_window=timedelta(hours=26))
 
 

@@ -1,6 +1,6 @@
 """An asset for each table of the graph, made from what the table declares.
 
-``cost_line_items`` is not among them: dbt gives its asset, with the models that it is made of.
+``cost_line_items`` is not among them. Its asset comes from dbt's manifest, together with the models below it.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from octo_pipeline.tables.graph import order
 from octo_pipeline.tables.table import OUTSIDE, Table
 from octo_pipeline.workspace import Workspace
 
-# What is outside the graph of tables and an asset all the same.
+# Inputs from outside the graph of tables that are assets nevertheless.
 _DOCUMENTS = {asset.key.to_user_string(): asset for asset in (allocators, cost_groups)}
 
 
@@ -61,7 +61,7 @@ def _deps(table: Table) -> Iterator[dg.AssetDep]:
 
 
 def _source_code(table: Table) -> dict[str, dg.CodeReferencesMetadataValue]:
-    """Where the table is written, for the link in the UI: the function above is the same for all."""
+    """The table's file and line for the link in the UI, because the function that Dagster would link is shared."""
     _, first = inspect.getsourcelines(type(table))
     file = inspect.getsourcefile(type(table))
     reference = dg.LocalFileCodeReference(file_path=str(file), line_number=first, label=table.name)

@@ -1,7 +1,7 @@
-"""What `octo` makes on the command line, as Dagster's pages show it.
+"""Records in Dagster what `octo` makes on the command line.
 
-Both functions pass the events on that they record. They are for an installation with DAGSTER_HOME; without it nothing
-of Dagster is needed, so nothing here is imported.
+Both functions record events and pass them on. The command line imports this module only where DAGSTER_HOME is set,
+because importing Dagster takes seconds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,8 +31,8 @@ def recorded_as_run(workspace: Workspace, months: Sequence[str], events: Iterabl
     """Record months as a run of the job `backfill`, which does the same from the launchpad.
 
     Args:
-        workspace: its run id is the run's.
-        months: all that are made, in order.
+        workspace: its run id becomes the id of the Dagster run.
+        months: all months that are made, in order.
         events: what happens to them.
     """
     config = {"ops": {make_the_months.name: {"config": {"first": months[0], "last": months[-1]}}}}
@@ -65,7 +65,7 @@ def recorded_as_run(workspace: Workspace, months: Sequence[str], events: Iterabl
 
 
 def recorded_without_run(workspace: Workspace, events: Iterable[_Event]) -> Iterator[_Event]:
-    """Record what a command makes again, such as a restore, as events that belong to no run."""
+    """Record what a command without a run makes, such as a restore, as runless events."""
     with dg.DagsterInstance.get() as instance:
         for event in events:
             for asset_event in asset_events(workspace, instance, event):

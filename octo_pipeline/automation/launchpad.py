@@ -1,4 +1,4 @@
-"""What the launchpad's ops share: who acts, and failures that are sentences."""
+"""What the launchpad's ops share: who acts, and how errors become failures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from octo_pipeline.workspace import Workspace
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Show our sentence as the failure's description; trying again by itself would not help."""
+    """Show an error's sentence as the failure's description. A retry would fail the same way, so there is none."""
     try:
         yield
     except OctoError as error:
@@ -22,10 +22,10 @@ def translate_errors() -> Iterator[None]:
 
 
 def acting_admin(context: dg.OpExecutionContext, workspace: Workspace) -> Actor:
-    """The name of the administrator whom the code location runs as; says so if this first use made them one.
+    """The name of the administrator whom the code location runs as. Logs it if this first use made them one.
 
     Raises:
-        OctoError: this is no administrator.
+        OctoError: the caller is not an administrator.
     """
     acting = workspace.registry.users.require_admin(caller(workspace.settings.token))
     if acting.is_new:

@@ -1,6 +1,6 @@
-"""Jobs for people in the launchpad: what `octo` does on the command line, with typed configuration.
+"""Jobs for people who work in the launchpad: what `octo` does on the command line, with typed configuration.
 
-Each is one op that calls the same function as the command; its result is Markdown in the run.
+Each job is one op that calls the same function as the command and shows the result as Markdown in the run.
 """
 
 import json
@@ -39,13 +39,14 @@ class SimulateConfig(dg.Config):
     """Which allocator, on which month."""
 
     allocator: dict[str, Any] | None = Field(
-        default=None, description="The allocator document itself, as it would stand in its file."
+        default=None, description="The allocator document itself, as it would be in its file."
     )
     file: str | None = Field(
         default=None, description="Or its file, such as allocator_configs/allocators/support.json."
     )
     month: str | None = Field(
-        default=None, description="Whose items, YYYY-MM; the current month if the lake has it, else the latest."
+        default=None,
+        description="The month to simulate, YYYY-MM; the current month if the lake has it, else the latest.",
     )
 
 
@@ -62,24 +63,24 @@ def simulate(
         now = datetime.now(UTC)
         submission = submitted(workspace, content, config.file or "the launchpad's allocator", now)
         simulation, notes = simulate_submission(workspace, submission, now, month)
-    return dg.Output(None, metadata=_told(simulation, notes))
+    return dg.Output(None, metadata=_simulation_metadata(simulation, notes))
 
 
 def _content(file: str | None) -> bytes:
     return read(Path(file or ""))
 
 
-def _told(simulation: Simulation, notes: list[str]) -> dict[str, Any]:
+def _simulation_metadata(simulation: Simulation, notes: list[str]) -> dict[str, Any]:
     replaces = f", replaces version {simulation.replaces[:8]}" if simulation.replaces else ""
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "allocator": f"{simulation.allocator.id} ({simulation.allocator.category}) on {simulation.month}{replaces}"
     }
     if warnings := [*notes, *simulation.warnings]:
-        told["warnings"] = dg.MetadataValue.md("\n".join(f"- {text}" for text in warnings))
+        metadata["warnings"] = dg.MetadataValue.md("\n".join(f"- {text}" for text in warnings))
     for name, title in SECTIONS.items():
         if rows := simulation.tables[name]:
-            told[title] = dg.MetadataValue.md(markdown_table(rows))
-    return told
+            metadata[title] = dg.MetadataValue.md(markdown_table(rows))
+    return metadata
 
 
 class BackfillConfig(dg.Config):
@@ -90,8 +91,8 @@ class BackfillConfig(dg.Config):
 
 
 @dg.op(
-    description="Lands and makes each month, one after the other; a bad month stops no other and is named at the end. "
-    "Started again it goes on where it stopped: what is up to date is not written."
+    description="Lands and makes the months one after the other. A month that fails does not stop the others and is named "
+    "at the end. A second run continues where the first stopped: what is up to date is not written again."
 )
 def make_the_months(
     context: dg.OpExecutionContext, config: BackfillConfig, workspace: dg.ResourceParam[Workspace]
@@ -137,7 +138,7 @@ def restatement_config(months: list[str]) -> dict[str, Any]:
 class DecideConfig(dg.Config):
     """Which items: one by its id, or all that an allocator took in a month."""
 
-    reason: str = Field(description="Why; it stays on the record.")
+    reason: str = Field(description="Why; kept in the audit trail.")
     item: str | None = Field(default=None, description="The item's id, or its beginning.")
     allocator: str | None = Field(default=None, description="Or: all items that this allocator took …")
     month: str | None = Field(default=None, description="… of this month, YYYY-MM …")
@@ -159,7 +160,7 @@ def _decide(
         events = yield from recorded_in_op(
             context, workspace, decide(workspace, action, items, reason=config.reason, actor=actor)
         )
-    partitions = tuple((one.table, one.month, one.outcome) for one in events if isinstance(one, Materialised))
+    partitions = tuple((event.table, event.month, event.outcome) for event in events if isinstance(event, Materialised))
     rows = Rows(("table", "month", "outcome"), partitions)
     yield dg.Output(
         None, metadata={"items": len(items), "actor": actor, "partitions": dg.MetadataValue.md(markdown_table(rows))}
@@ -170,7 +171,7 @@ def _decide(
 def restore(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: dg.ResourceParam[Workspace]
 ) -> Iterator[AssetEvent | dg.Output[None]]:
-    """Record the restore and make the partitions concerned again."""
+    """Record the restore and make the affected partitions again."""
     yield from _decide(context, config, workspace, "restore")
 
 
@@ -178,7 +179,7 @@ def restore(
 def reapply(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: dg.ResourceParam[Workspace]
 ) -> Iterator[AssetEvent | dg.Output[None]]:
-    """Record that the items are re-applied and make the partitions concerned again."""
+    """Record that the items are re-applied and make the affected partitions again."""
     yield from _decide(context, config, workspace, "reapply")
 
 
@@ -188,7 +189,7 @@ class RelandConfig(dg.Config):
     version: str = Field(description="The delivery's version, or its beginning; `octo deliveries list` shows all.")
 
 
-@dg.op(description="Fetches a delivery again from its source, such as after its files were damaged.")
+@dg.op(description="Fetches a delivery again from its source, for example after its files were damaged.")
 def fetch_again(
     context: dg.OpExecutionContext, config: RelandConfig, workspace: dg.ResourceParam[Workspace]
 ) -> dg.Output[None]:
@@ -200,7 +201,7 @@ def fetch_again(
     return dg.Output(None, metadata={"delivery": delivery.title, "source": delivery.source})
 
 
-# What the launchpad shows first, to be changed by whoever opens it.
+# The launchpad opens with this example, for people to change.
 _EXAMPLE = {
     "allocator": {
         "id": "enterprise-support",
@@ -215,8 +216,8 @@ _EXAMPLE = {
 @dg.job(
     config={"ops": {"simulate": {"config": _EXAMPLE}}},
     executor_def=dg.in_process_executor,
-    description="What an allocator would do to the items of a month, before it is saved: as `octo allocators simulate`. "
-    "The tables are in the run's output event.",
+    description="Shows what an allocator would do to the items of a month before it is saved, like `octo allocators "
+    "simulate`. The tables are in the run's output event.",
 )
 def simulate_allocator() -> None:
     """One op: `simulate`."""
@@ -230,8 +231,8 @@ _MANY_MONTHS = {"octo/many_months": "true"}
 @dg.job(
     tags=_MANY_MONTHS,
     executor_def=dg.in_process_executor,
-    description="Months from the configured sources, as `octo run` and `octo backfill`, whose runs are shown here too: "
-    "month by month, and a bad month stops no other.",
+    description="Brings months up to date from the configured sources, one after the other, like `octo run` and `octo "
+    "backfill`, whose runs are shown here too. A month that fails does not stop the others.",
 )
 def backfill() -> None:
     """One op: `make_the_months`."""
@@ -251,20 +252,20 @@ def restatement() -> None:
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    description="Undo the distribution of items, as `octo allocations restore`. On the record, and reversible.",
+    description="Undo the distribution of items, like `octo allocations restore`. It is recorded and can be reversed.",
 )
 def restore_items() -> None:
     """One op: `restore`."""
     restore()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Take a restore back, as `octo allocations reapply`.")
+@dg.job(executor_def=dg.in_process_executor, description="Take a restore back, like `octo allocations reapply`.")
 def reapply_items() -> None:
     """One op: `reapply`."""
     reapply()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Fetch a delivery again, as `octo deliveries reland`.")
+@dg.job(executor_def=dg.in_process_executor, description="Fetch a delivery again, like `octo deliveries reland`.")
 def reland_delivery() -> None:
     """One op: `fetch_again`."""
     fetch_again()

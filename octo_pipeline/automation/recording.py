@@ -1,6 +1,6 @@
-"""Months that are made outside of the asset graph, as Dagster records them: materialisations and check evaluations.
+"""Turns the events of months that are made outside the asset graph into materialisations and check evaluations.
 
-An op yields them, a run of the command line stores them itself, and a restore reports them without a run.
+An op yields them, the command line records them as a run, and a restore reports them without a run.
 """
 
 import logging
@@ -35,7 +35,7 @@ AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvalua
 
 
 def asset_events(workspace: Workspace, instance: dg.DagsterInstance, event: Event | Removed) -> Iterator[AssetEvent]:
-    """What Dagster is to know of an event: a materialisation with its data version, and what the checks say of it."""
+    """What Dagster records of an event: a materialisation with its data version, and the results of its checks."""
     if isinstance(event, Landed):
         metadata = event_metadata(workspace, event)
         raw = dg.AssetKey(VENDORS[event.vendor].raw_asset)
@@ -69,14 +69,14 @@ def _materialisation(
 
 
 def stale_evaluations(workspace: Workspace) -> Iterator[dg.AssetCheckEvaluation]:
-    """What the check of every table says of its stale months, once everything is made."""
+    """The check `no_month_is_stale` of every table, evaluated after everything is made."""
     partitions = stale(workspace)
     for table in TABLES:
-        yield stale_evaluation(table.name, [one for one in partitions if one.table == table.name])
+        yield stale_evaluation(table.name, [partition for partition in partitions if partition.table == table.name])
 
 
 def log_lines(event: Event | Removed) -> Iterator[tuple[int, str]]:
-    """What a run's log says of an event: level and sentence."""
+    """The lines that a run's log has for an event, each with its level."""
     if isinstance(event, Landed):
         yield logging.INFO, f"{VENDORS[event.vendor].raw_asset} {event.month}: {event.outcome}"
         for sentence in map(in_dagster, event.unanswered):
@@ -92,13 +92,14 @@ def log_lines(event: Event | Removed) -> Iterator[tuple[int, str]]:
 def recorded_in_op(
     context: dg.OpExecutionContext, workspace: Workspace, events: Iterable[_Event]
 ) -> Generator[AssetEvent, None, list[_Event]]:
-    """Log and yield what an op makes, as it is made.
+    """Log and yield what an op makes, as soon as it is made.
 
     Returns:
         All events.
 
     Raises:
-        dg.Failure: a step failed; it says which months were not published and why. Everything else was made.
+        dg.Failure: a step failed. Its description names the months that were not published and says why; everything
+            else was made.
     """
     done = []
     for event in events:
@@ -116,5 +117,5 @@ def recorded_in_op(
 
 def months_table(events: Iterable[Event]) -> dg.MarkdownMetadataValue:
     """How many partitions of each month were published, and how many were up to date."""
-    rows = tuple((one.month, one.published, one.unchanged) for one in events if isinstance(one, MonthDone))
+    rows = tuple((event.month, event.published, event.unchanged) for event in events if isinstance(event, MonthDone))
     return dg.MetadataValue.md(markdown_table(Rows(("month", "published", "unchanged"), rows)))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Accounts: registered ones, and what each pays.", no_args_is_help=True)
 app.add_typer(register.app, name="register")
 
-# A table for people has 100 columns: fewer of ours, under shorter names; json and csv have all.
-_SHOWN = {
+# Tables must fit into 100 characters, so they have fewer columns with shorter names; json and csv have all.
+_COSTS_COLUMNS = {
     "account": "account",
     "currency": "currency",
     "billed": "billed",
@@ -28,13 +28,15 @@ _SHOWN = {
     "final_cost": "final_cost",
     "amortised_final_cost": "amortised",
 }
-_LISTED = ("vendor", "id", "name", "kind", "payer", "API", "PAYER", "CUR", "status", "last_delivery", "problem")
-# An id is never cut, and one of Azure has 36 characters: the steps become one word, a long name ends in dots.
-_LISTED_TO_PEOPLE = ("vendor", "id", "name", "kind", "status", "last")
+_LIST_COLUMNS = ("vendor", "id", "name", "kind", "payer", "API", "PAYER", "CUR", "status", "last_delivery", "problem")
+# Ids are never cut, and Azure's have 36 characters. So a table shows the steps as one word and cuts long names.
+_LIST_TABLE_COLUMNS = ("vendor", "id", "name", "kind", "status", "last")
 _NAME_WIDTH = 16
 
 AccountArgument = Annotated[str, typer.Argument(help="The account's id or name.")]
-VendorOption = Annotated[str | None, typer.Option(help="aws, azure or gcp, if several have the account.")]
+VendorOption = Annotated[
+    str | None, typer.Option(help="aws, azure or gcp, if several vendors have an account with this id or name.")
+]
 
 
 @app.callback()
@@ -44,20 +46,23 @@ def _noun() -> None:
 
 @app.command("list")
 def list_(output: OutputOption = Output.table) -> None:
-    """List the registered accounts, how far their registration is, and when they last delivered."""
+    """List the registered accounts, the state of their registration, and when they last delivered."""
     from octo_pipeline.services.accounts import listed
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     rows = []
-    for one in listed(Workspace(load_settings())):
-        last = f"{one.last_delivery:%Y-%m-%d}" if one.last_delivery else None
-        row = _listed_row(one.account) | {"last_delivery": last}
-        rows.append(_listed_to_people(one.account, last) if output is Output.table else [row[c] for c in _LISTED])
-    print_rows("Registered accounts", _LISTED_TO_PEOPLE if output is Output.table else _LISTED, rows, output)
+    for entry in listed(Workspace(load_settings())):
+        last = f"{entry.last_delivery:%Y-%m-%d}" if entry.last_delivery else None
+        if output is Output.table:
+            rows.append(_table_row(entry.account, last))
+        else:
+            values = _list_row(entry.account) | {"last_delivery": last}
+            rows.append([values[column] for column in _LIST_COLUMNS])
+    print_rows("Registered accounts", _LIST_TABLE_COLUMNS if output is Output.table else _LIST_COLUMNS, rows, output)
 
 
-def _listed_to_people(account: "Account", last: str | None) -> list[Any]:
+def _table_row(account: "Account", last: str | None) -> list[Any]:
     name = account.name or ""
     short = cut(name, _NAME_WIDTH)
     kind = "billing" if account.kind == "billing_account" else account.kind
@@ -66,14 +71,14 @@ def _listed_to_people(account: "Account", last: str | None) -> list[Any]:
     return [account.vendor, account.account_id, short, kind, status, last]
 
 
-def _listed_row(account: "Account") -> dict[str, Any]:
+def _list_row(account: "Account") -> dict[str, Any]:
     steps = {step: "Completed" if at else "open" for step, at in account.steps.items()}
     return {
         "vendor": account.vendor,
         "id": account.account_id,
         "name": account.name,
         "kind": account.kind,
-        # A payer is its own payer.
+        # A payer pays for itself.
         "payer": account.account_id if account.kind == "payer" else account.payer_id,
         "API": steps.get("API", ""),
         "PAYER": steps.get("PAYER", ""),
@@ -85,28 +90,28 @@ def _listed_row(account: "Account") -> dict[str, Any]:
 
 @app.command()
 def show(account: AccountArgument, vendor: VendorOption = None) -> None:
-    """Show what is known of an account, and what is to be done next. Secrets are never shown."""
+    """Show what is known about an account, and what to do next. Secrets are never shown."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
-    found = workspace.registry.accounts.find(account, vendor)
-    register.print_account(found)
-    typer.echo(f"Registered {found.registered_at:%Y-%m-%d %H:%M} UTC.")
-    if found.payer_id:
-        typer.echo(f"Its payer is {found.payer_id}.")
-    for step, at in found.steps.items():
+    registered = workspace.registry.accounts.find(account, vendor)
+    register.print_account(registered)
+    typer.echo(f"Registered {registered.registered_at:%Y-%m-%d %H:%M} UTC.")
+    if registered.payer_id:
+        typer.echo(f"Its payer is {registered.payer_id}.")
+    for step, at in registered.steps.items():
         if at:
             typer.echo(f"{step} was confirmed {at:%Y-%m-%d %H:%M} UTC.")
-    for group, values in found.settings.items():
+    for group, values in registered.settings.items():
         if isinstance(values, dict) and group != "source":
             typer.echo(f"{group}: " + ", ".join(_setting(name, value) for name, value in values.items()))
-    register.print_next_step(workspace, found, open_link=False)
+    register.print_next_step(workspace, registered, open_link=False)
 
 
 def _setting(name: str, value: object) -> str:
-    said = ("no", "yes")[value] if isinstance(value, bool) else value
-    return f"{name.replace('_', ' ')} {said}"
+    text = ("no", "yes")[value] if isinstance(value, bool) else value
+    return f"{name.replace('_', ' ')} {text}"
 
 
 @app.command()
@@ -115,18 +120,17 @@ def confirm(
     vendor: VendorOption = None,
     linked: Annotated[bool, typer.Option("--linked", help="Confirm the payer's linked accounts instead.")] = False,
 ) -> None:
-    """Verify an account's steps for real; fails with the reason if one is not right."""
+    """Check an account's steps against the vendor's API; fails with the reason if a step is wrong."""
     from octo_pipeline.services import registration as vendors
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
-    found = workspace.registry.accounts.find(account, vendor)
-    chosen = _linked_of(workspace, found) if linked else [found]
+    registered = workspace.registry.accounts.find(account, vendor)
     problems = []
-    for one in chosen:
-        confirmed = vendors.of(one).confirm(workspace, actor, one)
+    for unconfirmed in _linked_of(workspace, registered) if linked else [registered]:
+        confirmed = vendors.of(unconfirmed).confirm(workspace, actor, unconfirmed)
         if confirmed.problem:
             problems.append(confirmed.problem)
         else:
@@ -140,7 +144,7 @@ def confirm(
 @app.command("sign-in")
 def sign_in(
     account: AccountArgument,
-    paste: Annotated[bool, typer.Option("--paste", help="Paste the address the browser came back to.")] = False,
+    paste: Annotated[bool, typer.Option("--paste", help="Paste the address that the browser ended at.")] = False,
     open_link: register.OpenOption = False,
 ) -> None:
     """Azure: sign in to the partner API in a browser, then confirm."""
@@ -149,23 +153,23 @@ def sign_in(
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
-    found = workspace.registry.accounts.find(account, "azure")
-    register.sign_in(workspace, actor, found, open_link=open_link, paste=paste)
+    partner = workspace.registry.accounts.find(account, "azure")
+    register.sign_in(workspace, actor, partner, open_link=open_link, paste=paste)
 
 
 def _linked_of(workspace: "Workspace", payer: "Account") -> "list[Account]":
-    found = [
-        one
-        for one in workspace.registry.accounts.all()
-        if one.vendor == payer.vendor and one.payer_id == payer.account_id
+    linked = [
+        account
+        for account in workspace.registry.accounts.all()
+        if account.vendor == payer.vendor and account.payer_id == payer.account_id
     ]
-    if not found:
+    if not linked:
         raise OctoError(
             f"No linked account of {payer.account_id} is registered. `octo accounts register aws --linked-of "
             f"{payer.account_id}` registers them all.",
             code="no-linked-account",
         )
-    return found
+    return linked
 
 
 @app.command()
@@ -182,11 +186,11 @@ def edit(
     new_report: register.MakeReportOption = None,
     new_bucket: register.MakeBucketOption = None,
     api: Annotated[
-        bool, typer.Option("--api", help="AWS: set API access up anew, with a new ExternalId and launch link.")
+        bool, typer.Option("--api", help="AWS: set up API access again, with a new ExternalId and launch link.")
     ] = False,
     open_link: register.OpenOption = False,
 ) -> None:
-    """Change an account's name or settings; without flags, everything is asked."""
+    """Change an account's name or settings; without flags, octo asks for each."""
     from octo_pipeline.services.accounts import rename
     from octo_pipeline.settings import load_settings
     from octo_pipeline.vendors.aws import registration as steps
@@ -194,50 +198,50 @@ def edit(
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
-    found = workspace.registry.accounts.find(account, vendor)
-    given = register.cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
-    if (payer is not None or given or api) and found.vendor != "aws":
+    edited = workspace.registry.accounts.find(account, vendor)
+    report_fields = register.cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
+    if (payer is not None or report_fields or api) and edited.vendor != "aws":
         raise OctoError(
-            f"{found.account_id} is an account of {found.vendor}; these settings are of AWS accounts.",
+            f"{edited.account_id} is an account of {edited.vendor}; only AWS accounts have these settings.",
             code="settings-of-another-vendor",
         )
-    if name is None and payer is None and not given and not api:
-        found = _edit_by_prompts(workspace, actor, found)
+    if name is None and payer is None and not report_fields and not api:
+        edited = _edit_by_prompts(workspace, actor, edited)
     if name is not None:
-        found = rename(workspace, actor, found, name.strip() or None)
+        edited = rename(workspace, actor, edited, name.strip() or None)
     if api:
-        found = steps.set_up_api_access(workspace, actor, found)
+        edited = steps.set_up_api_access(workspace, actor, edited)
     if payer is not None:
-        found = steps.set_payer(workspace, actor, found, payer)
-    if given:
-        found = register.set_up_cur(workspace, actor, found, given)
-    register.print_account(found)
-    register.print_next_step(workspace, found, open_link)
+        edited = steps.set_payer(workspace, actor, edited, payer)
+    if report_fields:
+        edited = register.set_up_cur(workspace, actor, edited, report_fields)
+    register.print_account(edited)
+    register.print_next_step(workspace, edited, open_link)
 
 
-def _edit_by_prompts(workspace: "Workspace", actor: "Actor", found: "Account") -> "Account":
+def _edit_by_prompts(workspace: "Workspace", actor: "Actor", account: "Account") -> "Account":
     from octo_pipeline.services.accounts import rename
     from octo_pipeline.vendors.aws import registration as steps
     from octo_pipeline.vendors.azure import registration as azure
     from octo_pipeline.vendors.gcp import registration as gcp
 
-    name = typer.prompt("Name (optional)", default=found.name or "").strip() or None
-    if name != found.name:
-        found = rename(workspace, actor, found, name)
-    if found.kind == "linked":
-        payer = typer.prompt("Payer's account id", default=found.payer_id or "").strip()
-        if payer != (found.payer_id or ""):
-            found = steps.set_payer(workspace, actor, found, payer)
-    if found.kind == "payer" and typer.confirm("Set up report and bucket anew", default=False):
-        setup = register.ask_setup(steps.setup_of(found))
-        found = steps.set_up_cur(workspace, actor, found, setup)
-    if found.vendor == "azure" and typer.confirm("Enter the secret keys anew", default=False):
+    name = typer.prompt("Name (optional)", default=account.name or "").strip() or None
+    if name != account.name:
+        account = rename(workspace, actor, account, name)
+    if account.kind == "linked":
+        payer = typer.prompt("Payer's account id", default=account.payer_id or "").strip()
+        if payer != (account.payer_id or ""):
+            account = steps.set_payer(workspace, actor, account, payer)
+    if account.kind == "payer" and typer.confirm("Set up the report and its bucket again", default=False):
+        setup = register.ask_setup(steps.setup_of(account))
+        account = steps.set_up_cur(workspace, actor, account, setup)
+    if account.vendor == "azure" and typer.confirm("Enter the secret keys again", default=False):
         center, api = register.ask_secret("Partner Center"), register.ask_secret("Partner API")
-        found = azure.set_secrets(workspace, actor, found, center, api)
-    if found.vendor == "gcp" and typer.confirm("Set up the export anew", default=False):
-        place = register.ask_export(found.settings["export"])
-        found = gcp.set_up_export(workspace, actor, found, *place)
-    return found
+        account = azure.set_secrets(workspace, actor, account, center, api)
+    if account.vendor == "gcp" and typer.confirm("Set up the export again", default=False):
+        project, dataset, region = register.ask_export(account.settings["export"])
+        account = gcp.set_up_export(workspace, actor, account, project, dataset, region)
+    return account
 
 
 @app.command()
@@ -247,7 +251,7 @@ def delete(
     keep_data: Annotated[bool, typer.Option("--keep-data", help="Leave deliveries, costs and decisions.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove an account, and its deliveries, costs and restores with it."""
+    """Remove an account with its deliveries, costs and restores."""
     from octo_pipeline.cli.recorded import recorded_without_run
     from octo_pipeline.services.accounts import Removed
     from octo_pipeline.services.accounts import delete as delete_account
@@ -256,13 +260,13 @@ def delete(
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
-    found = workspace.registry.accounts.find(account, vendor)
+    removed = workspace.registry.accounts.find(account, vendor)
     if not yes:
-        typer.confirm(f"Remove {found.title}{'' if keep_data else ' with all its data'}?", abort=True)
-    removal = delete_account(workspace, actor, found, keeps_data=keep_data)
+        typer.confirm(f"Remove {removed.title}{'' if keep_data else ' with all its data'}?", abort=True)
+    removal = delete_account(workspace, actor, removed, keeps_data=keep_data)
     for event in recorded_without_run(workspace, removal):
         if isinstance(event, Removed):
-            _print_removed(found, event, keep_data)
+            _print_removed(removed, event, keep_data)
 
 
 def _print_removed(account: "Account", removed: "Removed", keep_data: bool) -> None:
@@ -271,11 +275,12 @@ def _print_removed(account: "Account", removed: "Removed", keep_data: bool) -> N
         typer.echo(f"Its costs are part of the bill of {account.payer_id} and stay.")
     if removed.deliveries or removed.months:
         months = ", ".join(removed.months) or "no month"
-        typer.echo(f"{removed.deliveries} deliveries are gone, and the line items of {months} were made without them.")
+        deliveries = f"{removed.deliveries} deliver{'y was' if removed.deliveries == 1 else 'ies were'} removed"
+        typer.echo(f"{deliveries}, and the line items of {months} were made again without them.")
     if removed.reapplied:
         typer.echo(f"{counted(removed.reapplied, 'restored item')} re-applied.")
     if removed.months or removed.reapplied:
-        typer.echo("`octo stale` lists what is to be run again.")
+        typer.echo("`octo stale` lists the months to run again.")
 
 
 @app.command()
@@ -283,7 +288,7 @@ def costs(
     month: Annotated[str, typer.Option(help="The month, YYYY-MM.")],
     output: OutputOption = Output.table,
 ) -> None:
-    """List what each account was billed, what was moved from and to it, and what it pays."""
+    """List what each account was billed, what was moved away from it and to it, and what it pays."""
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services.costs import account_costs
     from octo_pipeline.settings import load_settings
@@ -291,8 +296,8 @@ def costs(
 
     costs = account_costs(Workspace(load_settings()), parse_month(month))
     if output is Output.table:
-        rows = costs.select(*_SHOWN)
-        print_rows(f"Account costs of {month}", tuple(_SHOWN.values()), rows + _totals(rows), output)
+        rows = costs.select(*_COSTS_COLUMNS)
+        print_rows(f"Account costs of {month}", tuple(_COSTS_COLUMNS.values()), rows + _totals(rows), output)
     else:
         print_rows("", costs.columns, costs.rows, output)
 

@@ -1,4 +1,4 @@
-"""How commands that change something ask who acts."""
+"""Finds out who acts, for commands that change something."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def admin(workspace: "Workspace") -> "Actor":
-    """The name of the administrator who acts; says so if this first use made them one.
+    """The name of the administrator who acts. Prints it if this first use made them one.
 
     Raises:
-        OctoError: this is no administrator.
+        OctoError: the caller is not an administrator.
     """
     from octo_pipeline.services.access import caller
 

@@ -23,7 +23,7 @@ def _noun() -> None:
 
 
 class Status(StrEnum):
-    """The three statuses of allocation.md §9, as they are in the table."""
+    """The statuses of docs/dev/allocation.md, section 9, as the table `allocations` has them."""
 
     unchecked_allocated = "unchecked_allocated"
     checked_allocated = "checked_allocated"
@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 
 class Category(StrEnum):
-    """The areas of allocation."""
+    """The categories of items."""
 
     fee = "fee"
     account = "account"
@@ -56,18 +56,18 @@ def list_(
         Workspace(load_settings()), parse_month(month), status=status, category=category, account=account
     )
     if output is Output.table:
-        print_rows(f"Allocations of {month}", _SHOWN, [_shown(*row) for row in rows.rows], output)
+        print_rows(f"Allocations of {month}", _TABLE_COLUMNS, [_table_row(*row) for row in rows.rows], output)
     else:
         print_rows("", rows.columns, rows.rows, output)
 
 
-# Eleven columns do not fit a screen: the table has what tells rows apart, the other outputs have all. The last
-# column is the currency, the status the word that tells the three of allocation.md §9 apart.
-_SHOWN = ("item", "status", "from", "to", "what", "allocator", "cost", "")
+# Eleven columns do not fit on a screen, so the table has those that tell rows apart; json and csv have all. The last
+# column is the currency. The words for the status are those of docs/dev/allocation.md, section 9.
+_TABLE_COLUMNS = ("item", "status", "from", "to", "what", "allocator", "cost", "")
 _WORDS = {"unchecked_allocated": "Unchecked", "checked_allocated": "Allocated", "checked_splitted": "Splitted"}
 
 
-def _shown(
+def _table_row(
     item: str, status: str, kind: str, category: str, source: str, target: str | None, service: str | None,
     description: str | None, allocator: str | None, currency: str, cost: "Decimal",
 ) -> tuple[object, ...]:  # fmt: skip
@@ -76,7 +76,7 @@ def _shown(
 
 
 ItemArgument = Annotated[str | None, typer.Argument(help="The item's id, or its beginning.")]
-AllocatorOption = Annotated[str | None, typer.Option(help="Instead of an item: all items this allocator takes,")]
+AllocatorOption = Annotated[str | None, typer.Option(help="Instead of an item: all items that this allocator took,")]
 MonthOption = Annotated[str | None, typer.Option(help="of this origin month,")]
 AccountOption = Annotated[str | None, typer.Option(help="and of this source account.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; kept in the audit trail.")]
@@ -85,7 +85,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.command()
 def show(item: Annotated[str, typer.Argument(help="The item's id, or its beginning.")]) -> None:
-    """Tell the whole story of one item: what matched, whose usage, the formula with its numbers, the rest."""
+    """Explain one item: which allocator took it and why, whose usage counted, and the formula with its numbers."""
     from octo_pipeline.services.decide import story
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -138,7 +138,7 @@ def _decide(
 
     require_named_items(item, allocator, month)
     workspace = Workspace(load_settings())
-    # Rights come before the search: who may not decide learns nothing of what is there.
+    # Rights come before the search, so that people who may not decide do not learn what exists.
     actor = admin(workspace)
     items = find_items(
         workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
@@ -160,10 +160,10 @@ def _decide(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="Where to: .csv, .parquet or .xlsx.")],
+    file: Annotated[Path, typer.Argument(help="The file to write: .csv, .parquet or .xlsx.")],
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
 ) -> None:
-    """Write a month's allocations, every row with all that explains it."""
+    """Write a month's allocations to a file, each row with everything that explains it."""
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services.allocations import export_allocations
     from octo_pipeline.settings import load_settings

@@ -1,7 +1,7 @@
-"""`octo allocators`: the allocator documents of the configuration folder, and what one would do before it is saved.
+"""`octo allocators`: the allocator documents of the configuration folder, and simulations of them.
 
-What an allocator means belongs to the core, what a simulation finds to `tables.simulation`; here they are read,
-stamped, written and printed.
+This module only asks services and prints. What an allocator means belongs in `rules`, what a simulation computes in
+`services.simulate`.
 """
 
 import json
@@ -15,7 +15,7 @@ import typer
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, exact, print_rows
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount, reason
+from octo_pipeline.model.wording import amount, counted, reason
 
 if TYPE_CHECKING:
     from octo_pipeline.model.rows import Rows
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Allocators: the rules that say which items go where.", no_args_is_help=True)
 
-_EXIT_CODES = "Exit codes: 0 done, 1 an error or a problem found (or the question answered with no), 2 wrong usage."
+_EXIT_CODES = "Exit codes: 0 done; 1 an error, a problem, or a question answered with no; 2 wrong usage."
 
 FileArgument = Annotated[Path, typer.Argument(help="The allocator's JSON file.")]
 IdArgument = Annotated[str, typer.Argument(help="The allocator's id.")]
 
-# A table for people ends here; csv and json have every row.
+# Tables end after this many rows; csv and json have every row.
 _MOST = 50
 
-# What a table for people shows of the matched items, and what it calls it: a heading is as wide as its column.
+# The columns of matched items that a table has, under short names, because a column is at least as wide as its heading.
 _ITEM = {"account": "account"}
 _TAKEN = {"taken_by": "taken by", "currency": "currency", "cost": "cost"}
 _MATCHED: dict[str, dict[str, str]] = {
@@ -56,7 +56,7 @@ def _noun() -> None:
 @app.command(epilog=_EXIT_CODES)
 def validate(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Allocator files; all of the configuration folder if none.")
+        list[Path] | None, typer.Argument(help="Allocator files; all of the configuration folder if none is named.")
     ] = None,
 ) -> None:
     """Check documents and print every problem as `file: path: message`."""
@@ -67,8 +67,9 @@ def validate(
         typer.echo(str(problem))
     if problems:
         bad = len({problem.file for problem in problems})
-        found = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
-        raise OctoError(f"{found} in {bad} of {bad + valid} files.", code="documents-wrong")
+        raise OctoError(
+            f"{counted(len(problems), 'problem')} in {bad} of {counted(bad + valid, 'file')}.", code="documents-wrong"
+        )
     typer.echo(f"{valid} file{' is' if valid == 1 else 's are'} valid.")
 
 
@@ -90,7 +91,7 @@ def _check_files(files: list[Path]) -> "tuple[int, list[Problem]]":
 
 
 def _check_folder(config: Path) -> "tuple[int, list[Problem]]":
-    """The same of all documents of the configuration: allocators, the cost groups they name and the rates."""
+    """The same for all documents of the configuration: allocators, cost groups and exchange rates."""
     from octo_pipeline.rules.allocator import load_allocators
     from octo_pipeline.rules.cost_group import load_cost_groups
     from octo_pipeline.rules.documents import DocumentError
@@ -109,7 +110,7 @@ def _check_folder(config: Path) -> "tuple[int, list[Problem]]":
 
 @app.command("list", epilog=_EXIT_CODES)
 def list_(output: OutputOption = Output.table) -> None:
-    """List the live allocators in the order in which they take items."""
+    """List the allocators in the order in which they take items."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
@@ -119,15 +120,15 @@ def list_(output: OutputOption = Output.table) -> None:
         for a in configuration.allocators
     ]
     columns = ("id", "category", "start", "end", "months", "entries", "default_account", "name")
-    print_rows("Allocators, the first of a category takes an item", columns, rows, output)
+    print_rows("Allocators; the first that matches takes an item", columns, rows, output)
     left_out = sorted({p.file for p in configuration.problems})
     if left_out:
-        typer.echo(f"Left out as invalid: {', '.join(left_out)}. `octo allocators validate` says why.", err=True)
+        typer.echo(f"Invalid and left out: {', '.join(left_out)}. `octo allocators validate` says why.", err=True)
 
 
 @app.command(epilog=_EXIT_CODES)
 def show(allocator_id: IdArgument) -> None:
-    """Print an allocator as it is understood: defaults written out, what is not set left out."""
+    """Print an allocator as it is read: with the defaults of what the file leaves out."""
     from octo_pipeline.rules.allocator import parse_allocator
     from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.settings import load_settings
@@ -136,7 +137,7 @@ def show(allocator_id: IdArgument) -> None:
     allocator = parse_allocator(allocator_files.read(path), file=str(path))
     typer.echo(json.dumps(allocator.normalised(), ensure_ascii=False, indent=2))
     # On stderr, so that the document can be redirected into a file, edited and added again.
-    typer.echo(f"{path}, holds {_window(allocator)}, version {allocator.version}", err=True)
+    typer.echo(f"{path}, valid {_window(allocator)}, version {allocator.version}", err=True)
 
 
 @app.command(epilog=_EXIT_CODES)
@@ -145,7 +146,7 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Replace the allocator of the same id.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Check and simulate an allocator, ask, and save it into the configuration folder."""
+    """Check and simulate an allocator, ask, and save it in the configuration folder."""
     from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -153,7 +154,7 @@ def add(
     workspace = Workspace(load_settings())
     actor = admin(workspace)
     now = datetime.now(UTC)
-    # What is simulated is what is saved, even if the file changes in the meantime.
+    # Read once, so that what is saved is what was simulated, even if the file changes in the meantime.
     submission = allocator_files.submitted(workspace, allocator_files.read(file), str(file), now)
     allocator = submission.allocator
     folder = allocator_files.folder_of(workspace.settings.config)
@@ -161,13 +162,13 @@ def add(
     if workspace.lake.months("cost_line_items"):
         _print_simulation(_simulated(workspace, submission, now, None))
     else:
-        typer.echo("The lake has no line items yet, so there is nothing to simulate on.")
-    typer.echo(f"{allocator.id} will hold {_window(allocator)}, saved as {target}.")
+        typer.echo("The lake has no line items yet, so there is nothing to simulate.")
+    typer.echo(f"{allocator.id} will be valid {_window(allocator)}, saved as {target}.")
     if not yes:
         typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
     allocator_files.write(target, json.dumps(submission.document, ensure_ascii=False, indent=2) + "\n")
     workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
-    typer.echo("Saved. `octo stale` lists the months that are to be run again.")
+    typer.echo("Saved. `octo stale` lists the months to run again.")
 
 
 @app.command(epilog=_EXIT_CODES)
@@ -175,7 +176,7 @@ def remove(
     allocator_id: IdArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove an allocator; months that were run with it stay as they are until they are run again."""
+    """Remove an allocator. Months that were run with it stay as they are until they are run again."""
     from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -198,7 +199,7 @@ def simulate(
     file: FileArgument,
     month: Annotated[
         str | None,
-        typer.Option(help="Whose items, YYYY-MM; the current month if the lake has it, else the latest."),
+        typer.Option(help="The month to simulate, YYYY-MM; the current month if the lake has it, else the latest."),
     ] = None,
     output: OutputOption = Output.table,
 ) -> None:
@@ -251,15 +252,15 @@ def _records(rows: "Rows") -> list[dict[str, Any]]:
 
 
 def _print_simulation(simulation: "Simulation") -> None:
-    """Print what people want to know, in the order in which they ask."""
+    """Print the sections that have rows, then the warnings."""
     from octo_pipeline.services.simulate import SECTIONS
 
     allocator = simulation.allocator
     matched = ", ".join(
-        f"{items:,} item{'' if items == 1 else 's'} of {amount(cost, currency)}"
+        f"{counted(items, 'item')} of {amount(cost, currency)}"
         for currency, items, cost in simulation.matched_costs.rows
     )
-    replaces = "; it replaces the live allocator of this id" if simulation.replaces else ""
+    replaces = "; it replaces the current allocator of this id" if simulation.replaces else ""
     typer.echo(
         f"{allocator.id} ({allocator.category}) on {simulation.month}: matches {matched or 'nothing'}{replaces}.\n"
     )
@@ -268,10 +269,10 @@ def _print_simulation(simulation: "Simulation") -> None:
             _print_section(title, simulation.matched_items, _MATCHED[allocator.category])
         elif name == "bookings":
             _print_section(title, _readable(simulation.bookings))
-        elif name != "matched_costs":  # said in the first line
+        elif name != "matched_costs":  # the first line has them
             _print_section(title, simulation.tables[name])
     if not simulation.differences:
-        typer.echo("No account's cost differs from what is live.")
+        typer.echo("No account's cost would change.")
     for warning in simulation.warnings:
         typer.echo(f"Warning: {warning}")
 
@@ -280,16 +281,14 @@ def _print_section(title: str, rows: "Rows", labels: dict[str, str] | None = Non
     if not rows:
         return
     labels = labels or {name: name for name in rows.columns if name != "item_id"}
-    places = [rows.columns.index(name) for name in labels]
-    shown = [tuple(row[i] for i in places) for row in rows.rows[:_MOST]]
-    print_rows(title, tuple(labels.values()), shown, Output.table)
+    print_rows(title, tuple(labels.values()), rows.select(*labels)[:_MOST], Output.table)
     if len(rows) > _MOST:
         total = f"; the total is {rows.total()}" if "cost" in rows.columns else ""
         typer.echo(f"… and {len(rows) - _MOST:,} more{total}. --output json has them all.\n")
 
 
 def _readable(bookings: "Rows") -> "Rows":
-    """The bookings in `_BOOKINGS`: the share as a percentage, the instalment as `1/3`, remainders named."""
+    """The bookings with the columns `_BOOKINGS`: the share as a percentage, the instalment as `1/3`, remainders named."""
     from octo_pipeline.model.rows import Rows
 
     rows = []

@@ -1,4 +1,4 @@
-"""`octo charges`: fees and credits by hand."""
+"""`octo charges`: fees and credits that people import by hand."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 MonthOption = Annotated[str, typer.Option(help="The month, YYYY-MM.")]
 
-app = typer.Typer(help="Fees and credits by hand, which no provider exports.", no_args_is_help=True)
+app = typer.Typer(help="Fees and credits that no vendor exports, imported by hand.", no_args_is_help=True)
 
 
 @app.callback()
 def _noun() -> None:
-    """Fees and credits by hand, which no provider exports."""
+    """Fees and credits that no vendor exports, imported by hand."""
 
 
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV: month, account, description, amount, currency, seller.")],
     month: MonthOption,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes and make none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes without making them.")] = False,
     replace_month: Annotated[
         bool, typer.Option("--replace-month", help="The file has all charges of the month.")
     ] = False,
@@ -44,7 +44,7 @@ def import_(
         raise OctoError("Give either --replace-month or --merge, not both.", code="import-mode-wrong")
     if not (dry_run or replace_month or merge):
         raise OctoError(
-            "Say what becomes of the charges that the month has already: --replace-month replaces them all, --merge keeps "
+            "Say what happens to the charges that the month already has: --replace-month replaces them all, --merge keeps "
             "those that are not in the file, and --dry-run shows the changes without making them.",
             code="import-mode-wrong",
         )
@@ -71,7 +71,7 @@ def import_(
             outcome = (
                 f"`octo run --month {month}` brings the month up to date."
                 if delivery
-                else "The month has them already."
+                else "The month already has them."
             )
             typer.echo(outcome)
     elif output is Output.table:

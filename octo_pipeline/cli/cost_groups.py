@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Cost groups and what they cost.", no_args_is_help=True)
 
-# A person reads a service by one name, and 100 columns are few.
-_SHOWN = ("month", "section", "account", "service_code", "currency", "cost")
+# Tables must fit into 100 characters, so they have the service's code but not its name.
+_TABLE_COLUMNS = ("month", "section", "account", "service_code", "currency", "cost")
 
 
 @app.callback()
@@ -31,7 +31,7 @@ def validate(
         list[Path] | None, typer.Argument(help="Cost group files; all of the configuration if none is named.")
     ] = None,
 ) -> None:
-    """Say everything that is wrong in cost groups; exit code 1 if anything is."""
+    """Print everything that is wrong in cost groups; exit code 1 if anything is."""
     from octo_pipeline.rules.documents import DocumentError
 
     count, problems = _validate_files(files) if files else _validate_folder()
@@ -62,7 +62,7 @@ def list_(output: OutputOption = Output.table) -> None:
 @app.command()
 def show(
     cost_group: Annotated[str, typer.Argument(metavar="ID", help="The cost group.")],
-    month: Annotated[str, typer.Option(help="The month, YYYY-MM; with --from the last one.")],
+    month: Annotated[str, typer.Option(help="The month, YYYY-MM; with --from, the last month of the range.")],
     first: Annotated[str | None, typer.Option("--from", help="First month of a range.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
@@ -77,7 +77,7 @@ def show(
         print_rows("", costs.columns, costs.rows, output)
         return
     title = f"Cost group {cost_group}, {months[0]}" + (f" to {months[-1]}" if len(months) > 1 else "")
-    print_rows(title, _SHOWN, costs.select(*_SHOWN), output)
+    print_rows(title, _TABLE_COLUMNS, costs.select(*_TABLE_COLUMNS), output)
     _print_totals(costs)
 
 
@@ -121,6 +121,8 @@ def _print_totals(costs: "Rows") -> None:
     for currency, sums in sorted(totals.items()):
         typer.echo(
             f"Cost {amount(sums['cost'], currency)} (direct, account and fee); "
-            f"savings beside it {amount(sums['savings'], currency)}."
+            f"savings, not included: {amount(sums['savings'], currency)}."
         )
-    typer.echo("Fees and savings go by account: cost groups that share an account share them, so do not add groups up.")
+    typer.echo(
+        "Fees and savings are per account. Cost groups that share an account share them, so do not add groups up."
+    )

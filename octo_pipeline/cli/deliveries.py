@@ -1,4 +1,4 @@
-"""`octo deliveries`: what the vendors delivered and is landed."""
+"""`octo deliveries`: the vendors' exports that are landed."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +30,6 @@ def list_(
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.vendors.landing import deliveries
 
-    found = deliveries(_workspace().lake.root, month=parse_month(month) if month else None)
     rows = [
         (
             d.vendor,
@@ -41,7 +40,7 @@ def list_(
             sum(f.size for f in d.files),
             f"{d.fetched_at:%Y-%m-%d %H:%M}",
         )
-        for d in found
+        for d in deliveries(_workspace().lake.root, month=parse_month(month) if month else None)
     ]
     print_rows("Deliveries", ("vendor", "account", "month", "version", "files", "bytes", "landed_at"), rows, output)
 
@@ -62,7 +61,7 @@ def show(version: VersionArgument) -> None:
 
 @app.command()
 def remove(version: VersionArgument, yes: YesOption = False) -> None:
-    """Remove a delivery; the next newest one counts from the next run on."""
+    """Remove a delivery. The next run uses the newest one that is left."""
     from octo_pipeline.services.landing import delivery_of, remove_delivery
 
     workspace = _workspace()
@@ -76,7 +75,7 @@ def remove(version: VersionArgument, yes: YesOption = False) -> None:
 
 @app.command()
 def reland(version: VersionArgument, yes: YesOption = False) -> None:
-    """Fetch a delivery again from its source, such as after its files were damaged."""
+    """Fetch a delivery again from its source, for example after its files were damaged."""
     from octo_pipeline.services.landing import delivery_of
     from octo_pipeline.services.landing import reland as fetch_again
     from octo_pipeline.services.sources import sources

@@ -29,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Drawn help loads for longer than all the rest of it takes.
+    # Help in rich's boxes takes longer to load than everything else that help needs.
     rich_markup_mode=None,
 )
 app.command("run")(pipeline.run)
@@ -66,13 +66,13 @@ def options(
 
 
 def main() -> None:
-    """Run the command; an error that is meant for the user is one sentence on stderr and exit code 1."""
+    """Run the command. An error that is meant for the user becomes one sentence on stderr and exit code 1."""
     try:
         app()
     except OctoError as error:
         if _debug:
             raise
-        print("\n".join(map(plain, f"octo: {sentence(error)}".splitlines())), file=sys.stderr)  # noqa: T201 - the one place that speaks to stderr
+        print("\n".join(map(plain, f"octo: {sentence(error)}".splitlines())), file=sys.stderr)  # noqa: T201 - the only print to stderr
         sys.exit(1)
 
 

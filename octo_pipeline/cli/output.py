@@ -1,4 +1,4 @@
-"""How commands print: rich tables for people, JSON and CSV for machines, errors with what helps; one shape for all."""
+"""How all commands print: rich tables for people, JSON and CSV for machines, errors with what to do about them."""
 
 import csv
 import json
@@ -34,12 +34,12 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for 
 
 
 def exact(value: Any) -> Any:
-    """A value for machines: decimals as plain text with all their places."""
+    """A value for machines: a decimal as text with all of its digits, never in scientific notation."""
     return f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], output: Output) -> None:
-    """Print rows in the chosen shape. Decimals are right-aligned amounts in a table and exact elsewhere."""
+    """Print rows in the chosen format. Decimals are right-aligned amounts in a table and exact elsewhere."""
     if output is Output.json:
         records = [{c: exact(v) for c, v in zip(columns, row, strict=True)} for row in rows]
         sys.stdout.write(json.dumps(records, ensure_ascii=False, indent=1, default=str) + "\n")
@@ -63,7 +63,7 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
 
     headers = [name.replace("_", " ") for name in columns]
     numeric = [bool(rows) and all(isinstance(r[i], Decimal | int | None) for r in rows) for i in range(len(columns))]
-    cells = [[plain(_shown(value)) for value in row] for row in rows]
+    cells = [[plain(_cell(value)) for value in row] for row in rows]
     natural = [max(map(cell_width, column)) for column in zip(headers, *cells, strict=True)]
     is_prose = [any(" " in row[i] and not _MOMENT.fullmatch(row[i]) for row in cells) for i in range(len(columns))]
     least = [_least_prose(headers[i], width) if is_prose[i] else width for i, width in enumerate(natural)]
@@ -148,17 +148,17 @@ def cell_width(text: str) -> int:
     return cell_len(text)
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any) -> str:
     return amount(value) if isinstance(value, Decimal) else "" if value is None else str(value)
 
 
 def sentence(error: OctoError) -> str:
-    """An error as the command line says it: what is wrong, and the commands and variables that help."""
+    """An error as the command line prints it: what is wrong, and which commands and variables help."""
     return " ".join(filter(None, (str(error), advice(error.remedies))))
 
 
 def advice(remedies: Iterable[Remedy]) -> str:
-    """What helps, as commands to run and environment variables to set."""
+    """Remedies as commands to run and environment variables to set."""
     commands: list[str] = []
     variables: list[str] = []
     for remedy in remedies:

@@ -15,10 +15,10 @@ def run(
     last: Annotated[str | None, typer.Option("--to", help="Last month of a range.")] = None,
     cur: Annotated[
         Path | None,
-        typer.Option(help="CUR to land first: a folder laid out as its S3 bucket, or one data file."),
+        typer.Option(help="AWS report to land first: a folder laid out like its S3 bucket, or one data file."),
     ] = None,
 ) -> None:
-    """Land what is new and run the whole asset graph for a month or a range of months."""
+    """Land what is new and make all tables for a month or a range of months."""
     from octo_pipeline.cli.progress import show_months
     from octo_pipeline.cli.summary import print_summary
     from octo_pipeline.settings import load_settings
@@ -36,9 +36,9 @@ def run(
 def backfill(
     first: Annotated[str, typer.Option("--from", help="First month, YYYY-MM.")],
     last: Annotated[str, typer.Option("--to", help="Last month, YYYY-MM.")],
-    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes; each takes months.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes share the months.")] = 1,
 ) -> None:
-    """Bring past months up to date from the configured sources; started again, it goes on where it stopped."""
+    """Bring past months up to date from the configured sources. A second run continues where the first stopped."""
     from octo_pipeline.cli.progress import show_months
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -64,8 +64,8 @@ def stale(output: OutputOption = Output.table) -> None:
     from octo_pipeline.tables.graph import stale as find_stale
     from octo_pipeline.workspace import Workspace
 
-    found = find_stale(Workspace(load_settings()))
-    rows = [(one.table, one.month, ", ".join(one.changed)) for one in found]
+    partitions = find_stale(Workspace(load_settings()))
+    rows = [(partition.table, partition.month, ", ".join(partition.changed)) for partition in partitions]
     if not rows and output is Output.table:
         typer.echo("Every partition is current.")
         return
@@ -73,16 +73,16 @@ def stale(output: OutputOption = Output.table) -> None:
 
 
 def sample(
-    folder: Annotated[Path, typer.Argument(help="Folder to write into; laid out as the vendors' buckets.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; it is laid out like the vendors' buckets.")],
     first: Annotated[str, typer.Option("--from", help="First month.")] = "2024-01",
     last: Annotated[str, typer.Option("--to", help="Last month.")] = "2024-03",
     accounts: Annotated[int, typer.Option(help="How many accounts.")] = 12,
-    lines: Annotated[int, typer.Option(help="Usage lines a month.")] = 20_000,
+    lines: Annotated[int, typer.Option(help="Usage lines per month.")] = 20_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same months.")] = 7,
 ) -> None:
     """Write sample months in the vendors' own formats.
 
-    Where there is no configuration yet, the sample's own is written too: allocators, cost groups and exchange rates.
+    If there is no configuration yet, the sample's is written too: allocators, cost groups and exchange rates.
     """
     import shutil
 

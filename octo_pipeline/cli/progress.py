@@ -1,4 +1,4 @@
-"""Shows months as they are made: a line that counts their steps, then what was written and what was not."""
+"""Shows months while they are made: a line that counts the steps, then what was written and what was not."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -17,6 +17,7 @@ from rich.progress import (
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.cli.recorded import raise_for_failures, recorded_as_run
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import counted
 from octo_pipeline.services.months import (
     Event,
     Failed,
@@ -36,20 +37,20 @@ from octo_pipeline.workspace import Workspace
 def show_months(
     workspace: Workspace, months: Sequence[str], folders: Mapping[str, Path] | None = None, workers: int = 1
 ) -> list[MonthDone]:
-    """Bring months up to date and show it; a month that fails stops no other.
+    """Bring months up to date and show progress. A month that fails does not stop the others.
 
     Args:
         workspace: whose lake and sources.
         months: in the order in which they are made.
-        folders: vendor -> exports to land instead of what its configured sources offer.
+        folders: vendor -> folder of exports to land instead of what the configured sources offer.
         workers: how many processes.
 
     Raises:
-        OctoError: the lake has no such month, the settings do not say where decisions are kept, or a step failed or a
-            source did not answer. Everything else was made.
+        OctoError: a month is outside of the lake's range, the settings do not say where decisions are kept, a step
+            failed, or a source did not answer. In the last two cases everything else was made.
     """
     require_months(workspace.settings, months)
-    # What all months need is asked for here: what is missing is one sentence, not one a month.
+    # All months need these. Reading them here reports what is missing once, not once per month.
     _ = workspace.settings.registry_url
     _ = dbt_project().manifest_folder
     if workers == 1:
@@ -63,10 +64,10 @@ def show_months(
             for event in _with_progress(console, len(months), recorded):
                 done.append(event)
     except KeyboardInterrupt:
-        console.print(f"Interrupted. {_sentence(done)} Run this again, it goes on where it stopped.")
+        console.print(f"Interrupted. {_sentence(done)} Run it again to continue.")
         raise
     unanswered = [(event.month, error) for event in done if isinstance(event, Landed) for error in event.unanswered]
-    passed_over = dict.fromkeys(one for event in done if isinstance(event, Landed) for one in event.passed_over)
+    passed_over = dict.fromkeys(message for event in done if isinstance(event, Landed) for message in event.passed_over)
     for message in passed_over:
         console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for month, error in unanswered:
@@ -76,7 +77,8 @@ def show_months(
     if unanswered:
         months = list(dict.fromkeys(month for month, _ in unanswered))
         raise OctoError(
-            f"{', '.join(months)} {'was' if len(months) == 1 else 'were'} made from what is landed: a source could not deliver, see above.",
+            f"{', '.join(months)} {'was' if len(months) == 1 else 'were'} made from what is landed, because a source could "
+            "not deliver; see above.",
             code="source-did-not-deliver",
         )
     return [event for event in done if isinstance(event, MonthDone)]
@@ -107,4 +109,4 @@ def _sentence(events: Sequence[Event]) -> str:
     outcomes = [event.outcome for event in events if isinstance(event, Materialised)]
     if "published" not in outcomes and not any(isinstance(event, Failed) for event in events):
         return "Nothing changed since the last run, so nothing was written."
-    return f"{outcomes.count('published')} partitions published, {outcomes.count('unchanged')} unchanged."
+    return f"{counted(outcomes.count('published'), 'partition')} published, {outcomes.count('unchanged')} unchanged."

@@ -1,4 +1,4 @@
-"""Lets Dagster know what a command makes, where there is a Dagster: an installation with DAGSTER_HOME."""
+"""Records in Dagster what a command makes, if DAGSTER_HOME says that there is one."""
 
 import os
 from collections.abc import Generator, Iterable, Sequence
@@ -19,7 +19,7 @@ _Event = TypeVar("_Event", bound="Event | Removed")
 def recorded_as_run(
     workspace: "Workspace", months: Sequence[str], events: "Iterable[Event]"
 ) -> "Generator[Event, None, None]":
-    """Pass the events on; with DAGSTER_HOME they are a run in Dagster."""
+    """Pass the events on; with DAGSTER_HOME, record them as a run in Dagster."""
     if os.environ.get("DAGSTER_HOME"):
         from octo_pipeline.automation import command_line
 
@@ -28,7 +28,7 @@ def recorded_as_run(
 
 
 def recorded_without_run(workspace: "Workspace", events: Iterable[_Event]) -> Generator[_Event, None, None]:
-    """Pass the events on; with DAGSTER_HOME what they make is seen on Dagster's assets."""
+    """Pass the events on; with DAGSTER_HOME, record what they make on Dagster's assets."""
     if os.environ.get("DAGSTER_HOME"):
         from octo_pipeline.automation import command_line
 

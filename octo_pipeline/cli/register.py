@@ -9,6 +9,7 @@ import typer
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import advice
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.wording import counted
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account, Actor
@@ -24,14 +25,14 @@ def _noun() -> None:
 
 
 class ReportKind(StrEnum):
-    """What AWS calls it."""
+    """The kinds of reports, as AWS names them."""
 
     cur = "cur"
     data_export = "data_export"
 
 
 NameOption = Annotated[str | None, typer.Option(help="What you call it; no two accounts of a vendor share a name.")]
-PayerOption = Annotated[str | None, typer.Option(help="The payer of a linked account; found by itself if not given.")]
+PayerOption = Annotated[str | None, typer.Option(help="The payer of a linked account; detected if left out.")]
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the launch link in the browser.")]
 ReportOption = Annotated[str | None, typer.Option("--cur-report", help="Payer: name of the report or export.")]
 KindOption = Annotated[ReportKind | None, typer.Option("--cur-kind", help="Payer: legacy report or Data Export.")]
@@ -49,7 +50,7 @@ MakeBucketOption = Annotated[
 @app.command()
 def aws(
     account_id: Annotated[
-        str | None, typer.Option("--id", help="The 12-digit account id; without it, every step is asked.")
+        str | None, typer.Option("--id", help="The 12-digit account id; without it, octo asks for each step.")
     ] = None,
     name: NameOption = None,
     payer: PayerOption = None,
@@ -71,25 +72,25 @@ def aws(
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
-    given = cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
+    report_fields = cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
     if linked_of is not None:
-        if account_id is not None or name is not None or payer is not None or given:
+        if account_id is not None or name is not None or payer is not None or report_fields:
             raise OctoError(
-                "--linked-of registers all linked accounts of a payer and goes with --open only.",
+                "--linked-of registers all linked accounts of a payer and can only be combined with --open.",
                 code="flags-do-not-go-together",
             )
         _register_linked(workspace, linked_of, open_link)
     elif account_id is None:
-        if name is not None or payer is not None or given:
+        if name is not None or payer is not None or report_fields:
             raise OctoError("Say which account the flags are about: --id and its 12 digits.", code="account-id-missing")
         _by_prompts(workspace, open_link)
     else:
-        if given:
-            steps.check_setup(replace(steps.proposed_setup(account_id), **given))
+        if report_fields:
+            steps.check_setup(replace(steps.proposed_setup(account_id), **report_fields))
         actor = admin(workspace)
         account = steps.register(workspace, actor, account_id, name, payer)
-        if given:
-            account = set_up_cur(workspace, actor, account, given)
+        if report_fields:
+            account = set_up_cur(workspace, actor, account, report_fields)
         typer.echo(f"Registered {account.title}.")
         print_next_step(workspace, account, open_link)
 
@@ -97,7 +98,7 @@ def aws(
 @app.command()
 def azure(
     partner_id: Annotated[
-        str | None, typer.Option(help="The Microsoft Partner ID; without it, every step is asked.")
+        str | None, typer.Option(help="The Microsoft Partner ID; without it, octo asks for each step.")
     ] = None,
     tenant: Annotated[str | None, typer.Option(help="The partner's tenant id.")] = None,
     name: NameOption = None,
@@ -109,18 +110,20 @@ def azure(
     api_secret: Annotated[
         str | None, typer.Option("--api-secret-variable", help="Name of the variable with its secret key.")
     ] = None,
-    currency: Annotated[str, typer.Option(help="In which the partner is billed; several with commas.")] = "USD",
+    currency: Annotated[
+        str, typer.Option(help="The currencies in which the partner is billed, separated by commas.")
+    ] = "USD",
 ) -> None:
-    """Register an Azure partner (CSP): its applications; then somebody signs in with `octo accounts sign-in`."""
+    """Register an Azure partner (CSP) and its applications. The next step is `octo accounts sign-in`."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.vendors.azure import registration as steps
     from octo_pipeline.workspace import Workspace
 
-    given = [tenant, center_application, center_secret, api_application, api_secret]
+    flags = [tenant, center_application, center_secret, api_application, api_secret]
     asks = partner_id is None
-    if asks and any(one is not None for one in given):
+    if asks and any(flag is not None for flag in flags):
         raise OctoError("Say which partner the flags are about: --partner-id.", code="account-id-missing")
-    if not asks and any(one is None for one in given):
+    if not asks and any(flag is None for flag in flags):
         raise OctoError(
             "--partner-id needs --tenant, --center-application, --center-secret-variable, --api-application and "
             "--api-secret-variable.",
@@ -132,7 +135,7 @@ def azure(
     tenant = tenant or typer.prompt("Tenant id").strip()
     center = _application(steps, "Partner Center", center_application, center_secret)
     api = _application(steps, "Partner API", api_application, api_secret)
-    currencies = tuple(one.strip() for one in currency.split(","))
+    currencies = tuple(code.strip() for code in currency.split(","))
     account = steps.register(workspace, actor, partner_id, tenant, center, api, currencies, name)
     typer.echo(f"Registered {account.title}.")
     if asks:
@@ -142,7 +145,7 @@ def azure(
 
 
 def _application(steps: Any, what: str, application: str | None, variable: str | None) -> Any:
-    """An application by flags, its secret key from the environment; or by prompts, where it is not echoed."""
+    """An application from flags, with its secret key from the environment; or from prompts that do not echo the key."""
     import os
 
     if application is None or variable is None:
@@ -159,7 +162,7 @@ def ask_secret(what: str) -> Any:
 
 
 def sign_in(workspace: "Workspace", actor: "Actor", account: "Account", *, open_link: bool, paste: bool) -> None:
-    """Sign in to the partner API in a browser, on this machine or by pasting the address it came back to."""
+    """Sign in to the partner API in a browser on this machine, or in any browser by pasting the address it ended at."""
     from octo_pipeline.vendors.azure import registration as steps
     from octo_pipeline.vendors.azure.redirect import listening
 
@@ -175,7 +178,7 @@ def sign_in(workspace: "Workspace", actor: "Actor", account: "Account", *, open_
 
     if paste:
         flow = begun()
-        response = steps.response_of(typer.prompt("Address that the browser came back to", hide_input=True))
+        response = steps.response_of(typer.prompt("Address that the browser ended at", hide_input=True))
     else:
         with listening(redirect_uri) as redirect:
             flow = begun()
@@ -184,7 +187,7 @@ def sign_in(workspace: "Workspace", actor: "Actor", account: "Account", *, open_
     account = steps.confirm(workspace, actor, account)
     if account.problem:
         raise OctoError(
-            f"The sign-in is kept, but the account could not be confirmed. {account.problem}",
+            f"The sign-in is saved, but the account could not be confirmed. {account.problem}",
             code="account-not-verified",
         )
     print_account(account)
@@ -193,14 +196,14 @@ def sign_in(workspace: "Workspace", actor: "Actor", account: "Account", *, open_
 @app.command()
 def gcp(
     account_id: Annotated[
-        str | None, typer.Option("--id", help="The billing account id; without it, every step is asked.")
+        str | None, typer.Option("--id", help="The billing account id; without it, octo asks for each step.")
     ] = None,
     name: NameOption = None,
     project: Annotated[str | None, typer.Option(help="Id of the project that hosts the dataset.")] = None,
     dataset: Annotated[str | None, typer.Option(help="The dataset that Cloud Billing exports to.")] = None,
-    region: Annotated[str | None, typer.Option(help="Where the dataset is, such as EU.")] = None,
+    region: Annotated[str | None, typer.Option(help="The dataset's location, such as EU.")] = None,
 ) -> None:
-    """Register a Google Cloud billing account: where its export is, and what is to be granted."""
+    """Register a Google Cloud billing account and show which roles to grant."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.vendors.gcp import registration as steps
     from octo_pipeline.workspace import Workspace
@@ -217,7 +220,8 @@ def gcp(
         project, dataset, region = ask_export({})
     elif project is None or dataset is None or region is None:
         raise OctoError(
-            "--id needs --project, --dataset and --region: where the account's billing export is.", code="flags-missing"
+            "--id needs --project, --dataset and --region, which say where the account's billing export is.",
+            code="flags-missing",
         )
     else:
         actor = admin(workspace)
@@ -227,7 +231,7 @@ def gcp(
 
 
 def ask_export(known: dict[str, Any]) -> tuple[str, str, str]:
-    """Ask where a billing account's export is, proposing what is known: project, dataset and region."""
+    """Ask for the project, dataset and region of a billing account's export, with what is known as the default."""
     project, dataset, region = (
         typer.prompt(what, default=known.get(name)).strip()
         for what, name in (("Project id", "project"), ("Dataset name", "dataset"), ("Dataset region", "region"))
@@ -244,7 +248,7 @@ def cur_values(
     new_report: bool | None,
     new_bucket: bool | None,
 ) -> dict[str, Any]:
-    """The fields of `CurSetup` that flags give."""
+    """The fields of `CurSetup` that the flags set."""
     values = {
         "report": report,
         "kind": kind.value if kind else None,
@@ -257,15 +261,15 @@ def cur_values(
     return {field: value for field, value in values.items() if value is not None}
 
 
-def set_up_cur(workspace: "Workspace", actor: "Actor", account: "Account", given: dict[str, Any]) -> "Account":
-    """Change these fields of a payer's report; what is not given stays, or is what is proposed."""
+def set_up_cur(workspace: "Workspace", actor: "Actor", account: "Account", fields: dict[str, Any]) -> "Account":
+    """Change these fields of a payer's report. The others keep their values, or get the proposed ones."""
     from octo_pipeline.vendors.aws import registration as steps
 
-    return steps.set_up_cur(workspace, actor, account, replace(steps.setup_of(account), **given))
+    return steps.set_up_cur(workspace, actor, account, replace(steps.setup_of(account), **fields))
 
 
 def print_next_step(workspace: "Workspace", account: "Account", open_link: bool) -> None:
-    """Print what is to be done next and, if wanted, open its link."""
+    """Print what to do next and, if asked to, open its link in the browser."""
     from octo_pipeline.services import registration as vendors
 
     steps = vendors.of(account).next_step(workspace.settings, account)
@@ -277,7 +281,7 @@ def print_next_step(workspace: "Workspace", account: "Account", open_link: bool)
 
 
 def print_account(account: "Account") -> None:
-    """Print what is known of an account in a sentence, and its problem."""
+    """Print an account's kind, status and steps in a sentence, and its problem if it has one."""
     steps = ", ".join(f"{step} {'Completed' if at else 'open'}" for step, at in account.steps.items())
     kind = f"a {account.kind.removesuffix('_account')} account" if account.kind else "of a kind that is not known yet"
     status = "Completed" if account.is_completed else "not Completed"
@@ -288,17 +292,17 @@ def print_account(account: "Account") -> None:
 
 
 def ask_setup(setup: "CurSetup") -> "CurSetup":
-    """Ask for a payer's report and bucket, proposing what is given."""
+    """Ask for a payer's report and bucket, with `setup` as the defaults."""
     from octo_pipeline.vendors.aws.registration import CurSetup
 
-    makes_report = typer.confirm("Is a new report to be made", default=setup.makes_report)
+    makes_report = typer.confirm("Create a new report", default=setup.makes_report)
     kind = typer.prompt("Kind, cur or data_export", default=setup.kind)
     if kind not in list(ReportKind):
         raise OctoError(
-            f"{kind!r} is no kind of report; it is one of {', '.join(ReportKind)}.", code="report-kind-unknown"
+            f"{kind!r} is not a kind of report; it must be {' or '.join(ReportKind)}.", code="report-kind-unknown"
         )
     report = typer.prompt("Name of the report", default=setup.report)
-    makes_bucket = typer.confirm("Is a new bucket to be made", default=setup.makes_bucket)
+    makes_bucket = typer.confirm("Create a new bucket", default=setup.makes_bucket)
     bucket = typer.prompt("Name of the bucket", default=setup.bucket)
     prefix = typer.prompt("Prefix in the bucket", default=setup.prefix)
     region = setup.region if makes_bucket else typer.prompt("Region of the bucket", default=setup.region)
@@ -306,7 +310,7 @@ def ask_setup(setup: "CurSetup") -> "CurSetup":
 
 
 def _by_prompts(workspace: "Workspace", open_link: bool) -> None:
-    """Register an account step by step; what is done is kept, so that the rest can be done another day."""
+    """Register an account step by step. Each step is saved, so that the rest can be done another day."""
     from octo_pipeline.vendors.aws import registration as steps
 
     actor = admin(workspace)
@@ -321,11 +325,11 @@ def _by_prompts(workspace: "Workspace", open_link: bool) -> None:
         print_next_step(workspace, account, open_link)
         account = _confirm_until(workspace, actor, account, "CUR")
     if not account.is_completed:
-        typer.echo(f"What is done is kept; go on with `octo accounts confirm {account.account_id}`.")
+        typer.echo(f"These steps are saved. Continue with `octo accounts confirm {account.account_id}`.")
 
 
 def _confirm_until(workspace: "Workspace", actor: "Actor", account: "Account", step: str) -> "Account":
-    """Confirm as often as the person says that the stack is there."""
+    """Confirm each time the person says that the stack exists."""
     from octo_pipeline.vendors.aws import registration as steps
 
     while not account.steps.get(step) and typer.confirm("Is the stack created? Confirm it now", default=True):  # type: ignore[call-overload]
@@ -340,15 +344,16 @@ def _register_linked(workspace: "Workspace", payer: str, open_link: bool) -> Non
     from octo_pipeline.vendors.aws import registration as steps
 
     actor = admin(workspace)
-    found = workspace.registry.accounts.find(payer, "aws")
-    added, link = steps.register_linked(workspace, actor, found)
+    payer_account = workspace.registry.accounts.find(payer, "aws")
+    added, link = steps.register_linked(workspace, actor, payer_account)
     for account in added:
         typer.echo(f"Registered {account.title}.")
     typer.echo(
-        f"{len(added)} linked accounts of {found.account_id} are new. Open this link signed in to {found.account_id}, "
-        "leave the parameters as they are and create the stack; it makes the role in all linked accounts:"
+        f"Registered {counted(len(added), 'new linked account')} of {payer_account.account_id}. Sign in to "
+        f"{payer_account.account_id}, open this link, leave the parameters as they are and create the stack. It creates "
+        "the role in all linked accounts:"
     )
     typer.echo(link)
-    typer.echo(f"Then run `octo accounts confirm {found.account_id} --linked`.")
+    typer.echo(f"Then run `octo accounts confirm {payer_account.account_id} --linked`.")
     if open_link:
         typer.launch(link)

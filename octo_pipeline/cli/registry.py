@@ -12,7 +12,7 @@ def _noun() -> None:
 
 @app.command()
 def upgrade() -> None:
-    """Bring the registry's database to the version of this program; make it if there is none."""
+    """Bring the registry's database to the version of this program; create it if there is none."""
     from octo_pipeline.services.access import caller
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace

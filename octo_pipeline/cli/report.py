@@ -9,7 +9,7 @@ import typer
 def report(
     month: Annotated[str, typer.Option(help="The month, YYYY-MM.")],
     page: Annotated[
-        Path | None, typer.Option("--page", help="The HTML file; report-<month>.html here if not given.")
+        Path | None, typer.Option("--page", help="The HTML file; report-<month>.html in this folder if left out.")
     ] = None,
 ) -> None:
     """Write a month as one HTML page for people in finance, and its account figures as CSV beside it."""
@@ -21,4 +21,4 @@ def report(
 
     target = page or Path(f"report-{parse_month(month)}.html")
     figures = write_report(report_of(Workspace(load_settings()), parse_month(month)), target)
-    typer.echo(f"{target} is written, its figures are in {figures}.")
+    typer.echo(f"The report is in {target}, its figures are in {figures}.")

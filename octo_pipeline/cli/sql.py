@@ -1,4 +1,4 @@
-"""`octo sql` and `octo catalog`: the lake's tables as views, `allocations` being the rows that explain themselves."""
+"""`octo sql` and `octo catalog`: the lake's tables as views. The view `allocations` has the explained rows."""
 
 import sys
 from collections.abc import Iterator
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 def sql(
-    query: Annotated[str | None, typer.Argument(help="One or more statements; without it they are read.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="One or more statements; read from standard input if left out.")
+    ] = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Ask the lake in SQL: every table is a view. Without a query, read statements that end in a semicolon.
+    """Query the lake in SQL; every table is a view. Without a query, read statements that end in a semicolon.
 
-    Only statements that read pass (SELECT, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN of these), and they see the views only.
+    Only statements that read are allowed: SELECT, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN of these. They see only the views.
     """
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -35,7 +37,7 @@ def sql(
 def catalog(
     file: Annotated[Path, typer.Argument(help="DuckDB file to write the views to; other tables in it stay.")],
 ) -> None:
-    """Write the views to a DuckDB file, for tools that open one. They show what the lake holds when they are asked."""
+    """Write the views to a DuckDB file, for tools that open one. They always show what the lake has at that moment."""
     import duckdb
 
     from octo_pipeline.services.views import views
@@ -55,16 +57,16 @@ def catalog(
         ) from error
     typer.echo(f"{len(queries)} views in {file}: {', '.join(queries)}.")
     if lake.duckdb_setup():
-        typer.echo(f"Whoever opens it needs DuckDB's extension httpfs and a secret that may read {lake.root}.")
+        typer.echo(f"To open it, you need DuckDB's extension httpfs and a secret that may read {lake.root}.")
     absent = sorted(queries.keys() - set(lake.tables()))
     if absent:
-        typer.echo(f"Still without a month, to be written again when they have one: {', '.join(absent)}.")
+        typer.echo(f"These have no months yet: {', '.join(absent)}. Run `octo catalog` again when they have.")
 
 
 def _answer(lake: "Lake", text: str, output: Output) -> None:
     """Run the statements and print what each gives.
 
-    The views are opened for each text: a prompt may be open for days, and months and credentials change meanwhile.
+    The views are opened for each text, because months and credentials can change while a prompt is open for days.
 
     Raises:
         OctoError: a statement does more than read, or cannot be run.
@@ -77,7 +79,7 @@ def _answer(lake: "Lake", text: str, output: Output) -> None:
 
 
 def _prompt(lake: "Lake", output: Output) -> None:
-    """Answer the statements of the standard input. A person may err and go on; a script ends at its first error."""
+    """Answer the statements of standard input. After an error, a person can continue; a script ends."""
     from octo_pipeline.tables.graph import TABLES
 
     is_person = sys.stdin.isatty()
@@ -94,7 +96,7 @@ def _prompt(lake: "Lake", output: Output) -> None:
 
 
 def _statements(is_person: bool) -> Iterator[str]:
-    """The statements typed or piped, each as soon as the line that ends it is there."""
+    """The statements of standard input, each as soon as its last line is read."""
     lines: list[str] = []
     while line := _next_line("octo> " if not lines else "  ... ", is_person):
         lines.append(line)
@@ -117,7 +119,7 @@ def _is_complete(text: str) -> bool:
 
     if not text.rstrip().endswith(";"):
         return False
-    # The engine's own tokens know quotes and comments; where they begin is counted in bytes.
+    # DuckDB's tokenizer knows quotes and comments. It gives positions in bytes.
     tokens = duckdb.tokenize(text)
     return bool(tokens) and tokens[-1] == (len(text.rstrip().encode()) - 1, duckdb.token_type.operator)
 

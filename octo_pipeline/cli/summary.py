@@ -13,7 +13,7 @@ from octo_pipeline.services.summary import Summary, summary_of
 from octo_pipeline.settings import load_settings
 from octo_pipeline.workspace import Workspace
 
-# More lines of what stays where it was billed are summed up in one.
+# Longer lists of items that were left are summed up in a last line.
 _MOST_LEFT = 12
 
 
@@ -40,7 +40,7 @@ def _print_tables(summary: Summary) -> None:
 
 
 def _with_rest(rows: Rows, most: int) -> Rows:
-    """The first rows, and one per currency for all others: a total must not hide what is not listed."""
+    """The first rows, then one row per currency for the others, so that the table adds up."""
     rest: dict[str, list[Any]] = {}
     for items, currency, cost in rows.select("items", "currency", "cost")[most:]:
         sums = rest.setdefault(currency, [0, Decimal(0), 0])
@@ -52,7 +52,7 @@ def _with_rest(rows: Rows, most: int) -> Rows:
 
 
 def _print_proof(console: Console, summary: Summary) -> None:
-    """The proof as sums: what the month's tranches are due, and what was booked."""
+    """The proof as sums: what the month's instalments are due, and what was booked."""
     console.print(Text.assemble(("Proof of conservation", "bold"), ", item by item, to ten decimals:"))
     for category, currency, due, booked, items in summary.proof.rows:
         console.print(

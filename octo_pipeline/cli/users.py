@@ -9,12 +9,14 @@ from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 
 app = typer.Typer(
-    help="Who may change what: administrators may, viewers only look. A person is a user of this machine whose "
-    "name is listed, or whoever holds a token in OCTO_TOKEN.",
+    help="Who may change what: administrators may change things, viewers may only look. A person is known by their "
+    "user name on this machine, or by the token in OCTO_TOKEN.",
     no_args_is_help=True,
 )
 
-NameArgument = Annotated[str, typer.Argument(help="The user's name: on this machine, or any for a token's user.")]
+NameArgument = Annotated[
+    str, typer.Argument(help="The user's name on this machine, or any name for a user with a token.")
+]
 RoleArgument = Annotated[str, typer.Argument(help="admin or viewer.")]
 
 
@@ -52,7 +54,7 @@ def role(name: NameArgument, role: RoleArgument) -> None:
 
     workspace = Workspace(load_settings())
     workspace.registry.users.set_role(name, role, admin(workspace))
-    typer.echo(f"{name} has the role {role} now.")
+    typer.echo(f"{name} now has the role {role}.")
 
 
 @app.command()
@@ -71,19 +73,19 @@ def token(
     name: NameArgument,
     label: Annotated[str, typer.Option(help="What it is for, such as 'nightly job'.")],
 ) -> None:
-    """Make a token and print it, once: only its SHA-256 is kept."""
+    """Create a token and print it once. Only its SHA-256 is stored."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     text = workspace.registry.users.make_token(name, label, admin(workspace))
     typer.echo(text)
-    typer.echo(f"Whoever sets OCTO_TOKEN to it acts as {name}. It is shown this once.", err=True)
+    typer.echo(f"Whoever sets OCTO_TOKEN to it acts as {name}. It is not shown again.", err=True)
 
 
 @app.command()
 def tokens(output: OutputOption = Output.table) -> None:
-    """List the tokens, also those that are revoked."""
+    """List the tokens, including revoked ones."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
@@ -96,7 +98,7 @@ def tokens(output: OutputOption = Output.table) -> None:
 
 @app.command()
 def revoke(token_id: Annotated[str, typer.Argument(help="The token's id.")]) -> None:
-    """Revoke a token; it opens nothing from now on."""
+    """Revoke a token; it no longer gives access."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
@@ -109,12 +111,12 @@ def audit(
     limit: Annotated[int, typer.Option(help="How many events at most.")] = 50,
     output: OutputOption = Output.table,
 ) -> None:
-    """List the newest changes, newest first: when, who, what."""
+    """List the latest changes, newest first: when, who, what."""
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     events = Workspace(load_settings()).registry.audit(limit)
-    # A table and CSV have one line of text for what JSON keeps as values.
+    # JSON keeps the details as values; a table and CSV have them as text.
     is_json = output is Output.json
     rows = [
         (

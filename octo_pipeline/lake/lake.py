@@ -20,7 +20,7 @@ import duckdb
 from octo_pipeline.lake import staging
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.sql import Relation, identifier, literal
+from octo_pipeline.model.sql import Relation, identifier, literal, rows_sql
 from octo_pipeline.model.wording import reason
 
 _METADATA_KEY = "octo"
@@ -81,7 +81,7 @@ class PartitionMetadata:
 
 @dataclass(frozen=True)
 class Staged:
-    """A partition that is being made: where to write it."""
+    """A partition that is being made, and the folder to write it to."""
 
     table: str
     month: str
@@ -134,7 +134,7 @@ class Lake:
         except InputChangedError:
             raise
         except Exception as error:
-            # A mixture of versions can fail in any way, such as while decoding text.
+            # Reading a mix of versions can fail in any way, for example while text is decoded.
             self._require_unchanged(error)
             if not isinstance(error, duckdb.HTTPException):
                 raise
@@ -295,15 +295,14 @@ class Lake:
         paths = [self.path(table, m) for m in read]
         if not paths:
             absent = dict(columns) | ({month_as: "VARCHAR"} if month_as else {})
-            empty = ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in absent.items())
-            return Relation(f"(SELECT {empty} WHERE false)")
+            return Relation(f"({rows_sql(absent, [])})")
         files = ", ".join(literal(str(p)) for p in paths)
         lacking = self._lacking(table, read, present, columns)
         options = "hive_partitioning = true, hive_types = {month: VARCHAR}"
         rows = f"read_parquet([{files}], {options})"
         if lacking:
-            typed = ", ".join(f"NULL::{columns[name]} AS {identifier(name)}" for name in lacking)
-            rows = f"(FROM read_parquet([{files}], {options}, union_by_name = true) UNION ALL BY NAME SELECT {typed} WHERE false)"
+            typed = rows_sql({name: columns[name] for name in lacking}, [])
+            rows = f"(FROM read_parquet([{files}], {options}, union_by_name = true) UNION ALL BY NAME {typed})"
         selected = [*map(identifier, columns), *([f"month AS {identifier(month_as)}"] if month_as else [])]
         return Relation(f"(SELECT {', '.join(selected)} FROM {rows})")
 
@@ -316,7 +315,7 @@ class Lake:
             try:
                 metadata = self._metadata(table, month, identities[month])
             except OctoError:
-                continue  # whoever reads the rows meets the damage
+                continue  # reading the rows reports the damage
             if metadata is not None:
                 lacking |= columns.keys() - metadata.columns
         return [name for name in columns if name in lacking]
@@ -442,8 +441,8 @@ def read_metadata(path: Path, name: str) -> PartitionMetadata:
     """Read the metadata in a partition's file.
 
     Args:
-        path: the file, or one that ends as it does.
-        name: what messages call it.
+        path: the file, or a file with the same end.
+        name: its name in messages.
 
     Raises:
         OctoError: the file was not written by this project.
@@ -454,9 +453,14 @@ def read_metadata(path: Path, name: str) -> PartitionMetadata:
         _footers()
         .cursor()
         .execute(
-            f"SELECT decode(value), (SELECT sum(num_rows) FROM parquet_file_metadata({file})), "
-            f"(SELECT list(name) FROM parquet_schema({file})) "
-            f"FROM parquet_kv_metadata({file}) WHERE key = {literal(_METADATA_KEY)}::BLOB"
+            f"""
+            SELECT
+                decode(value),
+                (SELECT sum(num_rows) FROM parquet_file_metadata({file})),
+                (SELECT list(name) FROM parquet_schema({file}))
+            FROM parquet_kv_metadata({file})
+            WHERE key = {literal(_METADATA_KEY)}::BLOB
+            """
         )
         .fetchone()
     )

@@ -61,7 +61,7 @@ def _bucket(url: str, scratch: Path) -> S3Path:
 
 
 def _own_folder() -> Path:
-    """A folder that only this user can read and can have made: others write to the system's temporary folder too."""
+    """A folder that only this user can read. Another user may have created it, so its owner is checked."""
     folder = Path(tempfile.gettempdir()) / f"octo-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -69,7 +69,7 @@ def _own_folder() -> Path:
             f"The folder {folder} belongs to another user.",
             code="temporary-folder-not-ours",
             place=str(folder),
-            remedy=Remedy("set", setting="temp", to="a folder for half-made files"),
+            remedy=Remedy("set", setting="temp", to="a folder of your own"),
         )
     return folder
 

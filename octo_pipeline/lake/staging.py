@@ -51,7 +51,7 @@ def sweep(root: Path) -> int:
     """Remove the staging folders whose process has ended, and locks whose folder was never made; returns how many."""
     swept = 0
     for lock_path in (root / ".staging").glob("*.lock"):
-        # Its owner or another sweeper may have removed the lock file meanwhile.
+        # Its owner or another sweeper may have removed the lock file in the meantime.
         with suppress(FileNotFoundError), lock_path.open("r+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -52,7 +52,7 @@ class Store(Protocol[_Place]):
         ...
 
     def footer(self, path: _Place) -> AbstractContextManager[Path]:
-        """A local file that ends as this one does while the context lasts: enough for a Parquet footer.
+        """A local file with the same end, enough for a Parquet footer, while the context lasts.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -81,7 +81,7 @@ class Store(Protocol[_Place]):
             False if there is already a folder with such a file, or what is left of one.
 
         Raises:
-            FileNotFoundError: another process removed the folder meanwhile; try again.
+            FileNotFoundError: another process removed the folder in the meantime; try again.
         """
         ...
 

@@ -32,7 +32,7 @@ LINE_ITEM_GRAIN: dict[str, str] = {
     "project_labels": TAGS,
     "publisher_name": "VARCHAR",
 }
-# What can change at any time is never part of a key; within a row it is the greatest value.
+# Values that can change at any time are never part of a key. A row has the greatest one of its lines.
 LINE_ITEM_ATTRIBUTES: dict[str, str] = {
     "sub_account_name": "VARCHAR",
     "service_name": "VARCHAR",

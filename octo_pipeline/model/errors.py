@@ -1,9 +1,9 @@
 """The one exception that is written for the person who meets it, as data.
 
 Every module may raise it. The message says what is wrong; `code` names the kind of problem and never changes, `place`
-says where it is, and the remedies name what the product can do about it. Each face turns them into a sentence, a link
-or JSON: the command line in `cli/output.py`, Dagster in `assets/failures.py`. No message names a command or an
-environment variable, because an API or a page could not use it.
+says where it is, and the remedies name what the product can do about it. The command line (`cli/output.py`) and Dagster
+(`assets/failures.py`) each make sentences of them. No message names a command or an environment variable, because
+people who do not use the command line could not use it.
 """
 
 import copyreg

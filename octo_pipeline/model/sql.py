@@ -55,8 +55,9 @@ def rows_sql(columns: Mapping[str, str], rows: Sequence[Sequence[str | int | Non
         rows: values in the order of the columns.
     """
     if not rows:
-        return Sql(f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in columns.items())} WHERE false")
-    selected = ", ".join(f"c{i}::{kind} AS {name}" for i, (name, kind) in enumerate(columns.items()))
+        typed = ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in columns.items())
+        return Sql(f"SELECT {typed} WHERE false")
+    selected = ", ".join(f"c{i}::{kind} AS {identifier(name)}" for i, (name, kind) in enumerate(columns.items()))
     values = ", ".join(f"({', '.join(map(_value, row))})" for row in rows)
     names = ", ".join(f"c{i}" for i in range(len(columns)))
     return Sql(f"SELECT {selected} FROM (VALUES {values}) AS written({names})")
@@ -108,7 +109,7 @@ def trimmed(text: str) -> Sql:
     """The text without Unicode's white space at its ends, null if nothing is left.
 
     trim() takes spaces alone, and with a list of characters it takes three times as long. Most texts begin and end
-    with a visible ASCII character, which is told faster than a trim() of spaces.
+    with a visible ASCII character, and checking this is faster than a trim() of spaces.
 
     Args:
         text: SQL of the text; a column, or cheap enough to be written several times.

@@ -18,7 +18,8 @@ class VendorName:
         exports: the contents of the folder in the setting ``OCTO_<NAME>_EXPORTS``; None if there is no such setting.
         label_filters: the label filters of its cost-group options besides ``tag_filters`` -> the column of
             ``cost_line_items`` that each one reads.
-        is_cloud: whether line items are called by its name. FOCUS files are of any vendor, and charges by hand of none.
+        is_cloud: whether line items have its name as their vendor. FOCUS files can be of any vendor, and charges by hand
+            have none.
     """
 
     name: str
@@ -32,7 +33,7 @@ _GCP_LABELS = {"label_filters": "tags", "project_label_filters": "project_labels
 VENDORS: dict[str, VendorName] = {
     vendor.name: vendor
     for vendor in (
-        VendorName("aws", "Folder laid out as the S3 bucket of the CUR"),
+        VendorName("aws", "Folder laid out like the S3 bucket of the CUR"),
         VendorName("azure", "Folder of an Azure partner's or of Cost Management exports"),
         VendorName("gcp", "Folder of exported Google Cloud billing tables", _GCP_LABELS),
         VendorName("focus", "Folder of FOCUS files of any provider", is_cloud=False),
@@ -40,5 +41,5 @@ VENDORS: dict[str, VendorName] = {
     )
 }
 
-# Those whose accounts can be registered, and which cost groups have options of their own for.
+# The vendors whose accounts can be registered, and for which cost groups have their own options.
 CLOUDS: dict[str, VendorName] = {name: vendor for name, vendor in VENDORS.items() if vendor.is_cloud}

@@ -1,7 +1,7 @@
-"""The workspace of a run as a Dagster resource, with the lake, the configuration and the registry it consists of.
+"""The workspace of a run as a Dagster resource, and the lake, configuration and registry that it consists of.
 
-The fields have the names of the settings they stand for. They are fixed when the definitions load, where the
-environment sets them; a run cannot change them. Nothing is opened or read before a run uses it.
+The fields have the names of their settings and get their values from the environment when the definitions load; a run
+cannot change them. Nothing is opened or read before a run uses it.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class LakeResource(_SettingsResource):
 
 
 class ConfigurationResource(_SettingsResource):
-    """The folder of allocators, cost groups, exchange rates and sources, and the currency they are compared in."""
+    """The folder of allocators, cost groups, exchange rates and sources, and the currency that usage is compared in."""
 
     config: str = _setting("config")
     base_currency: str = _setting("base_currency")
@@ -73,8 +73,8 @@ class WorkspaceResource(dg.ConfigurableResource[Workspace]):
         """The workspace of the run, which carries the run's id. Nothing is opened before it is used.
 
         Raises:
-            OctoError: the run's configuration sets a resource. Dagster accepts that and ignores it, so the run would
-                work with another lake than the one it was started for.
+            OctoError: the run's configuration sets a resource. Dagster would accept and ignore it, so the run would use
+                another lake than the one it was started for.
         """
         run_config: Mapping[str, Any] = context.run.run_config if context.run else {}
         if run_config.get("resources", {}).keys() & type(self).model_fields.keys():

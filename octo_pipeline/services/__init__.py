@@ -1,1 +1,1 @@
-"""Use cases: what a face (command line, Dagster, API) can ask for. They return dataclasses and know no face."""
+"""Use cases that the command line and Dagster share. They return values or yield events and know neither of the two."""

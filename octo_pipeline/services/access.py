@@ -1,8 +1,8 @@
 """Who asks for a change: the holder of a token, or the user of this machine.
 
-A face (command line, launchpad) says which token counts and has the registry resolve the caller to an administrator
-once; services take that administrator's name as `actor`. Reading, and running the pipeline, is open to whoever may
-read and write the lake.
+The command line or the launchpad says which token counts and has the registry resolve the caller to an administrator
+once; services take that administrator's name as `actor`. Reading and running the pipeline need no administrator: access
+to the lake's files is enough.
 """
 
 import os
@@ -20,7 +20,7 @@ def caller(token: SecretStr | None) -> Caller:
 def os_user() -> str:
     """The name of the user this process runs as.
 
-    The system is asked, not the environment: LOGNAME and USER are whatever their setter likes.
+    The system is asked, not the environment, because anybody can set LOGNAME and USER to any name.
     """
     import pwd
 

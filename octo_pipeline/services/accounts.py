@@ -1,4 +1,4 @@
-"""What registered accounts of all vendors have in common: how they are listed, named and removed."""
+"""Listing, renaming and removing registered accounts, which is the same for all vendors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ _REASON = "the account was removed"
 
 @dataclass(frozen=True)
 class Listed:
-    """An account as it is listed.
+    """A registered account in a list.
 
     Attributes:
         account: the account.
-        last_delivery: when its latest delivery was landed, for a linked account its payer's; None if never.
+        last_delivery: when its latest delivery was landed; its payer's for a linked account, None if there is none.
     """
 
     account: Account
@@ -31,7 +31,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Removed:
-    """What went with an account.
+    """What was removed with an account.
 
     Attributes:
         deliveries: how many landed deliveries.
@@ -51,7 +51,8 @@ def listed(workspace: Workspace) -> list[Listed]:
         key = (delivery.vendor, delivery.account)
         last[key] = max(delivery.fetched_at, last.get(key, delivery.fetched_at))
     return [
-        Listed(one, last.get((one.vendor, one.payer_id or one.account_id))) for one in workspace.registry.accounts.all()
+        Listed(account, last.get((account.vendor, account.payer_id or account.account_id)))
+        for account in workspace.registry.accounts.all()
     ]
 
 
@@ -59,29 +60,29 @@ def rename(workspace: Workspace, actor: Actor, account: Account, name: str | Non
     """Give an account another name, or none.
 
     Raises:
-        OctoError: the name is taken or no text.
+        OctoError: the name is taken or not valid.
     """
     return workspace.registry.accounts.change(account, actor, "rename_account", name=name)
 
 
 def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: bool) -> Iterator[Event | Removed]:
-    """Remove an account and, unless it is kept, what the lake has of it.
+    """Remove an account and, unless `keeps_data`, everything that the lake has from it.
 
-    1. The account's steps lose their confirmation, so that no run fetches its costs again meanwhile.
-    2. Its deliveries are removed from the landing.
-    3. The line items of their months are made again from the deliveries that are left. Whatever was computed
-       from them is stale from then on and made again by the next run or the sensor.
-    4. The account leaves the registry with its secrets; its restored items are re-applied in the same
-       transaction, by decisions of their own: the history of decisions is never shortened.
+    1. The account's steps lose their confirmation, so that no run fetches its costs again in the meantime.
+    2. Its landed deliveries are removed.
+    3. The line items of their months are made again from the deliveries that are left. The tables that read them become
+       stale; the next run or the sensor makes them again.
+    4. The account and its secrets are removed from the registry. The same transaction re-applies its restored items by
+       new decisions, because decisions are never deleted.
 
-    A deletion that is stopped or fails leaves the account registered, so that it can be repeated. A linked
-    account's costs are in its payer's deliveries and stay there.
+    If this is stopped or fails, the account is still registered, so that it can be repeated. The costs of a linked
+    account are part of its payer's deliveries and stay there.
 
     Yields:
-        What happens to the line items; in the end, once the account is gone, what went with it.
+        The events of the line items; at the end, once the account is gone, what was removed.
 
     Raises:
-        OctoError: the account was changed meanwhile, or the lake or registry cannot be written.
+        OctoError: the account was changed in the meantime, or the lake or the registry cannot be written.
     """
     if keeps_data:
         workspace.registry.accounts.remove(account, actor, [], keeps_data=True)
@@ -94,7 +95,7 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
         api_confirmed_at=None,
         payer_confirmed_at=None,
         cur_confirmed_at=None,
-        problem="It is being removed; delete it again if that was stopped.",
+        problem="It is being removed; delete it again if this was stopped.",
     )
     reapplied = _reapplied(workspace, actor, account)
     landed = (

@@ -1,4 +1,4 @@
-"""The allocations of a month, listed for people and exported for programs."""
+"""The allocations of a month, as a list and as a file."""
 
 from pathlib import Path
 
@@ -48,21 +48,22 @@ def listed_allocations(
 
 
 def export_allocations(workspace: Workspace, month: str, file: Path) -> None:
-    """Write a month's allocations, every row with all that explains it, as the file's ending says.
+    """Write a month's allocations, each row with everything that explains it, in the format of the file's ending.
 
     Raises:
-        OctoError: the month was not run, the ending is unknown, there is no such folder, or a sheet is too short.
+        OctoError: the month was not run, the ending is unknown, the folder does not exist, or the rows do not fit on a
+            sheet.
     """
     explained = _explained(workspace, month)
     kind = file.suffix.removeprefix(".").lower()
     if kind not in ("csv", "parquet", "xlsx"):
         raise OctoError(
-            f"{file} ends in {file.suffix or 'nothing'}; write a .csv, a .parquet or an .xlsx file.",
+            f"The file {file} must end in .csv, .parquet or .xlsx.",
             code="export-format-unknown",
         )
     if not file.absolute().parent.is_dir():
         raise OctoError(
-            f"There is no folder {file.absolute().parent} to write {file.name} into.", code="export-folder-missing"
+            f"The folder {file.absolute().parent} for {file.name} does not exist.", code="export-folder-missing"
         )
     query = render("services/exported_allocations", explained_allocations=explained)
     with workspace.lake.connect() as connection:
@@ -85,7 +86,7 @@ def _explained(workspace: Workspace, month: str) -> Sql:
 
 
 def _write_xlsx(result: duckdb.DuckDBPyConnection, file: Path) -> None:
-    """A sheet of at most 1,048,575 rows; amounts as numbers, which a sheet holds to 15 digits."""
+    """Write a sheet of at most 1,048,575 rows. Amounts are numbers, of which a sheet keeps 15 digits."""
     from openpyxl import Workbook
 
     book = Workbook(write_only=True)
@@ -96,7 +97,7 @@ def _write_xlsx(result: duckdb.DuckDBPyConnection, file: Path) -> None:
         written += len(rows)
         if written > _SHEET_ROWS:
             raise OctoError(
-                f"The month has more rows than the {_SHEET_ROWS:,} of a sheet; export .csv or .parquet.",
+                f"The month has more than the {_SHEET_ROWS:,} rows that a sheet can have; export .csv or .parquet.",
                 code="export-too-long",
             )
         for row in rows:

@@ -1,8 +1,8 @@
-"""Importing charges by hand: what an import would change, and doing it.
+"""Importing charges by hand: planning what an import changes, and running it.
 
 A month's charges are one delivery of the vendor `manual`. An import makes the month's next delivery from the file and,
-when it merges, from the charges that are there. One that changes nothing lands nothing, so importing a file twice is
-importing it once.
+when it merges, from the charges that the month already has. An import that changes nothing lands nothing, so importing
+a file twice is the same as importing it once.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _FILE = "charges.csv"
 
 
 class ImportMode(StrEnum):
-    """What becomes of the month's charges that a file does not have."""
+    """What happens to the month's charges that a file does not have."""
 
     replace_month = "replace-month"
     merge = "merge"
@@ -47,8 +47,8 @@ class ChargeChange:
 
     Attributes:
         kind: what happens to it.
-        charge: as it is after the import; as it was, if it is removed.
-        previous_amount: before the import; None if it is new.
+        charge: the charge after the import, or the one before it if it is removed.
+        previous_amount: the amount before the import; None if the charge is new.
     """
 
     kind: Literal["new", "changed", "removed", "unchanged"]
@@ -58,15 +58,15 @@ class ChargeChange:
 
 @dataclass(frozen=True)
 class ChargesImport:
-    """What importing a file comes to.
+    """What importing a file does to a month.
 
     Attributes:
         month: the month.
         file: the file that is imported.
-        file_sha256: of its bytes.
-        mode: what becomes of the other charges.
+        file_sha256: the digest of the file's bytes.
+        mode: what happens to the other charges.
         charges: all charges of the month after the import.
-        changes: of every charge before and after it, by account and description.
+        changes: one for each charge before or after the import, by account and description.
     """
 
     month: str
@@ -78,12 +78,12 @@ class ChargesImport:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether the month has these very charges already."""
+        """Whether the month already has exactly these charges."""
         return all(change.kind == "unchanged" for change in self.changes)
 
 
 def month_charges(workspace: Workspace, month: str) -> list[Charge]:
-    """The charges of a month as they count now."""
+    """The charges that count for a month."""
     delivery = _newest(workspace, parse_month(month))
     return landed_charges(delivery) if delivery else []
 
@@ -92,7 +92,7 @@ def plan_import(workspace: Workspace, file: Path, month: str, mode: ImportMode) 
     """What importing the file would change; nothing is written.
 
     Raises:
-        OctoError: the file cannot be read, or a row is not right; the sentence names its line.
+        OctoError: the file cannot be read, or a row is not valid; the message names its line.
     """
     before = {charge.key: charge for charge in month_charges(workspace, month)}
     imported = {charge.key: charge for charge in read_charges(file, month)}
@@ -103,7 +103,7 @@ def plan_import(workspace: Workspace, file: Path, month: str, mode: ImportMode) 
 
 
 def run_import(workspace: Workspace, planned: ChargesImport, actor: Actor) -> Delivery | None:
-    """Land what was planned, on the record; None if it changes nothing.
+    """Land what was planned and record it; None if it changes nothing.
 
     Raises:
         OctoError: the lake cannot be written.

@@ -1,7 +1,7 @@
 """Checks: what deserves somebody's attention although every amount is conserved.
 
-A check looks at published partitions and says, in its first line, which money is concerned and what to do. The
-proofs that guard a publication are not here.
+A check looks at published partitions and says in its first line how much money is affected and what to do. The proofs
+that guard a publication belong in the files of their tables.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from typing import Any, Literal
 from octo_pipeline.allocation import splits
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.months import booking_months
-from octo_pipeline.model.sql import Relation, Sql, literal
+from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import counted
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -28,7 +29,7 @@ class CheckResult:
     """The outcome of a check on a month.
 
     Attributes:
-        summary: one sentence; of a failed check: which money is concerned and what to do.
+        summary: one sentence; if the check fails, how much money is affected and what to do.
         details: one row per finding, at most 100, with `columns`.
     """
 
@@ -64,7 +65,7 @@ def _result(
 
 
 def _money(rows: list[tuple[Any, ...]], cost: int, currency: int) -> str:
-    """Totals per currency of the rows, for a first line."""
+    """The total of the rows per currency, as a text."""
     totals: dict[str, Any] = {}
     for row in rows:
         totals[row[currency]] = totals.get(row[currency], 0) + row[cost]
@@ -79,7 +80,7 @@ def _unknown_line_types(workspace: Workspace, month: str) -> CheckResult:
         ("vendor", "line_type", "currency", "lines", "cost"),
         lambda rows: (
             f"{_money(rows, 4, 2)} on unrecognised line types, counted as Adjustment: "
-            f"{', '.join(sorted({str(r[1]) for r in rows}))}. Say which charge category they are."
+            f"{', '.join(sorted({str(r[1]) for r in rows}))}. Decide which charge category they are."
         ),
         "Every line type is known.",
     )
@@ -121,8 +122,9 @@ def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
         render("services/check_over_allocation", explained_allocations=explained_allocations(workspace.lake, [month])),
         ("allocator", "item", "currency", "tranche", "remainder"),
         lambda rows: (
-            f"{_money([(*r[:4], abs(r[4])) for r in rows], 4, 2)} more was handed out than there was, by "
-            f"{', '.join(sorted({r[0] for r in rows}))}; the default account bears the difference. Check the formulas."
+            f"{', '.join(sorted({r[0] for r in rows}))} handed out "
+            f"{_money([(*r[:4], abs(r[4])) for r in rows], 4, 2)} more than there was; the default account bears the "
+            "difference. Check the formulas."
         ),
         "No allocator hands out more than there is.",
     )
@@ -148,29 +150,28 @@ def _invalid_documents(workspace: Workspace, month: str) -> CheckResult:
     problems = workspace.configuration.problems
     if not problems:
         return CheckResult(True, "Every allocator and cost group is valid.")
+    count = len({problem.file for problem in problems})
+    outcome = "is left out, so it distributes nothing" if count == 1 else "are left out, so they distribute nothing"
     return CheckResult(
         False,
-        f"{len({p.file for p in problems})} documents are left out, their costs are not distributed: {problems[0]}",
+        f"{counted(count, 'document')} {outcome}: {problems[0]}",
         ("file", "path", "problem"),
         tuple((p.file, p.path, p.message) for p in problems[:100]),
     )
 
 
 def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
-    """Where every booking month is there, what is booked of the month's items in all of them is their cost."""
+    """Compare what is booked for the month's items, in the booking months that are made, with what is due in them."""
     lake = workspace.lake
     metadata = lake.metadata(MatchedItems.name, month)
     made = set(lake.months(Allocations.name))
     absent = sorted(set(metadata.facts["due"]) - made) if metadata else []
-    # Every month that could hold a row of these items: one that owes nothing any more may still have some.
+    # All months that can have rows of these items, because a month in which nothing is due any more may still have some.
     present = [m for m in booking_months(month) if m in made]
     items = lake.scan(MatchedItems.name, [month], MatchedItems.columns)
     allocations = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
-    restored = Relation(
-        f"(select item_id from {allocations} where kind = 'item' and origin_month = {literal(month)} "
-        "and status = 'unchecked_allocated')"
-    )
-    due = splits.instalments_sql(items, restored, present)
+    left = render("services/check_left_items", allocations=allocations, month=month)
+    due = splits.instalments_sql(items, Relation(f"({left})"), present)
     with lake.connect() as connection:
         rows = connection.execute(
             render("services/check_instalments", instalments=due, allocations=allocations, month=month)
@@ -179,12 +180,13 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
         months = sorted({r[2] for r in rows})
         return CheckResult(
             False,
-            f"{_money(rows, 4, 1)} of the items of {month} is not booked as it is due in {', '.join(months)}: "
-            f"they were made before {month} was last changed. Run them again.",
+            f"{_money(rows, 4, 1)} of the items of {month} is not booked as it is due in {', '.join(months)}, which "
+            f"{'was' if len(months) == 1 else 'were'} made before {month} last changed. Run "
+            f"{'it' if len(months) == 1 else 'them'} again.",
             ("item", "currency", "booking_month", "due", "difference"),
             tuple(rows[:100]),
         )
-    waiting = f" Still to be made: {', '.join(absent)}." if absent else ""
+    waiting = f" Not made yet: {', '.join(absent)}." if absent else ""
     return CheckResult(True, f"All instalments of the items of {month} are booked as they are due.{waiting}")
 
 
@@ -209,7 +211,7 @@ CHECKS: tuple[Check, ...] = (
         "unknown_line_types",
         "cost_line_items",
         "warning",
-        "Every line type of the vendors has a charge category of its own.",
+        "Every line type of the vendors has its own charge category.",
         _unknown_line_types,
     ),
     Check(
@@ -239,7 +241,7 @@ CHECKS: tuple[Check, ...] = (
         "conserved_over_months",
         "allocations",
         "warning",
-        "The instalments booked in all months are those of the month's items.",
+        "The instalments that are booked in all months add up to the month's items.",
         _lake_conservation,
     ),
     Check(

@@ -1,4 +1,4 @@
-"""What accounts and cost groups cost, as the marts have it."""
+"""What accounts and cost groups cost, read from the marts."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from octo_pipeline.workspace import Workspace
 
 
 def account_costs(workspace: Workspace, month: str) -> Rows:
-    """What each account was billed, what was moved from and to it, and what it pays.
+    """What each account was billed, what was moved away from it and to it, and what it pays.
 
     Raises:
         OctoError: the month was not run.
@@ -49,7 +49,7 @@ def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str
     query = render("services/cost_group_costs", cost_group_costs=costs, cost_group=cost_group)
     with lake.connect() as connection:
         rows = Rows.fetched(connection, query)
-    # A group that is gone from the configuration still has the costs of its months.
+    # A group that is no longer in the configuration still has costs in the months that were made with it.
     if not rows and cost_group not in workspace.configuration.cost_groups:
         raise OctoError(
             f"There is no cost group {cost_group}.",

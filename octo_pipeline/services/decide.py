@@ -1,4 +1,4 @@
-"""Restore and re-apply: a decision is recorded, then the partitions in which the item is booked are made again."""
+"""Restore and re-apply: record a decision, then make the partitions again in which the items are booked."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Action = Literal["restore", "reapply"]
 
 @dataclass(frozen=True)
 class DecidedItem:
-    """An item that a decision is about, and the months in which it is or was booked."""
+    """An item that a decision is about. `months` are those in which it is, or was, booked."""
 
     item_id: str
     origin_month: str
@@ -37,15 +37,17 @@ def require_named_items(item: str | None, allocator: str | None, month: str | No
     """Refuse a call that does not say which items it is about, before anything is looked up.
 
     Raises:
-        OctoError: neither or both of an item and an allocator are named, or an allocator without a month.
+        OctoError: an item and an allocator are both named, neither is, or an allocator is named without a month.
     """
     if (item is None) == (allocator is None):
         raise OctoError(
-            "Name either an item by its id, or an allocator and the month its items were billed in.",
+            "Name either an item by its id, or an allocator and the month in which its items were billed.",
             code="decision-items-missing",
         )
     if allocator is not None and month is None:
-        raise OctoError("An allocator needs the month its items were billed in.", code="decision-month-missing")
+        raise OctoError(
+            "Name the month in which the allocator's items were billed, too.", code="decision-month-missing"
+        )
 
 
 def find_items(
@@ -60,13 +62,13 @@ def find_items(
 
     Args:
         workspace: whose lake is searched.
-        item: an item id, or its beginning, also one by which earlier editions named the item; or else:
-        allocator: all items this allocator takes,
+        item: an item id, or its beginning, also one that an earlier edition gave the item; or else:
+        allocator: all items that this allocator took,
         month: of this origin month,
-        account: of this source account (any if not given).
+        account: and of this source account; None for all accounts.
 
     Raises:
-        OctoError: it is not clear which items are meant, nothing is found, or the beginning of an id fits several.
+        OctoError: the items are not named clearly, there are none, or several ids begin with `item`.
     """
     require_named_items(item, allocator, month)
     lake = workspace.lake
@@ -89,9 +91,11 @@ def find_items(
             if rows or item is None:
                 break
     if not rows:
-        sought = f"item {item}" if item else f"items of {allocator} in {month}" + (f" on {account}" if account else "")
+        on_account = f" on {account}" if account else ""
         raise OctoError(
-            f"There are no distributed {sought}.",
+            f"No distributed item has an id that begins with {item}."
+            if item
+            else f"There are no distributed items of {allocator} in {month}{on_account}.",
             code="no-such-items",
             remedy=Remedy("allocations list", month=month or "YYYY-MM", to="see what there is"),
         )
@@ -99,7 +103,7 @@ def find_items(
         names = {item_id if item_id.startswith(item) else former for item_id, *_, former in rows}
         if len(names) > 1:
             raise OctoError(
-                f"{len(names)} items have an id that begins with {item}; give more of it.", code="item-ambiguous"
+                f"{len(names)} items have an id that begins with {item}; give more of the id.", code="item-ambiguous"
             )
     made = set(lake.months("allocations"))
     return [
@@ -111,13 +115,13 @@ def find_items(
 def decide(
     workspace: Workspace, action: Action, items: Sequence[DecidedItem], *, reason: str, actor: Actor
 ) -> Iterator[Event]:
-    """Record the decision on all items at once; then the partitions concerned can be made again.
+    """Record the decision on all items at once.
 
     Returns:
-        Makes these partitions and tells what happens to them, as it is read.
+        An iterator that makes the affected partitions again as it is read, and yields their events.
 
     Raises:
-        OctoError: an item is already restored (or not restored, to re-apply); nothing is recorded then.
+        OctoError: an item is already restored, or is not restored and cannot be re-applied. Nothing is recorded then.
     """
     now = datetime.now(UTC)
     decisions = _decisions(workspace, action, items)
@@ -199,24 +203,24 @@ def _made_again(workspace: Workspace, items: Sequence[DecidedItem]) -> Iterator[
 
 
 def story(workspace: Workspace, item: str) -> list[str]:
-    """The whole story of one item, in plain sentences.
+    """Everything that is known about one item, in plain sentences.
 
     Raises:
-        OctoError: no item, or several, have an id that begins so.
+        OctoError: no id begins with `item`, or several do.
     """
     lake = workspace.lake
     with lake.connect() as connection:
-        found = _item_facts(connection, lake.scan(MatchedItems.name, None, MatchedItems.columns), item)
+        facts = _item_facts(connection, lake.scan(MatchedItems.name, None, MatchedItems.columns), item)
         query = render(
             "services/item_bookings",
-            explained_allocations=explained_allocations(lake, _months_of(workspace, found)),
-            item=found["item_id"],
+            explained_allocations=explained_allocations(lake, _months_of(workspace, facts)),
+            item=facts["item_id"],
         )
         rows = connection.execute(query).fetchall()
     return [
-        *_item_sentences(found),
-        *_booking_sentences(found, rows),
-        *_decision_sentences(workspace, {str(found["item_id"]), str(found["former_item_id"])}),
+        *_item_sentences(facts),
+        *_booking_sentences(rows),
+        *_decision_sentences(workspace, {str(facts["item_id"]), str(facts["former_item_id"])}),
     ]
 
 
@@ -242,53 +246,54 @@ def _item_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation, 
         )
         if rows := connection.execute(query).fetchall():
             break
-    facts = [dict(zip(columns, row, strict=True)) for row in rows]
-    if len(facts) == 1:
-        return facts[0]
-    if facts and len({one["former_item_id"] for one in facts}) == 1:
-        items = ", ".join(f"{one['item_id']} ({one['publisher_name'] or 'no seller'})" for one in facts)
+    items = [dict(zip(columns, row, strict=True)) for row in rows]
+    if len(items) == 1:
+        return items[0]
+    if items and len({facts["former_item_id"] for facts in items}) == 1:
+        names = ", ".join(f"{facts['item_id']} ({facts['publisher_name'] or 'no seller'})" for facts in items)
         raise OctoError(
-            f"Item {item} is several items since sellers are told apart: {items}. Name one of them.",
+            f"Item {item} is several items since sellers are told apart: {names}. Name one of them.",
             code="item-ambiguous",
         )
     raise OctoError(
-        f"{'Several items have' if facts else 'No item has'} an id that begins with {item}.", code="item-ambiguous"
+        f"{'Several items have' if items else 'No item has'} an id that begins with {item}.", code="item-ambiguous"
     )
 
 
-def _months_of(workspace: Workspace, found: dict[str, object]) -> list[str]:
-    origin = str(found["origin_month"])
+def _months_of(workspace: Workspace, facts: dict[str, object]) -> list[str]:
+    origin = str(facts["origin_month"])
     made = set(workspace.lake.months("allocations"))
     return [m for m in booking_months(origin) if m in made]
 
 
-def _item_sentences(found: dict[str, object]) -> list[str]:
+def _item_sentences(facts: dict[str, object]) -> list[str]:
     from octo_pipeline.rules.allocator import Allocator
 
-    what = found["charge_description"] or found["commitment_discount_id"] or found["service_code"] or "no description"
+    category = facts["category"]
+    description = facts["charge_description"] or facts["commitment_discount_id"] or facts["service_code"]
     lines = [
-        f"Item {found['item_id']}: {'an' if found['category'] == 'account' else 'a'} {found['category']} item of {found['origin_month']}, {what}, "
-        f"{found['cost']:,.10f} {found['billing_currency']}, on account {found['sub_account_id']} of payer "
-        f"{found['billing_account_id']} ({found['vendor']})."
+        f"Item {facts['item_id']}: {'an' if category == 'account' else 'a'} {category} item of {facts['origin_month']}, "
+        f"{description or 'no description'}, {facts['cost']:,.10f} {facts['billing_currency']}, on account "
+        f"{facts['sub_account_id']} of payer {facts['billing_account_id']} ({facts['vendor']})."
     ]
-    if found["allocator_id"] is None:
+    if facts["allocator_id"] is None:
         return [*lines, "No allocator's criteria match it, so it stays where it was billed."]
-    allocator = Allocator.from_document(str(found["allocator_document"]))
+    allocator = Allocator.from_document(str(facts["allocator_document"]))
     for criteria in allocator.criteria:
-        shown = {column: found.get(column) for column in criteria}
-        if all(condition.holds(_text(found.get(column))) for column, condition in criteria.items()):
-            tests = " and ".join(f"{c} is {_text(v)!r}, which fits {criteria[c].written!r}" for c, v in shown.items())
+        values = {column: _text(facts.get(column)) for column in criteria}
+        if all(condition.holds(values[column]) for column, condition in criteria.items()):
+            tests = " and ".join(f"{c} is {v!r}, which fits {criteria[c].written!r}" for c, v in values.items())
             lines.append(f"Allocator {allocator.id} (version {allocator.version[:8]}) takes it: {tests}.")
             break
     else:
         lines.append(f"Allocator {allocator.id} (version {allocator.version[:8]}) takes it.")
-    if found["conflicting_allocator_ids"]:
-        others = ", ".join(found["conflicting_allocator_ids"])  # type: ignore[arg-type]
-        lines.append(f"It is matched by {others} too; the first by createTime and id takes it.")
+    if facts["conflicting_allocator_ids"]:
+        others = ", ".join(facts["conflicting_allocator_ids"])  # type: ignore[arg-type]
+        lines.append(f"{others} would match it too; the first by createTime and id takes it.")
     if allocator.is_spreading:
         lines.append(
-            f"It is spread over {found['tranche_count']} months from {found['first_booking_month']}, "
-            "each with the accounts and the usage of that month."
+            f"It is spread over {facts['tranche_count']} months from {facts['first_booking_month']}. Each month splits its "
+            "instalment by its own accounts and usage."
         )
     return lines
 
@@ -297,23 +302,25 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _booking_sentences(found: dict[str, object], rows: Sequence[tuple[object, ...]]) -> list[str]:
+def _booking_sentences(rows: Sequence[tuple[object, ...]]) -> list[str]:
     lines = []
     month = None
     for row in rows:
         booked, kind, status, reason, target, entry, entry_type, value, formula, share, usage, usage_currency = row[:12]
         index, count, tranche, cost, currency = row[12:]
         if kind == "item":
-            lines.append(f"In {booked} it is listed as {status}" + (f", because of {reason}." if reason else "."))
+            lines.append(f"In {booked} it is listed as {status}" + (f", with the reason {reason}." if reason else "."))
             continue
         if booked != month:
             month = booked
-            lines.append(f"In {booked} instalment {int(str(index)) + 1} of {count} is due: {tranche:,.10f} {currency}.")
+            lines.append(
+                f"In {booked}, instalment {int(str(index)) + 1} of {count} is due: {tranche:,.10f} {currency}."
+            )
         if kind == "split":
             by = f"{entry_type} {value}" if entry_type != "account" else "by name"
             lines.append(
                 f"  {target} ({by}, entry {int(str(entry)) + 1}): usage {usage:,.2f} {usage_currency or ''} is a share of "
-                f"{float(str(share)):.6f}; {formula} gives {cost:,.10f} {currency}, rounding included."
+                f"{float(str(share)):.6f}; {formula} gives {cost:,.10f} {currency}, including rounding."
             )
         else:
             why = "its formula failed" if reason == "formula_failed" else "what the splits left over"

@@ -144,7 +144,7 @@ def _sources(workspace: Workspace, now: datetime) -> _Findings:
                 f"No source is configured. Write {workspace.settings.config / 'sources'}/<name>.json, or name a folder "
                 "of exports."
             ),
-            Remedy("set", setting="aws_exports", to="name a folder"),
+            Remedy("set", setting="aws_exports", to="such a folder"),
         )
 
 

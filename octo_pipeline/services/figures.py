@@ -1,7 +1,6 @@
-"""What finance asks of a published partition: its figures, tables and charts, read from the lake.
+"""What finance wants to know about a published partition: its figures, tables and charts, read from the lake.
 
-This module has what is shown of a month wherever it is shown; how it is drawn or recorded is up to the caller.
-A figure's name ends in its unit: a currency, or percent.
+How they are drawn or recorded is up to the caller. A figure's name ends in its unit: a currency, or percent.
 """
 
 from collections.abc import Callable
@@ -32,7 +31,7 @@ _MONTHS = 24
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar chart: one bar per label, in that order; `unit` is a currency or percent."""
+    """A bar chart with a bar per label, in this order. `unit` is a currency or percent."""
 
     title: str
     unit: str
@@ -41,7 +40,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Figures:
-    """What there is to say about a partition."""
+    """The figures, tables and charts of a partition, by name."""
 
     numbers: dict[str, Decimal | int]
     tables: dict[str, Rows]
@@ -49,18 +48,18 @@ class Figures:
 
 
 def figures(workspace: Workspace, table: str, month: str) -> Figures:
-    """The figures of a published partition; none for a table that has nothing to tell.
+    """The figures of a published partition; empty for a table that has none.
 
     Args:
         workspace: whose lake.
         table: the table's name.
         month: a month whose partition is there.
     """
-    tell = _TABLES.get(table)
-    if tell is None:
+    read_figures = _TABLES.get(table)
+    if read_figures is None:
         return Figures({}, {}, {})
     with workspace.lake.connect() as connection:
-        return tell(connection, workspace, month)
+        return read_figures(connection, workspace, month)
 
 
 def by_allocator(connection: duckdb.DuckDBPyConnection, explained: Relation) -> Rows:
@@ -78,7 +77,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, template: str, **pieces: object
 
 
 def _by_currency(rows: Rows) -> dict[str, Decimal | int]:
-    """Figures from rows of a currency and amounts; each is named after its column and the currency."""
+    """Figures from rows of a currency and its amounts. Each is named after its column and the currency."""
     return {
         f"{name} {row[0]}": value
         for row in rows.rows
@@ -110,7 +109,7 @@ def _resolved_accounts(connection: duckdb.DuckDBPyConnection, workspace: Workspa
 def _usage_shares(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> Figures:
     shares = workspace.lake.scan(UsageShares.name, [month], UsageShares.columns)
     largest = _rows(connection, "largest_shares", usage_shares=shares, limit=_PREVIEW)
-    (accounts,) = connection.execute(f"select count(distinct account_id) from {shares}").fetchone() or (0,)
+    (accounts,) = _rows(connection, "usage_share_accounts", usage_shares=shares).column("accounts")
     return Figures({"accounts": accounts}, {"largest shares": largest}, {})
 
 
@@ -138,7 +137,7 @@ def _account_costs(connection: duckdb.DuckDBPyConnection, workspace: Workspace, 
 
 
 def _shares(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> dict[str, Bars]:
-    """How much of each month's bill was handed out, up to this month, a chart per currency."""
+    """How much of each month's bill was allocated, up to this month; a chart per currency."""
     months = [m for m in workspace.lake.months(AccountCosts.name) if m <= month][-_MONTHS:]
     costs = workspace.lake.scan(AccountCosts.name, months, AccountCosts.columns, month_as="month")
     allocated = _rows(connection, "allocated_percent", account_costs=costs)

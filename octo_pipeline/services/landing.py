@@ -1,8 +1,9 @@
-"""Landing a month's deliveries from where the vendors put them, and what could be landed."""
+"""Landing a month's deliveries from their sources, and finding out what could be landed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy, combined
@@ -24,15 +25,15 @@ from octo_pipeline.workspace import Workspace
 
 @dataclass(frozen=True)
 class LandedMonth:
-    """What is landed for a month after looking for more.
+    """What is landed for a month after all its sources were asked.
 
     Attributes:
         deliveries: the newest complete delivery of each account.
-        new: how many deliveries were not there before.
-        offered: how many deliveries of the month the sources offer, landed before or not.
+        new: how many deliveries were landed now.
+        offered: how many deliveries of the month the sources offer, whether or not they were landed before.
         passed_over: a sentence for each export of costs that another kind of source reads.
-        failures: why a source could not be landed, for each that could not.
-        is_complete: False if such a source has no earlier delivery of the month to go on with.
+        failures: for each source that could not be landed, why.
+        is_complete: False if one of these sources has no earlier delivery of the month to use instead.
     """
 
     deliveries: tuple[Delivery, ...]
@@ -60,14 +61,14 @@ class LandedMonth:
 
 
 def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], month: str) -> LandedMonth:
-    """Land what the sources have for the month and say what is there now.
+    """Land what the sources have for the month and say what is landed now.
 
-    A source that fails stops no other: where it has delivered the month before, its last good delivery stays.
+    A source that fails does not stop the others. If it delivered the month before, its last good delivery stays.
 
     Args:
-        workspace: whose lake it is landed in.
+        workspace: the lake to land in.
         vendor: the vendor's name.
-        sources: of this vendor.
+        sources: sources of this vendor.
         month: the billing month.
     """
     root = workspace.lake.root
@@ -83,12 +84,13 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
         failures += [(asked[-1], error) for error in disagreements(root, offered)]
     renewed = _renew(root, vendor, month, offered) if not failures else 0
     newest = tuple(newest_deliveries(root, month, vendor))
-    accounts = {one.account for one in newest}
+    accounts = {delivery.account for delivery in newest}
+    passed_over = (source.passed_over(month) for source in asked if isinstance(source, TellsPassedOver))
     return LandedMonth(
         newest,
-        sum(one.is_new for one in offered) + renewed,
+        sum(landed.is_new for landed in offered) + renewed,
         len(offered),
-        tuple(one for source in asked if isinstance(source, TellsPassedOver) for one in source.passed_over(month)),
+        tuple(chain.from_iterable(passed_over)),
         tuple(error for _, error in failures),
         is_complete=all(
             _has_delivered(source.account, accounts) or not _is_expected(root, source, error)
@@ -98,33 +100,39 @@ def land_month(workspace: Workspace, vendor: str, sources: Iterable[Source], mon
 
 
 def _renew(root: Location, vendor: str, month: str, offered: Sequence[Landed]) -> int:
-    """Where the newest delivery of an account is none that is offered, make those the newest that are.
+    """If the newest delivery of an account is no longer offered, make the offered ones the newest again.
 
-    A source that takes a refresh back offers a version that was landed before the one it took back. Several
-    reports of one account are renewed together, so that they do not take turns.
+    A source that withdraws a refresh offers a version that was landed before the withdrawn one. Several reports of one
+    account are renewed together, because otherwise they would take turns as the newest.
+
+    Returns:
+        For how many accounts.
     """
     renewed = 0
     now = landing_time(root, vendor, month)
     for newest in newest_deliveries(root, month, vendor):
-        of_account = [one.delivery for one in offered if one.delivery.account == newest.account]
-        if of_account and newest.version not in {one.version for one in of_account}:
-            for delivery in of_account:
+        own = [landed.delivery for landed in offered if landed.delivery.account == newest.account]
+        if own and newest.version not in {delivery.version for delivery in own}:
+            for delivery in own:
                 renew(root, delivery, now)
             renewed += 1
     return renewed
 
 
 def _is_expected(root: Location, source: Source, error: OctoError) -> bool:
-    """Whether the month lacks something without the source: not if nobody ever confirmed and fetched it."""
+    """Whether the month needs the source. An account that was never confirmed and fetched is not needed."""
     if not isinstance(error, NotConfirmedError):
         return True
     return bool(deliveries(root, vendor=source.vendor, account=source.account))
 
 
 def landing_time(root: Location, vendor: str, month: str) -> datetime:
-    """The clock's time, but after all that is landed: of a clock that was set back the newest delivery would be old."""
-    now = datetime.now(UTC)
-    return max([now, *(one.fetched_at + timedelta(microseconds=1) for one in newest_deliveries(root, month, vendor))])
+    """The current time, or one after all landed deliveries if the clock was set back.
+
+    Otherwise the new delivery would not be the newest.
+    """
+    newest = newest_deliveries(root, month, vendor)
+    return max([datetime.now(UTC), *(delivery.fetched_at + timedelta(microseconds=1) for delivery in newest)])
 
 
 def _has_delivered(account: str | None, accounts: set[str]) -> bool:
@@ -132,22 +140,26 @@ def _has_delivered(account: str | None, accounts: set[str]) -> bool:
 
 
 def new_versions(workspace: Workspace, source: Source, months: Sequence[str]) -> list[Available]:
-    """What a source offers for the months that is not landed yet, or was landed and taken back since.
+    """The versions that a source offers for the months and that are not the landed ones.
+
+    They were never landed, or were landed before a refresh that the source has withdrawn since.
 
     Raises:
         OctoError: the source cannot be reached or refuses.
     """
     root = workspace.lake.root
-    found = []
+    unlanded = []
     for month in months:
         offered = source.available(month)
-        newest = {one.account: one.version for one in newest_deliveries(root, month, source.vendor)}
-        versions = {one.version for one in offered}
-        for one in offered:
-            landed = find_delivery(root, vendor=one.vendor, month=month, version=one.version, account=one.account)
+        newest = {delivery.account: delivery.version for delivery in newest_deliveries(root, month, source.vendor)}
+        versions = {export.version for export in offered}
+        for export in offered:
+            landed = find_delivery(
+                root, vendor=export.vendor, month=month, version=export.version, account=export.account
+            )
             if landed is None or newest.get(landed.account) not in versions:
-                found.append(one)
-    return found
+                unlanded.append(export)
+    return unlanded
 
 
 def is_offered(workspace: Workspace, month: str) -> bool:
@@ -163,23 +175,25 @@ def is_offered(workspace: Workspace, month: str) -> bool:
 
 
 def delivery_of(workspace: Workspace, version: str) -> Delivery:
-    """The delivery whose version begins so.
+    """The delivery whose version begins with `version`.
 
     Raises:
         OctoError: there is none, or several.
     """
-    found = [one for one in deliveries(workspace.lake.root) if one.version.startswith(version)]
-    if len(found) != 1:
+    matching = [delivery for delivery in deliveries(workspace.lake.root) if delivery.version.startswith(version)]
+    if len(matching) != 1:
         raise OctoError(
-            f"{len(found) or 'No'} deliveries have a version that begins with {version!r}.",
+            f"{len(matching)} deliveries have a version that begins with {version!r}."
+            if matching
+            else f"No delivery has a version that begins with {version!r}.",
             code="delivery-version-not-one",
             remedy=Remedy("deliveries list", to="see them all"),
         )
-    return found[0]
+    return matching[0]
 
 
 def remove_delivery(workspace: Workspace, delivery: Delivery, actor: Actor) -> None:
-    """Remove a delivery, on the record; the next newest one counts from the next run on."""
+    """Remove a delivery and record it. The next run uses the newest one that is left."""
     remove(workspace.lake.root, delivery)
     _note(workspace, delivery, actor, "remove_delivery")
 
@@ -190,7 +204,7 @@ def reland(workspace: Workspace, delivery: Delivery, sources: Iterable[Source], 
     Raises:
         OctoError: no source offers that version any more, so what is landed stays; or it cannot be fetched.
     """
-    offering = [one for one in sources if _offers(one, delivery)]
+    offering = [source for source in sources if _offers(source, delivery)]
     if not offering:
         raise OctoError(
             f"No source offers {delivery.title} any more, so it stays as it is.",
@@ -204,7 +218,7 @@ def reland(workspace: Workspace, delivery: Delivery, sources: Iterable[Source], 
     if landed.failures:
         raise OctoError(
             f"{delivery.title} was removed, but could not be fetched again: {combined(landed.failures)} The next run "
-            "tries it.",
+            "will try to fetch it.",
             code="delivery-not-fetched-again",
             place=delivery.version,
             remedy=combined(landed.failures).remedies,
@@ -215,7 +229,7 @@ def reland(workspace: Workspace, delivery: Delivery, sources: Iterable[Source], 
 def _offers(source: Source, delivery: Delivery) -> bool:
     if source.account not in (None, delivery.account):
         return False
-    return any(one.version == delivery.version for one in source.available(delivery.month))
+    return any(export.version == delivery.version for export in source.available(delivery.month))
 
 
 def _note(workspace: Workspace, delivery: Delivery, actor: Actor, action: str) -> None:

@@ -1,14 +1,14 @@
 """The one way to bring months up to date: land what is new, then make every table, month by month.
 
-Every step yields events, which are plain values: the command line shows them, Dagster records them, and worker
-processes hand them over. This module knows none of its readers.
+Every step yields events, which are plain values: the command line prints them, Dagster records them, and worker
+processes send them to the main process. This module knows none of its readers.
 
-1. Each month goes through all its steps before the next one begins: first every vendor is landed, then the tables
-   are made in the order in which they read each other.
-2. A step that fails blocks only what is made from it, in its month: the rest of the month and all other months
-   are made.
-3. A landing that fails blocks all tables of its month, since their costs would lack a source. A source that cannot
-   be reached is no failure if it delivered the month before.
+1. Each month goes through all its steps before the next month begins. First every vendor is landed, then the tables are
+   made in the order in which they read each other.
+2. A step that fails blocks only the tables of its month that are made from it. The rest of the month and all other
+   months are made.
+3. A landing that fails blocks all tables of its month, because the costs of a source would be missing. A source that
+   cannot be reached does not fail if it delivered the month before.
 4. An interruption ends everything at once. It is never mistaken for a failed step.
 """
 
@@ -49,10 +49,10 @@ class Landed:
 
     Attributes:
         outcome: ``3 new``, ``unchanged`` or ``no delivery``.
-        deliveries: how many there are now, the newest of each account.
+        deliveries: how many count now, the newest of each account.
         size: of their files, in bytes.
-        fingerprint: which versions they are.
-        unanswered: why a source could not deliver, for each whose last good delivery counts instead.
+        fingerprint: a digest of their versions.
+        unanswered: for each source whose last good delivery is used because it could not deliver, why.
         passed_over: a sentence for each export of costs that another kind of source reads.
     """
 
@@ -69,7 +69,7 @@ class Landed:
 
 @dataclass(frozen=True)
 class Failed:
-    """A step failed; what was there before is still there."""
+    """A step failed. What was published before is unchanged."""
 
     step: str
     month: str
@@ -78,7 +78,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Blocked:
-    """A step was not tried, since one that it is made from failed."""
+    """A step was not tried, because a step that it reads from failed."""
 
     step: str
     month: str
@@ -86,7 +86,7 @@ class Blocked:
 
 @dataclass(frozen=True)
 class MonthDone:
-    """All steps of a month were gone through.
+    """All steps of a month are done, failed or blocked.
 
     Attributes:
         published: how many partitions were written.
@@ -108,7 +108,7 @@ class Landing:
     """The step that lands a vendor's deliveries.
 
     Attributes:
-        folder: exports to land instead of what the vendor's configured sources offer.
+        folder: a folder of exports to land instead of what the vendor's configured sources offer.
     """
 
     vendor: str
@@ -116,7 +116,7 @@ class Landing:
 
     @property
     def name(self) -> str:
-        """What events call it."""
+        """Its name in events."""
         return f"landing/{self.vendor}"
 
 
@@ -133,20 +133,20 @@ def all_steps(folders: Mapping[str, Path] | None = None) -> tuple[Step, ...]:
 
 
 def require_months(settings: Settings, months: Sequence[str]) -> None:
-    """Refuse months that no installation with these settings has.
+    """Refuse months that are outside the range of these settings.
 
     Raises:
-        OctoError: it names the first such month and the setting.
+        OctoError: a month is outside; the message names the first one, the remedy the setting.
     """
-    # The current month is one too: its bill grows every day.
+    # The current month can be made as well: its bill grows every day.
     first, last = settings.start_month, datetime.now(UTC).strftime("%Y-%m")
     outside = [month for month in months if not first <= month <= last]
     if outside:
         raise OctoError(
-            f"{outside[0]} is outside the months {first} … {last}. The last one is the current month.",
+            f"{outside[0]} is not between {first} and the current month {last}.",
             code="month-outside-lake",
             place=outside[0],
-            remedy=Remedy("set", setting="start_month", to="the first one"),
+            remedy=Remedy("set", setting="start_month", to="an earlier month"),
         )
 
 
@@ -156,7 +156,7 @@ def make_months(workspace: Workspace, months: Sequence[str], steps: Sequence[Ste
     Args:
         workspace: whose lake and sources.
         months: in the order in which they are made.
-        steps: in the order in which they are done; all of them if not given.
+        steps: in the order in which they are done; all steps if left out.
     """
     for month in months:
         yield from _with_summary(month, _month(workspace, month, all_steps() if steps is None else steps))
@@ -167,8 +167,8 @@ def make_months_side_by_side(
 ) -> Iterator[Event]:
     """Bring months up to date in several processes.
 
-    Some tables read what earlier months owe. So everything that reads its own month alone is made of all months first.
-    The events of a month and phase come together, when they are done.
+    Some tables read what is due from earlier months. So the tables that read only their own month are made first, for
+    all months. The events of a month and phase are yielded together at its end.
 
     Raises:
         OctoError: a worker process died.
@@ -205,7 +205,7 @@ def _month(
 
 
 def _blocked_by(failed: Sequence[str]) -> set[str]:
-    """The tables that are made from what failed."""
+    """The tables that depend on the failed steps."""
     landings = {Landing(vendor).name for vendor in VENDORS}
     sources = {"landing" if name in landings else name for name in failed}
     return {table.name for name in sources for table in downstream_of(name)}
@@ -248,18 +248,21 @@ def _land(workspace: Workspace, step: Landing, month: str) -> Landed:
 
 
 def _of_another_month(source: Source, path: Path, month: str) -> OctoError:
-    """Exports that were named for a month and have nothing of it: an empty month would look like one without costs."""
+    """The error for exports that have nothing of the month they were named for.
+
+    Without it, the month would be empty, as if it had no costs.
+    """
     months = source.months() if isinstance(source, TellsMonths) else []
     of = f"of {' and '.join(months)}, not of {month}" if months else f"not of {month}"
     return OctoError(
-        f"{path} is {of}. Name the exports of {month}, or the month that these are of.",
+        f"{path} has exports {of}. Name the exports of {month}, or the month of these exports.",
         code="exports-of-another-month",
         place=str(path),
     )
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
-    """The interruption that an error was made of: DuckDB raises a RuntimeError for a KeyboardInterrupt."""
+    """The interruption behind an error, if there is one. DuckDB turns a KeyboardInterrupt into a RuntimeError."""
     while isinstance(error, Exception | GeneratorExit):
         error = error.__cause__ or error.__context__
     return error
@@ -290,15 +293,15 @@ def _failed_steps(events: Sequence[Event]) -> list[str]:
     return [event.step for event in events if isinstance(event, Failed | Blocked)]
 
 
-# A worker process has one workspace, so that it sees one configuration and reads it once.
+# One workspace per worker process, so that it reads the configuration once and all its months see the same.
 _worker: tuple[Workspace, tuple[Step, ...]]
 
 
 def _start_worker(settings: Settings, run_id: str, folders: Mapping[str, Path]) -> None:
     global _worker
     _worker = Workspace(settings, run_id), all_steps(folders)
-    # An interruption from the keyboard reaches every process of the terminal. A lake can be left at any moment, and
-    # only the process that a person sees has something to say about it.
+    # Ctrl-C reaches every process of the terminal. A worker can end at any moment without harm to the lake, and only the
+    # main process should print something.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
@@ -309,7 +312,7 @@ def _work(month: str, names: Collection[str], failed_before: Sequence[str]) -> l
 
 @contextmanager
 def _pool(workspace: Workspace, folders: Mapping[str, Path], workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes; if anything goes wrong they end at once, instead of making the months they have begun."""
+    """Worker processes. After an error they end at once, instead of finishing the months that they have begun."""
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         workers,
@@ -333,7 +336,7 @@ def _result(future: "Future[list[Event]]", month: str) -> list[Event]:
         return future.result()
     except BrokenProcessPool as error:
         raise OctoError(
-            f"A worker process died (killed, or out of memory) while {month} was made. What was published stays; run this "
-            "again, it goes on where it stopped. Fewer workers need less memory.",
+            f"A worker process was killed or ran out of memory while it made {month}. What was published stays; run this "
+            "again to continue. Fewer workers need less memory.",
             code="worker-died",
         ) from error

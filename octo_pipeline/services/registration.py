@@ -1,4 +1,4 @@
-"""The registration of an account's vendor, so that commands and jobs need not know which vendor it is."""
+"""Finds the registration of an account's vendor, so that commands and jobs do not depend on the vendor."""
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Account
@@ -10,14 +10,13 @@ def of(account: Account) -> Registration:
     """The registration of the account's vendor.
 
     Raises:
-        OctoError: this version has none for it.
+        OctoError: this version has no registration for the vendor.
     """
     vendor = VENDORS.get(account.vendor)
     if vendor is None or vendor.registration is None:
         confirmed = [name for name, vendor in VENDORS.items() if vendor.registration]
         raise OctoError(
-            f"Accounts of {account.vendor} cannot be confirmed by this version; it can confirm those of "
-            f"{', '.join(confirmed)}.",
+            f"This version cannot confirm accounts of {account.vendor}, only those of {', '.join(confirmed)}.",
             code="vendor-cannot-be-confirmed",
         )
     return vendor.registration()

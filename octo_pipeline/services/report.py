@@ -1,4 +1,4 @@
-"""What the report of a month says, gathered from published partitions. How it looks belongs in `report_page`."""
+"""The content of a month's report, read from published partitions. How it looks belongs in `report_page`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.workspace import Workspace
 
-_MOST_ROWS = 60  # more lines than a person reads; the CSV has all
+_MOST_ROWS = 60  # people do not read longer lists; the page says how many rows are left out
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Bill:
 
     @property
     def share(self) -> float:
-        """The part of the bill that was handed out, for a chart; 0 where there is no bill."""
+        """The part of the bill that was allocated, for a chart; 0 if nothing was billed."""
         return float(self.allocated_out / self.billed) if self.billed else 0.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the page shows; amounts are exact decimals, rows are tuples in the order of the page's columns."""
+    """Everything that the page shows. Amounts are exact decimals, rows are tuples in the order of the page's columns."""
 
     month: str
     previous_month: str | None
@@ -61,7 +61,7 @@ class Report:
 
 
 def report_of(workspace: Workspace, month: str) -> Report:
-    """Gather the report of a month.
+    """Read the report of a month.
 
     Raises:
         OctoError: the month was not run.
@@ -116,9 +116,9 @@ def _bill(row: tuple[Any, ...], has_previous: bool) -> Bill:
 def _allocators(
     connection: duckdb.DuckDBPyConnection, workspace: Workspace, explained: Relation
 ) -> dict[str, Allocator]:
-    """The pinned allocators of the month's rows by id; of several versions the latest origin month's."""
+    """The pinned allocators of the month's rows, by id. If there are several versions, the latest origin month's."""
     allocators: dict[str, Allocator] = {}
-    for (origin,) in connection.execute(f"select distinct origin_month from {explained} order by 1").fetchall():
+    for (origin,) in _fetch(connection, "report_origins", {"explained": explained}):
         metadata = workspace.lake.metadata(MatchedItems.name, origin)
         for document in (metadata.facts["allocators"] if metadata else {}).values():
             allocator = Allocator.from_document(document)
@@ -133,7 +133,7 @@ def _rules(by_allocator: Rows, allocators: dict[str, Allocator]) -> tuple[tuple[
         title = (allocator.name if allocator else None) or name
         description = (allocator.description if allocator else None) or ""
         rows.append((title, description, category, currency, billed, split or 0, remainder or 0, accounts))
-    # Finance looks for the largest first.
+    # The largest amounts matter most to finance.
     return tuple(sorted(rows, key=lambda row: (row[2], -sum(abs(cost or 0) for cost in row[4:7]))))
 
 

@@ -1,4 +1,4 @@
-"""How the report looks: one HTML file without anything to fetch, and a CSV of the accounts beside it."""
+"""How the report looks: one HTML file that loads nothing from elsewhere, and a CSV of the accounts beside it."""
 
 import csv
 import os
@@ -28,7 +28,7 @@ def write_report(report: Report, page: Path) -> Path:
     """Write the page and the CSV beside it, each in one step.
 
     Args:
-        report: what it says.
+        report: the content.
         page: the HTML file.
 
     Returns:
@@ -63,7 +63,7 @@ def _html(report: Report) -> str:
     largest = max((abs(row[7]) for row in report.accounts), default=Decimal(0))
     return environment.get_template("report_page.html.j2").render(
         report=report,
-        # A bar is at most the column's width; the largest account's fills it.
+        # In percent of the column; the bar of the largest account fills it.
         width=lambda value: round(float(abs(value) / largest) * 100, 1) if largest else 0,
     )
 

@@ -1,6 +1,6 @@
-"""Allocator documents as files: read, stamped with what saving sets, found by id, written in one step.
+"""Allocator documents as files: reading them, completing what saving sets, finding them by id, writing them.
 
-This module has what the command line and Dagster's jobs do with a document before and when it is saved. What a
+This module has what the command line and Dagster's jobs do with a document before and while it is saved. What a
 document means belongs in `octo_pipeline.rules`, what it would do in `simulate`.
 """
 
@@ -22,12 +22,12 @@ from octo_pipeline.workspace import Workspace
 
 @dataclass(frozen=True)
 class Submission:
-    """An allocator document that is to be saved.
+    """An allocator document that is about to be saved.
 
     Attributes:
         file: its file, for messages.
         document: the JSON object to save: what was written, and what saving sets.
-        allocator: what it means.
+        allocator: the document, parsed.
         starts_when_saved: whether saving sets its startMonth to the current month.
     """
 
@@ -38,19 +38,19 @@ class Submission:
 
 
 def submitted(workspace: Workspace, content: bytes, file: str, now: datetime) -> Submission:
-    """Read a document that is to be saved, and set what saving sets.
+    """Read a document that is about to be saved, and set what saving sets.
 
-    createTime and startMonth are set where the document leaves them out: those of the live allocator of the same id,
-    which it replaces, else the time and its month.
+    createTime and startMonth are set if the document leaves them out. A document that replaces a live allocator of the
+    same id gets that allocator's; any other gets `now` and its month.
 
     Args:
-        workspace: whose live allocators.
+        workspace: the live allocators.
         content: the document.
         file: its name, for messages and as its id if it has none.
-        now: with a time zone.
+        now: the current time, with a time zone.
 
     Raises:
-        DocumentError: with everything that is wrong in the document.
+        DocumentError: the document is not valid; it has everything that is wrong.
     """
     written = read_object(content, file=file)
     allocator_id = Path(file).stem if is_unset(written, "id") else written["id"]
@@ -66,7 +66,7 @@ def submitted(workspace: Workspace, content: bytes, file: str, now: datetime) ->
     if is_unset(written, "createTime"):
         written["createTime"] = (replaced.normalised().get("createTime") if replaced else None) or time
     allocator = parse_object(Allocator, written, file=file)
-    # A document that has no id gets it in front.
+    # The id that a document lacks is added in front.
     document = {"id": allocator.id} | written | {"id": allocator.id} if is_unset(written, "id") else written
     return Submission(file, document, allocator, starts_when_saved)
 
@@ -77,13 +77,13 @@ def simulate_submission(
     """Simulate a document before it is saved.
 
     Args:
-        workspace: what it is simulated on.
+        workspace: the lake and the live configuration.
         submission: the document.
-        now: with a time zone.
-        month: whose items; None for the current month if the lake has it, else the latest.
+        now: the current time, with a time zone.
+        month: the month to simulate; None for the current month if the lake has it, else the latest.
 
     Returns:
-        The simulation, and a sentence for each thing that was assumed.
+        The simulation, and a sentence for each assumption that was made.
 
     Raises:
         OctoError: the lake has no line items of the month.
@@ -93,11 +93,11 @@ def simulate_submission(
     months = workspace.lake.months(LINE_ITEMS)
     chosen = month or (current if not months or current in months else months[-1])
     if not month and chosen != current:
-        notes.append(f"The lake has no line items of the current month {current}: simulated on {chosen}.")
+        notes.append(f"The lake has no line items of the current month {current}, so {chosen} was simulated.")
     allocator = submission.allocator
     if submission.starts_when_saved and chosen < current:
         notes.append(
-            f"The file sets no startMonth: simulated as if it started in {chosen}; saved now, it starts in {current}."
+            f"The file sets no startMonth. The simulation starts it in {chosen}; if you save it now, it starts in {current}."
         )
         allocator = parse_object(Allocator, submission.document | {"startMonth": chosen}, file=submission.file)
     return simulate(workspace, allocator, chosen), notes
@@ -107,7 +107,7 @@ def read(file: Path) -> bytes:
     """The bytes of a document.
 
     Raises:
-        OctoError: it cannot be read.
+        OctoError: the file cannot be read.
     """
     try:
         return file.read_bytes()
@@ -121,52 +121,52 @@ def folder_of(config: Path) -> Path:
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
-    """The files of the folder by the id of what they hold; of an invalid one, by its name."""
-    found: dict[str, list[Path]] = {}
+    """The files of the folder by their allocator's id; an invalid file by its name."""
+    files: dict[str, list[Path]] = {}
     for path in sorted(p for p in folder.glob("*") if p.suffix.lower() == ".json" and not p.name.startswith(".")):
         try:
             allocator_id = parse_allocator(read(path), file=path.name).id
         except DocumentError:
             allocator_id = path.stem
-        found.setdefault(allocator_id, []).append(path)
-    return found
+        files.setdefault(allocator_id, []).append(path)
+    return files
 
 
 def path_of(folder: Path, allocator_id: str) -> Path:
-    """The file that holds the allocator.
+    """The file that has the allocator.
 
     Raises:
-        OctoError: none does, or several do.
+        OctoError: no file has it, or several do.
     """
-    found = _files(folder).get(allocator_id, [])
-    if not found:
+    files = _files(folder).get(allocator_id, [])
+    if not files:
         raise OctoError(
             f"{folder} has no allocator {allocator_id!r}.",
             code="allocator-unknown",
             place=allocator_id,
             remedy=Remedy("allocators list", to="see them all"),
         )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files)
         raise OctoError(
-            f"{allocator_id!r} is the id in {names} of {folder}; give each its own id first.",
+            f"Several files in {folder} have the id {allocator_id!r}: {names}. Give each its own id first.",
             code="allocator-id-repeated",
         )
-    return found[0]
+    return files[0]
 
 
 def target_of(folder: Path, allocator_id: str, *, replace: bool) -> Path:
-    """Where to save an allocator; refuses to overwrite what is not meant.
+    """Where to save an allocator. Refuses to overwrite another one.
 
     Raises:
-        OctoError: the id is taken and `replace` is not given, or the file holds another allocator.
+        OctoError: the id is taken and `replace` is False, or the file has another allocator.
     """
     files = _files(folder)
     if allocator_id in files:
         path = path_of(folder, allocator_id)
         if not replace:
             raise OctoError(
-                f"{path} already holds the allocator {allocator_id!r}. Use another id, or replace it.",
+                f"{path} already has the allocator {allocator_id!r}. Use another id, or replace it.",
                 code="allocator-exists",
                 place=str(path),
                 remedy=Remedy("allocators add", "FILE", replace=True, to="replace it"),
@@ -175,18 +175,18 @@ def target_of(folder: Path, allocator_id: str, *, replace: bool) -> Path:
     target = folder / f"{allocator_id}.json"
     if target.exists():
         raise OctoError(
-            f"{target} exists and holds an allocator of another id; rename it first.", code="allocator-file-taken"
+            f"{target} already has an allocator with another id; rename that file first.", code="allocator-file-taken"
         )
     return target
 
 
 def write(target: Path, text: str) -> None:
-    """Write a document in one step that readers never see half done.
+    """Write a document in one step, so that readers never see half of it.
 
     Raises:
-        OctoError: the folder refuses; nothing is saved then.
+        OctoError: the file cannot be written; nothing is saved then.
     """
-    # Names that begin with a dot are no documents.
+    # Files whose names begin with a dot are not read as documents.
     draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,21 @@
-"""What an allocator would do to the items of a month, computed and thrown away: nothing is written to the lake.
+"""What an allocator would do to the items of a month. Nothing is written to the lake.
 
-The items are matched and booked by the same functions as the tables are, in one in-memory connection. How a simulation
-is printed belongs in the command line, which months are stale after a change in `graph`.
+The functions that make the tables also match and book the items here, in one in-memory connection. How a simulation is
+printed belongs in the command line; which months become stale by a change belongs in `graph`.
 
-Assumptions: what is live is what the configuration folder says now, whether or not the lake was run with it; restored
-items stay restored.
+Assumptions: the live allocators are those in the configuration folder now, whether or not the lake was run with them;
+restored items stay restored.
 
 Stages:
 1. ``alone``: the items of the month that the candidate matches, as if there were no other allocator.
-2. ``live`` and ``merged``: the month's items under the live allocators, and under them with the candidate (which
-   replaces the one of the same id). Who takes the candidate's items in ``merged`` gives the conflicts.
-3. Both are cut to the items that change hands; each of the three is booked in every month the items reflect in
-   and the lake has line items of. Later months are listed with the instalments due in them.
-4. The difference of ``merged`` and ``live``, per booking month, category, account and currency.
+2. ``live`` and ``merged``: the month's items with the live allocators, and with the candidate added (or replacing the
+   live allocator of the same id). Who takes the candidate's items in ``merged`` gives the conflicts.
+3. ``live`` and ``merged`` are reduced to the items that change hands. Each of the three is booked in every month in which
+   its items are due and of which the lake has line items. For later months, the instalments due in them are listed.
+4. The difference between ``merged`` and ``live``, per booking month, category, account and currency.
 
-Edge cases: items of other origin months are not booked, since what is pinned for them stays until those months are
-run again; they are counted instead. A candidate that is the same as the live one changes nothing.
+Edge cases: items of other origin months are not booked, because their pinned allocators stay until those months are run
+again; they are counted instead. A candidate that is the same as the live allocator changes nothing.
 Drawback: all rows of the result are held in Python.
 """
 
@@ -28,18 +28,19 @@ import duckdb
 from octo_pipeline.allocation import matching, resolution, shares, splits
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.items import items_sql
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.model.sql import Relation, identifier, literal
+from octo_pipeline.model.sql import Relation, Sql, identifier, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.allocator import Allocator, values_named
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
-# The tables of a simulation that people read, in the order in which they ask for them, and their titles.
+# The tables of a simulation that people read, in the order in which they are shown, and their titles.
 SECTIONS: dict[str, str] = {
     "matched_costs": "Matched",
     "matched_items": "Matched items",
@@ -74,12 +75,12 @@ class Simulation:
         unresolved: entries that resolve to nobody, per booking month.
         failed: items whose formula fails, per booking month, with the amount that is not distributed.
         conflicts: who takes the items that the candidate and a live allocator both match.
-        not_reached: what it would match in this month and earlier ones, were they in its window.
+        not_reached: what it would match in this month and earlier ones if they were in its window.
         earlier_origins: what it matches in earlier months with instalments due in this one; they are not simulated.
-        commitment_lines: per account, lines covered by a savings plan whose negation it does not match.
-        differences: per booking month, category, account and currency, the net amount that the items that change
-            hands put on the account: live, simulated and the difference.
-        warnings: a sentence for each thing that deserves attention.
+        commitment_lines: per account, lines that a savings plan covers and whose negation it does not match.
+        differences: per booking month, category, account and currency, the net amount on the account from items that
+            change hands: live, simulated and the difference.
+        warnings: a sentence for everything that deserves attention.
     """
 
     allocator: Allocator
@@ -110,8 +111,8 @@ def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulati
     """Compute what the allocator would do to the items billed in the month, alone and beside the live ones.
 
     Args:
-        workspace: the lake, the live configuration and the decisions; nothing of it is written.
-        allocator: the candidate; a live allocator of the same id is replaced by it.
+        workspace: the lake, the live configuration and the decisions, which are only read.
+        allocator: the candidate; it replaces a live allocator of the same id.
         month: the origin month of the items.
 
     Raises:
@@ -120,7 +121,7 @@ def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulati
     months = workspace.lake.months(LINE_ITEMS)
     if month not in months:
         raise OctoError(
-            f"The lake has no cost line items of {month}, so there is nothing to simulate on. "
+            f"The lake has no cost line items of {month}, so there is nothing to simulate. "
             + (f"It has {months[0]} to {months[-1]}; choose one of them." if months else "It has no month yet."),
             code="month-not-made",
             place=month,
@@ -131,7 +132,7 @@ def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulati
 
 
 class _Simulator:
-    """One simulation: what all its stages share."""
+    """One simulation, with what its stages share."""
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, workspace: Workspace, candidate: Allocator, month: str
@@ -169,11 +170,12 @@ class _Simulator:
             "commitment_lines": self._fetch("simulation_commitment_lines"),
             "differences": self._fetch("simulation_differences"),
         }
+        restored = self._count("simulation_restored_items", restored_items=_RESTORED)
         return Simulation(
             allocator=self._candidate,
             month=self._month,
             replaces=self._replaced.version if self._replaced else None,
-            warnings=tuple(_warnings(self._candidate, self._month, tables, self._restored_count())),
+            warnings=tuple(_warnings(self._candidate, self._month, tables, restored)),
             **tables,
         )
 
@@ -189,7 +191,7 @@ class _Simulator:
         create_restored_items(self._connection, decisions, items)
 
     def _match_all(self) -> None:
-        # Items are of one category, so allocators of other categories than these keep what they have.
+        # An item has one category, so allocators of other categories keep their items.
         categories = sorted({a.category for a in (self._candidate, self._replaced) if a})
         live = [a for a in self._live if a.category in categories]
         merged = [a for a in live if a is not self._replaced] + [self._candidate]
@@ -201,18 +203,16 @@ class _Simulator:
         query = matching.matched_items_sql(
             self._connection, self._line_items([self._month]), self._month, allocators, categories
         )
-        self._create(f"{name}_items", f"select * from ({query}) where allocator_version is not null")
+        self._create(f"{name}_items", render("services/simulation_taken_items", matched_items_query=query))
 
     def _keep_what_changes_hands(self) -> None:
-        self._create(
-            "takers", "select item_id, allocator_id as taken_by from merged_items semi join alone_items using (item_id)"
-        )
-        self._create("unchanged", "select item_id from live_items join merged_items using (item_id, allocator_version)")
+        self._create("takers", render("services/simulation_takers"))
+        self._create("unchanged", render("services/simulation_unchanged"))
         for name in ("live", "merged"):
-            self._connection.execute(f"delete from {name}_items where item_id in (from unchanged)")
+            self._create(f"{name}_items", render("services/simulation_changed_items", items=f"{name}_items"))
 
-    def _create(self, name: str, query: str) -> None:
-        self._connection.execute(f"create temp table {name} as {query}")
+    def _create(self, name: str, query: Sql) -> None:
+        create_temp_table(self._connection, name, query)
 
     def _due(self, name: str, allocators: Sequence[Allocator]) -> dict[str, list[Allocator]]:
         """Booking month -> the allocators with a tranche due in it."""
@@ -221,25 +221,25 @@ class _Simulator:
         return {month: [by_version[v] for v in sorted(versions)] for month, versions in sorted(facts.items())}
 
     def _book(self, name: str, due: Mapping[str, Sequence[Allocator]]) -> set[str]:
-        """Book the items ``<name>_items`` into ``<name>_bookings``; returns the booking months that have data."""
+        """Book the items ``<name>_items`` into ``<name>_bookings``. Returns the booking months that have data."""
         for table, columns in (
             ("resolved", resolution.RESOLVED_ACCOUNT_COLUMNS),
             ("shares", shares.USAGE_SHARE_COLUMNS),
             ("rows", splits.ALLOCATION_COLUMNS),
         ):
-            typed = ", ".join(f"{column} {kind}" for column, kind in {"booking_month": "VARCHAR", **columns}.items())
-            self._connection.execute(f"create temp table {name}_{table} ({typed})")
+            self._create(f"{name}_{table}", rows_sql({"booking_month": "VARCHAR", **columns}, []))
         booked = {month for month in due if month in self._months_with_data}
         for month in sorted(booked):
             self._book_month(name, month, due[month])
-        if self._month not in booked and (name == "alone" or self._has_items(name)):
-            # The items themselves stand in their origin month; the entries are resolved somewhere in any case.
+        if self._month not in booked and (name == "alone" or self._count("simulation_items", items=f"{name}_items")):
+            # The items are listed in their origin month, and the candidate's entries must be resolved in some month.
             self._book_month(name, self._month, [] if booked or name != "alone" else [self._candidate])
         self._create(f"{name}_bookings", explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares"))
         return booked
 
-    def _has_items(self, name: str) -> bool:
-        return bool(self._connection.execute(f"select 1 from {name}_items limit 1").fetchall())
+    def _count(self, template: str, **pieces: object) -> int:
+        (count,) = self._fetch(template, **pieces).column("items")
+        return int(count)
 
     def _book_month(self, name: str, month: str, allocators: Sequence[Allocator]) -> None:
         line_items = self._line_items([month])
@@ -272,10 +272,9 @@ class _Simulator:
         query = splits.allocations_sql(self._connection, Relation(f"{name}_items"), usage, _RESTORED, month, allocators)
         self._add(f"{name}_rows", month, query)
 
-    def _add(self, table: str, month: str, query: str) -> None:
-        self._connection.execute(
-            f"insert into {table} by name select {literal(month)} as booking_month, * from ({query})"
-        )
+    def _add(self, table: str, month: str, query: Sql) -> None:
+        rows = render("services/simulation_in_month", query=query, month=month)
+        self._connection.execute(f"insert into {table} by name {rows}")
 
     def _later_instalments(self, months: Sequence[str]) -> Rows:
         due = splits.instalments_sql(Relation("alone_items"), _RESTORED, months)
@@ -297,7 +296,7 @@ class _Simulator:
         return self._matched_in(months)
 
     def _matched_in(self, months: Sequence[str]) -> Rows:
-        """What the criteria match in these months, whatever the window says."""
+        """What the criteria match in these months, in the candidate's window or not."""
         alternatives = [
             " and ".join(condition.sql(identifier(column)) for column, condition in conditions.items())
             for conditions in self._candidate.criteria
@@ -305,14 +304,9 @@ class _Simulator:
         items = items_sql(self._candidate.category, self._line_items(months))
         return self._fetch("simulation_matched_in_months", items_query=items, alternatives=alternatives)
 
-    def _restored_count(self) -> int:
-        query = f"select count(*) from alone_items where item_id in (select item_id from {_RESTORED})"
-        (count,) = self._connection.execute(query).fetchone() or (0,)
-        return int(count)
-
 
 def _of_month(table: str, month: str) -> Relation:
-    return Relation(f"(select * exclude (booking_month) from {table} where booking_month = {literal(month)})")
+    return Relation(f"({render('services/simulation_of_month', table=table, month=month)})")
 
 
 def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], restored: int) -> list[str]:
@@ -320,20 +314,21 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
     if not tables["matched_items"]:
         sentences.append(f"It matches no item of {month}. Compare its criteria and its months with the items.")
     if restored:
-        sentences.append(f"{restored} of the items it matches are restored and stay undistributed until re-applied.")
+        are = "is restored and stays" if restored == 1 else "are restored and stay"
+        sentences.append(f"{restored} of the items it matches {are} undistributed until re-applied.")
     sentences += _not_reached_sentence(allocator, tables["not_reached"])
     if tables["earlier_origins"]:
         earlier = tables["earlier_origins"]
         sentences.append(
             f"It also matches {_counted(earlier)} of {_span(earlier)} ({earlier.total()}) with instalments due in "
-            f"{month}, which are not shown: simulate the months they were billed in."
+            f"{month}. They are not shown here; simulate the months in which they were billed."
         )
     sentences += _unresolved_sentence(tables["unresolved"])
     if tables["over_allocated"]:
         surplus = Rows(("currency", "cost"), _absolute(tables["over_allocated"]))
         sentences.append(
-            f"It hands out {surplus.total()} more than there is; the default account, or the item's own, bears the difference. "
-            "Check the formulas."
+            f"It hands out {surplus.total()} more than there is; the default account, or the item's own account, bears the "
+            "difference. Check the formulas."
         )
     if tables["failed"]:
         sentences.append(
@@ -343,7 +338,7 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
         accounts = ", ".join(tables["commitment_lines"].column("account")[:5])
         sentences.append(
             f"It takes {tables['commitment_lines'].total()} of usage that a savings plan covers without its negation "
-            f"(accounts {accounts}): nobody was billed that much. Let the criteria match SavingsPlanNegation lines too."
+            f"(accounts {accounts}). Nobody was billed that much. Let the criteria match SavingsPlanNegation lines too."
         )
     return sentences
 
@@ -359,8 +354,8 @@ def _not_reached_sentence(allocator: Allocator, rows: Rows) -> list[str]:
         return []
     window = f"from {allocator.start}" + (f" to {allocator.end}" if allocator.end else "")
     return [
-        f"It would match {_counted(rows)} of {_span(rows)} ({rows.total()}) but is not in effect then: "
-        f"it applies {window}. Adjust startMonth or expiration to include them."
+        f"It would match {_counted(rows)} of {_span(rows)} ({rows.total()}), but it is only valid {window}. "
+        "Adjust startMonth or expiration to include them."
     ]
 
 

@@ -1,6 +1,6 @@
-"""Which sources an installation has: folders from the settings, documents of the configuration, registered accounts.
+"""The sources of an installation: folders from the settings, documents of the configuration, registered accounts.
 
-This module says what is fetched from where; how it is fetched belongs in each vendor's folder.
+How a source is fetched belongs in the vendor's folder.
 
 A document is ``<config>/sources/<any name>.json``, such as
 ``{"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "reports", "role_arn": …}``. What all
@@ -28,38 +28,40 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     """The vendor's sources, in the order of their names.
 
     Raises:
-        OctoError: a document of the vendor is wrong; the sentence names file and field. Or a document does not say
-            of which vendor it is, or the registry cannot be read. No source of the vendor is used then, since what is
-            left out would be missing from the bill.
+        OctoError: a document of the vendor is not valid (the message names file and field), a document does not name its
+            vendor, or the registry cannot be read. No source of the vendor is used then, because the costs of the
+            missing one would be missing from the bill.
     """
     folder = workspace.settings.exports(vendor)
-    found = [folder_source(vendor, folder)] if folder else []
+    sources = [folder_source(vendor, folder)] if folder else []
     documents = source_documents(workspace.settings.config)
-    # What another vendor's document lacks, such as a variable that is not set, is that vendor's matter.
-    found += [_source(workspace, document) for document in documents if document.is_used and document.reader == vendor]
-    found += registered_sources(workspace, vendor)
-    _refuse_one_name_twice(found)
-    named = {one.name: one for one in found}
-    return [named[name] for name in sorted(named)]
+    # A fault in another vendor's document, such as a variable that is not set, must not stop this vendor.
+    sources += [
+        _source(workspace, document) for document in documents if document.is_used and document.reader == vendor
+    ]
+    sources += registered_sources(workspace, vendor)
+    _refuse_repeated_names(sources)
+    by_name = {source.name: source for source in sources}
+    return [by_name[name] for name in sorted(by_name)]
 
 
 class NotConfirmedError(OctoError):
-    """An account is registered, but what it delivers cannot be fetched before it is confirmed."""
+    """An account is registered, but its exports cannot be fetched before it is confirmed."""
 
 
 def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
     """The sources of the vendor's registered accounts that have one.
 
-    An account that is not completed, or not any more, is among them as one that cannot be asked: its costs must
-    not be missing from a bill without a word.
+    An account that is not Completed, or no longer, is included as a source that refuses every request. Otherwise its
+    costs would be missing from the bill without a message.
 
     Raises:
-        OctoError: the registry cannot be read, or holds settings that this version does not understand.
+        OctoError: the registry cannot be read, or has settings that this version does not understand.
     """
     return [
-        _registered(workspace, one)
-        for one in workspace.registry.accounts.all()
-        if one.vendor == vendor and one.kind != "linked" and "source" in one.settings
+        _registered(workspace, account)
+        for account in workspace.registry.accounts.all()
+        if account.vendor == vendor and account.kind != "linked" and "source" in account.settings
     ]
 
 
@@ -69,13 +71,13 @@ def _registered(workspace: Workspace, account: Account) -> Source:
     vendor = VENDORS[account.vendor]
     if vendor.registered_source:
         return vendor.registered_source(workspace, account)
-    place = f"The registration of the {account.vendor} account {account.account_id}"
-    return _source(workspace, source_document(account.settings["source"], place))
+    origin = f"The registration of the {account.vendor} account {account.account_id}"
+    return _source(workspace, source_document(account.settings["source"], origin))
 
 
 @dataclass(frozen=True)
 class _Unconfirmed:
-    """A registered account that waits to be confirmed."""
+    """A registered account that is not confirmed yet."""
 
     _registered: Account
 
@@ -111,7 +113,7 @@ class _Unconfirmed:
 
 
 def folder_source(vendor: str, path: Path) -> Source:
-    """A folder with a vendor's exports as the vendor lays them out, or one data file."""
+    """A folder with exports in the vendor's layout, or one data file."""
     return VENDORS[vendor].folder_source(path)
 
 
@@ -124,19 +126,19 @@ def _source(workspace: Workspace, document: SourceDocument) -> Source:
         ) from None
 
 
-def _refuse_one_name_twice(found: Sequence[Source]) -> None:
-    """Two sources of FOCUS files with one name would take turns as one."""
+def _refuse_repeated_names(sources: Sequence[Source]) -> None:
+    """Refuse two sources of FOCUS files with one name, because their deliveries would replace each other."""
     names: dict[str | None, str] = {}
-    for source in found:
+    for source in sources:
         if source.vendor == FOCUS and names.setdefault(source.account, source.name) != source.name:
             raise OctoError(
-                f"{names[source.account]} and {source.name} have the same name. Give each document a name of its own.",
+                f"{names[source.account]} and {source.name} have the same name. Give each document its own name.",
                 code="source-name-repeated",
                 place=source.account,
             )
 
 
 def _flaw(error: ValidationError) -> str:
-    # pydantic would show the value, which may be a secret that was put into the wrong place.
+    # The value is left out, because it may be a secret in the wrong field.
     first = error.errors(include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc']) or 'the document'}: {first['msg']}"

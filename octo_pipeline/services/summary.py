@@ -1,4 +1,4 @@
-"""What a run says of its month at the end: the allocations, the bill, and the proof of conservation."""
+"""The summary of a month that a run prints: the allocations, the bill, and the proof of conservation."""
 
 from dataclasses import dataclass
 
@@ -19,11 +19,11 @@ class Summary:
     Attributes:
         month: the booking month.
         distributed: what each allocator took and where it went.
-        left: what stays where it was billed, summed by what it is.
-        accounts: what is booked on each account, a column per category.
-        bill: per currency, the bill and its lines.
-        proof: per category and currency, what the month's tranches are due and what is booked of them.
-        findings: the checks that fail, and what they say.
+        left: what stays where it was billed, per category, reason and description.
+        accounts: what is booked on each account, with a column per category.
+        bill: per currency, the bill and the number of its lines.
+        proof: per category and currency, the instalments that are due in the month and what is booked of them.
+        findings: the checks that fail, with their results.
     """
 
     month: str

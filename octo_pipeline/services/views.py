@@ -1,4 +1,4 @@
-"""The lake's tables as views, for people and tools that ask in SQL."""
+"""The lake's tables as views, for people and tools that use SQL."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from octo_pipeline.tables.usage_shares import UsageShares
 def views(lake: Lake) -> dict[str, Sql]:
     """SQL of a view for every table, by name; ``month`` is the partition.
 
-    A table that has no partition yet is a view without rows. The views of the others show months that come later, too.
+    The view of a table without partitions has no rows. The other views also show months that are published later.
     """
     has_month = {table.name: bool(lake.months(table.name)) for table in TABLES}
     every_month = {table.name: lake.path(table.name, "*") for table in TABLES}
@@ -24,9 +24,9 @@ def views(lake: Lake) -> dict[str, Sql]:
 
 
 def views_of(lake: Lake, files: Mapping[str, Sequence[Location]]) -> dict[str, Sql]:
-    """The same over these files of each table."""
+    """The same views over these files of each table."""
     queries = {table.name: Sql(f"from {_rows(lake, table.name, table.columns, 'month', files)}") for table in TABLES}
-    # People read allocations with what explains them.
+    # A stored allocation means little without its item and allocator, so people get the explained rows.
     queries[Allocations.name] = explained_sql(
         _rows(lake, Allocations.name, Allocations.columns, "booking_month", files),
         _rows(lake, MatchedItems.name, MatchedItems.columns, "month", files),

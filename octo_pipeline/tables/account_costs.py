@@ -32,7 +32,7 @@ ACCOUNT_COST_COLUMNS: dict[str, str] = {
     "amortised_final_cost": MONEY,
 }
 
-# The columns of an explained row that the model and the proofs read: copying others for millions of rows takes time.
+# The columns of an explained row that the model and the proofs read. Copying the others of millions of rows takes time.
 _SUMMED = (
     "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
     "tranche_cost", "cost",
@@ -65,7 +65,7 @@ class AccountCosts(Table):
         ),
         Proof(
             "amortised_costs",
-            "the amortised costs are the final ones, amortised, less the savings that moved",
+            "the amortised costs are the final costs, amortised, less the savings that moved",
             "tables/proof_account_costs_amortised",
         ),
         Proof(

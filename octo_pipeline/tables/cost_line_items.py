@@ -143,19 +143,22 @@ def _landed(
 
 
 def _invoices(connection: duckdb.DuckDBPyConnection, source_costs: str) -> list[list[str | None]]:
-    """What the files say was billed by invoice: vendor, payer, invoice, issuer, currency and the sum as text."""
+    """What the files bill by invoice: vendor, payer, invoice, issuer, currency and the sum as text."""
     rows = connection.execute(render("tables/invoices", source_costs=source_costs)).fetchall()
     return [list(row) for row in rows]
 
 
 def _read_once(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> str:
-    """Write a relation to a file and return the SQL that reads it: reading compressed text dominates everything else."""
-    connection.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet)")
-    return f"SELECT * FROM read_parquet({literal(str(path))})"
+    """Write the query's rows to a Parquet file and return a query of the file.
+
+    Several queries read them, and unpacking compressed text takes longer than everything else.
+    """
+    connection.execute(f"copy ({query}) to {literal(str(path))} (format parquet)")
+    return f"from read_parquet({literal(str(path))})"
 
 
 def _explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
-    """The first vendor's explanation of a bad file, or an error that says that all files are in order."""
+    """The first vendor's explanation of a bad file, or an error that says that the files are not the cause."""
     for name, vendor in VENDORS.items():
         own = [delivery for delivery in deliveries if delivery.vendor == name]
         if (explanation := vendor.files().explain_failure(connection, own)) is not None:

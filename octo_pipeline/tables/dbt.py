@@ -6,7 +6,6 @@ A run in this process with a loaded manifest takes about half a second; a subpro
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import threading
@@ -22,6 +21,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.model.wording import reason
+from octo_pipeline.settings import cache_folder
 from octo_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ class DbtProject:
                     self._build(folder)
         except OSError as error:
             raise OctoError(
-                f"The dbt manifest cannot be written to {self._cache}: {reason(error)}. "
-                "Set XDG_CACHE_HOME to a writable folder.",
+                f"The dbt manifest cannot be written to {self._cache}: {reason(error)}. Make this cache folder writable.",
                 code="manifest-not-writable",
+                place=str(self._cache),
             ) from error
         return folder
 
@@ -170,7 +170,7 @@ class DbtProject:
         # A checkout keeps everything in its own folder; an installed package may be read-only or shared by users.
         if (self.folder.parent / "pyproject.toml").exists():
             return self.folder / "target" / "manifests"
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octo-pipeline" / "manifests"
+        return cache_folder() / "manifests"
 
     def _build(self, folder: Path) -> None:
         """Parse the project and write what `run` and Dagster load; the folder appears only when it is complete."""

@@ -1,6 +1,6 @@
-"""What the items of origin months owe to a booking month, read from the metadata of their partitions.
+"""What is due in a booking month from the items of its origin months, read from the metadata of their partitions.
 
-``matched_items`` records these facts. Which months can owe something belongs in `octo_pipeline.model.months`.
+``matched_items`` records these facts. Which origin months a booking month has belongs in `octo_pipeline.model.months`.
 """
 
 from octo_pipeline.lake.lake import Lake, PartitionMetadata
@@ -9,21 +9,21 @@ from octo_pipeline.rules.allocator import Allocator
 
 
 def due_digests(lake: Lake, month: str) -> dict[str, dict[str, str]]:
-    """What the items of the booking month and of earlier months owe to it.
+    """What is due in the booking month from its own items and those of earlier months.
 
     Returns:
-        origin month -> {allocator version: digest}, for the months that owe something.
+        origin month -> {allocator version: digest}, for the months with something due.
     """
     return {origin: metadata.facts["due"][month] for origin, metadata in _owing(lake, month).items()}
 
 
 def origins_read(lake: Lake, month: str) -> list[str]:
-    """The origin months whose items the booking month reads: those that owe it something, and the month itself."""
+    """The origin months whose items the booking month reads: those with something due in it, and the month itself."""
     return sorted({*_owing(lake, month), month})
 
 
 def pinned_allocators(lake: Lake, month: str) -> list[Allocator]:
-    """The allocators with a tranche due in the booking month, as they were when they took the items; by version."""
+    """The allocators with a tranche due in the booking month, by version, as they were when they took the items."""
     documents: dict[str, str] = {}
     for metadata in _owing(lake, month).values():
         documents |= {version: metadata.facts["allocators"][version] for version in metadata.facts["due"][month]}

@@ -14,6 +14,7 @@ from octo_pipeline.lake.lake import Lake, Staged
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import origin_months
 from octo_pipeline.model.sql import Relation, Sql, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -21,7 +22,7 @@ from octo_pipeline.tables.usage_shares import UsageShares
 
 # The first proof of a mart: the join drops rows whose items are gone.
 EVERY_ROW_HAS_ITS_ITEM = Proof("items", "every allocation has an item", "tables/proof_marts_items")
-INPUTS_CHANGED = "Its inputs changed meanwhile; run {month} again, allocations first."
+INPUTS_CHANGED = "Its inputs changed in the meantime; run {month} again, allocations first."
 
 # Columns that only the view has.
 EXPLAINED_DESCRIPTIONS = {
@@ -65,8 +66,9 @@ def keep_explained_allocations(
             remedy=Remedy("run", month=month),
         )
     file = literal(str(staged.folder / "explained.parquet"))
-    query = _explained(lake, [month], origins_read(lake, month), [])
-    connection.execute(f"COPY (SELECT {', '.join(columns)} FROM ({query})) TO {file}")
+    explained = _explained(lake, [month], origins_read(lake, month), [])
+    query = render("tables/explained_columns", explained_allocations=explained, columns=columns)
+    connection.execute(f"copy ({query}) to {file}")
     return Relation(f"read_parquet({file})")
 
 

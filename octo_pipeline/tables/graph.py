@@ -52,9 +52,9 @@ def phases() -> tuple[tuple[Table, ...], tuple[Table, ...]]:
     """The tables whose months can be made in parallel, and the other tables.
 
     Returns:
-        The tables that read only their own month, directly and indirectly; then the tables that read what earlier
-        months owe, and all tables made from these. Both are in order. The first phase of all months comes before the
-        second.
+        The tables that read only their own month, directly and indirectly; then the tables that read what is due from
+        earlier months, and all tables made from these. Both are in order. The first phase of all months comes before
+        the second.
     """
     later: set[str] = set()
     for table in order():

@@ -13,7 +13,7 @@ from octo_pipeline.workspace import Workspace
 
 
 class InvoiceCosts(Table):
-    """What each invoice of the month bills: a line item can have lines of two invoices, a row here has one."""
+    """What each invoice of the month bills. A line item can have lines of two invoices; a row here has one."""
 
     name = "invoice_costs"
     group = "marts"
@@ -46,7 +46,7 @@ class InvoiceCosts(Table):
     }
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
-        """Write what the month's source rows say, as it was summed up when they were normalised."""
+        """Write the sums by invoice that were recorded when the month's source rows were normalised."""
         lake = workspace.lake
         source = lake.metadata(LINE_ITEMS, month)
         with lake.connect() as connection:

@@ -57,7 +57,7 @@ class MatchedItems(Table):
         return {"allocators": fingerprint({f"{i:06d}": a.version for i, a in enumerate(live)})}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
-        """Match the month's items, record what they owe to each month, and prove that every line item counts once."""
+        """Match the month's items, record what is due in each month, and prove that every line item counts once."""
         lake, allocators = workspace.lake, workspace.configuration.allocators
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)

@@ -23,7 +23,7 @@ from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.tables.dues import due_digests
 from octo_pipeline.workspace import Workspace
 
-# If the inputs change during every attempt, something changes them in a loop; it is no coincidence.
+# If the inputs change during every attempt, it is no longer a coincidence: something changes them in a loop.
 _ATTEMPTS = 3
 
 # Inputs of tables that are not tables: the deliveries, the configuration, the registry, the settings.
@@ -52,8 +52,8 @@ class Reads:
 
     Attributes:
         name: a table, or one of `OUTSIDE`.
-        months: which months of a table. ``this``: the month that is made. ``owing``: also what the items of each
-            origin month owe to it. ``pinned``: only the allocators that took the items of those origin months.
+        months: which months of a table. ``this``: the month that is made. ``owing``: also what is due in it from the
+            items of each origin month. ``pinned``: only the allocators that took the items of those origin months.
     """
 
     name: str

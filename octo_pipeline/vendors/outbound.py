@@ -85,10 +85,10 @@ class Reach:
             return
         self._checked.add(host)
         # A host that cannot be resolved here, such as behind a proxy, is the business of the request.
-        found: set[str] = set()
+        addresses: set[str] = set()
         with suppress(OSError, UnicodeError):
-            found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
-        for address in sorted(found):
+            addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+        for address in sorted(addresses):
             if not ipaddress.ip_address(address.partition("%")[0]).is_global:
                 raise OctoError(
                     f"The host {quoted(host)} leads to {address}, which is not a public address.",

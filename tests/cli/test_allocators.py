@@ -110,7 +110,7 @@ def test_add_stamps_the_template_and_saves_it(octo, tmp_path, folder):
     before = datetime.now(UTC)
     result = octo("add", written(tmp_path, TEMPLATE, "support"), "--yes")
     assert "support (fee) on 2024-01: matches 1 item of 900.00 USD." in result.stdout
-    assert "simulated as if it started in 2024-01" in result.stderr
+    assert "The simulation starts it in 2024-01" in result.stderr
 
     assert names(folder) == ["a0.json", "support.json"]
     document = json.loads((folder / "support.json").read_text())
@@ -140,7 +140,7 @@ def test_add_refuses_an_id_that_exists(octo, tmp_path, folder):
     before = (folder / "a0.json").read_text()
     changed = written(tmp_path, fee_allocator("cost") | {"id": "a0"})
     assert (
-        "already holds the allocator 'a0'. Use another id, or replace it. Run `octo allocators add FILE --replace`"
+        "already has the allocator 'a0'. Use another id, or replace it. Run `octo allocators add FILE --replace`"
         in error(octo("add", changed, "--yes", code=1))
     )
     assert (folder / "a0.json").read_text() == before
@@ -161,7 +161,9 @@ def test_replace_keeps_when_it_was_created_and_where_it_is(octo, tmp_path, folde
 
 def test_add_does_not_overwrite_a_file_of_another_id(octo, tmp_path, folder):
     (folder / "new.json").write_text(json.dumps(fee_allocator() | {"id": "else"}))
-    assert "holds an allocator of another id" in error(octo("add", written(tmp_path, fee_allocator()), "--yes", code=1))
+    assert "already has an allocator with another id" in error(
+        octo("add", written(tmp_path, fee_allocator()), "--yes", code=1)
+    )
     assert json.loads((folder / "new.json").read_text())["id"] == "else"
 
 
@@ -175,7 +177,7 @@ def test_add_says_all_that_is_wrong_but_the_missing_start(octo, tmp_path, folder
 def test_add_works_before_there_is_a_lake(octo, tmp_path, folder, monkeypatch):
     monkeypatch.setenv("OCTO_LAKE", str(tmp_path / "none"))
     result = octo("add", written(tmp_path, TEMPLATE), "--yes")
-    assert "nothing to simulate on" in result.stdout
+    assert "nothing to simulate" in result.stdout
     assert names(folder) == ["a0.json", "new.json"]
     # Who may save is known to the registry; of the lake itself nothing is made.
     assert names(tmp_path / "none") == ["registry.sqlite"]
@@ -190,7 +192,7 @@ def test_list(octo, folder):
         ("a0", "fee", MONTH, "", 1, 2),
         ("late", "fee", "2024-02", "2024-04", 3, 2),
     ]
-    assert "Left out as invalid: allocators/bad.json." in result.stderr
+    assert "Invalid and left out: allocators/bad.json." in result.stderr
     assert octo("list", "--output", "csv").stdout.splitlines()[1].startswith("a0,fee,2024-01,")
 
 
@@ -198,7 +200,7 @@ def test_show_prints_a_document_that_can_be_added_again(octo, folder):
     result = octo("show", "a0")
     live = parse_allocator((folder / "a0.json").read_bytes(), file="a0.json")
     assert parse_allocator(result.stdout, file="a0.json").version == live.version
-    assert f"holds from 2024-01 without end, version {live.version}" in result.stderr
+    assert f"valid from 2024-01 without end, version {live.version}" in result.stderr
     assert "has no allocator 'nothing'. Run `octo allocators list` to see them all." in error(
         octo("show", "nothing", code=1)
     )
@@ -214,7 +216,7 @@ def test_remove(octo, folder):
 
 def test_remove_does_not_guess_between_two_files_of_one_id(octo, folder):
     (folder / "b.json").write_text(json.dumps(fee_allocator() | {"id": "a0"}))
-    assert "'a0' is the id in a0.json, b.json" in error(octo("remove", "a0", "--yes", code=1))
+    assert "have the id 'a0': a0.json, b.json" in error(octo("remove", "a0", "--yes", code=1))
     assert names(folder) == ["a0.json", "b.json"]
 
 
@@ -227,8 +229,8 @@ def test_an_invalid_file_can_be_removed_by_its_name(octo, folder):
 def test_simulate_says_which_month_it_took(octo, tmp_path):
     result = octo("simulate", written(tmp_path, TEMPLATE))
     current = f"{datetime.now(UTC):%Y-%m}"
-    assert f"no line items of the current month {current}: simulated on {MONTH}." in result.stderr
-    assert f"sets no startMonth: simulated as if it started in {MONTH}; saved now, it starts in {current}." in (
+    assert f"no line items of the current month {current}, so {MONTH} was simulated." in result.stderr
+    assert f"sets no startMonth. The simulation starts it in {MONTH}; if you save it now, it starts in {current}." in (
         result.stderr
     )
     assert "new (fee) on 2024-01: matches 1 item of 900.00 USD." in result.stdout

@@ -40,6 +40,6 @@ def test_the_code_of_a_currency_is_three_capital_letters(monkeypatch: pytest.Mon
         assert not is_currency(wrong)
     # Regression: capital letters were all that was asked for, and A1B has no others.
     monkeypatch.setenv("OCTO_BASE_CURRENCY", "A1B")
-    with pytest.raises(OctoError, match="OCTO_BASE_CURRENCY is wrong: must be a three-letter currency code"):
+    with pytest.raises(OctoError, match="OCTO_BASE_CURRENCY is not valid: must be a three-letter currency code"):
         load_settings()
     assert Settings(base_currency="EUR").base_currency == "EUR"

@@ -224,7 +224,7 @@ def test_the_command_shows_previous_values_and_imports(octo, workspace, tmp_path
     done = octo("charges", "import", path, "--month", MONTH, "--replace-month")
     assert "octo run --month 2024-03" in done.output
     again = octo("charges", "import", path, "--month", MONTH, "--replace-month")
-    assert "The month has them already." in again.output
+    assert "The month already has them." in again.output
 
     write(tmp_path, LICENCE.replace("1200.50", "99"))
     changed = octo("charges", "import", path, "--month", MONTH, "--merge", "--output", "json")
@@ -239,5 +239,5 @@ def test_the_command_wants_one_way(octo, tmp_path):
     neither = octo("charges", "import", path, "--month", MONTH)
     both = octo("charges", "import", path, "--month", MONTH, "--merge", "--replace-month")
 
-    assert "Say what becomes of the charges" in str(neither.exception)
+    assert "Say what happens to the charges" in str(neither.exception)
     assert "Give either --replace-month or --merge" in str(both.exception)

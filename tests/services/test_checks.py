@@ -33,7 +33,7 @@ def test_unknown_line_types(tmp_path):
     assert not found.passed
     assert found.summary == (
         "6.50 USD on unrecognised line types, counted as Adjustment: EdpDiscount2, New. "
-        "Say which charge category they are."
+        "Decide which charge category they are."
     )
     assert found.details == (
         ("aws", "EdpDiscount2", "USD", 1, Decimal("2.5")),
@@ -65,7 +65,7 @@ def test_values_that_resolve_to_nobody(tmp_path):
 def test_over_allocation(tmp_path):
     found = check("no_over_allocation", tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator("cost*usage*1.5")])
     assert not found.passed
-    assert found.summary.startswith("50.00 USD more was handed out than there was, by a0; ")
+    assert found.summary.startswith("a0 handed out 50.00 USD more than there was; ")
     assert [row[3:] for row in found.details] == [(Decimal(100), Decimal(-50))]
 
 
@@ -83,7 +83,7 @@ def test_invalid_documents(tmp_path):
     (workspace.settings.config / "allocators" / "bad.json").write_text('{"category": "fees"}')
     found = run_check("valid_documents", run(workspace, [MONTH]), MONTH)
     assert not found.passed
-    assert found.summary.startswith("1 documents are left out, their costs are not distributed: ")
+    assert found.summary.startswith("1 document is left out, so it distributes nothing: ")
     assert {row[0].rsplit("/", 1)[-1] for row in found.details} == {"bad.json"}
 
 
@@ -110,7 +110,7 @@ def test_conservation_over_months_waits_for_months_to_come(tmp_path):
     workspace = run(workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [spread]), [MONTH])
     found = run_check("conserved_over_months", workspace, MONTH)
     assert found.passed
-    assert found.summary.endswith("Still to be made: 2024-02, 2024-03.")
+    assert found.summary.endswith("Not made yet: 2024-02, 2024-03.")
 
 
 def test_a_removed_allocator_leaves_what_was_pinned_until_the_month_is_made_again(tmp_path):

@@ -66,7 +66,7 @@ def test_items_are_found_by_the_beginning_of_their_id_and_by_account(spread):
     assert find_items(spread, item=item.item_id[:10]) == [item]
     with pytest.raises(OctoError, match="There are no distributed items of fees in 2024-01 on 8"):
         find_items(spread, allocator="fees", month=MONTH, account="8")
-    with pytest.raises(OctoError, match="There are no distributed item zzz"):
+    with pytest.raises(OctoError, match="No distributed item has an id that begins with zzz"):
         find_items(spread, item="zzz")
 
 
@@ -78,10 +78,12 @@ def test_the_story_of_an_item(spread):
     )
     assert said[1].startswith("Allocator fees (version ")
     assert said[1].endswith("takes it: line_type is 'Fee', which fits 'Fee'.")
-    assert said[2] == ("It is spread over 2 months from 2024-01, each with the accounts and the usage of that month.")
-    assert "In 2024-01 instalment 1 of 2 is due: 50.0000000000 USD." in said
+    assert said[2] == (
+        "It is spread over 2 months from 2024-01. Each month splits its instalment by its own accounts and usage."
+    )
+    assert "In 2024-01, instalment 1 of 2 is due: 50.0000000000 USD." in said
     assert (
         "  2 (by name, entry 2): usage 30.00 USD is a share of 0.750000; cost*usage gives 37.5000000000 USD, "
-        "rounding included."
+        "including rounding."
     ) in said
-    assert "In 2024-02 instalment 2 of 2 is due: 50.0000000000 USD." in said
+    assert "In 2024-02, instalment 2 of 2 is due: 50.0000000000 USD." in said

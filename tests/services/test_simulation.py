@@ -196,7 +196,7 @@ def test_items_of_months_outside_the_window(tmp_path):
     )
     assert found.not_reached.rows == (("2023-11", "USD", 1, Decimal(40)), ("2023-12", "USD", 1, Decimal(40)))
     assert found.warnings == (
-        "It would match 2 items of 2023-11 to 2023-12 (80.00 USD) but is not in effect then: it applies "
+        "It would match 2 items of 2023-11 to 2023-12 (80.00 USD), but it is only valid "
         "from 2024-01. Adjust startMonth or expiration to include them.",
     )
 
@@ -207,8 +207,8 @@ def test_instalments_of_items_of_earlier_months_are_named(tmp_path):
     found = simulation(tmp_path, document, [*USAGE_OF_10_AND_30, FEE_OF_100, *earlier])
     assert found.earlier_origins.rows == (("2023-12", "USD", 1, Decimal(40)),)
     assert found.warnings == (
-        "It also matches 1 item of 2023-12 (40.00 USD) with instalments due in 2024-01, which are not shown: "
-        "simulate the months they were billed in.",
+        "It also matches 1 item of 2023-12 (40.00 USD) with instalments due in 2024-01. They are not shown here; "
+        "simulate the months in which they were billed.",
     )
 
 
@@ -236,7 +236,7 @@ def test_over_allocation(cost, tmp_path):
     )
     assert picked(found.over_allocated, "booking_month", "target_account", "cost") == [(MONTH, "9", -Decimal(cost) / 2)]
     assert found.warnings == (
-        "It hands out 50.00 USD more than there is; the default account, or the item's own, bears the difference. Check the formulas.",
+        "It hands out 50.00 USD more than there is; the default account, or the item's own account, bears the difference. Check the formulas.",
     )
 
 
@@ -296,7 +296,7 @@ def test_a_restored_item_stays_undistributed(tmp_path):
     )
     found = simulate(workspace, candidate(fee_allocator()), MONTH)
     assert (len(found.matched_items), len(found.bookings), len(found.differences)) == (1, 0, 0)
-    assert found.warnings == ("1 of the items it matches are restored and stay undistributed until re-applied.",)
+    assert found.warnings == ("1 of the items it matches is restored and stays undistributed until re-applied.",)
 
 
 def test_a_month_the_lake_does_not_have(tmp_path):

@@ -83,5 +83,5 @@ def test_the_newest_few_are_kept(project: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(project: Path) -> None:
     (project.parents[1] / "cache").write_text("a file")
-    with refused("The dbt manifest cannot be written to", "Set XDG_CACHE_HOME to a writable folder."):
+    with refused("The dbt manifest cannot be written to", "Make this cache folder writable."):
         _ = dbt.DbtProject().manifest_folder

@@ -313,8 +313,8 @@ def test_show_a_cost_group(octo, tmp_path):
         (MONTH, "account", "7", "30.0000000000"),
     ]
     table = octo("cost-groups", "show", "eks", "--month", MONTH).stdout
-    assert "Cost 42.00 USD (direct, account and fee); savings beside it 0.00 USD." in table
-    assert "cost groups that share an account share them" in table
+    assert "Cost 42.00 USD (direct, account and fee); savings, not included: 0.00 USD." in table
+    assert "Cost groups that share an account share them" in table
     assert json.loads(octo("cost-groups", "show", "nobody", "--month", MONTH, "-o", "json").stdout) == []
 
 
@@ -387,7 +387,7 @@ def test_a_catalog_of_an_empty_lake_and_a_file_that_is_none(workspace, tmp_path,
     monkeypatch.setenv("OCTO_LAKE", str(workspace.settings.lake))
     monkeypatch.setenv("OCTO_CONFIG", str(workspace.settings.config))
     done = CliRunner().invoke(app, ["catalog", str(tmp_path / "empty.duckdb")])
-    assert "Still without a month" in done.stdout
+    assert "These have no months yet" in done.stdout
     with duckdb.connect(str(tmp_path / "empty.duckdb")) as connection:
         assert connection.execute("SELECT count(*) FROM allocations").fetchone() == (0,)
     (tmp_path / "note.txt").write_text("no database")

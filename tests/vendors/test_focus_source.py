@@ -486,7 +486,7 @@ def test_a_document_that_is_wrong_is_refused_by_field(workspace, fields, sentenc
 def test_two_documents_of_one_name_are_refused(workspace, tmp_path):
     document(workspace, "one", name="same", folder=tmp_path / "one")
     document(workspace, "two", name="same", folder=tmp_path / "two")
-    with pytest.raises(OctoError, match=r"have the same name\. Give each document a name of its own"):
+    with pytest.raises(OctoError, match=r"have the same name\. Give each document its own name"):
         sources(workspace, "focus")
 
 

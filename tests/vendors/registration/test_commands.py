@@ -101,7 +101,7 @@ def test_a_payer_by_prompts(workspace: Workspace, aws_accounts: AwsAccounts, tmp
     assert len(launched) == 2
     assert "is a payer account and not Completed: API Completed, CUR open." in result.stdout
     assert "Problem: AWS account 999988887777: there is no Cost and Usage Report below" in result.stdout
-    assert f"What is done is kept; go on with `octo accounts confirm {SAMPLE_PAYER}`." in result.stdout
+    assert f"These steps are saved. Continue with `octo accounts confirm {SAMPLE_PAYER}`." in result.stdout
     deliver_report(aws_accounts, tmp_path / "exports")
     octo("confirm", "Main")
     assert workspace.registry.accounts.find("Main").is_completed
@@ -113,7 +113,7 @@ def test_linked_accounts_by_a_stack_set(workspace: Workspace, aws_accounts: AwsA
     assert "No linked account of 999988887777 is registered" in refused("confirm", SAMPLE_PAYER, "--linked")
     octo("confirm", SAMPLE_PAYER)
     result = octo("register", "aws", "--linked-of", SAMPLE_PAYER)
-    assert "2 linked accounts of 999988887777 are new." in result.stdout
+    assert "Registered 2 new linked accounts of 999988887777." in result.stdout
     for account in linked:
         assert "AWS does not let" in refused("confirm", account)
     aws_accounts.open(link_in(result), SAMPLE_PAYER)
@@ -145,7 +145,7 @@ def test_bad_input_is_a_sentence_and_registers_nothing(workspace: Workspace) -> 
         assert message in refused(*arguments)
     assert workspace.registry.accounts.all() == []
     workspace.registry.accounts.add([NewAccount("gcp", "0D1DR5-ADE21G-RF09W")], "ana")
-    assert "these settings are of AWS accounts" in refused("edit", "0D1DR5-ADE21G-RF09W", "--payer", SAMPLE_PAYER)
+    assert "only AWS accounts have these settings" in refused("edit", "0D1DR5-ADE21G-RF09W", "--payer", SAMPLE_PAYER)
 
 
 @pytest.mark.parametrize(
