@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -48,22 +49,26 @@ def test_dagster_takes_the_instance_configuration(monkeypatch):
 
 
 def test_what_a_step_prints_is_read_from_the_bucket(aws, monkeypatch, tmp_path):
-    from dagster._core.storage.compute_log_manager import ComputeIOType
     from dagster._serdes import ConfigurableClassData
 
     monkeypatch.setenv("DAGSTER_LOG_BUCKET", "company-cur")
     compute_logs = load("dagster.yaml")["compute_logs"]
+    where, key = (compute_logs["module"], compute_logs["class"]), ["run", "compute_logs", "step"]
 
-    def manager(folder: str):
-        config = compute_logs["config"] | {"local_dir": str(tmp_path / folder)}
-        return ConfigurableClassData(compute_logs["module"], compute_logs["class"], yaml.dump(config)).rehydrate()
+    def config(folder: str) -> str:
+        return yaml.dump(compute_logs["config"] | {"local_dir": str(tmp_path / folder)})
 
-    key = ["run", "compute_logs", "step"]
-    with manager("run").capture_logs(key):
-        subprocess.run(["echo", "made 2024-01"], check=True)
+    # A process of its own, because pytest has taken this one's output.
+    program = (
+        "import sys\n"
+        "from dagster._serdes import ConfigurableClassData\n"
+        f"with ConfigurableClassData(*{where}, sys.argv[1]).rehydrate().capture_logs({key}):\n"
+        "    print('made 2024-01', flush=True)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, config("run")], check=True, capture_output=True)
 
-    assert manager("webserver").get_log_data(key).stdout == b"made 2024-01\n"
-    assert manager("webserver").cloud_storage_has_logs(key, ComputeIOType.STDOUT)
+    manager = ConfigurableClassData(*where, config("webserver")).rehydrate()
+    assert manager.get_log_data(key).stdout == b"made 2024-01\n"
 
 
 def test_google_cloud_takes_the_same_configuration_for_its_logs(monkeypatch):

@@ -24,7 +24,7 @@ class Store(Protocol[_Place]):
 
     @property
     def scratch_name(self) -> str:
-        """What messages call the scratch folder."""
+        """The scratch folder's name in messages."""
         ...
 
     def duckdb_setup(self) -> list[str]:

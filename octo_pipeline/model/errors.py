@@ -1,4 +1,4 @@
-"""The one exception that is written for the person who meets it, as data.
+"""The exception for errors that users see: a message, and what is wrong and what helps as data.
 
 Every module may raise it. The message says what is wrong; `code` names the kind of problem and never changes, `place`
 says where it is, and the remedies name what the product can do about it. The command line (`cli/output.py`) and Dagster

@@ -221,7 +221,7 @@ def check_decisions(decisions: Sequence[Decision]) -> None:
     for number, decision in enumerate(decisions, start=1):
         problem = _decision_problem(decision)
         if problem is None and decision.actor != decisions[0].actor:
-            problem = "it is from another person than the first; record each person's decisions separately"
+            problem = "it is by another person than the first one; record each person's decisions separately"
         if problem is not None:
             subject = f"Decision {number} of {len(decisions)} (item {quoted(decision.item_id)})"
             raise OctoError(f"{subject} is refused: {problem}. Nothing was recorded.", code="decision-wrong")

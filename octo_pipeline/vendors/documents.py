@@ -69,7 +69,7 @@ def source_document(content: object, origin: str) -> SourceDocument:
     """A document from its content.
 
     Raises:
-        OctoError: it does not say whose it is, or `use` is not a truth value.
+        OctoError: the document does not name its vendor, or `use` is neither true nor false.
     """
     fields = dict(content) if isinstance(content, dict) else {}
     is_used = fields.pop("use", True)

@@ -255,7 +255,7 @@ def _hash_kept(stream: BinaryIO, digests: _Digests) -> None:
 
 
 def _sweep(partial: Path) -> None:
-    """Remove the partial files that nobody went on with."""
+    """Remove partial files that no later download continued."""
     for file in partial.glob("*"):
         with suppress(FileNotFoundError):
             if time.time() - file.stat().st_mtime > _PARTIAL_SECONDS:

@@ -150,7 +150,7 @@ def test_a_bad_decision_is_refused_before_anything_is_made(
 
 
 def test_a_call_is_one_persons(registry: Registry, decide: Decide) -> None:
-    with pytest.raises(OctoError, match=r"Decision 2 of 2 .* from another person than the first"):
+    with pytest.raises(OctoError, match=r"Decision 2 of 2 .* by another person than the first one"):
         registry.record_decisions([decide(A, actor="anna"), decide(B, actor="bela")])
 
     assert registry.decisions() == []

@@ -26,7 +26,7 @@ _HALF_A_CENT = Decimal("0.005")
 
 
 def digest_of(costs: AccountCosts) -> str:
-    """A digest of what each account is billed; equal ones are the same bill."""
+    """A digest of what each account is billed. Reports with the same digest have the same bill."""
     lines = sorted(f"{account} {currency} {cost:.10f}" for (account, currency), cost in costs.items() if cost)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 

@@ -73,7 +73,7 @@ def is_manifest(name: str) -> bool:
 
 
 def month_of_folder(name: str) -> str | None:
-    """The month a folder's name says: ``20240101-20240201`` or ``BILLING_PERIOD=2024-01``; else None."""
+    """The month in a folder's name, ``20240101-20240201`` or ``BILLING_PERIOD=2024-01``; None for any other name."""
     match = _PERIOD.fullmatch(name)
     if match is None:
         return None

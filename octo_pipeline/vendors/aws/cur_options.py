@@ -48,7 +48,7 @@ class CurOptions(BaseModel):
 
     @property
     def label(self) -> str:
-        """The payer, and the report and months where the document names them, so that no two sources are called alike."""
+        """The payer, and the report and months if the document names them, so that every source has its own name."""
         months = f"{self.first_month or ''}…{self.last_month or ''}" if self.first_month or self.last_month else None
         return " ".join(part for part in (self.account, self.report, months) if part)
 

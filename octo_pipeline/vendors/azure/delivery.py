@@ -314,7 +314,7 @@ def _last(root: Location, account: str, month: str) -> Delivery | None:
 
 
 def _refuse_emptiness(last: Delivery | None, rows: dict[str, int], account: str, found: Month) -> None:
-    """An export that answers nothing must not wipe what it said before, nor a list of invoices that lost one."""
+    """Refuse a delivery without rows where the last one had some: an empty answer must not remove costs from the bill."""
     if last is None:
         return
     before = _rows_by_dataset(last.details["contents"])

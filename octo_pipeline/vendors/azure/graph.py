@@ -229,7 +229,7 @@ class PartnerBilling:
                     code="export-not-finished",
                 )
             self._pause(wait)
-            # A service that asks to come back at once must not be asked without end either.
+            # A second at least, so that a service that asks for a retry at once is not asked for ever.
             waited += max(wait, 1.0)
             answer = self._call("GET", operation)
             if answer.status_code == 202:

@@ -205,7 +205,7 @@ def _rows(files: Sequence[AzureFile], columns: Sequence[Expression], additions: 
 
 
 def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile, columns: Collection[str] | None = None) -> int:
-    """Look for the first value that the relation cannot convert, or that no row can do without.
+    """Look for the first value that the relation cannot convert, or that is missing although every row needs it.
 
     Args:
         con: any connection.

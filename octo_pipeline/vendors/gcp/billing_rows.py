@@ -173,7 +173,7 @@ def _name(path: str) -> str:
 
 
 def _kinds(name: str, kind: "pa.DataType") -> Iterator[tuple[str, Kind]]:
-    """The path and kind of a field and all that is within it."""
+    """The path and kind of a field and of all fields nested in it."""
     import pyarrow.types as types
 
     if types.is_list(kind) or types.is_large_list(kind):

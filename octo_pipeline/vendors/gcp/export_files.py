@@ -79,10 +79,10 @@ class ExportFile:
         return bool(self._json_names(_LOOKED_AT) & _REQUIRED_TOPS)
 
     def schema(self) -> Schema:
-        """Its columns; of JSON it reads the whole file.
+        """The file's columns. A JSON file must be read to its end to find them.
 
         Raises:
-            OctoError: it cannot be read, or is no billing export.
+            OctoError: the file cannot be read, or is not a billing export.
         """
         schema = file_schema(self.path, str(self.path)) if self.form == "parquet" else json_schema(self._json_names(0))
         if problem := schema_problem(schema):
@@ -180,7 +180,7 @@ def _form(path: Path) -> Form | None:
             with gzip.open(file) as unpacked:
                 beginning = unpacked.read(_BEGINNING)
     if (beginning.startswith(b"PAR1") and not is_packed) or path.suffix.lower() == ".parquet":
-        # A damaged one is named as such when it is read.
+        # If it is damaged, reading it reports that.
         return "parquet"
     if not beginning or path.suffix.lower() in _DOCUMENTS:
         return None

@@ -58,7 +58,7 @@ def read_charges(path: Path, month: str) -> list[Charge]:
         month: the month that all its rows must be of.
 
     Raises:
-        OctoError: the file cannot be read, or a row is not right; the sentence names its line.
+        OctoError: the file cannot be read, or a row is not valid; the message names its line.
     """
     try:
         text = path.read_text("utf-8-sig")
