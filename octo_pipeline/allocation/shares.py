@@ -20,7 +20,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
-from octo_pipeline.rules.rates import RATE_DECIMALS, Rate
+from octo_pipeline.rules.rates import RATE_DECIMALS, Rate, newest_rates
 
 USAGE_SHARE_COLUMNS: dict[str, str] = {
     "allocator_id": "VARCHAR",
@@ -57,7 +57,7 @@ def usage_shares_sql(
         resolved_accounts: relation with `resolution.RESOLVED_ACCOUNT_COLUMNS`.
         month: the booking month.
         allocators: the pinned allocator versions of `resolved_accounts`.
-        rates: exchange rates; those of the booking month are used.
+        rates: exchange rates; those of the booking month are used, or the newest earlier ones.
         base_currency: the currency in which usage of several currencies is compared.
 
     Returns:
@@ -65,7 +65,7 @@ def usage_shares_sql(
         numbers an allocator's rows by account id, then entry index: the order that breaks ties of rounding.
 
     Raises:
-        OctoError: a rate is missing; the message names the month and the currency.
+        OctoError: a currency has no rate in the month or earlier; the message names both.
     """
     usage = render("allocation/shares_usage", line_items=line_items)
     create_temp_table(connection, "shares_usage", usage)
@@ -94,14 +94,15 @@ def _entries_sql(allocators: Sequence[Allocator]) -> Sql:
 
 def _create_rates(connection: duckdb.DuckDBPyConnection, month: str, rates: Sequence[Rate], base_currency: str) -> None:
     unit = 10**RATE_DECIMALS
-    known = {r.currency: int(r.rate * unit) for r in rates if r.month == month} | {base_currency: unit}
+    current = newest_rates(rates, month)
+    known = {currency: int(rate.rate * unit) for currency, rate in current.items()} | {base_currency: unit}
     rates_sql = rows_sql({"currency": "VARCHAR", "rate": "HUGEINT"}, list(known.items()))
     create_temp_table(connection, "shares_rates", rates_sql)
     missing = connection.execute(render("allocation/shares_missing_rates")).fetchall()
     if missing:
         names = ", ".join(currency for (currency,) in missing)
         raise OctoError(
-            f"exchange_rates.csv has no rate for {names} in {month}: usage in several currencies is compared in "
+            f"exchange_rates.csv has no rate for {names} in {month} or earlier: usage in several currencies is compared in "
             f"{base_currency}. Add a line `{month},{missing[0][0]},<{base_currency} per unit>`.",
             code="exchange-rate-missing",
         )

@@ -20,6 +20,7 @@ def run(
 ) -> None:
     """Land what is new and make all tables for a month or a range of months."""
     from octo_pipeline.cli.progress import show_months
+    from octo_pipeline.cli.recorded import raise_for_checks
     from octo_pipeline.cli.summary import print_summary
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -29,8 +30,10 @@ def run(
     months = _months(month or first or last or "", month or last or first or "")
     if cur is not None and not cur.exists():
         raise OctoError(f"There is no file or folder {cur}.", code="exports-missing")
-    show_months(Workspace(load_settings()), months, {"aws": cur.absolute()} if cur else None)
+    workspace = Workspace(load_settings())
+    show_months(workspace, months, {"aws": cur.absolute()} if cur else None)
     print_summary(months[-1])
+    raise_for_checks(workspace, months)
 
 
 def backfill(
@@ -40,12 +43,15 @@ def backfill(
 ) -> None:
     """Bring past months up to date from the configured sources. A second run continues where the first stopped."""
     from octo_pipeline.cli.progress import show_months
+    from octo_pipeline.cli.recorded import raise_for_checks
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
-    done = show_months(Workspace(load_settings()), _months(first, last), workers=workers)
+    workspace, months = Workspace(load_settings()), _months(first, last)
+    done = show_months(workspace, months, workers=workers)
     rows = sorted((month.month, month.published, month.unchanged) for month in done)
     print_rows("Backfilled", ("month", "published", "unchanged"), rows, Output.table)
+    raise_for_checks(workspace, months)
 
 
 def _months(first: str, last: str) -> list[str]:

@@ -46,3 +46,18 @@ def raise_for_failures(events: "Iterable[object]") -> None:
     if failures:
         message = " ".join(f"{event.month} was not published: {sentence(event.error)}" for event in failures)
         raise OctoError(message, code="months-failed") from failures[0].error
+
+
+def raise_for_checks(workspace: "Workspace", months: "Sequence[str]") -> None:
+    """Fail if money of a month is not distributed as it should be, although the month is made and proved.
+
+    Raises:
+        OctoError: the sentences of the failed checks whose severity is error.
+    """
+    from octo_pipeline.services.checks import failed_checks
+
+    failed = [
+        f"{month}: {result.summary}" for month in months for _, result in failed_checks(workspace, month, "error")
+    ]
+    if failed:
+        raise OctoError("\n".join(["What was made is published, but a check failed.", *failed]), code="checks-failed")

@@ -5,6 +5,7 @@ This module reads ``exchange_rates.csv``. How usage is compared in the base curr
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +32,11 @@ class Rate:
     month: str
     currency: str
     rate: Decimal
+
+
+def newest_rates(rates: Sequence[Rate], month: str) -> dict[str, Rate]:
+    """The rate of each currency that counts in a month: its own, or the newest earlier one; by currency."""
+    return {rate.currency: rate for rate in sorted(rates, key=lambda rate: rate.month) if rate.month <= month}
 
 
 def load_rates(path: Path) -> tuple[Rate, ...]:

@@ -14,11 +14,14 @@ from octo_pipeline.model.months import booking_months
 from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
+from octo_pipeline.rules.rates import newest_rates
+from octo_pipeline.services.targets import unknown_targets
 from octo_pipeline.tables.allocations import Allocations
-from octo_pipeline.tables.dues import origins_read
+from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
+from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
 Severity = Literal["warning", "error"]
@@ -113,6 +116,43 @@ def _unresolved_values(workspace: Workspace, month: str) -> CheckResult:
             + f" in {month}: it resolves to no account. Its part falls to the default account."
         ),
         "Every entry resolves to at least one account.",
+    )
+
+
+def _unknown_targets(workspace: Workspace, month: str) -> CheckResult:
+    unknown = unknown_targets(workspace, pinned_allocators(workspace.lake, month))
+    if not unknown:
+        return CheckResult(True, "Every account and payer that an allocator names was billed or is registered.")
+    return CheckResult(
+        False,
+        f"{', '.join(f'{target} of {target.allocator_id}' for target in unknown[:5])} "
+        f"{'was' if len(unknown) == 1 else 'were'} never billed and {'is' if len(unknown) == 1 else 'are'} not registered, "
+        "and may take money all the same. Correct the ids, or register the accounts.",
+        ("allocator", "field", "id", "similar"),
+        tuple((target.allocator_id, target.field, target.id, target.similar) for target in unknown[:100]),
+    )
+
+
+def _earlier_rates(workspace: Workspace, month: str) -> CheckResult:
+    lake, base = workspace.lake, workspace.settings.base_currency
+    query = render(
+        "services/check_rates",
+        usage_shares=lake.scan(UsageShares.name, [month], UsageShares.columns),
+        line_items=lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS),
+        base_currency=base,
+    )
+    with lake.connect() as connection:
+        converted = {currency for (currency,) in connection.execute(query).fetchall()}
+    rates = newest_rates(workspace.configuration.rates, month)
+    earlier = [rates[currency] for currency in sorted(converted & rates.keys()) if rates[currency].month != month]
+    if not earlier:
+        return CheckResult(True, "Every rate that was used is of the month.")
+    named = ", ".join(f"{rate.currency} of {rate.month} ({rate.rate.normalize():f})" for rate in earlier)
+    return CheckResult(
+        False,
+        f"Usage of {month} was compared at earlier rates: {named}. Add the rates of {month} to exchange_rates.csv.",
+        ("currency", "month of the rate", "rate"),
+        tuple((rate.currency, rate.month, rate.rate) for rate in earlier),
     )
 
 
@@ -230,6 +270,20 @@ CHECKS: tuple[Check, ...] = (
         _unresolved_values,
     ),
     Check(
+        "targets_known",
+        "resolved_accounts",
+        "warning",
+        "Every account and payer that an allocator names was billed in some month or is registered.",
+        _unknown_targets,
+    ),
+    Check(
+        "rates_current",
+        "usage_shares",
+        "warning",
+        "Usage in several currencies is compared at the rates of the month.",
+        _earlier_rates,
+    ),
+    Check(
         "no_over_allocation",
         "allocations",
         "warning",
@@ -252,3 +306,9 @@ CHECKS: tuple[Check, ...] = (
         _commitments_twice,
     ),
 )
+
+
+def failed_checks(workspace: Workspace, month: str, severity: Severity) -> list[tuple[Check, CheckResult]]:
+    """The checks of a severity that fail for a month, and what they say."""
+    results = ((check, check.run(workspace, month)) for check in CHECKS if check.severity == severity)
+    return [(check, result) for check, result in results if not result.passed]

@@ -18,6 +18,7 @@ from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.model.wording import counted
 from octo_pipeline.services.sources import sources
+from octo_pipeline.services.targets import unknown_targets
 from octo_pipeline.tables.dbt import dbt_project
 from octo_pipeline.tables.graph import stale
 from octo_pipeline.workspace import Workspace
@@ -74,6 +75,8 @@ def _configuration(workspace: Workspace, now: datetime) -> _Findings:
         counted(len(configuration.rates), "exchange rate"),
     )
     yield "ok", f"{', '.join(counts)}."
+    for target in unknown_targets(workspace, configuration.allocators):
+        yield "warning", f"{target} of {target.allocator_id} was never billed in any month and is not registered."
     if not configuration.allocators:
         yield (
             "warning",

@@ -37,6 +37,7 @@ from octo_pipeline.model.sql import Relation, Sql, identifier, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.allocator import Allocator, values_named
+from octo_pipeline.services.targets import UnknownTarget, unknown_targets
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
@@ -175,7 +176,10 @@ class _Simulator:
             allocator=self._candidate,
             month=self._month,
             replaces=self._replaced.version if self._replaced else None,
-            warnings=tuple(_warnings(self._candidate, self._month, tables, restored)),
+            warnings=(
+                *_warnings(self._candidate, self._month, tables, restored),
+                *_unknown_sentence(unknown_targets(self._workspace, [self._candidate])),
+            ),
             **tables,
         )
 
@@ -310,7 +314,7 @@ def _of_month(table: str, month: str) -> Relation:
 
 
 def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], restored: int) -> list[str]:
-    sentences = []
+    sentences = _taken_before_sentence(allocator, tables["matched_items"])
     if not tables["matched_items"]:
         sentences.append(f"It matches no item of {month}. Compare its criteria and its months with the items.")
     if restored:
@@ -341,6 +345,23 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
             f"(accounts {accounts}). Nobody was billed that much. Let the criteria match SavingsPlanNegation lines too."
         )
     return sentences
+
+
+def _unknown_sentence(targets: Sequence[UnknownTarget]) -> list[str]:
+    if not targets:
+        return []
+    return [
+        f"Nobody knows {', '.join(map(str, targets))}: never billed in any month and not registered. A mistyped id takes money "
+        "without a word."
+    ]
+
+
+def _taken_before_sentence(allocator: Allocator, matched_items: Rows) -> list[str]:
+    """The first thing to know of an allocator whose items all go to others."""
+    takers = sorted(set(matched_items.column("taken_by")) - {None})
+    if not takers or allocator.id in takers:
+        return []
+    return [f"It would take nothing: {' and '.join(takers[:3])} {'comes' if len(takers) == 1 else 'come'} first."]
 
 
 def _absolute(rows: Rows) -> tuple[tuple[Any, ...], ...]:

@@ -1,15 +1,26 @@
 """Every check with a month that passes it and one that does not, and the first line it then says."""
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from octo_pipeline.registry.records import NewAccount
 from octo_pipeline.services.checks import CHECKS, CheckResult
-from tests.support.case import run
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.invoice_costs import InvoiceCosts
+from octo_pipeline.workspace import Workspace
+from tests.support.case import make, run
 from tests.support.oracle import Line
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
 from tests.support.workspaces import run_check, workspace_in, write_allocators, write_lines
+
+
+def make_all(workspace: Workspace, months: list[str]) -> Workspace:
+    """Run the months and make the marts that the checks look at."""
+    made = run(workspace, months)
+    return make(make(made, AccountCosts(), months), InvoiceCosts(), months)
 
 
 def check(name: str, folder: Path, lines: list[Line], documents: list[dict]) -> CheckResult:
@@ -126,3 +137,40 @@ def test_a_removed_allocator_leaves_what_was_pinned_until_the_month_is_made_agai
     assert not run_check("conserved_over_months", workspace, MONTH).passed
     run(workspace, ["2024-02"])
     assert run_check("conserved_over_months", workspace, MONTH).passed
+
+
+def test_targets_that_nobody_knows(tmp_path):
+    entries = [
+        {"type": "account", "value": "4", "formula": "cost/2"},
+        {"type": "payer", "value": "9", "formula": "cost"},
+    ]
+    rule = fee_allocator() | {"allocator": entries, "defaultAccount": "5"}
+    workspace = workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [rule])
+    found = run_check("targets_known", make_all(workspace, [MONTH]), MONTH)
+    assert found.summary.startswith("account 4 of a0, defaultAccount 5 of a0 were never billed and are not registered")
+    # What the rule gave them in a month does not make them known in the next.
+    write_lines(
+        workspace, tmp_path, [replace(line, billing_month="2024-02") for line in (*USAGE_OF_10_AND_30, FEE_OF_100)]
+    )
+    assert not run_check("targets_known", make_all(workspace, ["2024-02"]), "2024-02").passed
+    # One is billed in a later month, the other is registered.
+    write_lines(workspace, tmp_path, [line_item("4", "1", billing_month="2024-03")])
+    workspace.registry.accounts.add([NewAccount("aws", "5", "Main", "payer", None, "an-external-id")], "ana")
+    assert run_check("targets_known", make_all(workspace, ["2024-03"]), MONTH).passed
+
+
+def test_a_rate_of_an_earlier_month(tmp_path):
+    lines = [
+        *USAGE_OF_10_AND_30,
+        replace(USAGE_OF_10_AND_30[1], sub_account_id="2", billing_currency="GBP"),
+        FEE_OF_100,
+    ]
+    workspace = workspace_in(tmp_path, lines, [fee_allocator()])
+    rates = workspace.settings.config / "exchange_rates.csv"
+    rates.write_text("month,currency,rate\n2023-11,GBP,1.5\n2023-10,GBP,3\n2023-12,EUR,1.1\n")
+    found = run_check("rates_current", run(workspace, [MONTH]), MONTH)
+    assert found.summary == (
+        "Usage of 2024-01 was compared at earlier rates: GBP of 2023-11 (1.5). Add the rates of 2024-01 to exchange_rates.csv."
+    )
+    rates.write_text(f"month,currency,rate\n{MONTH},GBP,1.5\n")
+    assert run_check("rates_current", run(Workspace(workspace.settings), [MONTH]), MONTH).passed

@@ -79,7 +79,12 @@ def test_the_seed_example_books_what_the_case_expects_and_writes_nothing(tmp_pat
     assert picked(found.matched_items, "account", "service_code", "cost", "taken_by") == [
         ("111111111111", "AWSSupportBusiness", Decimal(900), "example")
     ]
-    assert (len(found.later_instalments), found.warnings, found.replaces) == (0, (), None)
+    # The seed's default account is billed nothing.
+    assert found.warnings == (
+        "Nobody knows defaultAccount 333333333333: never billed in any month and not registered. A mistyped id takes money "
+        "without a word.",
+    )
+    assert (len(found.later_instalments), found.replaces) == (0, None)
     assert files(tmp_path) == before
 
 
@@ -168,6 +173,7 @@ def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
     later = simulation(tmp_path / "later", fee_allocator("cost", createTime="2024-01-03T00:00:00Z"), live=live)
     assert later.conflicts.rows == (("a0", "new", "USD", 1, Decimal(100)),)
     assert later.matched_items.column("taken_by") == ["a0"]
+    assert later.warnings[0] == "It would take nothing: a0 comes first."
     assert set(later.bookings.column("taken_by")) == {"a0"}
     assert len(later.differences) == 0
 
@@ -178,6 +184,17 @@ def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
         ("2", Decimal(-75)),
         ("9", Decimal(100)),
     ]
+
+
+def test_an_id_that_nobody_knows_is_a_warning(tmp_path):
+    """Regression: a mistyped account took 54 USD without a word."""
+    entries = [{"type": "account", "value": value, "formula": "cost/2"} for value in ("1", "2222")]
+    document = fee_allocator() | {"allocator": entries, "defaultAccount": "3"}
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("22223", "1")]
+    assert simulation(tmp_path, document, lines).warnings[-1] == (
+        "Nobody knows account 2222 (is it 22223?), defaultAccount 3: never billed in any month and not registered. "
+        "A mistyped id takes money without a word."
+    )
 
 
 def test_conflicts_between_live_allocators_are_not_the_candidates(tmp_path):
@@ -251,6 +268,7 @@ def test_entries_that_resolve_to_nobody(tmp_path):
     ]
     assert found.warnings == (
         "Nobody gets the share of payer 5, costgroup gone in 2024-01: it resolves to no account. Check the value.",
+        "Nobody knows payer 5: never billed in any month and not registered. A mistyped id takes money without a word.",
     )
 
 
