@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import Account, Actor, Decision
 from octo_pipeline.services.months import Event, Failed, make_months
+from octo_pipeline.tables.container_usage import ContainerUsage
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
@@ -70,8 +71,8 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
 
     1. The account's steps lose their confirmation, so that no run fetches its costs again in the meantime.
     2. Its landed deliveries are removed.
-    3. The line items of their months are made again from the deliveries that are left. The tables that read them become
-       stale; the next run or the sensor makes them again.
+    3. The line items and the container usage of their months are made again from the deliveries that are left. The tables
+       that read them become stale; the next run or the sensor makes them again.
     4. The account and its secrets are removed from the registry. The same transaction re-applies its restored items by
        new decisions, because decisions are never deleted.
 
@@ -104,7 +105,7 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
     for delivery in landed:
         remove(workspace.lake.root, delivery)
     months = () if account.payer_id else _months_made_from(workspace, account)
-    for event in make_months(workspace, months, [CostLineItems()]):
+    for event in make_months(workspace, months, [CostLineItems(), ContainerUsage()]):
         yield event
         if isinstance(event, Failed):
             raise event.error

@@ -59,7 +59,7 @@ class CostLineItems(Table):
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """The newest complete delivery of each account."""
-        return {f"landing/{d.vendor}/{d.account}": d.version for d in _counted_deliveries(workspace, month)}
+        return {f"landing/{d.vendor}/{d.account}": d.version for d in counted_deliveries(workspace, month)}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Normalise the month's newest deliveries.
@@ -69,7 +69,7 @@ class CostLineItems(Table):
                 message names the file and where in it.
             ProofError: the sum of the billed costs differs from the source's.
         """
-        counted = _counted_deliveries(workspace, month)
+        counted = counted_deliveries(workspace, month)
         # A month whose deliveries were all removed has no costs any more. A month that never had any has unknown costs.
         if not counted and workspace.lake.fingerprint(self.name, month) is None:
             raise OctoError(
@@ -94,10 +94,10 @@ class CostLineItems(Table):
                 )
                 self.prove(connection, staged, source_costs=source_costs)
             except (DbtModelError, duckdb.Error) as error:
-                raise _explanation(connection, counted, error) from error
+                raise explanation(connection, counted, error) from error
 
 
-def _counted_deliveries(workspace: Workspace, month: str) -> list[Delivery]:
+def counted_deliveries(workspace: Workspace, month: str) -> list[Delivery]:
     """The newest complete delivery of each account, without those of documents that say they are not used."""
     return newest_of(_used_deliveries(workspace, month))
 
@@ -157,12 +157,12 @@ def _read_once(connection: duckdb.DuckDBPyConnection, query: str, path: Path) ->
     return f"from read_parquet({literal(str(path))})"
 
 
-def _explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
+def explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
     """The first vendor's explanation of a bad file, or an error that says that the files are not the cause."""
     for name, vendor in VENDORS.items():
         own = [delivery for delivery in deliveries if delivery.vendor == name]
-        if (explanation := vendor.files().explain_failure(connection, own)) is not None:
-            return explanation
+        if (reason := vendor.files().explain_failure(connection, own)) is not None:
+            return reason
     return OctoError(
         f"The landed reports are unchanged since they were landed, but reading them failed: {error}",
         code="landed-reports-unreadable",

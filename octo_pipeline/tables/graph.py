@@ -11,6 +11,7 @@ from typing import NamedTuple
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.container_usage import ContainerUsage
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.cost_line_items import CostLineItems, landed_months
 from octo_pipeline.tables.dbt import column_descriptions
@@ -24,6 +25,7 @@ from octo_pipeline.workspace import Workspace
 
 TABLES: tuple[Table, ...] = (
     CostLineItems(),
+    ContainerUsage(),
     InvoiceCosts(),
     MatchedItems(),
     ResolvedAccounts(),

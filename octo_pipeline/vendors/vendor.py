@@ -104,6 +104,8 @@ class Vendor:
         raw_description: the same asset's description.
         deliveries: what its sensor looks for, to follow "new versions of".
         files: the module that reads its landed files.
+        container_usage: SQL over its relations of the rows that split costs by container; see `container_usage` of
+            aws. None if its exports have no such rows.
         row_sources: the files in its folder that the rows of a month depend on. When one of them changes, every month
             is made again.
         folder_source: the source of a folder laid out as the vendor lays out its exports, or of one data file.
@@ -128,6 +130,7 @@ class Vendor:
     row_sources: tuple[str, ...]
     folder_source: "Callable[[Path], Source]"
     document_source: "Callable[[object, Sequence[str]], Source]"
+    container_usage: Callable[[Mapping[str, str]], str] | None = None
     registered_source: "Callable[[Registrar, Account], Source] | None" = None
     registration: Callable[[], Registration] | None = None
     sample: Sample | None = None

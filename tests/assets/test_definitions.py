@@ -52,6 +52,7 @@ def test_the_graph():
             "normalisation",
             [f"int_{name}__charges" for name in ("aws", "azure", "focus", "gcp", "manual")],
         ),
+        "container_usage": ("normalisation", ["cost_line_items"]),
         "invoice_costs": ("marts", ["cost_line_items"]),
         "matched_items": ("allocation", ["allocators", "cost_line_items"]),
         "resolved_accounts": ("allocation", ["cost_groups", "cost_line_items", "matched_items"]),

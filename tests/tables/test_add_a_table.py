@@ -93,7 +93,7 @@ def test_the_example_of_the_page_is_known_wherever_tables_are(copy, tmp_path):
     assert seen["order"].index("taken_costs") > seen["order"].index("matched_items")
     assert "taken_costs" in seen["downstream"]
     assert "taken_costs" in seen["first phase"]
-    assert seen["tables"] == len(seen["order"]) == 9
+    assert seen["tables"] == len(seen["order"]) == 10
     # The total of the progress bar is the number of steps.
     assert "taken_costs" in seen["steps"]
     assert seen["rows"] == [[MONTH, "a0", "USD", "100.0000000000"]]

@@ -27,7 +27,14 @@ def names(tables: tuple[Table, ...]) -> list[str]:
 
 
 def test_every_table_comes_after_what_it_reads(monkeypatch):
-    assert names(order()) == ["cost_line_items", "invoice_costs", "matched_items", *ALLOCATION, *MARTS]
+    assert names(order()) == [
+        "cost_line_items",
+        "container_usage",
+        "invoice_costs",
+        "matched_items",
+        *ALLOCATION,
+        *MARTS,
+    ]
     monkeypatch.setattr(graph, "TABLES", TABLES[::-1])
     made: set[str] = set(OUTSIDE)
     for table in order():
@@ -37,7 +44,7 @@ def test_every_table_comes_after_what_it_reads(monkeypatch):
 
 def test_what_needs_no_other_month_can_be_made_side_by_side():
     assert [names(phase) for phase in phases()] == [
-        ["cost_line_items", "invoice_costs", "matched_items"],
+        ["cost_line_items", "container_usage", "invoice_costs", "matched_items"],
         [*ALLOCATION, *MARTS],
     ]
 
@@ -45,7 +52,7 @@ def test_what_needs_no_other_month_can_be_made_side_by_side():
 @pytest.mark.parametrize(
     ("changed", "made_again"),
     [
-        ("landing", ["cost_line_items", "invoice_costs", "matched_items", *ALLOCATION, *MARTS]),
+        ("landing", ["cost_line_items", "container_usage", "invoice_costs", "matched_items", *ALLOCATION, *MARTS]),
         ("allocators", ["matched_items", *ALLOCATION, *MARTS]),
         ("cost_groups", [*ALLOCATION, *MARTS]),
         ("exchange_rates", ["usage_shares", "allocations", *MARTS]),

@@ -357,7 +357,7 @@ def test_sql_sees_every_table_and_explained_allocations(octo):
     query = "SELECT formula, tranche_cost FROM allocations WHERE kind = 'split' AND category = 'account'"
     assert octo("sql", query, "-o", "csv").stdout == "formula,tranche_cost\ncost*0.25,40.0000000000\n"
     query = "SELECT count(*) AS views FROM duckdb_views() WHERE NOT internal"
-    assert octo("sql", query, "-o", "csv").stdout == "views\n8\n"
+    assert octo("sql", query, "-o", "csv").stdout == "views\n9\n"
     assert octo("sql", "SELECT DISTINCT month FROM cost_group_costs", "-o", "csv").stdout == f"month\n{MONTH}\n"
 
 

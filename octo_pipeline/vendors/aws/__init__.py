@@ -20,6 +20,12 @@ def _files() -> LandedFiles:
     return cur_relations
 
 
+def _container_usage(relations: Mapping[str, str]) -> str:
+    from octo_pipeline.vendors.aws.cur_relations import container_usage
+
+    return container_usage(relations)
+
+
 def _registration() -> Registration:
     from octo_pipeline.vendors.aws import registration
 
@@ -70,6 +76,7 @@ VENDOR = Vendor(
     "counts.",
     deliveries="Cost and Usage Reports",
     files=_files,
+    container_usage=_container_usage,
     row_sources=("cur_relations.py", "cur_rows.py", "cur_columns.py", "sql"),
     folder_source=_folder_source,
     document_source=_document_source,

@@ -51,6 +51,9 @@ COLUMNS: dict[str, str] = {
     "savings_plan_total_commitment_to_date": MONEY,
     "savings_plan_used_commitment": MONEY,
     "savings_plan_offering_type": "VARCHAR",
+    "split_line_item_parent_resource_id": "VARCHAR",
+    "split_line_item_split_cost": MONEY,
+    "split_line_item_unused_cost": MONEY,
     "tags_json": "VARCHAR",
 }
 
@@ -108,6 +111,12 @@ _NET = {
     "reservation_unused_amortized_upfront_fee_for_billing_period": "reservation_net_unused_amortized_upfront_fee_for_billing_period",
     "reservation_unused_recurring_fee": "reservation_net_unused_recurring_fee",
     "savings_plan_savings_plan_effective_cost": "savings_plan_net_savings_plan_effective_cost",
+}
+
+# The same of split rows, which are weights: without net ones the costs before discounts weigh.
+_NET_WEIGHTS = {
+    "split_line_item_split_cost": "split_line_item_net_split_cost",
+    "split_line_item_unused_cost": "split_line_item_net_unused_cost",
 }
 
 _TAG_COLUMN = re.compile(r"resource_?tags[/_](.+)", re.IGNORECASE | re.DOTALL)
@@ -173,6 +182,8 @@ def _take_net_costs(found: dict[str, list[SourceColumn]], place: str) -> Express
         )
     for name, net_name in _NET.items():
         found[folded(name)] = _named(found, net_name)
+    for name, net_name in _NET_WEIGHTS.items():
+        found[folded(name)] = _named(found, net_name) or _named(found, name)
     line_type = _coalesced([_clean(source, _LINE_TYPE) for source in _named(found, _LINE_TYPE)])
     after, gross = _amount(cost, net[0], place), _amount(cost, before[0], place)
     without = f"CASE WHEN ends_with({line_type}, 'Discount') THEN 0 ELSE {gross.value} END"

@@ -10,8 +10,9 @@ from functools import partial
 import duckdb
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
-from octo_pipeline.vendors.aws.cur_columns import Costs
+from octo_pipeline.vendors.aws.cur_columns import SPLIT_OPERATIONS, Costs
 from octo_pipeline.vendors.aws.cur_rows import check_values, count_rows, open_file, relation
 from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
 
@@ -59,6 +60,22 @@ def source_costs(found: Mapping[str, str]) -> str:
         found: what `relations` returned.
     """
     return render("vendors/aws/source_costs", aws_cur=found["aws_cur"])
+
+
+def container_usage(found: Mapping[str, str]) -> str:
+    """SQL of the rows that split the cost of other rows by container.
+
+    Columns vendor, billing_account_id, sub_account_id, billing_currency, parent_resource_id, tags_json, split_cost and
+    unused_cost; one row for each line item as it was delivered.
+
+    Args:
+        found: what `relations` returned.
+    """
+    return render(
+        "vendors/aws/container_usage",
+        aws_cur=found["aws_cur"],
+        split_operations=", ".join(map(literal, SPLIT_OPERATIONS)),
+    )
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
