@@ -1,4 +1,4 @@
-"""What a source needs of a bucket in an object store: folders, small objects, streams of a fixed version."""
+"""What a source needs from a bucket in an object store: folders, small objects, streams of a fixed version."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,10 +16,10 @@ class StoredObject:
 
 
 class Bucket(Protocol):
-    """A bucket; every method raises OctoError where the store refuses."""
+    """A bucket; every method raises OctoError if the store refuses."""
 
     def url(self, key: str) -> str:
-        """The key with its bucket, for people."""
+        """The key with its bucket, for messages."""
         ...
 
     def folder(self, prefix: str) -> tuple[list[str], list[StoredObject]]:
@@ -30,10 +30,10 @@ class Bucket(Protocol):
         """The bytes of a small object."""
         ...
 
-    def open(self, found: StoredObject, start: int = 0) -> BinaryIO:
-        """A stream of this very version from a byte on; it raises OSError where the connection breaks."""
+    def open(self, stored: StoredObject, start: int = 0) -> BinaryIO:
+        """A stream of exactly this version from a byte offset; it raises OSError when the connection breaks."""
         ...
 
-    def digest_parts(self, found: StoredObject) -> int | None:
-        """The size of the parts that the ETag is the digest of, in bytes; None if it is no digest."""
+    def digest_parts(self, stored: StoredObject) -> int | None:
+        """The size in bytes of the parts that the ETag is the digest of; None if it is not a digest."""
         ...

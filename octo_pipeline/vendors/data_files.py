@@ -3,13 +3,13 @@
 This module holds what is true of a file without knowing what its columns mean: unpacking, checksums, the shape of
 CSV rows, Parquet footers. Which columns matter and what their values must be belongs in the vendor's folder.
 
-DuckDB alone is not enough to judge a file (tried with 1.5.5): it reads a ``.csv.gz`` that was cut off as far
-as it goes and without an error, ignores its checksum, and takes a CSV row with one field too many if the
-surplus field is empty, which is how a row looks that an unquoted comma has shifted. So each CSV file is read
-once by Python's csv module (about 100 MB of CSV a second) before it is landed.
+DuckDB alone cannot check a file (tried with 1.5.5). It reads a truncated ``.csv.gz`` as far as it goes, without an
+error, and ignores its checksum. It accepts a CSV row with one field too many if that field is empty, as it often is
+in a row that an unquoted comma has shifted. So Python's csv module reads each CSV file once (about 100 MB of CSV a
+second) before it is landed.
 
-Its strict mode, the only one that reads a file in parallel and right, refuses a file whose lines end in different
-ways. Tools that put a header before a vendor's file make such ones, so `unify_line_ends` rewrites them.
+DuckDB's strict mode is the only one that reads a file correctly in parallel, and it refuses a file with mixed line
+ends. Tools that put a header before a vendor's file make such files, so `unify_line_ends` rewrites them.
 """
 
 import csv
@@ -30,14 +30,15 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.downloads import safe_name
 
-# Bounds of what is packed. Reports pack 10:1 to 40:1 and come one file to an archive; deflate can do 1032:1.
+# Limits of packed files. Reports pack 10:1 to 40:1, one file per archive; deflate reaches 1032:1.
 MAX_RATIO = 200
 MAX_UNPACKED = 64 << 30
 ALWAYS_ALLOWED = 64 << 20
 MAX_ENTRIES = 100
-# A line is held in memory whole; a row with every tag a cloud allows has less than a tenth of this.
+# A whole line is held in memory. A row with every tag that a cloud allows is less than a tenth of this.
 MAX_LINE = 16 << 20
 
 _CHUNK = 1 << 20
@@ -68,27 +69,27 @@ _DATA_NAME = re.compile(r"(.+?)(\.snappy)?\.(parquet|csv(\.gz|\.zip)?|zip)", re.
 
 
 def data_format(name: str) -> str | None:
-    """``parquet`` or ``csv`` by the file's name, None if it is no data file."""
+    """``parquet`` or ``csv`` by the file's name, None if it is not a data file."""
     if not _DATA_NAME.fullmatch(name):
         return None
     return "parquet" if name.lower().endswith(".parquet") else "csv"
 
 
 def bare_name(name: str) -> str:
-    """The name of a data file without what says how it is packed."""
+    """The name of a data file without the endings of its format and packing."""
     match = _DATA_NAME.fullmatch(name)
     return match[1] if match else name
 
 
 def is_unread_form(name: str) -> bool:
-    """Whether a file's name says that it holds data in a form that is not read."""
+    """Whether a file's name says that it holds data in a format that is not supported."""
     return Path(name).suffix.lower() in _UNREAD_FORMS
 
 
 def data_name(path: Path) -> str | None:
-    """The name that a data file should have by its first bytes, None if it is no data file.
+    """The name that a data file should have by its first bytes, None if it is not a data file.
 
-    Downloads lose their ending, and browsers unpack a file whose name still says that it is packed.
+    Downloads lose their ending, and browsers unpack a file without renaming it.
     """
     if path.stat().st_size == 0:
         return path.name if data_format(path.name) else None
@@ -97,7 +98,7 @@ def data_name(path: Path) -> str | None:
     ending = next((ending for magic, ending in _MAGIC.items() if beginning.startswith(magic)), None)
     if ending is None:
         if data_format(path.name) == "parquet":
-            return path.name  # damaged, which whoever reads it says
+            return path.name  # a damaged file, which its reader reports
         if data_format(path.name) is None and not _looks_like_csv(beginning):
             return None
         ending = ".csv"
@@ -114,7 +115,7 @@ def packed_as(name: str) -> str:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """The names, of which those that come again have a number."""
+    """The names, with a number added to each repeated one."""
     unique: list[str] = []
     for name in names:
         number, candidate = 1, name
@@ -127,7 +128,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def as_named() -> Iterator[Callable[[Path], Path]]:
-    """A function from a file to a path of it whose name says what it is, for who looks into it before it is fetched."""
+    """A function that returns a path of a file whose name says its format, for inspection before the file is fetched."""
     with TemporaryDirectory() as folder:
 
         def named(path: Path) -> Path:
@@ -146,12 +147,12 @@ def _looks_like_csv(beginning: bytes) -> bool:
         line = beginning.decode("utf-8-sig", "strict" if len(beginning) < _BEGINNING else "ignore").partition("\n")[0]
     except UnicodeDecodeError:
         return False
-    # A report has a dozen columns at least; a sentence seldom has as many commas before its first full stop.
+    # A report has at least a dozen columns; a sentence seldom has so many commas before its first full stop.
     return line.count(",") >= _LEAST_COMMAS and ". " not in line
 
 
 def packing(path: Location) -> str:
-    """How a CSV file is packed, as DuckDB wants to be told: by itself it takes a ``?`` for the end of the name."""
+    """The ``compression`` of a CSV file for DuckDB, which by itself takes a ``?`` for the end of the name."""
     return "gzip" if path.suffix.lower() == ".gz" else "none"
 
 
@@ -159,8 +160,8 @@ def line_of_row(path: Location, number: int) -> int:
     """The line of a CSV file on which a row begins; the first line is 1.
 
     Args:
-        path: a ``.csv`` or ``.csv.gz`` file whose rows are whole.
-        number: of the row from 0, without header and blank lines.
+        path: a ``.csv`` or ``.csv.gz`` file whose rows are well-formed.
+        number: the row's number from 0, without header and blank lines.
     """
     with _open_csv(path) as stream:
         reader = csv.reader(stream)
@@ -170,36 +171,36 @@ def line_of_row(path: Location, number: int) -> int:
         return reader.line_num - sum(field.count("\n") for field in row)
 
 
-def csv_header(path: Location, place: str) -> list[str]:
+def csv_header(path: Location, origin: str) -> list[str]:
     """The column names of a CSV file.
 
     Raises:
         OctoError: it cannot be read as CSV.
     """
-    with translate_read_errors(place), _open_csv(path) as stream:
+    with translate_read_errors(origin), _open_csv(path) as stream:
         return next((row for row in csv.reader(stream, strict=True) if row), [])
 
 
-def first_csv_row(path: Location, place: str) -> dict[str, str]:
+def first_csv_row(path: Location, origin: str) -> dict[str, str]:
     """The first row by column name, empty if there is none; the file may still be zipped.
 
     Raises:
         OctoError: the beginning of the file cannot be read as CSV.
     """
-    with translate_read_errors(place), _open_csv(path) as stream:
-        # Read only so far as a line can be long: nothing has looked through the file yet.
+    with translate_read_errors(origin), _open_csv(path) as stream:
+        # The file is not checked yet, so no more is read than the longest line allowed.
         rows = (row for row in csv.reader(iter(partial(stream.readline, MAX_LINE), "")) if row)
         return dict(zip(next(rows, []), next(rows, []), strict=False))
 
 
-def count_csv_rows(path: Location, place: str) -> int:
+def count_csv_rows(path: Location, origin: str) -> int:
     """Read a ``.csv`` or ``.csv.gz`` file to its end and count its rows.
 
     Raises:
-        OctoError: it is damaged or cut off, or a row has not as many fields as the header, or a broken quote, or
-            it is one that `check_text` refuses.
+        OctoError: it is damaged or cut off, a row has another number of fields than the header or a broken quote, or
+            `check_text` refuses the file.
     """
-    check_text(path, place)
+    check_text(path, origin)
     rows, width, line = -1, 0, 0
     with _open_csv(path) as stream:
         reader = csv.reader(stream, strict=True)
@@ -208,7 +209,7 @@ def count_csv_rows(path: Location, place: str) -> int:
                 width = width or len(row)
                 if len(row) != width and row:
                     raise OctoError(
-                        f"{place}, line {line + 1}: the row has {len(row)} fields, the header has {width}. "
+                        f"{origin}, line {line + 1}: the row has {len(row)} fields, the header has {width}. "
                         "Fetch the file again.",
                         code="line-malformed",
                     )
@@ -216,31 +217,31 @@ def count_csv_rows(path: Location, place: str) -> int:
                 line = reader.line_num
         except csv.Error as error:
             raise OctoError(
-                f"{place}, line {line + 1}: the row is not CSV, a quote in it is broken ({error}). "
+                f"{origin}, line {line + 1}: the row is not CSV: a quote in it is broken ({error}). "
                 "Fetch the file again.",
                 code="line-malformed",
             ) from error
         except UnicodeDecodeError as error:
             raise OctoError(
-                f"{place}, line {_line_that_is_not_utf8(path)}: the text is not UTF-8. Fetch the file again.",
+                f"{origin}, line {_line_that_is_not_utf8(path)}: the text is not UTF-8. Fetch the file again.",
                 code="line-malformed",
             ) from error
     if rows < 0:
         raise OctoError(
-            f"{place} has no header line, so its columns are unknown. Fetch it again.", code="header-missing"
+            f"{origin} has no header line, so its columns are unknown. Fetch it again.", code="header-missing"
         )
     return rows
 
 
-def has_mixed_line_ends(path: Location, place: str) -> bool:
-    """Whether the lines of a ``.csv`` or ``.csv.gz`` file end in more than one of LF, CRLF and CR; quotes are not looked at.
+def has_mixed_line_ends(path: Location, origin: str) -> bool:
+    """Whether the lines of a ``.csv`` or ``.csv.gz`` file end in more than one of LF, CRLF and CR, ignoring quotes.
 
     Raises:
         OctoError: the file is damaged or cut off.
     """
     line_feeds = returns = pairs = 0
     previous = b""
-    with translate_read_errors(place), _open_bytes(path) as stream:
+    with translate_read_errors(origin), _open_bytes(path) as stream:
         while chunk := stream.read(_CHUNK):
             line_feeds += chunk.count(b"\n")
             returns += chunk.count(b"\r")
@@ -249,15 +250,15 @@ def has_mixed_line_ends(path: Location, place: str) -> bool:
     return sum(count > 0 for count in (pairs, line_feeds - pairs, returns - pairs)) > 1
 
 
-def unify_line_ends(path: Path, place: str, target: Path | None = None) -> bool:
-    """Rewrite a CSV file with LF at the end of each row if its lines end in more than one way.
+def unify_line_ends(path: Path, origin: str, target: Path | None = None) -> bool:
+    """Rewrite a CSV file with LF at the end of each row if it has mixed line ends.
 
-    The values stay as they are, line breaks within them included; every row keeps its line where values have none.
+    The values do not change, nor do line breaks within them. Rows keep their line numbers if no value has a line break.
 
     Args:
         path: a ``.csv`` or ``.csv.gz`` file.
-        place: what to call it in sentences.
-        target: where the rewritten file goes, of the same packing; None replaces the file.
+        origin: what to call it in messages.
+        target: where to write the file, packed in the same way; None replaces the file.
 
     Returns:
         Whether it was rewritten.
@@ -265,9 +266,9 @@ def unify_line_ends(path: Path, place: str, target: Path | None = None) -> bool:
     Raises:
         OctoError: the file is damaged, or is not CSV.
     """
-    if not has_mixed_line_ends(path, place):
+    if not has_mixed_line_ends(path, origin):
         return False
-    count_csv_rows(path, place)
+    count_csv_rows(path, origin)
     is_packed = packing(path) == "gzip"
     written = path.with_name(f"{path.name}.unified") if target is None else target
     with (
@@ -282,23 +283,20 @@ def unify_line_ends(path: Path, place: str, target: Path | None = None) -> bool:
     return True
 
 
-def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
+def count_parquet_rows(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> int:
     """The number of rows in a Parquet file by its footer.
 
     Raises:
-        OctoError: it is not a whole Parquet file.
+        OctoError: it is not a complete Parquet file.
     """
-    with translate_read_errors(place):
-        query = f"SELECT num_rows FROM parquet_file_metadata({path_literals([path])})"
+    with translate_read_errors(origin):
+        query = render("vendors/parquet_row_count", paths=path_literals([path]))
         return int(con.execute(query).fetchall()[0][0])
 
 
 def row_group_of(con: duckdb.DuckDBPyConnection, path: Location, row: int) -> int:
     """The number of the row group, from 0, that holds the row of a Parquet file, counted from 0."""
-    groups = con.execute(
-        "SELECT row_group_num_rows FROM (SELECT DISTINCT row_group_id, row_group_num_rows "
-        f"FROM parquet_metadata({path_literals([path])})) ORDER BY row_group_id"
-    ).fetchall()
+    groups = con.execute(render("vendors/parquet_row_groups", paths=path_literals([path]))).fetchall()
     for number, (rows,) in enumerate(groups):
         if row < rows:
             return number
@@ -306,20 +304,20 @@ def row_group_of(con: duckdb.DuckDBPyConnection, path: Location, row: int) -> in
     return len(groups)
 
 
-def unzip(path: Path, place: str, *, may_repeat: bool = False) -> list[Path]:
+def unzip(path: Path, origin: str, *, may_repeat: bool = False) -> list[Path]:
     """Unpack the CSV files of an archive beside it as ``.csv.gz``, which DuckDB reads, and remove it.
 
     Args:
         path: the archive.
-        place: what to call it in sentences.
-        may_repeat: a file of the archive's name may be there, and is compared later.
+        origin: what to call it in messages.
+        may_repeat: whether a file with the archive's name may exist; the two are compared later.
 
     Raises:
-        OctoError: the archive is damaged, holds anything but CSV files, or would grow out of all proportion.
+        OctoError: the archive is damaged, holds anything but CSV files, or unpacks to more than its size allows.
     """
     stem = bare_name(path.name)
-    with translate_read_errors(place), zipfile.ZipFile(path) as archive:
-        entries = _csv_entries(archive, place)
+    with translate_read_errors(origin), zipfile.ZipFile(path) as archive:
+        entries = _csv_entries(archive, origin)
         limit = min(MAX_UNPACKED, max(MAX_RATIO * path.stat().st_size, ALWAYS_ALLOWED))
         unpacked: list[Path] = []
         for number, entry in enumerate(entries, 1):
@@ -328,58 +326,58 @@ def unzip(path: Path, place: str, *, may_repeat: bool = False) -> list[Path]:
                 target = path.with_name(f"{stem}-{len(unpacked) + 1:03d}-of-{path.name}.csv.gz")
             if target.exists():
                 raise OctoError(
-                    f"{place} holds the same data as {target.name}; the report names both.", code="file-counted-twice"
+                    f"{origin} holds the same data as {target.name}; the report names both.", code="file-counted-twice"
                 )
-            limit -= _unzip_entry(archive, entry, target, limit, place)
+            limit -= _unzip_entry(archive, entry, target, limit, origin)
             unpacked.append(target)
     path.unlink()
     return unpacked
 
 
 def path_literals(paths: Sequence[Location]) -> str:
-    """The paths as a SQL list whose members mean these files, though DuckDB takes paths for patterns."""
+    """The paths as a SQL list that names exactly these files; DuckDB would take the paths for patterns."""
     return f"[{', '.join(literal(_without_patterns(str(path))) for path in paths)}]"
 
 
 def read_parquet(paths: Sequence[Location], options: str = "") -> str:
-    """SQL of the rows of landed Parquet files as they are; options begin with a comma."""
+    """SQL of the unchanged rows of landed Parquet files; options begin with a comma."""
     # Hive partitioning would take the folder month=… of the landing for a column.
     return f"read_parquet({path_literals(paths)}, hive_partitioning = false, binary_as_string = true{options})"
 
 
 @contextmanager
-def translate_read_errors(place: str) -> Iterator[None]:
-    """Turn what libraries raise at a damaged file into a sentence that names it."""
+def translate_read_errors(origin: str) -> Iterator[None]:
+    """Turn what libraries raise for a damaged file into an error that names it."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
-        raise OctoError(f"{place} is damaged or cut off ({error}). Fetch it again.", code="file-damaged") from error
+        raise OctoError(f"{origin} is damaged or cut off ({error}). Fetch it again.", code="file-damaged") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise OctoError(f"{place} is not CSV in UTF-8 ({error}). Fetch it again.", code="file-damaged") from error
+        raise OctoError(f"{origin} is not CSV in UTF-8 ({error}). Fetch it again.", code="file-damaged") from error
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise OctoError(
-            f"{place} cannot be read, it is damaged or not what its name says ({reason}). Fetch it again.",
+            f"{origin} cannot be read: it is damaged or not what its name says ({reason}). Fetch it again.",
             code="file-damaged",
         ) from error
 
 
-def check_text(path: Location, place: str, *, is_packed: bool | None = None) -> None:
-    """Read a plain or gzipped text file to the end, where gzip has its checksum, without holding a line of it.
+def check_text(path: Location, origin: str, *, is_packed: bool | None = None) -> None:
+    """Read a plain or gzipped text file to the end, where gzip has its checksum, in bounded memory.
 
     Args:
         path: the file.
-        place: what to call it in sentences.
-        is_packed: whether it is gzipped; None if its name says so.
+        origin: what to call it in messages.
+        is_packed: whether it is gzipped; None decides by its name.
 
     Raises:
-        OctoError: it is damaged or cut off, unpacks out of all proportion, or has a line that does not fit memory.
+        OctoError: it is damaged or cut off, unpacks to more than its size allows, or has a line that is too long.
     """
     if is_packed is None:
         is_packed = packing(path) == "gzip"
     size = line = 0
     with (
-        translate_read_errors(place),
+        translate_read_errors(origin),
         path.open("rb") as file,
         gzip.open(file) if is_packed else nullcontext(file) as stream,
     ):
@@ -387,17 +385,17 @@ def check_text(path: Location, place: str, *, is_packed: bool | None = None) -> 
             size += len(chunk)
             line = line + len(chunk) if b"\n" not in chunk else len(chunk) - chunk.rindex(b"\n")
             if is_packed and size > min(MAX_UNPACKED, max(MAX_RATIO * file.tell(), ALWAYS_ALLOWED)):
-                raise _out_of_proportion(place)
+                raise _out_of_proportion(origin)
             if line > MAX_LINE:
                 raise OctoError(
-                    f"{place} has a line of more than {MAX_LINE >> 20} MiB, which no export has.", code="line-too-long"
+                    f"{origin} has a line of more than {MAX_LINE >> 20} MiB, which no export has.", code="line-too-long"
                 )
 
 
-def _out_of_proportion(place: str) -> OctoError:
+def _out_of_proportion(origin: str) -> OctoError:
     return OctoError(
-        f"{place} unpacks to more than {MAX_RATIO} times its size or to more than {MAX_UNPACKED >> 30} GiB, as files do "
-        "that are made to fill a disk.",
+        f"{origin} unpacks to more than {MAX_RATIO} times its size or to more than {MAX_UNPACKED >> 30} GiB, like a file "
+        "that is made to fill a disk.",
         code="file-unpacks-too-large",
     )
 
@@ -413,7 +411,7 @@ def _line_that_is_not_utf8(path: Location) -> int:
 
 
 def _quoted(value: str) -> str:
-    # Python's writer leaves a lone CR without quotes, where DuckDB ends the row.
+    # Python's writer does not quote a lone CR, and DuckDB ends the row there.
     return '"' + value.replace('"', '""') + '"' if _MUST_BE_QUOTED.search(value) else value
 
 
@@ -441,25 +439,24 @@ def _open_bytes(path: Location) -> Iterator[IO[bytes]]:
                 yield stream
 
 
-def _csv_entries(archive: zipfile.ZipFile, place: str) -> list[zipfile.ZipInfo]:
+def _csv_entries(archive: zipfile.ZipFile, origin: str) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
     if not 0 < len(entries) <= MAX_ENTRIES:
         raise OctoError(
-            f"{place} holds {len(entries)} files; a report's archive holds 1 to {MAX_ENTRIES}.", code="archive-wrong"
+            f"{origin} holds {len(entries)} files; the archive of a report holds 1 to {MAX_ENTRIES}.",
+            code="archive-wrong",
         )
     for entry in entries:
         if entry.flag_bits & 1:
+            raise OctoError(f"{origin} is encrypted, which is not supported. Unpack it yourself.", code="archive-wrong")
+        if not safe_name(entry.filename, f"file in {origin}").lower().endswith(".csv"):
             raise OctoError(
-                f"{place} is encrypted; vendors do not deliver that. Unpack it yourself.", code="archive-wrong"
-            )
-        if not safe_name(entry.filename, f"file in {place}").lower().endswith(".csv"):
-            raise OctoError(
-                f"{place} holds {entry.filename}; a report's archive holds CSV files only.", code="archive-wrong"
+                f"{origin} holds {entry.filename}; the archive of a report holds CSV files only.", code="archive-wrong"
             )
     return entries
 
 
-def _unzip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, limit: int, place: str) -> int:
+def _unzip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, limit: int, origin: str) -> int:
     size = 0
     with (
         archive.open(entry) as source,
@@ -469,7 +466,7 @@ def _unzip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path,
         while chunk := source.read(_CHUNK):
             size += len(chunk)
             if size > limit:
-                raise _out_of_proportion(place)
+                raise _out_of_proportion(origin)
             stream.write(chunk)
     return size
 

@@ -1,13 +1,12 @@
-"""Fetching a delivery's files: side by side, resumed after a break, held against what the source announced.
+"""Fetching a delivery's files: in parallel, resumed after a break, compared with what the source announced.
 
-Here belongs the way of bytes from a source into a folder. What the files are, and what becomes of them, does
-not.
+This module copies bytes from a source into a folder. What the files are, and what becomes of them, belongs in the
+vendors' modules.
 
-A file that its source can read from the middle (`SourceFile.open_at`) survives a break: within a run the rest
-is asked for again, and what a killed run had fetched lies in ``.partial`` of the folder given to `fetch`,
-under a name made of place, name and version of the file, until the next run goes on there. It is hashed from
-its first byte all the same. A partial file belongs to who holds the lock on it; nobody waits for it, a second
-process fetches the file whole for itself.
+A file that its source can read from the middle (`SourceFile.open_at`) survives a break. Within a run the rest is
+requested again. What a killed run had fetched stays in ``.partial`` of the folder passed to `fetch`, named after the
+file's source, name and version, and the next run continues there; it still hashes the file from its first byte. The
+process that holds the lock on a partial file owns it. A second process does not wait: it fetches the whole file itself.
 """
 
 import fcntl
@@ -27,27 +26,28 @@ from octo_pipeline.model.wording import quoted, reason
 
 _CHUNK = 1 << 20
 _QUOTED = 300
-# Eight connections fill a gigabit line from S3; more only share it.
+# Eight connections fill a gigabit line from S3; more would only share it.
 _SIDE_BY_SIDE = 8
-# Breaks in a row without a byte between them; a line that keeps moving may break as often as it likes.
+# Breaks in a row without a byte between them. A connection that makes progress may break any number of times.
 _BREAKS = 5
 _LONGEST_PAUSE_SECONDS = 8.0
-# A report is refreshed daily: what nobody went on with for three days never will be.
+# A report is refreshed daily, so a download that was not resumed within three days never will be.
 _PARTIAL_SECONDS = 3 * 24 * 3600
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file where it is before landing, with what the source announces about it.
+    """A file at its source, with what the source announces about it.
 
     Attributes:
-        open: a stream of the whole file; raises OSError where it breaks.
+        open: opens a stream of the whole file, which raises OSError when the connection breaks.
         size: in bytes.
-        sha256: in hexadecimal; so is md5.
-        open_at: a stream from a byte on, of the version that `etag` names; None if the source cannot.
-        etag: the version; S3's is a digest if `digest_parts` says of what.
-        digest_parts: asks the source for the size in bytes of the parts that the ETag is a digest of; None as
-            an answer: it is no digest.
+        sha256: in hexadecimal.
+        md5: in hexadecimal.
+        open_at: opens a stream from a byte offset of the version that `etag` names; None if the source cannot.
+        etag: the version; in S3 it may also be a digest.
+        digest_parts: asks the source for the size in bytes of the parts that the ETag is a digest of; it returns None
+            if the ETag is not a digest.
     """
 
     name: str
@@ -69,8 +69,12 @@ class DeliveredFile:
     sha256: str
 
 
-def safe_name(name: str, what: str) -> str:
-    """Return the name if it can name a file or folder in the landing and nothing else.
+def safe_name(name: str, role: str) -> str:
+    """Return the name if it is safe as the name of a file or folder in the landing.
+
+    Args:
+        name: from a vendor.
+        role: what it names, such as ``version``; for the message.
 
     Raises:
         OctoError: it is empty, hidden, too long, or has a path separator, ``..``, a control character or half of a
@@ -79,51 +83,51 @@ def safe_name(name: str, what: str) -> str:
     is_odd = any(character in "/\\\x7f" or character < " " or "\ud800" <= character <= "\udfff" for character in name)
     if not name or is_odd or ".." in name or name[0] in "._" or len(os.fsencode(name)) > 200:
         raise OctoError(
-            f"{quoted(name, _QUOTED)} cannot be the {what} of a delivery, because that becomes a name on the disk. "
+            f"{quoted(name, _QUOTED)} cannot be the {role} of a delivery, because that becomes a name on the disk. "
             "It must not be empty, begin with a dot or an underscore, be longer than 200 bytes, or "
-            "contain a slash, a backslash, '..', a control character or what is no UTF-8.",
+            "contain a slash, a backslash, '..', a control character or text that is not UTF-8.",
             code="name-unsafe",
         )
     return name
 
 
-def inside(path: Path, root: Path, place: str) -> Path:
-    """Return the path if it is below the folder when links are followed.
+def inside(path: Path, root: Path, origin: str) -> Path:
+    """Return the path if it is below the folder after links are followed.
 
     Args:
         path: a file or folder of a source, which need not exist.
         root: the source's folder.
-        place: what to call the path in sentences.
+        origin: what to call the path in messages.
 
     Raises:
-        OctoError: a link leads out of the folder; who may write there must not choose what else is read.
+        OctoError: a link leads out of the folder. Whoever may write there must not choose which other files are read.
     """
     if not path.resolve().is_relative_to(root.resolve()):
         raise OctoError(
-            f"{place} is a link that leads out of {root}. Copy the file itself there.", code="link-leads-outside"
+            f"{origin} is a link that leads out of {root}. Copy the file itself there.", code="link-leads-outside"
         )
     return path
 
 
 def file_place(name: str, source: str) -> str:
-    """What to call a file of a source in sentences."""
+    """What to call a file of a source in messages."""
     return source if Path(source).name == name else f"{name} of {source}"
 
 
 def fetch(
     files: Sequence[SourceFile], folder: Path, source: str, *, resume: Path | None = None
 ) -> tuple[DeliveredFile, ...]:
-    """Copy the files into the folder and hold them against what the source announced.
+    """Copy the files into the folder and compare them with what the source announced.
 
     Args:
         files: of one delivery.
-        folder: where they go; what is in it when this raises is to be thrown away.
-        source: what to call the source in sentences.
-        resume: a folder on the same file system whose ``.partial`` keeps what breaks leave; None keeps nothing.
+        folder: where they go; throw its content away when this raises.
+        source: what to call the source in messages.
+        resume: a folder on the same file system whose ``.partial`` keeps interrupted downloads; None keeps nothing.
 
     Raises:
-        OctoError: a name is not safe or comes twice; a file cannot be read, is empty, or differs in size or
-            checksum. Files that were not begun are not fetched then.
+        OctoError: a name is not safe or occurs twice; a file cannot be read, is empty, or differs in size or
+            checksum. Files that were not started are not fetched.
     """
     names = [safe_name(file.name, "file") for file in files]
     for name in names:
@@ -145,7 +149,7 @@ def fetch(
 
 
 class _Digests:
-    """What is announced of a file, computed on the way; `parts` is the size of the parts of its ETag."""
+    """The announced digests of a file, computed while it is fetched; `parts` is the size of the parts of its ETag."""
 
     def __init__(self, file: SourceFile, parts: int | None) -> None:
         self._file = file
@@ -184,10 +188,10 @@ class _Digests:
             return digests[0].hex()
         return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
 
-    def verified(self, place: str) -> DeliveredFile:
-        """The file as delivered, if it is what was announced."""
+    def verified(self, origin: str) -> DeliveredFile:
+        """The file as delivered, if it matches what was announced."""
         if self.size == 0:
-            raise OctoError(f"{place} is empty (0 bytes). Fetch it again; nothing was landed.", code="file-empty")
+            raise OctoError(f"{origin} is empty (0 bytes). Fetch it again; nothing was landed.", code="file-empty")
         sha256 = self._sha256.hexdigest()
         checked: list[tuple[str, object, object]] = [
             ("size", self._file.size, self.size),
@@ -195,29 +199,29 @@ class _Digests:
             ("md5", self._file.md5, self._md5 and self._md5.hexdigest()),
             ("ETag", self._file.etag if self._parts is not None else None, self._parts and self._etag()),
         ]
-        for what, announced, found in checked:
-            if announced not in (None, found):
+        for name, announced, actual in checked:
+            if announced not in (None, actual):
                 raise OctoError(
-                    f"{place} was cut off or changed while it was read: its {what} is {found}, "
-                    f"announced was {announced}. Land the report again; nothing was landed.",
+                    f"{origin} was cut off or changed while it was read: its {name} is {actual}, "
+                    f"but {announced} was announced. Land the report again; nothing was landed.",
                     code="file-changed-while-read",
                 )
         return DeliveredFile(self._file.name, self.size, sha256)
 
 
 def _fetch_file(file: SourceFile, target: Path, source: str, partial: Path | None) -> DeliveredFile:
-    place = file_place(file.name, source)
+    origin = file_place(file.name, source)
     digests = _Digests(file, file.digest_parts() if file.digest_parts else None)
-    with _begun(file, place, target, partial) as (stream, at):
+    with _begun(file, origin, target, partial) as (stream, at):
         _hash_kept(stream, digests)
-        for chunk in _chunks(file, place, lambda: digests.size):
+        for chunk in _chunks(file, origin, lambda: digests.size):
             stream.write(chunk)
             digests.update(chunk)
         stream.flush()
         try:
-            delivered = digests.verified(place)
+            delivered = digests.verified(origin)
         except OctoError:
-            # Going on from bytes that are wrong would fail for ever.
+            # The next run would resume from wrong bytes and fail again.
             at.unlink()
             raise
         at.replace(target)
@@ -225,11 +229,11 @@ def _fetch_file(file: SourceFile, target: Path, source: str, partial: Path | Non
 
 
 @contextmanager
-def _begun(file: SourceFile, place: str, target: Path, partial: Path | None) -> Iterator[tuple[BinaryIO, Path]]:
-    """The file to go on with and its path: the locked partial one, or the target if there is to be none."""
+def _begun(file: SourceFile, origin: str, target: Path, partial: Path | None) -> Iterator[tuple[BinaryIO, Path]]:
+    """The file to write to and its path: the locked partial file, or the target if nothing is to be kept."""
     if partial is not None and file.open_at is not None and file.etag is not None:
         partial.mkdir(parents=True, exist_ok=True)
-        named = f"{place}\0{file.name}\0{file.etag}\0{file.size}"
+        named = f"{origin}\0{file.name}\0{file.etag}\0{file.size}"
         path = partial / hashlib.sha256(named.encode()).hexdigest()[:32]
         with path.open("a+b") as stream:
             if _is_ours(stream, path):
@@ -240,7 +244,7 @@ def _begun(file: SourceFile, place: str, target: Path, partial: Path | None) -> 
 
 
 def _is_ours(stream: BinaryIO, path: Path) -> bool:
-    """Lock the partial file; False if another process has it, or moved it away just now."""
+    """Lock the partial file; False if another process has it or has just moved it away."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return path.stat().st_ino == os.fstat(stream.fileno()).st_ino
@@ -255,15 +259,15 @@ def _hash_kept(stream: BinaryIO, digests: _Digests) -> None:
 
 
 def _sweep(partial: Path) -> None:
-    """Remove partial files that no later download continued."""
+    """Remove the partial files that were not resumed."""
     for file in partial.glob("*"):
         with suppress(FileNotFoundError):
             if time.time() - file.stat().st_mtime > _PARTIAL_SECONDS:
                 file.unlink()
 
 
-def _chunks(file: SourceFile, place: str, position: Callable[[], int]) -> Iterator[bytes]:
-    """The file's bytes from the position on; what the source refuses is told apart from what the disk refuses."""
+def _chunks(file: SourceFile, origin: str, position: Callable[[], int]) -> Iterator[bytes]:
+    """The file's bytes from the position on. An OSError here comes from the source, never from the disk."""
     breaks = 0
     while True:
         begun = position()
@@ -279,7 +283,7 @@ def _chunks(file: SourceFile, place: str, position: Callable[[], int]) -> Iterat
             if file.open_at is None or breaks >= _BREAKS:
                 tried = f" after {breaks} tries" if breaks > 1 else ""
                 raise OctoError(
-                    f"{place} cannot be read{tried} ({reason(error)}); nothing was landed.",
+                    f"{origin} cannot be read{tried} ({reason(error)}); nothing was landed.",
                     code="file-unreadable",
                 ) from error
             time.sleep(random.uniform(0.5, 1) * min(0.5 * 2**breaks, _LONGEST_PAUSE_SECONDS))  # noqa: S311

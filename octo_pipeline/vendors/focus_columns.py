@@ -157,7 +157,7 @@ def _amount(name: str, source: SourceColumn, origin: str) -> Expression:
     else:
         amount = _text_of(source)
         is_bad = f"{amount} IS NOT NULL AND TRY_CAST({amount} AS {MONEY}) IS NULL"
-    reason = "which is no amount of at most 28 digits before the decimal point"
+    reason = "which is not an amount with at most 28 digits before the decimal point"
     return Expression(name, f"CAST({amount} AS {MONEY})", (Check(source.name, _text_of(source), is_bad, reason),))
 
 
@@ -171,7 +171,7 @@ def _day(name: str, source: SourceColumn, origin: str) -> Expression:
         )
     text = _text_of(source)
     is_bad = f"{text} IS NOT NULL AND ({iso_day(text, 'TRY_CAST')}) IS NULL"
-    reason = "which is no date such as 2024-01-31 or 2024-01-31T00:00:00Z"
+    reason = "which is not a date such as 2024-01-31 or 2024-01-31T00:00:00Z"
     return Expression(name, iso_day(text, "CAST"), (Check(source.name, text, is_bad, reason),))
 
 
@@ -210,7 +210,7 @@ def _tags(name: str, source: SourceColumn, _origin: str) -> Expression:
     text = _text_of(source)
     # Asking malformed JSON for its type is an error.
     is_bad = f"{text} IS NOT NULL AND CASE WHEN json_valid({text}) THEN json_type({text}) <> 'OBJECT' ELSE true END"
-    check = Check(source.name, text, is_bad, "which is no JSON object")
+    check = Check(source.name, text, is_bad, "which is not a JSON object")
     return Expression(name, _sorted_object(f"CAST({text} AS JSON)"), (check,))
 
 

@@ -1,8 +1,8 @@
 """Deliveries: the vendors' files as they were delivered, complete or not there at all.
 
-Here belongs what every vendor's files have in common once they are fetched (`downloads`): the folder they rest
-in, finding the newest, keeping the last few, checking them again. What is inside a file, and which files make
-a report, belongs to the vendor's module. Neither Dagster nor DuckDB is needed.
+This module holds what every vendor's files have in common once they are fetched (`downloads`): the folder they are
+kept in, finding the newest, keeping the last few, checking them again. What is inside a file, and which files make
+a report, belongs in the vendor's module. Neither Dagster nor DuckDB is needed.
 
 Layout: ``<root>/landing/<vendor>/<account>/month=YYYY-MM/<version>/`` with the files and ``_delivery.json``,
 which describes them. A folder without that description does not exist for readers.
@@ -10,13 +10,13 @@ which describes them. A folder without that description does not exist for reade
 How a delivery gets there:
 
 1. The files are copied to a staging folder of the lake and hashed on the way; sizes and checksums that the
-   source announced must agree.
-2. A vendor's module that lands with `downloads.fetch` and `publish` instead of `land` looks into them there.
-3. `publish` writes the description last, makes everything durable and hands the folder to the store, which
-   moves it to its place in one rename, or uploads the description when all else is uploaded.
+   source announced must match.
+2. A vendor's module that lands with `downloads.fetch` and `publish` instead of `land` inspects them there.
+3. `publish` writes the description last, makes everything durable and passes the folder to the store, which
+   moves it to its place in one rename, or uploads the description after everything else.
 
-So a landing that fails or is killed leaves nothing readable, and of two processes that land one version one
-wins with a whole folder and the other finds it there. Staging is always a local folder.
+So a landing that fails or is killed leaves nothing readable. If two processes land one version, one publishes
+the whole folder and the other finds it there. Staging is always a local folder.
 """
 
 import hashlib
@@ -37,12 +37,12 @@ from octo_pipeline.vendors.downloads import DeliveredFile, SourceFile, fetch, sa
 
 KEEP = 3
 
-_Found = TypeVar("_Found")
+_Export = TypeVar("_Export")
 
 _DESCRIPTION = "_delivery.json"
-# How much of what a damaged description holds is shown of it.
+# A message quotes at most so many characters of a damaged description.
 _QUOTED = 200
-# Each attempt that is lost means that another process put or removed the same folder in between.
+# An attempt fails only if another process has put or removed the same folder in between.
 _ATTEMPTS = 20
 
 
@@ -50,8 +50,8 @@ _ATTEMPTS = 20
 class Delivery:
     """One version of one account's month.
 
-    `report` and `source` say where it came from, in the vendor's words; `details` is what the vendor's module
-    noted while landing, in JSON values.
+    `report` and `source` say where it came from, in the vendor's words; `details` holds what the vendor's module
+    recorded while landing, as JSON values.
     """
 
     vendor: str
@@ -73,14 +73,14 @@ class Delivery:
 
     @property
     def title(self) -> str:
-        """What sentences call it."""
+        """What messages call it."""
         return f"{self.vendor} {self.account} {self.month} {self.version}"
 
     @property
     def order(self) -> tuple[datetime, str, str]:
-        """What deliveries of one account and month sort by; the greatest is the newest.
+        """The sort key of deliveries of one account and month; the greatest is the newest.
 
-        Reports that were fetched in one go share `fetched_at`. Then the report's name decides, so that two
+        Reports that were fetched together share `fetched_at`. Then the report's name decides, so that two
         reports of one payer do not take turns from refresh to refresh, and only then the version.
         """
         return (self.fetched_at, self.report, self.version)
@@ -98,7 +98,7 @@ def delivery_path(root: Location, *, vendor: str, account: str, month: str, vers
     """The folder of a delivery.
 
     Raises:
-        OctoError: a part is not safe as a folder's name, or the month is none.
+        OctoError: a part is not safe as a folder's name, or the month is not valid.
     """
     account_folder = _landing(root) / safe_name(vendor, "vendor") / safe_name(account, "account")
     return account_folder / f"month={parse_month(month)}" / safe_name(version, "version")
@@ -110,9 +110,9 @@ def deliveries(
     """All complete deliveries, oldest first.
 
     Raises:
-        OctoError: a description cannot be read, or describes another delivery than its folder's.
+        OctoError: a description cannot be read, or does not match its folder.
     """
-    found = [
+    complete = [
         delivery
         for vendor_folder in _subfolders(_landing(root), vendor)
         for account_folder in _subfolders(vendor_folder, account)
@@ -120,7 +120,7 @@ def deliveries(
         for folder in _subfolders(month_folder, None)
         if (delivery := _read_description(folder)) is not None
     ]
-    return sorted(found, key=lambda delivery: delivery.order)
+    return sorted(complete, key=lambda delivery: delivery.order)
 
 
 def newest_deliveries(root: Location, month: str, vendor: str | None = None) -> list[Delivery]:
@@ -129,7 +129,7 @@ def newest_deliveries(root: Location, month: str, vendor: str | None = None) -> 
 
 
 def newest_of(oldest_first: Iterable[Delivery]) -> list[Delivery]:
-    """Of deliveries of one month the newest of each vendor and account, by vendor and account."""
+    """The newest delivery of each vendor and account among those of one month, by vendor and account."""
     newest = {(delivery.vendor, delivery.account): delivery for delivery in oldest_first}
     return [newest[key] for key in sorted(newest)]
 
@@ -137,9 +137,9 @@ def newest_of(oldest_first: Iterable[Delivery]) -> list[Delivery]:
 def find_delivery(
     root: Location, *, vendor: str, month: str, version: str, account: str | None = None
 ) -> Delivery | None:
-    """The delivery of this version with all its files in place, whatever its account if none is given."""
+    """The delivery of this version if all its files are in place; of any account if none is given."""
     candidates = deliveries(root, vendor=vendor, account=account, month=month)
-    return next((found for found in candidates if found.version == version and not damage(found)), None)
+    return next((delivery for delivery in candidates if delivery.version == version and not damage(delivery)), None)
 
 
 def land(
@@ -158,8 +158,8 @@ def land(
     """Fetch the files and publish them as one delivery; do nothing if this version is there already.
 
     Raises:
-        OctoError: a name is not safe, a file cannot be read or is not what the source announced, or the lake
-            cannot be written. Nothing of the delivery is left behind then.
+        OctoError: a name is not safe, a file cannot be read or does not match what the source announced, or the lake
+            cannot be written. Nothing of the delivery is left behind.
     """
     delivery = Delivery(
         vendor=vendor,
@@ -185,7 +185,7 @@ def staging(root: Location) -> Iterator[Path]:
     """A local folder for the files of one delivery, removed at the end unless it was published.
 
     Raises:
-        OctoError: the file system refuses to write; the sentence says why.
+        OctoError: the file system refuses to write; the message says why.
     """
     with _translate_disk_errors(root), staging_folder(store_of(root).scratch) as parent:
         folder = parent / "delivery"
@@ -194,10 +194,10 @@ def staging(root: Location) -> Iterator[Path]:
 
 
 def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
-    """Move a staged folder to the delivery's place, then remove what is more than the last `KEEP`.
+    """Move a staged folder to the delivery's place, then remove all but the last `KEEP` deliveries.
 
     Returns:
-        The delivery that is in place, which another process may have put there first.
+        The delivery that is in place; another process may have put it there first.
 
     Raises:
         OctoError: other processes keep putting and removing the same delivery.
@@ -208,7 +208,7 @@ def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
         try:
             is_new = store.publish_folder(folder, delivery.path, last=_DESCRIPTION)
         except FileNotFoundError:
-            continue  # `remove` took the empty folder of the month away
+            continue  # `remove` has deleted the empty folder of the month
         if is_new:
             _remove_surplus(root, delivery)
             return Landed(delivery, is_new=True)
@@ -222,21 +222,21 @@ def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
     )
 
 
-def land_each(found: Iterable[_Found], land_one: Callable[[_Found], Landed | None]) -> list[Landed]:
-    """Land what a source has, one after the other; what is not right stops no other.
+def land_each(exports: Iterable[_Export], land_export: Callable[[_Export], Landed | None]) -> list[Landed]:
+    """Land a source's exports one after the other; one that fails does not stop the others.
 
     Args:
-        found: reports, exports or accounts of a month.
-        land_one: lands one of them; None if it has nothing.
+        exports: reports, exports or accounts of a month.
+        land_export: lands one of them; returns None if it has nothing.
 
     Raises:
-        OctoError: the sentences of all that could not be landed.
+        OctoError: the messages of all that could not be landed.
     """
     landed: list[Landed] = []
     failures: list[OctoError] = []
-    for one in found:
+    for export in exports:
         try:
-            delivery = land_one(one)
+            delivery = land_export(export)
         except OctoError as error:
             failures.append(error)
         else:
@@ -247,23 +247,23 @@ def land_each(found: Iterable[_Found], land_one: Callable[[_Found], Landed | Non
 
 
 def first_refusal(deliveries: Iterable[Delivery], check: Callable[[Delivery], None]) -> OctoError | None:
-    """What a check says of the first delivery that does not pass it; None if all do."""
+    """The error of the first delivery that does not pass a check; None if all pass."""
     for delivery in deliveries:
         try:
             check(delivery)
-        except OctoError as found:
-            return found
+        except OctoError as refusal:
+            return refusal
     return None
 
 
 def remove(root: Location, delivery: Delivery) -> None:
-    """Remove a delivery; it vanishes for readers at once. One that is gone already is no error."""
+    """Remove a delivery; readers no longer see it at once. It is not an error if it is gone already."""
     with _translate_disk_errors(root):
         store_of(root).remove_folder(delivery.path, first=_DESCRIPTION)
 
 
 def damage(delivery: Delivery) -> str | None:
-    """What is wrong with the files by name and size, as a sentence; None if nothing is."""
+    """A message about the first file that is gone or has another size; None if all files are in place."""
     sizes = store_of(delivery.path).sizes(delivery.path)
     for file in delivery.files:
         path, size = delivery.path / file.name, sizes.get(file.name)
@@ -275,7 +275,7 @@ def damage(delivery: Delivery) -> str | None:
 
 
 def verify(delivery: Delivery) -> None:
-    """Read all files again and hold them against the sizes and checksums that were landed.
+    """Read all files again and compare them with the sizes and checksums that were landed.
 
     Raises:
         OctoError: a file is gone or differs.
@@ -291,7 +291,7 @@ def verify(delivery: Delivery) -> None:
 
 
 def describe(path: Location) -> DeliveredFile:
-    """Name, size and checksum of a file, of which every byte is read."""
+    """Name, size and checksum of a file; reads every byte of it."""
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
         return DeliveredFile(path.name, stream.tell(), digest.hexdigest())
@@ -302,8 +302,8 @@ def _landing(root: Location) -> Location:
 
 
 def _subfolders(folder: Location, name: str | None) -> list[Location]:
-    """The subfolder of that name, or all of them; none if the folder does not exist."""
-    return [folder / one for one in store_of(folder).subfolders(folder) if name in (None, one)]
+    """The subfolder of that name, or all subfolders; empty if the folder does not exist."""
+    return [folder / subfolder for subfolder in store_of(folder).subfolders(folder) if name in (None, subfolder)]
 
 
 def _read_description(folder: Location) -> Delivery | None:
@@ -319,36 +319,37 @@ def _read_description(folder: Location) -> Delivery | None:
         delivery = Delivery(**document, files=files, fetched_at=fetched_at, path=folder)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OctoError(
-            f"{path} does not describe a delivery ({cut(str(error), _QUOTED)}); remove the folder and land the report again.",
+            f"{path} does not describe a delivery ({cut(str(error), _QUOTED)}). Remove the folder and land the report again.",
             code="delivery-description-wrong",
         ) from error
     if folder.parts[-4:] != (delivery.vendor, delivery.account, f"month={delivery.month}", delivery.version):
         described = cut(f"{delivery.vendor} {delivery.account} {delivery.month} {delivery.version}", _QUOTED)
         raise OctoError(
-            f"{path} describes another delivery than its folder: {described}. Remove the folder and land the report again.",
+            f"{path} describes {described}, which is not the delivery of its folder. Remove the folder and land the report "
+            "again.",
             code="delivery-description-wrong",
         )
     return delivery
 
 
 def renew(root: Location, delivery: Delivery, fetched_at: datetime) -> None:
-    """Make a delivery that is there already the newest: its source offers this version again.
+    """Make a landed delivery the newest again, because its source offers this version again.
 
     Args:
         root: the lake.
-        delivery: as it is there.
-        fetched_at: of the look at the source; later than that of every other delivery of the account and month.
+        delivery: as it was landed.
+        fetched_at: when the source was read; later than that of every other delivery of the account and month.
 
     Raises:
         OctoError: the lake cannot be written.
     """
     with staging(root) as folder:
-        made = _staged_description(folder, replace(delivery, fetched_at=fetched_at))
-        store_of(root).replace(made, delivery.path / _DESCRIPTION, lambda: True)
+        description = _staged_description(folder, replace(delivery, fetched_at=fetched_at))
+        store_of(root).replace(description, delivery.path / _DESCRIPTION, lambda: True)
 
 
 def _write_description(folder: Path, delivery: Delivery) -> None:
-    """Make the files durable, then the description, each under its final name only when it is whole."""
+    """Make the files durable, then the description; each gets its final name only when it is complete."""
     for file in delivery.files:
         sync(folder / file.name)
     _staged_description(folder, delivery).replace(folder / _DESCRIPTION)
@@ -356,7 +357,7 @@ def _write_description(folder: Path, delivery: Delivery) -> None:
 
 
 def _staged_description(folder: Path, delivery: Delivery) -> Path:
-    """The description as a durable file beside its final name."""
+    """Write the description to a durable file beside its final name."""
     document = {
         "vendor": delivery.vendor,
         "account": delivery.account,
@@ -376,7 +377,7 @@ def _staged_description(folder: Path, delivery: Delivery) -> Path:
 
 
 def _remove_surplus(root: Location, landed: Delivery) -> None:
-    """Keep the delivery just landed, which a backfill may have made an old one, and the last of the rest."""
+    """Keep the newest deliveries and the one just landed, which is not the newest when a backfill landed it."""
     others = [
         other
         for other in deliveries(root, vendor=landed.vendor, account=landed.account, month=landed.month)
@@ -392,7 +393,7 @@ def _again(delivery: Delivery) -> str:
 
 @contextmanager
 def _translate_disk_errors(root: Location) -> Iterator[None]:
-    """The sentence for a file system that refuses."""
+    """Turn a refusal of the file system into an error that says why."""
     try:
         yield
     except OSError as error:

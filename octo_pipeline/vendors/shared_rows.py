@@ -1,18 +1,18 @@
-"""Which data files of one month repeat one another: copies and refreshes told apart from parts.
+"""Which data files of one month repeat one another: tells copies and refreshes from parts.
 
-Exports pile up in a folder in three shapes that no name tells apart: copies of one file, month-to-date files of which
-each repeats the one before, and parts that must be added up. What tells them apart is the rows they share:
+A folder can hold copies of one file, month-to-date files that each repeat the one before, and parts that must be added
+up. File names do not tell these apart, but the rows that the files share do:
 
 1. Files that share no rows, and together have all rows of the others, are the month: the others are copies, older
    refreshes or the same rows in other parts, and do not count.
-2. Where there are no such files, a file all of whose rows are also in another one still does not count.
-3. Files that share most of the smaller one's rows, while each has rows of its own, are refreshes of which one was
-   restated. Which of them is right cannot be seen, so they are refused by name.
-4. Files that share few rows or none are parts. Two charges can be alike to the last column, so a few shared rows prove
+2. If there are no such files, a file still does not count if another file has all of its rows.
+3. Files that share most of the smaller one's rows, while each has rows of its own, are refreshes of a restated export.
+   Nothing shows which of them is right, so they are refused by name.
+4. Files that share few rows or none are parts. Two charges can be equal in every column, so a few shared rows prove
    nothing.
 
-This module compares rows that the vendor has made comparable (the same columns in the same order, whatever the file's
-packing). Reading files belongs in the vendor's folder.
+This module compares rows that the vendor has made comparable: the same columns in the same order, whatever the packing.
+Reading files belongs in the vendor's folder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
 
-# Below this share of the smaller file, rows that are alike are taken for different charges.
+# If files share less than this part of the smaller one, their equal rows are taken for different charges.
 _REFRESH_SHARE = 0.5
-# Of more files that repeat one another, not every choice is tried.
+# Above these limits, not every choice of files is tried.
 _MAX_FILES = 100
 _MAX_CHOICES = 10_000
 
@@ -36,8 +36,8 @@ class FileRows:
     """A file's rows of the month.
 
     Attributes:
-        name: what sentences call the file.
-        rows: its rows, or the columns that identify a row where the vendor has such. All files that are compared
+        name: what messages call the file.
+        rows: its rows, or only the columns that identify a row if the vendor has such. All files that are compared
             have the same columns.
     """
 
@@ -46,18 +46,19 @@ class FileRows:
 
 
 def files_that_count(
-    con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], place: str, *, is_identity: bool = False
+    con: duckdb.DuckDBPyConnection, files: Sequence[FileRows], origin: str, *, is_identity: bool = False
 ) -> list[int]:
-    """The indexes of the files that hold every row of the month once, in their order.
+    """The indexes of the files that together hold every row of the month once, in order.
 
     Args:
         con: where the rows can be read.
         files: in any order; of two files with the same rows the first counts.
-        place: the folder, bucket or container, for sentences.
-        is_identity: the rows identify charges, so that a single row in two files proves that one repeats the other.
+        origin: the folder, bucket or container, for messages.
+        is_identity: whether the rows identify charges, so that a single shared row proves that files repeat each other.
 
     Raises:
-        OctoError: two files share most of their rows, or any that identifies a charge, and neither holds all of the other's.
+        OctoError: two files share most of their rows, or one that identifies a charge, and each has rows that the other
+            lacks.
     """
     if len(files) < 2:
         return list(range(len(files)))
@@ -84,17 +85,17 @@ def files_that_count(
         if {first, second} & dropped or count < least_share * min(row_counts[first], row_counts[second]):
             continue
         raise OctoError(
-            f"{files[first].name} and {files[second].name} in {place} share {count:,} rows, and each has rows that the "
-            "other lacks, so they are refreshes of one export that differ and would count twice. Keep the newer one.",
+            f"{files[first].name} and {files[second].name} in {origin} share {count:,} rows, and each has rows that the "
+            "other lacks. They are different refreshes of one export and would count twice. Keep the newer one.",
             code="current-refresh-unknown",
         )
     return [index for index in range(len(files)) if index not in dropped]
 
 
 def _repeated_files(row_counts: Sequence[int], shared: Mapping[tuple[int, int], int]) -> set[int] | None:
-    """The files whose rows are all in the rest, where no two of the rest share a row; None if there is no such choice.
+    """The files to leave out so that no two of the rest share a row and the rest has all rows; None if impossible.
 
-    Files of the rest share no row, so what they have of another file's rows adds up.
+    Files of the rest share no rows, so their counts of another file's rows can be added up.
     """
     neighbours: dict[int, dict[int, int]] = {}
     for (first, second), count in shared.items():
@@ -102,7 +103,7 @@ def _repeated_files(row_counts: Sequence[int], shared: Mapping[tuple[int, int], 
         neighbours.setdefault(second, {})[first] = count
     if len(neighbours) > _MAX_FILES:
         return None
-    # The largest first, so that the newest of month-to-date files counts; of copies the first.
+    # The largest first, so that the newest of month-to-date files counts, and the first of equal copies.
     order = sorted(neighbours, key=lambda file: (-row_counts[file], file))
     choices = 0
 
@@ -116,9 +117,9 @@ def _repeated_files(row_counts: Sequence[int], shared: Mapping[tuple[int, int], 
         file = order[position]
         counts = set(order[:position]) - repeated
         if not counts & neighbours[file].keys():
-            found = choose(position + 1, repeated)
-            if found is not None:
-                return found
+            choice = choose(position + 1, repeated)
+            if choice is not None:
+                return choice
         repeated |= {file}
         for other in repeated:
             in_rest = sum(count for at, count in neighbours[other].items() if at not in repeated)
@@ -126,5 +127,5 @@ def _repeated_files(row_counts: Sequence[int], shared: Mapping[tuple[int, int], 
                 return None
         return choose(position + 1, repeated)
 
-    found = choose(0, frozenset())
-    return None if found is None else set(found)
+    choice = choose(0, frozenset())
+    return None if choice is None else set(choice)

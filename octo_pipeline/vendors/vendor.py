@@ -1,7 +1,7 @@
-"""What a vendor is to the rest of the house: one object that says where its exports come from and how they are read.
+"""What the rest of the package knows of a vendor: one object that says where its exports come from and how they are read.
 
-This module holds the shape alone. A vendor's package exports ``VENDOR``, and `catalog` finds it. The functions of a
-`Vendor` import what they need when they are called: SDKs take seconds to load.
+This module only declares its attributes. A vendor's package exports ``VENDOR``, and `catalog` finds it. The functions of
+a `Vendor` import what they need when they are called, because SDKs take seconds to load.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from octo_pipeline.vendors.registrar import Registrar
     from octo_pipeline.vendors.source import Source
 
-# Exports are refreshed a few times a day; a look costs a few requests.
+# Exports are refreshed a few times a day; checking for them costs a few requests.
 LOOK_SECONDS = 600
 # The smallest sample with every kind of line.
 LEAST_SAMPLE_LINES = 200
@@ -31,22 +31,22 @@ class LandedFiles(Protocol):
     """A module that reads the vendor's landed files."""
 
     def relations(self, con: "duckdb.DuckDBPyConnection", deliveries: "Sequence[Delivery]") -> dict[str, str]:
-        """The relations that dbt reads: its source's name -> SELECT, of no rows where there are no files.
+        """The relations that dbt reads: the name of its source -> SELECT, which has no rows if there are no files.
 
         Raises:
             OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
         """
         ...
 
-    def source_costs(self, found: Mapping[str, str]) -> str:
+    def source_costs(self, relations: Mapping[str, str]) -> str:
         """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
 
-        Columns invoice_id and invoice_issuer_name go into `invoice_costs`; without them nothing is invoiced.
+        The columns invoice_id and invoice_issuer_name, if present, go into `invoice_costs`.
         """
         ...
 
     def explain_failure(self, con: "duckdb.DuckDBPyConnection", deliveries: "Sequence[Delivery]") -> "OctoError | None":
-        """A sentence with the first bad file and its line or row; None if all files are in order."""
+        """An error that names the first bad file and its line or row; None if all files are valid."""
         ...
 
 
@@ -54,7 +54,7 @@ class Registration(Protocol):
     """A module with the steps of a vendor's registration after an account is registered."""
 
     def confirm(self, registrar: "Registrar", actor: "Actor", account: "Account") -> "Account":
-        """Verify the account's steps for real; what failed is the `problem` of the account that is returned.
+        """Verify the account's steps with the vendor; a failure is the `problem` of the account that is returned.
 
         Raises:
             OctoError: the vendor could not be asked; nothing was changed.
@@ -62,7 +62,7 @@ class Registration(Protocol):
         ...
 
     def next_step(self, settings: "Settings", account: "Account") -> "list[str | Remedy]":
-        """What is to be done next, in sentences, links and actions; nothing for a completed account."""
+        """What the user must do next, as sentences, links and actions; empty for a completed account."""
         ...
 
 
@@ -75,8 +75,8 @@ class WriteSample(Protocol):
         Args:
             folder: where the samples of all vendors are.
             months: YYYY-MM each.
-            accounts: how many accounts the largest vendor has.
-            lines: how many usage lines a month the largest vendor has.
+            accounts: the number of accounts of the largest vendor.
+            lines: the number of usage lines per month of the largest vendor.
             seed: the same seed gives the same months.
         """
         ...
@@ -84,7 +84,7 @@ class WriteSample(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """The vendor's sample months: what people call them, and how they are written."""
+    """The vendor's sample months: their title for users, and the function that writes them."""
 
     title: str
     write: WriteSample
@@ -95,13 +95,13 @@ class Vendor:
     """One vendor.
 
     By convention its dbt models are ``int_<name>__charges`` and what that reads, and the names of its relations begin
-    with its own.
+    with its name.
 
     Attributes:
         name: as in `model.vendors`.
         raw_asset: the Dagster asset of its raw exports.
         raw_kind: the kind that Dagster shows on that asset.
-        raw_description: the same asset's description.
+        raw_description: the description of that asset.
         deliveries: what its sensor looks for, to follow "new versions of".
         files: the module that reads its landed files.
         container_usage: SQL over its relations of the rows that split costs by container; see `container_usage` of
@@ -111,14 +111,14 @@ class Vendor:
         folder_source: the source of a folder laid out as the vendor lays out its exports, or of one data file.
         document_source: the source of a document of the configuration or of a registration, and the hosts that the
             setting ``allowed_hosts`` adds to the vendor's own; raises pydantic's ValidationError.
-        registered_source: the source of a completed account, if its document does not say all.
+        registered_source: the source of a completed account, if its document alone does not define it.
         registration: the module with the steps of an account's registration; None if accounts cannot be registered.
         sample: its sample months; None if it has none.
-        look_seconds: how often its sensor looks.
-        storage: the files in the vendor's own storage, for exports of anyone that lie there: of a place, the name of the
-            source and the allowed hosts; None if it keeps none.
-        disagreements: what is wrong with deliveries of one account and month that several sources offer; it takes new
-            ones out of the landing again. None if the vendor's sources cannot offer one account twice.
+        look_seconds: the interval of its sensor.
+        storage: lists the files at a place in the vendor's storage, which may hold exports of any vendor; its further
+            arguments are the name of the source and the allowed hosts. None if the vendor has no storage.
+        disagreements: the errors of deliveries of one account and month that several sources offer and that differ; it
+            removes the new ones from the landing. None if the vendor's sources cannot offer one account twice.
     """
 
     name: str

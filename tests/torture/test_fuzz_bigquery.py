@@ -360,5 +360,5 @@ def test_a_text_that_is_no_utf8_is_refused_before_it_is_landed(tmp_path, kinds):
 def test_batches_of_other_columns_are_refused(tmp_path, kinds):
     """Regression: they ended in a traceback."""
     found = table([good_row()])
-    with pytest.raises(OctoError, match="is no table"):
+    with pytest.raises(OctoError, match="is not a table"):
         streamed(tmp_path / "lake", [*found.to_batches(), *found.drop_columns("cost").to_batches()], kinds)

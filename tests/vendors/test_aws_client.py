@@ -30,7 +30,7 @@ def client_error(code: str, operation: str) -> Exception:
         ("NoSuchBucket", "ListObjectsV2", ["no such bucket", "Check the bucket's name"]),
         ("NoSuchKey", "GetObject", ["it is not there"]),
         ("PermanentRedirect", "ListObjectsV2", ["another region than eu-west-1", "Set its region"]),
-        ("SlowDown", "GetObject", ["patience after 4 tries", "Run this again later"]),
+        ("SlowDown", "GetObject", ["throttling or unavailable (SlowDown) after 4 tries", "Run this again later"]),
         ("SomethingNew", "GetObject", ["AWS answered SomethingNew: Told so."]),
     ],
 )
@@ -51,7 +51,7 @@ def test_no_credentials_are_a_sentence(monkeypatch, tmp_path):
     with refused("no AWS credentials on this machine", "AWS_PROFILE"):
         Bucket("b", AwsAccess("111122223333")).folder("")
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with refused("nobody", "Mend the AWS configuration"):
+    with refused("nobody", "Fix the AWS configuration"):
         Bucket("b", AwsAccess("111122223333")).folder("")
 
 
@@ -98,7 +98,7 @@ def test_what_may_be_tried_again_is_and_not_for_ever(answering):
     assert Bucket("bucket", AwsAccess("111122223333")).read("key") == b"data"
     assert asked == [503, 503, 200]
     asked = answering(503)
-    with refused("patience after 4 tries (SlowDown)"):
+    with refused("throttling or unavailable (SlowDown) after 4 tries"):
         Bucket("bucket", AwsAccess("111122223333")).read("key")
     assert asked == [503] * 4
 

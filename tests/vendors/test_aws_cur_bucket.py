@@ -165,7 +165,7 @@ def test_a_report_in_the_middle_of_a_refresh_is_left_to_the_next_run(aws, tmp_pa
         return folders, [type(one)(one.key, one.size, one.etag, datetime.now(UTC) - age[one.key]) for one in objects]
 
     monkeypatch.setattr(found.bucket, "folder", data_is_newer)
-    with refused("is being refreshed right now", "The next run takes it"):
+    with refused("is being refreshed: its data is newer", "The next run will land it"):
         found.land(tmp_path / "lake", MONTH, NOW)
     monkeypatch.setattr(aws_cur_bucket, "_REFRESH_TAKES", timedelta(seconds=5))
     assert len(found.land(tmp_path / "lake", MONTH, NOW)) == 1

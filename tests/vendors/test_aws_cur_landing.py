@@ -171,7 +171,7 @@ BAD_CSV = {
     "too many fields": (with_bad_line(LINE + ",x"), ["line 3: the row has 12 fields, the header has 11"]),
     # Regression: DuckDB takes a surplus field that is empty; every field after the unquoted comma is shifted.
     "an unquoted comma": (with_bad_line(LINE.replace('"', "")), ["line 3: the row has 12 fields"]),
-    "a broken quote": (with_bad_line(LINE.replace('it"', 'it"x')), ["line 3: the row is not CSV, a quote"]),
+    "a broken quote": (with_bad_line(LINE.replace('it"', 'it"x')), ["line 3: the row is not CSV: a quote"]),
     "a quote that never ends": (with_bad_line('"' + LINE), ["line 3: the row is not CSV"]),
     "latin-1": (
         with_bad_line(LINE.replace("hour", "hör")).encode("latin-1"),
@@ -180,15 +180,15 @@ BAD_CSV = {
     "no header": ("\n\n", ["has no header line"]),
     "a cost that is text": (
         with_bad_cost("free"),
-        ["line 3: lineItem/UnblendedCost is 'free', which is no amount"],
+        ["line 3: lineItem/UnblendedCost is 'free', which is not an amount"],
     ),
     "a cost that is NaN": (
         with_bad_cost("NaN"),
-        ["line 3: lineItem/UnblendedCost is 'NaN', which is no amount"],
+        ["line 3: lineItem/UnblendedCost is 'NaN', which is not an amount"],
     ),
     "an infinite cost": (
         with_bad_cost("-inf"),
-        ["line 3: lineItem/UnblendedCost is '-inf', which is no amount"],
+        ["line 3: lineItem/UnblendedCost is '-inf', which is not an amount"],
     ),
     "a cost of 40 digits": (
         with_bad_cost("9" * 40),
@@ -197,12 +197,12 @@ BAD_CSV = {
     "a cost with a comma": (with_bad_cost("1,5"), ["line 3: lineItem/UnblendedCost is '1,5'"]),
     "an infinite amount elsewhere": (
         csv_text([ROW | {"pricing/publicOnDemandCost": one} for one in ("1", "", "inf")]),
-        ["line 4: pricing/publicOnDemandCost is 'inf', which is no amount"],
+        ["line 4: pricing/publicOnDemandCost is 'inf', which is not an amount"],
     ),
     "no cost": (with_bad_cost(" "), ["line 3: line_item_unblended_cost is empty, no row can do without it"]),
     "a date of another country": (
         csv_text([ROW, ROW | {"lineItem/UsageStartDate": "1/31/2024"}]),
-        ["line 3: lineItem/UsageStartDate is '1/31/2024', which is no date and time such as 2024-01-31"],
+        ["line 3: lineItem/UsageStartDate is '1/31/2024', which is not a date and time such as 2024-01-31"],
     ),
     "a bad value after a long text": (
         csv_text([ROW | {"lineItem/LineItemDescription": "two\nlines"}, ROW, cost("free")]),
@@ -234,11 +234,11 @@ BAD_CSV = {
     ),
     "tags that are no JSON": (
         csv_text([ROW | {"resource_tags": "{}"}, ROW | {"resource_tags": '{"user_team":'}]),
-        ["line 3: resource_tags is '{\"user_team\":', which is no JSON object"],
+        ["line 3: resource_tags is '{\"user_team\":', which is not a JSON object"],
     ),
     "a product that is no JSON": (
         csv_text([ROW | {"product": '{"product_name":"EC2"}'}, ROW | {"product": "EC2"}]),
-        ["line 3: product is 'EC2', which is no JSON object"],
+        ["line 3: product is 'EC2', which is not a JSON object"],
     ),
 }
 
@@ -259,7 +259,7 @@ def test_bad_csv(lake, reports, suffix, what):
 BAD_PARQUET = {
     "NaN": (
         {"line_item_unblended_cost": "'nan'::DOUBLE"},
-        ["line_item_unblended_cost is 'nan', which is no amount"],
+        ["line_item_unblended_cost is 'nan', which is not an amount"],
     ),
     "infinite": ({"line_item_unblended_cost": "'inf'::DOUBLE"}, ["line_item_unblended_cost is 'inf'"]),
     "too large": ({"line_item_unblended_cost": "1e30::DOUBLE"}, ["line_item_unblended_cost is '1e+30'"]),
@@ -370,9 +370,9 @@ def test_a_zip_bomb_is_refused_before_it_fills_the_disk(lake, reports, monkeypat
         (["../octo.csv"], "'../octo.csv' cannot be the file in"),
         (["/octo.csv"], "'/octo.csv' cannot be the file in"),
         (["folder/octo.csv"], "'folder/octo.csv' cannot be the file in"),
-        (["octo.csv", "run.sh"], "holds run.sh; a report's archive holds CSV files only"),
-        (["octo.zip"], "holds octo.zip; a report's archive holds CSV files only"),
-        ([], "holds 0 files; a report's archive holds 1 to 100"),
+        (["octo.csv", "run.sh"], "holds run.sh; the archive of a report holds CSV files only"),
+        (["octo.zip"], "holds octo.zip; the archive of a report holds CSV files only"),
+        ([], "holds 0 files; the archive of a report holds 1 to 100"),
         ([f"{number}.csv" for number in range(101)], "holds 101 files"),
     ],
 )
@@ -410,7 +410,7 @@ def test_an_archive_beside_what_it_holds(lake, reports):
 def test_rows_that_only_one_reader_sees(lake, reports, monkeypatch):
     monkeypatch.setattr(aws_cur_inspection, "count_rows", lambda con, path, place: 2)
     path = write_rows(reports / "octo-1.csv", ["1.5"])
-    with refused(f"{path}: 1 rows could be read of 2, so a file is not what it seems"):
+    with refused(f"{path}: only 1 of 2 rows could be read, so a file is damaged"):
         land(lake, path)
 
 

@@ -499,7 +499,7 @@ def test_a_failure_names_line_and_column(con, lake):
     delivery = landed_blindly(lake, "octo.csv", text.encode())
     sentence = explained(con, [delivery])
     assert f"{delivery.file_paths[0]}, line 4: lineItem/UnblendedCost is '{'x' * 50}" in sentence
-    assert "x…', which is no amount" in sentence
+    assert "x…', which is not an amount" in sentence
     assert "x" * 100 not in sentence
 
 

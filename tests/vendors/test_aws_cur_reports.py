@@ -160,7 +160,7 @@ def test_the_version_of_loose_files_is_their_content(tmp_path):
 
 def test_files_without_rows_are_of_the_month_that_is_said(tmp_path):
     write_csv(tmp_path / "empty.csv", csv_text([]))
-    with refused("empty.csv does not say its month: it has no rows", "Say of which month it is"):
+    with refused("empty.csv does not say its month: it has no rows", "Specify the month"):
         find_reports(tmp_path)
     assert found(tmp_path, "2024-03") == [(tmp_path.name, "2024-03", ["empty.csv"])]
     write_csv(tmp_path / "also-empty.csv", csv_text([]))
@@ -206,10 +206,10 @@ def test_month_of_folder(name, month):
         ),
         ({"reportName": "daily"}, ["is the manifest of another report", "it says 'daily'", "after 'octo'"]),
         ({"reportKeys": []}, ["lists no data files"]),
-        ({"reportKeys": "octo-1.csv"}, ["is no manifest of a Cost and Usage Report"]),
+        ({"reportKeys": "octo-1.csv"}, ["is not a manifest of a Cost and Usage Report"]),
         ({"reportKeys": ["a/octo-1.csv", "a/octo-1.csv"]}, ["lists a data file twice"]),
-        ({"reportKeys": ["cur/../../secret.csv"]}, ["lists 'cur/../../secret.csv', which is no file below"]),
-        ({"reportKeys": ["s3://some-bucket/"]}, ["lists 's3://some-bucket/', which is no file below"]),
+        ({"reportKeys": ["cur/../../secret.csv"]}, ["lists 'cur/../../secret.csv', which is not a file below"]),
+        ({"reportKeys": ["s3://some-bucket/"]}, ["lists 's3://some-bucket/', which is not a file below"]),
         (
             {"reportKeys": ["cur/octo/20240101-20240201/octo-9.csv.gz"]},
             ["octo-9.csv.gz is listed in", "is not below"],
@@ -245,7 +245,7 @@ def test_another_months_manifest_does_not_disturb(tmp_path):
     legacy_report(tmp_path)
     write_json(tmp_path / "cur/octo" / period("2024-02") / "octo-Manifest.json", "broken")
     assert [one.month for one in find_reports(tmp_path, month="2024-01")] == ["2024-01"]
-    with refused("is no JSON object"):
+    with refused("is not a JSON object"):
         find_reports(tmp_path)
 
 
@@ -305,5 +305,5 @@ def test_a_loose_file_of_no_bytes(tmp_path):
 
 def test_a_loose_file_whose_period_is_no_date(tmp_path):
     write_csv(tmp_path / "a.csv", csv_text([ROW | {"bill/BillingPeriodStartDate": "1/1/2024"}]))
-    with refused("a.csv: the billing period of its first row begins '1/1/202', which is no date"):
+    with refused("a.csv: the billing period of its first row begins '1/1/202', which is not a date"):
         find_reports(tmp_path)

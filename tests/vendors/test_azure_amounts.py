@@ -122,5 +122,5 @@ def test_amounts_of_any_length(tmp_path, workspace, cost, billed):
 
 @pytest.mark.parametrize("cost", ["99999999999999999999999999999", "1,5", "1.234,56", "five"])
 def test_a_cost_that_cannot_be_held_is_refused(tmp_path, workspace, cost):
-    with pytest.raises(OctoError, match=r"line 2: Cost is .*, which is no amount of at most 28 digits"):
+    with pytest.raises(OctoError, match=r"line 2: Cost is .*, which is not an amount with at most 28 digits"):
         line_items(tmp_path, workspace, "1", actual=[USAGE | {"Cost": cost}])

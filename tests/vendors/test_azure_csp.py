@@ -192,7 +192,7 @@ def test_an_operation_that_fails(fake_azure, landed, workspace):
     sentence = refused(landed, workspace)
     assert sentence == (
         f"Azure partner tenant {TENANT}: could not export the unbilled usage of the current period in GBP: the operation "
-        "ended in failed (InternalServerError Export failed.). Nothing was landed; what was landed before stays."
+        "the operation failed (InternalServerError Export failed.). Nothing was landed; earlier deliveries stay."
     )
 
 
@@ -204,7 +204,7 @@ def test_an_operation_that_never_ends(fake_azure, landed, workspace, pauses):
 
 def test_throttling_that_ends_and_throttling_that_does_not(fake_azure, landed, workspace, pauses):
     fake_azure.throttled = 10**6
-    assert "asks for fewer requests (HTTP 429), 5 times" in refused(landed, workspace)
+    assert "is throttling requests (HTTP 429) after 5 tries" in refused(landed, workspace)
     assert len(pauses[-4:]) == 4
     assert all(7 <= pause < 10.75 for pause in pauses[-4:])
     fake_azure.throttled = 4
@@ -220,7 +220,7 @@ def test_an_sas_that_expires_is_renewed_once(fake_azure, landed, workspace):
 def test_an_sas_that_is_refused_again(fake_azure, landed, workspace):
     fake_azure.expired = {"sas-1", "sas-2", "sas-3"}
     sentence = refused(landed, workspace)
-    assert "was refused (HTTP 403), and a fresh one too" in sentence
+    assert "was refused (HTTP 403), and so was a new one" in sentence
     assert sum("manifests" in path for _, path in fake_azure.asked) == 1
 
 
@@ -239,7 +239,7 @@ def test_a_blob_that_is_cut_off_for_good(fake_azure, landed, workspace):
 
 def test_a_blob_with_another_checksum(fake_azure, landed, workspace):
     fake_azure.wrong_md5 = True
-    assert "arrived with another checksum (MD5) than the storage announced" in refused(landed, workspace)
+    assert "has a different checksum (MD5) than the storage announced" in refused(landed, workspace)
 
 
 def test_a_blob_that_is_no_whole_gzip(fake_azure, landed, workspace):
@@ -249,13 +249,13 @@ def test_a_blob_that_is_no_whole_gzip(fake_azure, landed, workspace):
 
 def test_another_number_of_blobs(fake_azure, landed, workspace):
     fake_azure.extra_blobs = 1
-    assert "a manifest that announces 2 blobs and lists 1" in refused(landed, workspace)
+    assert "a manifest that announces 2 blobs but lists 1" in refused(landed, workspace)
 
 
 @pytest.mark.parametrize("empty", [{}, {"part-0.json.gz": blob()}])
 def test_an_empty_answer_where_there_were_rows(fake_azure, landed, workspace, empty):
     fake_azure.exports[CURRENT] = empty
-    assert f"Azure {TENANT} has no usage rows for {MONTH} any more, though 1 were landed on 2024-05-20" in refused(
+    assert f"Azure {TENANT} no longer has usage rows for {MONTH}, but 1 were landed on 2024-05-20" in refused(
         landed, workspace
     )
     assert rows(workspace, "billed_cost") == [(Decimal("1.5"),)]
@@ -307,12 +307,12 @@ def test_a_month_that_was_always_empty(fake_azure, make, workspace):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"BillingPreTaxTotal": "a lot"}, "line 2: BillingPreTaxTotal is 'a lot', which is no amount"),
+        ({"BillingPreTaxTotal": "a lot"}, "line 2: BillingPreTaxTotal is 'a lot', which is not an amount"),
         ({"BillingPreTaxTotal": None}, "line 2: BillingPreTaxTotal is empty, no row can do without it"),
-        ({"UsageDate": "yesterday"}, "line 2: UsageDate is 'yesterday', which is no date"),
-        ({"Tags": "{"}, "line 2: Tags is '{', which is no JSON object"),
+        ({"UsageDate": "yesterday"}, "line 2: UsageDate is 'yesterday', which is not a date"),
+        ({"Tags": "{"}, "line 2: Tags is '{', which is not a JSON object"),
         ({"PartnerId": "another"}, f"line 2: partner_id is 'another', but the export is of {TENANT}"),
-        ({"Quantity": {"Quantity": 3}}, "line 2: Quantity is '{\"Quantity\":3}', which is no amount"),
+        ({"Quantity": {"Quantity": 3}}, "line 2: Quantity is '{\"Quantity\":3}', which is not an amount"),
     ],
 )
 def test_a_bad_value(fake_azure, landed, workspace, change, sentence):
@@ -323,7 +323,7 @@ def test_a_bad_value(fake_azure, landed, workspace, change, sentence):
 def test_a_line_that_is_no_json(fake_azure, landed, workspace):
     fake_azure.exports[CURRENT] = {"x.json.gz": gzip.compress(json.dumps(PARTNER_USAGE).encode() + b"\n{oops\n")}
     assert "x.json.gz of partner billing of" in (sentence := refused(landed, workspace))
-    assert "line 2: the line is no JSON object" in sentence
+    assert "line 2: the line is not a JSON object" in sentence
 
 
 def test_an_export_without_costs(fake_azure, landed, workspace):
@@ -445,7 +445,7 @@ def test_verifying_asks_both_services(fake_azure, make):
 
 
 def test_a_token_goes_to_no_other_address(make):
-    with pytest.raises(OctoError, match=r"leads to https://evil\.example/x, which is none of its services"):
+    with pytest.raises(OctoError, match=r"leads to https://evil\.example/x, which is not one of its services"):
         make().billing._call("GET", "https://evil.example/x?a=b")
 
 
@@ -493,8 +493,8 @@ def test_a_folder_in_which_billed_supersedes_unbilled(tmp_path, workspace):
     ("changes", "sentence"),
     [
         ({"blobs": [{"name": "gone.json.gz"}]}, "lists gone.json.gz, which is not beside it"),
-        ({"blobCount": 3}, "announces 3 blobs and lists 1"),
-        ({"blobs": [{}]}, "a manifest that cannot be understood"),
+        ({"blobCount": 3}, "announces 3 blobs but lists 1"),
+        ({"blobs": [{}]}, "a manifest that cannot be read"),
     ],
 )
 def test_a_folder_that_is_not_whole(tmp_path, workspace, changes, sentence):
@@ -506,7 +506,7 @@ def test_a_manifest_that_is_nested_too_deep(tmp_path, workspace):
     """Regression: it was a traceback."""
     write_export(tmp_path / "csp", "usage-billed-G001", PARTNER_USAGE)
     next((tmp_path / "csp").rglob("manifest.json")).write_text("[" * 100_000)
-    assert "is no JSON" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
+    assert "is not JSON" in refused(AzureCspFolderSource(tmp_path / "csp"), workspace)
 
 
 def test_a_blob_that_is_one_endless_line(tmp_path, workspace):

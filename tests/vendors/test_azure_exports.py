@@ -74,7 +74,7 @@ def test_a_container_behind_an_sas(azurite, workspace, tmp_path):
     ]
     expired = export_source(document, {"OCTO_SOURCE_EXPORT_SAS": azurite.sas(minutes=-5)}, pause=lambda _: None)
     sentence = refused(expired, workspace)
-    assert "does not allow to list it, or has expired (HTTP 403)" in sentence
+    assert "does not allow listing it, or has expired (HTTP 403)" in sentence
     assert "sig=" not in sentence
     unreadable = export_source(document, {"OCTO_SOURCE_EXPORT_SAS": azurite.sas("l")}, pause=lambda _: None)
     assert "was refused (HTTP 403)" in refused(unreadable, workspace)
@@ -170,7 +170,7 @@ def test_the_scope_of_an_export_is_its_account(tmp_path, workspace):
 def test_a_bad_payer_stops_no_other(tmp_path, workspace):
     write(tmp_path / "a", export(USAGE | {"Cost": "much"}, run="one/20240501-20240531", scope="/subscriptions/one"))
     source = write(tmp_path / "a", export(USAGE, run="two/20240501-20240531", scope="/subscriptions/two"))
-    with pytest.raises(OctoError, match="line 2: Cost is 'much', which is no amount"):
+    with pytest.raises(OctoError, match="line 2: Cost is 'much', which is not an amount"):
         land(source, workspace)
     assert [one.account for one in deliveries(workspace.lake.root)] == ["two"]
 
@@ -178,10 +178,10 @@ def test_a_bad_payer_stops_no_other(tmp_path, workspace):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"blobCount": 2}, "announces 2 blobs and lists 1"),
-        ({"blobs": [{"blobName": "gone.csv", "dataRowCount": 1}]}, "lists gone.csv, which is there no times"),
+        ({"blobCount": 2}, "announces 2 blobs but lists 1"),
+        ({"blobs": [{"blobName": "gone.csv", "dataRowCount": 1}]}, "lists gone.csv, which does not exist"),
         ({"exportConfig": {}}, "no manifest of a Cost Management export that can be understood (KeyError: 'type')"),
-        ({"runInfo": {"startDate": "soon"}}, "the start 'soon' is no date"),
+        ({"runInfo": {"startDate": "soon"}}, "the start 'soon' is not a date"),
     ],
 )
 def test_a_manifest_that_is_not_right(tmp_path, workspace, changes, sentence):
@@ -212,7 +212,7 @@ def test_an_export_that_is_empty_where_there_were_rows(tmp_path, workspace):
     header = csv_bytes(USAGE).splitlines(keepends=True)[0]
     name = f"{RUN}/part_0_0001.csv"
     blobs = {name: header, f"{RUN}/manifest.json": manifest([(name, header, 0)], submitted="2024-06-02T00:00:00Z")}
-    assert "Azure 1234 has no actual rows for 2024-05 any more, though 1 were landed" in refused(
+    assert "Azure 1234 no longer has actual rows for 2024-05, but 1 were landed" in refused(
         write(tmp_path / "a", blobs), workspace
     )
 

@@ -252,7 +252,7 @@ def test_dates_with_the_day_before_the_month_are_refused(tmp_path, workspace, ro
     (tmp_path / "loose").mkdir()
     files = {"actual.csv": csv_bytes(*rows)} if loose else export(*rows)
     source = write(tmp_path / "loose", files)
-    with pytest.raises(OctoError, match=r", line [23]: .*(day before the month|which is no date)"):
+    with pytest.raises(OctoError, match=r", line [23]: .*(day before the month|which is not a date)"):
         source.land(workspace.lake.root, MONTH, NOW)
     assert deliveries(workspace.lake.root) == []
 

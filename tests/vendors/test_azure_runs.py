@@ -179,7 +179,7 @@ def test_days_that_only_actual_cost_covers_count_as_they_were_billed(tmp_path, w
     [
         (
             export(USAGE, USAGE | {"BillingPeriodStartDate": "04/01/2024", "Date": "04/03/2024"}),
-            "manifest.json, line 3: billing_period_start_date is '2024-04-01', which is a row of another billing period, "
+            "manifest.json, line 3: billing_period_start_date is '2024-04-01', so the row is of another billing period, "
             "but the export is of 2024-05",
         ),
         (

@@ -89,7 +89,7 @@ def test_the_etag_of_parts_is_checked(tmp_path, part):
     (tmp_path / "to").mkdir()
     fetch([breaking("a", [], [], etag=etag, digest_parts=lambda: part)], tmp_path / "to", "s3://b/x")
     wrong = f"{'0' * 32}-{len(pieces)}"
-    with refused("b of s3://b/x was cut off or changed", f"its ETag is {etag}", f"announced was {wrong}"):
+    with refused("b of s3://b/x was cut off or changed", f"its ETag is {etag}", f"but {wrong} was announced"):
         fetch([breaking("b", [], [], etag=wrong, digest_parts=lambda: part)], tmp_path / "to", "s3://b/x")
 
 

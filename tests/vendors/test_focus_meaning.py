@@ -66,7 +66,7 @@ def test_dates_of_any_iso_form_are_read(workspace, tmp_path, start, period):
 
 @pytest.mark.parametrize("start", ["2024-02-30T00:00Z", "soon", "2024-03-05T99Z", "13/03/2024"])
 def test_what_is_no_date_is_refused_by_file_and_line(workspace, tmp_path, start):
-    with pytest.raises(OctoError, match=rf"focus\.csv.*line 3: ChargePeriodStart is '{start}', which is no date"):
+    with pytest.raises(OctoError, match=rf"focus\.csv.*line 3: ChargePeriodStart is '{start}', which is not a date"):
         land(workspace, tmp_path / "in", ROW, ROW | {"ChargePeriodStart": start})
 
 

@@ -220,12 +220,12 @@ def test_a_form_that_is_not_read_is_refused_by_name(workspace, folder, name):
         ),
         (
             [SNOWFLAKE, SNOWFLAKE | {"BilledCost": "1,5"}],
-            "a.csv of .*, line 3: BilledCost is '1,5', which is no amount",
+            "a.csv of .*, line 3: BilledCost is '1,5', which is not an amount",
         ),
         ([SNOWFLAKE | {"BilledCost": ""}], "line 2: BilledCost is empty, no row can do without it"),
-        ([SNOWFLAKE | {"Tags": "team=data"}], "line 2: Tags is 'team=data', which is no JSON object"),
+        ([SNOWFLAKE | {"Tags": "team=data"}], "line 2: Tags is 'team=data', which is not a JSON object"),
         ([SNOWFLAKE | {"BillingAccountId": "1.23457E+11"}], "BillingAccountId is '1.23457E[+]11', which a spreadsheet"),
-        ([SNOWFLAKE | {"BillingPeriodStart": "March"}], "line 2: BillingPeriodStart is 'March', which is no date"),
+        ([SNOWFLAKE | {"BillingPeriodStart": "March"}], "line 2: BillingPeriodStart is 'March', which is not a date"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_file_and_line(workspace, folder, rows, sentence):

@@ -171,7 +171,7 @@ def test_an_empty_answer_where_there_were_rows_is_refused(export):
     export.write(row(1, month="2024-02"))
 
     with refused(
-        "no rows of 2024-01 any more", ACCOUNT, export.dataset, "expire", f"octo deliveries remove {before.version}"
+        "no longer any rows of 2024-01", ACCOUNT, export.dataset, "expire", f"octo deliveries remove {before.version}"
     ):
         export.land(at=LATER)
     assert export.newest() == before
@@ -183,7 +183,7 @@ def test_a_month_that_shrank_is_refused(export, left):
     before = export.land()[0].delivery
     export.write(*left)
 
-    with refused("Of 2 rows of 2024-01 in the partition 2024-01-01 only", "are left", ACCOUNT):
+    with refused("of 2 rows of 2024-01 are left in the partition 2024-01-01", ACCOUNT):
         export.land(at=LATER)
     assert export.newest() == before
 
@@ -193,7 +193,7 @@ def test_a_column_that_used_to_be_there_is_missed(export):
     before = export.land()[0].delivery
     export.write({k: v for k, v in row(1).items() if k != "cost_at_list"}, schema=without("cost_at_list"))
 
-    with refused("There is no column cost_at_list any more", ACCOUNT, "the last delivery stays"):
+    with refused("There is no longer a column cost_at_list", ACCOUNT, "the last delivery stays"):
         export.land(at=LATER)
     assert export.newest() == before
 
@@ -329,7 +329,9 @@ def test_rows_that_do_not_arrive_are_noticed(export, monkeypatch):
             yield (batch.slice(1) for batch in found)
 
     monkeypatch.setattr(BigQueryDataset, "batches", shortened)
-    with refused("was cut off: 1 rows", "BigQuery counts 2 rows of 3", "run this again"):
+    with refused(
+        "was cut off while it was read: it has 1 rows", "BigQuery counts 2 rows with a cost of 3", "run this again"
+    ):
         export.land()
     assert newest_deliveries(export.root, MONTH) == []
 

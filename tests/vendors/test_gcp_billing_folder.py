@@ -103,7 +103,7 @@ def test_a_month_that_has_no_rows_any_more_keeps_its_last_delivery(exports, lake
     write_export(file, [row(1, month="2024-02")])
 
     assert source.land(lake, "2024-05", LATER) == []
-    with refused("no rows of 2024-01 any more", str(exports / ACCOUNT), "the last delivery stays"):
+    with refused("no longer any rows of 2024-01", str(exports / ACCOUNT), "the last delivery stays"):
         source.land(lake, MONTH, LATER)
     assert newest_deliveries(lake, MONTH) == [first.delivery]
 

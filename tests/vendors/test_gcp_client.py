@@ -69,7 +69,7 @@ def refusals() -> Iterator[Refusals]:
 @pytest.mark.parametrize(
     ("status", "reason", "said"),
     [
-        (403, "accessDenied", ("a right is missing (", "BigQuery Data Viewer on the dataset finance-1.billing")),
+        (403, "accessDenied", ("a permission is missing (", "BigQuery Data Viewer on the dataset finance-1.billing")),
         (404, "notFound", ("Check that the dataset finance-1.billing exists in the location EU",)),
         (400, "invalidQuery", ("BigQuery refuses it (", "it is invalidQuery")),
     ],
@@ -110,7 +110,7 @@ def test_credentials_that_are_nowhere_are_asked_for(monkeypatch, tmp_path: Path)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
 
-    with refused(ACCOUNT, "there are no credentials", "gcloud auth application-default login"):
+    with refused(ACCOUNT, "there are no credentials", "application default credentials"):
         BigQueryDataset(DOCUMENT).location()
 
 

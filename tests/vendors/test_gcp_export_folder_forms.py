@@ -199,7 +199,7 @@ def test_an_export_where_no_table_is_looked_for_is_named(folder, place):
     folder.parquet("000.parquet", [row(1, cost=1.0)])
     path = write_export(folder.root / place, [row(2, cost=2.0)])
 
-    with refused(f"{path} is not read, as no table is looked for there", "or take it out of"):
+    with refused(f"{path} is not in a table's folder, so it would not be read", "or remove it from"):
         folder.costs()
 
 

@@ -140,10 +140,10 @@ def test_a_month_is_a_month(tmp_path):
     [
         (
             {"size": 10},
-            "a.csv of a bucket was cut off or changed while it was read: its size is 9, announced was 10",
+            "a.csv of a bucket was cut off or changed while it was read: its size is 9, but 10 was announced",
         ),
         ({"sha256": sha256(b"x")}, "its sha256 is "),
-        ({"md5": "0" * 32}, "its md5 is 1e50210a0202497fb79bc38b6ade6c34, announced was 0000"),
+        ({"md5": "0" * 32}, "its md5 is 1e50210a0202497fb79bc38b6ade6c34, but 0000"),
     ],
 )
 def test_what_was_announced_must_arrive(tmp_path, announced, sentence):
@@ -229,7 +229,7 @@ def test_verify_reads_all_again(tmp_path):
 def test_a_description_that_is_damaged_or_elsewhere_is_a_sentence(tmp_path):
     delivery = land_files(tmp_path).delivery
     delivery.path.rename(delivery.path.with_name("v2"))
-    with refused("describes another delivery than its folder: aws 111111111111 2024-01 v1"):
+    with refused("describes aws 111111111111 2024-01 v1, which is not the delivery of its folder"):
         deliveries(tmp_path)
     description = delivery.path.with_name("v2") / "_delivery.json"
     document = json.loads(description.read_text())

@@ -50,10 +50,10 @@ def _document_source(document: object, _allowed_hosts: Sequence[str]) -> "Source
     return cur_source(CurDocument.model_validate(document))
 
 
-def _storage(place: "Place", name: str, _allowed_hosts: Sequence[str]) -> "Listing":
+def _storage(address: "Place", name: str, _allowed_hosts: Sequence[str]) -> "Listing":
     from octo_pipeline.vendors.aws.storage import BucketFiles
 
-    return BucketFiles(place, name)
+    return BucketFiles(address, name)
 
 
 def _disagreements(root: "Location", landed: "Sequence[Landed]") -> "list[OctoError]":
@@ -72,7 +72,7 @@ VENDOR = Vendor(
     name="aws",
     raw_asset="raw_cur",
     raw_kind="aws",
-    raw_description="AWS Cost and Usage Reports as delivered. One delivery a payer, month and version; the newest "
+    raw_description="AWS Cost and Usage Reports as delivered. One delivery per payer, month and version; the newest "
     "counts.",
     deliveries="Cost and Usage Reports",
     files=_files,

@@ -1,11 +1,10 @@
-"""AWS from outside: sessions through assumed roles, S3 buckets, and refusals as sentences.
+"""Access to AWS: sessions with assumed roles, S3 buckets, and AWS's refusals as errors.
 
-Here belongs what every use of AWS has in common: whose credentials, how long to wait, what to try again, and
-what to tell the person when AWS refuses. What a bucket's objects mean is the sources' matter. boto3 (0.3 s) is
-imported when a client is made.
+This module holds what every use of AWS has in common: credentials, timeouts, retries, and the advice to the user when
+AWS refuses. What a bucket's objects mean belongs in the sources. boto3 (0.3 s) is imported when a client is made.
 
-Credentials are those that boto3 finds (environment, profile, instance role); with a role, those are used only
-to assume it, and the role's own are renewed while the client lives, so a long download outlasts an hour.
+The credentials are those that boto3 finds (environment, profile, instance role). If there is a role, they only assume
+it, and the role's credentials are renewed while the client lives, so a download may take longer than an hour.
 """
 
 import io
@@ -21,25 +20,25 @@ from octo_pipeline.model.errors import NotAskedError, OctoError
 from octo_pipeline.vendors.aws.cur_bucket import CurBucketSource, CurDocument
 from octo_pipeline.vendors.bucket import StoredObject
 
-# One try takes at most a quarter of a minute before the first byte; boto3's standard mode waits longer and
-# with jitter from try to try, and tries again only what may be (throttling, 5xx, broken connections).
+# A try waits at most 15 seconds for the first byte. boto3's standard mode waits longer, with jitter, after each try, and
+# retries only throttling, 5xx and broken connections.
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 15
 _TRIES = 4
-# A pool as large as the downloads that run side by side (sources/downloads.py), or they wait for each other.
+# At least as many as the parallel downloads of all sources (vendors/downloads.py), which would wait for each other.
 _CONNECTIONS = 16
 _SESSION_NAME = "octo-pipeline"
 
 
 @dataclass(frozen=True)
 class AwsAccess:
-    """As whom AWS is asked.
+    """The identity with which AWS is called.
 
     Attributes:
-        account: the account whose data it is; for sentences.
+        account: the account that owns the data; for messages.
         role_arn: the role to assume; None uses the credentials that boto3 finds.
         external_id: the ExternalId of the role's trust policy.
-        region: of the service asked; S3 finds a bucket's own region from any.
+        region: of the service; S3 finds a bucket's own region from any.
     """
 
     account: str
@@ -49,12 +48,12 @@ class AwsAccess:
 
     @property
     def subject(self) -> str:
-        """Who asks, for sentences."""
+        """The caller, for messages."""
         return f"the role {self.role_arn}" if self.role_arn else "the credentials of this machine"
 
 
 def client(service: str, access: AwsAccess) -> Any:
-    """A boto3 client for the service; nothing is asked of AWS before its first call.
+    """A boto3 client for the service; it does not call AWS until it is used.
 
     Raises:
         OctoError: the credentials of this machine are incomplete or the profile does not exist.
@@ -83,14 +82,14 @@ def _bare_session() -> Any:
 
 @cache
 def _descriptions() -> Any:
-    """What botocore reads of the services: once, where every client would take a tenth of a second for it."""
+    """The descriptions of services that botocore reads, loaded once: each client would spend a tenth of a second on it."""
     from botocore.loaders import create_loader
 
     return create_loader()
 
 
 def _session(access: AwsAccess, config: Any) -> Any:
-    """A botocore session whose credentials are the role's, renewed as they run out."""
+    """A botocore session with the role's credentials, which are renewed when they expire."""
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
     session = _bare_session()
@@ -102,23 +101,23 @@ def _session(access: AwsAccess, config: Any) -> Any:
     if own is None:
         raise NotAskedError(
             f"AWS account {access.account}: there are no AWS credentials on this machine to assume "
-            f"{access.role_arn} with. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where an instance role is.",
+            f"{access.role_arn} with. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run on an instance with a role.",
             code="aws-credentials-missing",
         )
 
-    # botocore logs a refusal with its traceback, which without a log would be printed beside our sentence.
+    # botocore logs a refusal with its traceback, which would be printed beside our message if logging is not set up.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
-    def create_client(service: str, **given: Any) -> Any:
-        return source.create_client(service, region_name=access.region, config=config, **given)
+    def create_client(service: str, **arguments: Any) -> Any:
+        return source.create_client(service, region_name=access.region, config=config, **arguments)
 
     extra = {"RoleSessionName": _SESSION_NAME} | ({"ExternalId": access.external_id} if access.external_id else {})
     fetcher = AssumeRoleCredentialFetcher(create_client, own, access.role_arn, extra_args=extra)
 
     def refresh() -> dict[str, Any]:
         with translate_aws_errors(access, "assume its role"):
-            found: dict[str, Any] = fetcher.fetch_credentials()
-            return found
+            credentials: dict[str, Any] = fetcher.fetch_credentials()
+            return credentials
 
     # botocore offers no other way to give a session credentials that renew themselves.
     session._credentials = DeferredRefreshableCredentials(method="sts-assume-role", refresh_using=refresh)
@@ -126,16 +125,16 @@ def _session(access: AwsAccess, config: Any) -> Any:
 
 
 @contextmanager
-def translate_aws_errors(access: AwsAccess, what: str, place: str = "") -> Iterator[None]:
-    """Turn what AWS or the network answers within the block into a sentence.
+def translate_aws_errors(access: AwsAccess, action: str, address: str = "") -> Iterator[None]:
+    """Turn errors of AWS or the network within the block into OctoErrors.
 
     Args:
-        access: who asks.
-        what: what was tried, as a verb with its object, such as ``read the manifest``.
-        place: where, such as ``s3://bucket/prefix``.
+        access: the caller.
+        action: what is tried, as a verb with its object, such as ``read the manifest``.
+        address: where, such as ``s3://bucket/prefix``.
 
     Raises:
-        OctoError: it names the account, what was tried and what to do.
+        OctoError: it names the account, the action and the remedy.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -143,13 +142,13 @@ def translate_aws_errors(access: AwsAccess, what: str, place: str = "") -> Itera
     try:
         yield
     except ClientError as error:
-        raise refusal(access, what, place, error) from error
+        raise refusal(access, action, address, error) from error
     except (BotoCoreError, ResponseParserError) as error:
-        raise _unreached(access, what, place, error) from error
+        raise _unreached(access, action, address, error) from error
 
 
-def refusal(access: AwsAccess, what: str, place: str, error: Any) -> OctoError:
-    """The sentence for an answer of AWS that is an error."""
+def refusal(access: AwsAccess, action: str, address: str, error: Any) -> OctoError:
+    """The OctoError for an error response of AWS."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     message = str(error.response.get("Error", {}).get("Message", "")).strip().rstrip(".")
     meaning = refusal_of(code)
@@ -178,85 +177,85 @@ def refusal(access: AwsAccess, what: str, place: str, error: Any) -> OctoError:
         case "clock":
             advice = "this machine's clock is wrong. Set it and run this again"
         case "busy":
-            advice = f"AWS asks for patience after {_TRIES} tries ({code}). Run this again later"
+            advice = f"AWS is throttling or unavailable ({code}) after {_TRIES} tries. Run this again later"
         case _:
             advice = f"AWS answered {code or 'an error'}: {message}"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     says_nothing = meaning in ("expired", "unknown_key", "clock", "busy") or status >= 500
     kind = NotAskedError if says_nothing else OctoError
     return kind(
-        f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.",
+        f"AWS account {access.account}: could not {action}{_at(address)}: {advice}.",
         code="aws-refused",
         place=access.account,
     )
 
 
-def _unreached(access: AwsAccess, what: str, place: str, error: Exception) -> OctoError:
+def _unreached(access: AwsAccess, action: str, address: str, error: Exception) -> OctoError:
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError, ProfileNotFound
     from botocore.parsers import ResponseParserError
 
     if isinstance(error, NoCredentialsError):
         advice = (
-            "there are no AWS credentials on this machine. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run where an "
-            "instance role is"
+            "there are no AWS credentials on this machine. Set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run on an instance "
+            "with a role"
         )
     elif isinstance(error, (PartialCredentialsError, ProfileNotFound)):
-        advice = f"{str(error).rstrip('.')}. Mend the AWS configuration of this machine"
+        advice = f"{str(error).rstrip('.')}. Fix the AWS configuration of this machine"
     elif isinstance(error, ResponseParserError):
         advice = (
-            "what answered does not speak as AWS does, such as a proxy with a page of its own. Check the proxy of this "
-            "machine and AWS_ENDPOINT_URL, and run this again"
+            "the response is not from AWS but perhaps from a proxy. Check the proxy of this machine and AWS_ENDPOINT_URL, "
+            "and run this again"
         )
     else:
         advice = f"AWS cannot be reached ({str(error).rstrip('.')}) after {_TRIES} tries. Run this again later"
     return NotAskedError(
-        f"AWS account {access.account}: could not {what}{_at(place)}: {advice}.", code="aws-unreachable"
+        f"AWS account {access.account}: could not {action}{_at(address)}: {advice}.", code="aws-unreachable"
     )
 
 
-def _at(place: str) -> str:
-    return f" at {place}" if place else ""
+def _at(address: str) -> str:
+    return f" at {address}" if address else ""
 
 
 def _action(operation: str) -> str:
-    """The right that an operation of S3 or another service needs, as policies call it."""
+    """The name in policies of the permission that an operation of S3 or another service needs."""
     s3 = {"ListObjectsV2": "s3:ListBucket", "GetObject": "s3:GetObject", "HeadObject": "s3:GetObject"}
     return s3.get(operation, operation)
 
 
 class Bucket:
-    """An S3 bucket as one account's role sees it."""
+    """An S3 bucket, read with one account's role."""
 
     def __init__(self, name: str, access: AwsAccess) -> None:
         self.name = name
         self.access = access
-        self._made: Any = None
+        self._client: Any = None
 
     @property
     def _s3(self) -> Any:
-        if self._made is None:
-            self._made = client("s3", self.access)
-        return self._made
+        if self._client is None:
+            self._client = client("s3", self.access)
+        return self._client
 
     def url(self, key: str) -> str:
-        """The key with its bucket, for people."""
+        """The key with its bucket, for messages."""
         return f"s3://{self.name}/{key}"
 
     def folder(self, prefix: str) -> tuple[list[str], list[StoredObject]]:
         """What is directly below a prefix that is empty or ends in a slash: folders (with it) and objects.
 
         Raises:
-            OctoError: the bucket is not there or refuses.
+            OctoError: the bucket does not exist or refuses.
         """
         folders: list[str] = []
         objects: list[StoredObject] = []
         with translate_aws_errors(self.access, "list the objects", self.url(prefix)):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, Delimiter="/")
             for page in pages:
-                folders += [one["Prefix"] for one in page.get("CommonPrefixes", [])]
+                folders += [folder["Prefix"] for folder in page.get("CommonPrefixes", [])]
                 objects += [
-                    StoredObject(one["Key"], one["Size"], one["ETag"].strip('"'), one["LastModified"])
-                    for one in page.get("Contents", [])
+                    StoredObject(entry["Key"], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"])
+                    for entry in page.get("Contents", [])
                 ]
         return folders, objects
 
@@ -264,41 +263,41 @@ class Bucket:
         """The bytes of a small object.
 
         Raises:
-            OctoError: it is not there, or the bucket refuses.
+            OctoError: it does not exist, or the bucket refuses.
         """
         with translate_aws_errors(self.access, "read the object", self.url(key)):
-            found: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
-            return found
+            content: bytes = self._s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+            return content
 
-    def open(self, found: StoredObject, start: int = 0) -> BinaryIO:
-        """A stream of the object from a byte on; of this very version, or not at all.
+    def open(self, stored: StoredObject, start: int = 0) -> BinaryIO:
+        """A stream of exactly this version of the object from a byte offset.
 
         Raises:
-            OctoError: it is gone or another by now, or the bucket refuses. The stream raises OSError where the
-                connection breaks.
+            OctoError: it is gone or has changed, or the bucket refuses. The stream raises OSError when the connection
+                breaks.
         """
-        with translate_aws_errors(self.access, "read the object", self.url(found.key)):
-            given = {"Range": f"bytes={start}-"} if start else {}
-            answer = self._s3.get_object(Bucket=self.name, Key=found.key, IfMatch=f'"{found.etag}"', **given)
-        return io.BufferedReader(_Body(answer["Body"]))
+        with translate_aws_errors(self.access, "read the object", self.url(stored.key)):
+            byte_range = {"Range": f"bytes={start}-"} if start else {}
+            response = self._s3.get_object(Bucket=self.name, Key=stored.key, IfMatch=f'"{stored.etag}"', **byte_range)
+        return io.BufferedReader(_Body(response["Body"]))
 
-    def digest_parts(self, found: StoredObject) -> int | None:
-        """Of what the object's ETag is the digest, so that a download can be held against it.
+    def digest_parts(self, stored: StoredObject) -> int | None:
+        """What the object's ETag is the digest of, so that a download can be compared with it.
 
         Returns:
-            The size in bytes of the parts it was uploaded in, its own size if in one go; None if the ETag is no
-            digest: KMS encrypts the object, or S3 does not tell the parts.
+            The size in bytes of the parts in which it was uploaded, its own size if it has one part; None if the ETag is
+            not a digest (KMS encrypts the object) or S3 does not tell the parts.
         """
-        with translate_aws_errors(self.access, "read the size of the parts", self.url(found.key)):
-            answer = self._s3.head_object(Bucket=self.name, Key=found.key, PartNumber=1)
-        if str(answer.get("ServerSideEncryption", "")).startswith("aws:kms"):
+        with translate_aws_errors(self.access, "read the size of the parts", self.url(stored.key)):
+            response = self._s3.head_object(Bucket=self.name, Key=stored.key, PartNumber=1)
+        if str(response.get("ServerSideEncryption", "")).startswith("aws:kms"):
             return None
-        is_multipart = "-" in found.etag
-        return int(answer["ContentLength"]) if is_multipart == bool(answer.get("PartsCount")) else None
+        is_multipart = "-" in stored.etag
+        return int(response["ContentLength"]) if is_multipart == bool(response.get("PartsCount")) else None
 
 
 class _Body(io.RawIOBase):
-    """botocore's body as a stream: a broken connection is an OSError, like of any file."""
+    """botocore's body as a stream: a broken connection is an OSError, as with any file."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
@@ -325,6 +324,6 @@ def _unbroken(read: Callable[[Any], int], buffer: Any) -> int:
 
 
 def cur_source(document: CurDocument) -> CurBucketSource:
-    """The source that a document describes; nothing is asked of AWS yet."""
+    """The source that a document describes; this does not call AWS yet."""
     access = AwsAccess(document.account, document.role_arn, document.external_id, document.region)
     return CurBucketSource(document, Bucket(document.bucket, access))

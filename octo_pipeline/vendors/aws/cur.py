@@ -1,14 +1,14 @@
 """AWS Cost and Usage Reports: found and landed.
 
-This module takes a report from where it lies into the landing. Its parts have modules of their own: which files
-make a report (`cur_reports`, `cur_manifest`), whether it may be landed (`cur_inspection`), whether a file is whole
-(`data_files`). How landed files are read is in `cur_relations`.
+This module copies a report into the landing. Its parts have modules of their own: which files make a report
+(`cur_reports`, `cur_manifest`), whether it may be landed (`cur_inspection`), whether a file is complete (`data_files`).
+How landed files are read is in `cur_relations`.
 
-A report is read to its end before it becomes a delivery: the newest delivery is what a month is made of, so a
-bad one would shut out the good one before it.
+A report is read to its end before it becomes a delivery: a month is made of the newest delivery, so a bad one would
+replace the good one before it.
 
-Two reports of one payer and month, such as a legacy report beside a Data Export, count once where they bill every
-account the same; where they differ nobody can see which of them is whole, so neither is landed.
+Two reports of one payer and month, such as a legacy report beside a Data Export, count once if they bill every account
+the same. If they differ, nothing shows which of them is complete, so neither is landed.
 """
 
 from collections.abc import Iterable
@@ -46,13 +46,13 @@ def land_cur(root: Location, path: Path, *, month: str | None = None, fetched_at
         root: the lake.
         path: a folder laid out as in S3, a folder of data files, or one data file.
         month: only reports of this month; YYYY-MM.
-        fetched_at: when the reports were looked at, with a time zone.
+        fetched_at: when the reports were read, with a time zone.
 
     Returns:
         A delivery for each report; none if there are reports, but not of the month.
 
     Raises:
-        OctoError: a report is not whole or not right, or two of one payer differ; the others are landed all the same.
+        OctoError: a report is incomplete or wrong, or two of one payer differ; the others are still landed.
     """
     search = search_reports(path, month=month)
     return land_reports(root, search.reports, search.failures, fetched_at)
@@ -61,10 +61,16 @@ def land_cur(root: Location, path: Path, *, month: str | None = None, fetched_at
 def land_reports(
     root: Location, reports: Iterable[CurReport], failures: Iterable[OctoError], fetched_at: datetime
 ) -> list[Landed]:
-    """Land reports, after what was found wrong with others.
+    """Land reports and raise the errors of all that failed.
+
+    Args:
+        root: the lake.
+        reports: the reports to land.
+        failures: the errors of reports that could not be read; raised together with those of the landing.
+        fetched_at: when the reports were read, with a time zone.
 
     Raises:
-        OctoError: with all that is wrong; what is right is landed all the same.
+        OctoError: all errors; the other reports are still landed.
     """
     landed: list[Landed] = []
     errors = list(failures)
@@ -80,25 +86,25 @@ def land_reports(
 
 
 def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> Landed:
-    """Fetch a report, look through all of it, and make it a delivery of its payer.
+    """Fetch a report, check all of its rows, and publish it as a delivery of its payer.
 
     Raises:
         OctoError: a file is missing, empty, cut off or damaged; a CSV row has too few or too many fields or
             a broken quote; a required column is missing or empty in a row; an amount or date cannot be read;
             rows are of another month or of several payers, or the payer is not the account that owns the
-            report. Nothing of the report is landed then.
+            report. Nothing of the report is landed.
     """
     version = version_of(report)
     if known := known_report(root, report.month, version, report.account):
         return Landed(known, is_new=False)
     with staging(root) as folder:
         fetched = fetch(report.files, folder, report.source, resume=store_of(root).scratch)
-        staged = [one for file in fetched for one in _unpacked(file, folder, report)]
+        staged = [staged_file for file in fetched for staged_file in _unpacked(file, folder, report)]
         inspection = inspect_report(staged, report)
         _refuse_other_domain(root, inspection.payer, report)
         for repeated in inspection.left_out:
             repeated.path.unlink()
-        files = tuple(one.file for one in staged if one not in inspection.left_out)
+        files = tuple(staged_file.file for staged_file in staged if staged_file not in inspection.left_out)
         delivery = Delivery(
             vendor=_VENDOR,
             account=inspection.payer,
@@ -113,7 +119,7 @@ def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> L
             details={
                 "rows": inspection.rows,
                 "delivered_files": [_as_json(file) for file in fetched],
-                "left_out": [one.file.name for one in inspection.left_out],
+                "left_out": [repeated.file.name for repeated in inspection.left_out],
                 "costs": report.costs,
                 "domain": report.domain,
                 "account_costs": digest_of(inspection.costs),
@@ -124,13 +130,13 @@ def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> L
 
 
 def _refuse_other_domain(root: Location, payer: str, report: CurReport) -> None:
-    """Estimates and what AWS invoices must not take turns in a month."""
-    landed = {one.account: one for one in newest_deliveries(root, report.month, _VENDOR)}
+    """Refuse a report of another domain than the landed one: estimates and invoiced costs must not mix in a month."""
+    landed = {delivery.account: delivery for delivery in newest_deliveries(root, report.month, _VENDOR)}
     domain = landed[payer].details.get("domain") if payer in landed else None
     if domain and report.domain and domain != report.domain:
         raise OctoError(
-            f"{report.source} is of the domain {report.domain}, but payer {payer} has a delivery of {report.month} of the "
-            f"domain {domain}, and these must not be mixed. Remove that delivery if the view has changed.",
+            f"{report.source} has the domain {report.domain}, but payer {payer} has a delivery of {report.month} with the "
+            f"domain {domain}, and these must not be mixed. Remove that delivery if the billing view has changed.",
             code="domains-mixed",
             place=report.source,
             remedy=Remedy("deliveries remove", landed[payer].version, to="remove it"),
@@ -138,21 +144,22 @@ def _refuse_other_domain(root: Location, payer: str, report: CurReport) -> None:
 
 
 def version_of(report: CurReport) -> str:
-    """The refresh as it is called in the landing: another setting of its source makes another version."""
+    """The version of the delivery: the refresh, and the costs that count if they are not the default."""
     return report.version if report.costs == "unblended" else f"{report.version}-{report.costs}"
 
 
 def known_report(root: Location, month: str, version: str, account: str | None) -> Delivery | None:
-    """The refresh in the landing, if it is there with all its files."""
+    """The refresh in the landing, if all its files are in place."""
     return find_delivery(root, vendor=_VENDOR, month=month, version=version, account=account)
 
 
 @dataclass(frozen=True)
 class CurFolderSource:
-    """Reports in a folder laid out as their bucket, or in one data file; a `sources.source.Source`.
+    """Reports in a folder laid out as their bucket, or in one data file; a `vendors.source.Source`.
 
     Attributes:
-        document: what a document of the configuration says of them, if there is one.
+        path: the folder or file.
+        document: the document of the configuration that describes them, if there is one.
     """
 
     path: Path
@@ -172,24 +179,25 @@ class CurFolderSource:
         return f"aws {self.document.label} at {self.path}" if self.document else f"aws at {self.path}"
 
     def available(self, month: str) -> list[Available]:
-        """The current refresh of each report of the month; only data without a manifest is read for it.
+        """The current refresh of each report of the month; data files are read only if there is no manifest.
 
         Raises:
-            OctoError: there is no report at all, or one of the month is not whole.
+            OctoError: there is no report at all, or one of the month is incomplete.
         """
         search = self._search(month)
         if search.failures:
             raise combined(search.failures)
         return [
-            Available(self.vendor, found.account, month, found.report, version_of(found)) for found in search.reports
+            Available(self.vendor, report.account, month, report.report, version_of(report))
+            for report in search.reports
         ]
 
     def months(self) -> list[str]:
-        """The months of the reports that are whole."""
+        """The months of the complete reports."""
         return sorted({report.month for report in search_reports(self.path).reports})
 
     def passed_over(self, month: str) -> list[str]:
-        """A sentence for each export that the last landing of the month left to another kind of source."""
+        """A message for each export that the last landing of the month left to another kind of source."""
         return self._passed_over.get(month, [])
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
@@ -209,12 +217,12 @@ class CurFolderSource:
 
 
 def _unpacked(file: DeliveredFile, folder: Path, report: CurReport) -> list[StagedFile]:
-    path, place = folder / file.name, file_place(file.name, report.source)
+    path, origin = folder / file.name, file_place(file.name, report.source)
     is_archive = file.name.lower().endswith(".zip")
     staged = []
-    for one in unzip(path, place, may_repeat=not report.is_listed) if is_archive else [path]:
-        is_rewritten = data_format(one.name) == "csv" and unify_line_ends(one, place)
-        staged.append(StagedFile(describe(one) if is_archive or is_rewritten else file, one, place))
+    for unpacked in unzip(path, origin, may_repeat=not report.is_listed) if is_archive else [path]:
+        is_rewritten = data_format(unpacked.name) == "csv" and unify_line_ends(unpacked, origin)
+        staged.append(StagedFile(describe(unpacked) if is_archive or is_rewritten else file, unpacked, origin))
     return staged
 
 

@@ -1,7 +1,7 @@
-"""Two reports of one payer and month: counted once where they agree, refused by name where they do not.
+"""Two reports of one payer and month: counted once if they agree, refused by name if they differ.
 
-A legacy report and a Data Export of all accounts bill the same. An export whose query leaves rows out, or a view of
-estimates, does not, and the order of names must not decide which of them counts.
+A legacy report and a Data Export of all accounts bill the same. An export whose query omits rows, or a view of
+estimates, does not, and the order of their names must not decide which of them counts.
 """
 
 import hashlib
@@ -26,53 +26,53 @@ _HALF_A_CENT = Decimal("0.005")
 
 
 def digest_of(costs: AccountCosts) -> str:
-    """A digest of what each account is billed. Reports with the same digest have the same bill."""
+    """A digest of what each account is billed; equal digests mean equal bills."""
     lines = sorted(f"{account} {currency} {cost:.10f}" for (account, currency), cost in costs.items() if cost)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def disagreements(root: Location, landed: Sequence[Landed]) -> list[OctoError]:
-    """What is wrong with reports of one payer and month that differ; those that are new are taken out again.
+    """The errors of reports of one payer and month that differ; removes those that are new from the landing.
 
     Args:
         root: the lake.
-        landed: all that is offered of a month.
+        landed: the deliveries of all reports that are offered for a month.
     """
-    of_payer: dict[tuple[str, str], dict[str, Landed]] = defaultdict(dict)
-    for one in landed:
-        of_payer[one.delivery.account, one.delivery.month][one.delivery.version] = one
+    by_payer: dict[tuple[str, str], dict[str, Landed]] = defaultdict(dict)
+    for report in landed:
+        by_payer[report.delivery.account, report.delivery.month][report.delivery.version] = report
     errors = []
-    for several in of_payer.values():
-        for first, second in combinations(several.values(), 2):
+    for reports in by_payer.values():
+        for first, second in combinations(reports.values(), 2):
             if error := _difference(first.delivery, second.delivery):
                 errors.append(error)
-                for one in (first, second):
-                    if one.is_new:
-                        remove(root, one.delivery)
+                for report in (first, second):
+                    if report.is_new:
+                        remove(root, report.delivery)
                 break
     return errors
 
 
 def _difference(first: Delivery, second: Delivery) -> OctoError | None:
     both = f"{_title(first)} and {_title(second)} are reports of payer {first.account} in {first.month}"
-    domains = [one.details.get("domain") for one in (first, second)]
+    domains = [delivery.details.get("domain") for delivery in (first, second)]
     if None not in domains and domains[0] != domains[1]:
         return OctoError(
-            f"{both}, one of the domain {domains[0]} and one of {domains[1]}, which must not be mixed. Name the one that "
-            "counts with report in the document of the source.",
+            f"{both}, one of the domain {domains[0]} and one of {domains[1]}, which must not be mixed. Set report in the "
+            "document of the source to the one that counts.",
             code="domains-mixed",
             place=second.source,
         )
-    digests = [one.details.get("account_costs") for one in (first, second)]
+    digests = [delivery.details.get("account_costs") for delivery in (first, second)]
     if None not in digests and digests[0] == digests[1]:
         return None
-    costs = [_costs(one) for one in (first, second)]
+    costs = [_costs(delivery) for delivery in (first, second)]
     accounts = costs[0].keys() | costs[1].keys()
     if all(abs(costs[0].get(key, Decimal(0)) - costs[1].get(key, Decimal(0))) < _HALF_A_CENT for key in accounts):
         return None
     return OctoError(
-        f"{both} and differ: {_sum(costs[0])} and {_sum(costs[1])}. Name the one that counts with report in the document of "
-        'the source, or set "use": false in the document of the other.',
+        f"{both} and differ: {_sum(costs[0])} and {_sum(costs[1])}. Set report in the document of the source to the one "
+        'that counts, or set "use": false in the document of the other.',
         code="reports-differ",
         place=second.source,
     )

@@ -1,14 +1,13 @@
-"""AWS Cost and Usage Reports where AWS writes them: in an S3 bucket, one payer's.
+"""One payer's AWS Cost and Usage Reports in an S3 bucket, where AWS writes them.
 
-Here belongs the layout of reports in a bucket and which objects make the current refresh of a month. What a
-manifest says is `aws_cur_manifest`'s matter, landing a found report `aws_cur`'s.
+This module knows the layout of reports in a bucket and which objects make the current refresh of a month. The content
+of a manifest belongs in `cur_manifest`, landing a report in `cur`.
 
-A month's manifest is looked for from the prefix downwards: folders that are named as another month, and data
-folders beside metadata, are not gone into, so a look costs a handful of listings whatever the bucket holds.
+A month's manifest is searched from the prefix downwards. Folders of other months, and data folders beside metadata, are
+skipped, so a search costs a few listings whatever the bucket holds.
 
-Assumption: AWS writes the manifest after the data. In an overwriting report data can be newer than the
-manifest while a refresh is being written; such a report is left to the next run, unless it stays so for an
-hour, as copied buckets do.
+Assumption: AWS writes the manifest after the data. While AWS overwrites a report, its data can be newer than the
+manifest. Such a report is left to the next run, unless the data is more than an hour old, as in a copied bucket.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +41,7 @@ _REFRESH_TAKES = timedelta(hours=1)
 
 
 class CurDocument(CurOptions):
-    """Where a payer's reports are in a bucket, and as whom they are read."""
+    """Where a payer's reports are in a bucket, and with which role they are read."""
 
     bucket: str = Field(min_length=3)
     prefix: str = ""
@@ -53,7 +52,7 @@ class CurDocument(CurOptions):
 
 @dataclass(frozen=True)
 class CurBucketSource:
-    """The reports of one payer in a bucket; a `sources.source.Source`."""
+    """The reports of one payer in a bucket; a `vendors.source.Source`."""
 
     document: CurDocument
     bucket: Bucket
@@ -68,105 +67,105 @@ class CurBucketSource:
 
     @property
     def name(self) -> str:
-        """Payer and place."""
-        return f"aws {self.document.label} at {self._place}"
+        """The payer and the address of its reports."""
+        return f"aws {self.document.label} at {self._address}"
 
     @property
-    def _place(self) -> str:
+    def _address(self) -> str:
         return self.bucket.url(_as_folder(self.document.prefix))
 
     def available(self, month: str) -> list[Available]:
         """The current refresh of each report of the month.
 
         Raises:
-            OctoError: the bucket refuses, holds no report at all, or a manifest is not right.
+            OctoError: the bucket refuses, has no report at all, or a manifest is wrong.
         """
-        reports = (self._report(found, ()) for found in self._found(month))
+        reports = (self._report(current, ()) for current in self._read_manifests(month))
         return [Available(self.vendor, self.account, month, report.report, version_of(report)) for report in reports]
 
     def passed_over(self, month: str) -> list[str]:
-        """A sentence for each export that the last landing of the month left to another kind of source."""
+        """A message for each export that the last landing of the month left to another kind of source."""
         return self._passed_over.get(month, [])
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land the current refresh of each report of the month.
 
         Raises:
-            OctoError: a report cannot be read or is not right; the others are landed all the same.
+            OctoError: a report cannot be read or is wrong; the others are still landed.
         """
         reports: list[CurReport] = []
         failures: list[OctoError] = []
-        for found in self._found(month):
+        for current in self._read_manifests(month):
             try:
-                reports.append(self._to_land(root, found))
+                reports.append(self._to_land(root, current))
             except OctoError as error:
                 failures.append(error)
         return land_reports(root, reports, failures, fetched_at)
 
-    def _to_land(self, root: Location, found: "_Found") -> CurReport:
-        """A report with its files; what is landed already is not looked for."""
-        report = self._report(found, ())
+    def _to_land(self, root: Location, current: "_StoredManifest") -> CurReport:
+        """A report with its files, which are located only if the report is not landed yet."""
+        report = self._report(current, ())
         if known_report(root, report.month, version_of(report), self.account):
             return report
-        objects = [self._locate(key, found) for key in found.manifest.keys]
-        self._refuse_half_refreshed(found, objects)
-        return self._report(found, objects)
+        objects = [self._locate(key, current) for key in current.manifest.keys]
+        self._refuse_half_refreshed(current, objects)
+        return self._report(current, objects)
 
-    def _report(self, found: "_Found", objects: Sequence[StoredObject]) -> CurReport:
-        manifest = found.manifest
+    def _report(self, current: "_StoredManifest", objects: Sequence[StoredObject]) -> CurReport:
+        manifest = current.manifest
         return self.document.applied(
             CurReport(
                 report=manifest.report,
                 month=manifest.month,
                 version=manifest.version,
                 account=manifest.account,
-                source=self.bucket.url(found.at.key),
+                source=self.bucket.url(current.stored.key),
                 files=tuple(map(self._source_file, objects)),
                 domain=manifest.domain,
             )
         )
 
-    def _source_file(self, found: StoredObject) -> SourceFile:
+    def _source_file(self, stored: StoredObject) -> SourceFile:
         return SourceFile(
-            name=found.key.rsplit("/", 1)[-1],
-            open=partial(self.bucket.open, found),
-            size=found.size,
-            open_at=partial(self.bucket.open, found),
-            etag=found.etag,
-            digest_parts=partial(self.bucket.digest_parts, found),
+            name=stored.key.rsplit("/", 1)[-1],
+            open=partial(self.bucket.open, stored),
+            size=stored.size,
+            open_at=partial(self.bucket.open, stored),
+            etag=stored.etag,
+            digest_parts=partial(self.bucket.digest_parts, stored),
         )
 
-    def _found(self, month: str) -> list["_Found"]:
+    def _read_manifests(self, month: str) -> list["_StoredManifest"]:
         if not self.document.is_of(month):
             return []
         manifests, periods = self._manifests(month)
         others: list[OtherExportError] = []
-        found = []
-        for at in manifests:
+        current = []
+        for stored in manifests:
             try:
-                found += self._read(at, month)
+                current += self._read_manifest(stored, month)
             except OtherExportError as other:
                 others.append(other)
         self._passed_over[month] = [str(other) for other in others if other.kind == "focus"]
-        if others and not found and all(other.kind == "focus" for other in others):
+        if others and not current and all(other.kind == "focus" for other in others):
             raise others[0]
         if not periods:
             raise OctoError(
-                f"AWS account {self.account}: there is no Cost and Usage Report below {self._place}. "
+                f"AWS account {self.account}: there is no Cost and Usage Report below {self._address}. "
                 "Check bucket and prefix in the source's configuration; a new report takes up to a day to appear.",
                 code="report-missing",
             )
-        return sorted(found, key=lambda one: one.manifest.report)
+        return sorted(current, key=lambda current: current.manifest.report)
 
-    def _read(self, at: StoredObject, month: str) -> list["_Found"]:
-        place = self.bucket.url(at.key)
-        text = self.bucket.read(at.key).decode("utf-8-sig", "replace")
-        columns = parse_listing(text, place).columns
+    def _read_manifest(self, stored: StoredObject, month: str) -> list["_StoredManifest"]:
+        address = self.bucket.url(stored.key)
+        text = self.bucket.read(stored.key).decode("utf-8-sig", "replace")
+        columns = parse_listing(text, address).columns
         kind = export_kind(columns) if columns else "cur"
         if kind != "cur":
-            raise OtherExportError(place, kind)
-        manifest = parse_manifest(text, name=at.key.rsplit("/", 1)[-1], folder_month=month, place=place)
-        return [_Found(at, manifest)] if self.document.wants(manifest.report) else []
+            raise OtherExportError(address, kind)
+        manifest = parse_manifest(text, name=stored.key.rsplit("/", 1)[-1], folder_month=month, origin=address)
+        return [_StoredManifest(stored, manifest)] if self.document.wants(manifest.report) else []
 
     def _manifests(self, month: str) -> tuple[list[StoredObject], bool]:
         """The current manifest of each report of the month, and whether there are reports of any month."""
@@ -177,74 +176,74 @@ class CurBucketSource:
             below: list[str] = []
             for folder in folders:
                 for inner in self._to_search(folder):
-                    of = month_of_folder(_last(inner))
-                    has_periods |= of is not None
-                    if of is None:
+                    folder_month = month_of_folder(_last(inner))
+                    has_periods |= folder_month is not None
+                    if folder_month is None:
                         below.append(inner)
-                    elif of == month:
+                    elif folder_month == month:
                         manifests += self._current(inner)
             folders = below
         return manifests, has_periods
 
     def _to_search(self, folder: str) -> list[str]:
         inner, _ = self.bucket.folder(folder)
-        names = {_last(one) for one in inner}
-        return [one for one in inner if not (_last(one) == "data" and "metadata" in names)]
+        names = {_last(subfolder) for subfolder in inner}
+        return [subfolder for subfolder in inner if not (_last(subfolder) == "data" and "metadata" in names)]
 
     def _current(self, period: str) -> list[StoredObject]:
-        """The manifests of a period's folder; where only its refreshes have them, those of the latest."""
+        """The manifests of a period's folder; if only its refreshes have any, those of the latest refresh."""
         refreshes, objects = self.bucket.folder(period)
-        if found := [one for one in objects if is_manifest(_last(one.key))]:
-            return found
+        if manifests := [stored for stored in objects if is_manifest(_last(stored.key))]:
+            return manifests
         older: dict[str, StoredObject] = {}
         for refresh in refreshes:
-            for one in self.bucket.folder(refresh)[1]:
-                name = _last(one.key)
-                if is_manifest(name) and (name not in older or older[name].modified < one.modified):
-                    older[name] = one
+            for stored in self.bucket.folder(refresh)[1]:
+                name = _last(stored.key)
+                if is_manifest(name) and (name not in older or older[name].modified < stored.modified):
+                    older[name] = stored
         return list(older.values())
 
-    def _locate(self, key: tuple[str, ...], found: "_Found") -> StoredObject:
-        """The object of a manifest's key: where it says, or beside the manifest in a bucket that was copied."""
-        for candidate in _candidates(key, found.at.key):
+    def _locate(self, key: tuple[str, ...], current: "_StoredManifest") -> StoredObject:
+        """The object of a manifest's key: at the key itself, or beside the manifest if the bucket was copied."""
+        for candidate in _candidates(key, current.stored.key):
             folder, name = candidate.rsplit("/", 1) if "/" in candidate else ("", candidate)
             objects: list[StoredObject] = self.bucket.folder(_as_folder(folder))[1]
-            if at := next((one for one in objects if _last(one.key) == name), None):
-                return at
+            if located := next((stored for stored in objects if _last(stored.key) == name), None):
+                return located
         raise OctoError(
-            f"AWS account {self.account}: {'/'.join(key)} is listed in {self.bucket.url(found.at.key)}, but is not in "
-            "the bucket. Wait for the report's next refresh; nothing of it was landed.",
+            f"AWS account {self.account}: {'/'.join(key)} is listed in {self.bucket.url(current.stored.key)}, but is not in "
+            "the bucket. Wait for the next refresh of the report; nothing of it was landed.",
             code="report-incomplete",
         )
 
-    def _refuse_half_refreshed(self, found: "_Found", objects: list[StoredObject]) -> None:
-        newest = max(one.modified for one in objects)
-        if newest > found.at.modified and datetime.now(UTC) - newest < _REFRESH_TAKES:
+    def _refuse_half_refreshed(self, current: "_StoredManifest", objects: list[StoredObject]) -> None:
+        newest = max(stored.modified for stored in objects)
+        if newest > current.stored.modified and datetime.now(UTC) - newest < _REFRESH_TAKES:
             raise OctoError(
-                f"AWS account {self.account}: {self.bucket.url(found.at.key)} is being refreshed right now: its data "
-                "is newer than the manifest. The next run takes it; nothing of it was landed.",
+                f"AWS account {self.account}: {self.bucket.url(current.stored.key)} is being refreshed: its data is newer "
+                "than the manifest. The next run will land it; nothing of it was landed.",
                 code="report-being-refreshed",
             )
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A report's current manifest and where it is."""
+class _StoredManifest:
+    """A report's current manifest and its object."""
 
-    at: StoredObject
+    stored: StoredObject
     manifest: Manifest
 
 
 def _candidates(key: tuple[str, ...], manifest: str) -> Iterator[str]:
-    said = "/".join(key)
-    yield said
-    # A report without a prefix is written below a folder without a name.
-    yield f"/{said}"
-    period = next((at for at, part in enumerate(key) if month_of_folder(part)), None)
+    path = "/".join(key)
+    yield path
+    # AWS writes a report without a prefix below a folder with an empty name.
+    yield f"/{path}"
+    period = next((index for index, part in enumerate(key) if month_of_folder(part)), None)
     parts = manifest.split("/")
-    own = next((at for at, part in enumerate(parts) if month_of_folder(part)), None)
+    own = next((index for index, part in enumerate(parts) if month_of_folder(part)), None)
     if period is not None and own is not None:
-        # Of a Data Export, data and metadata are folders beside each other.
+        # A Data Export has its data and metadata in sibling folders.
         above = 1 if "metadata" in parts[:own] else 0
         yield "/".join((*parts[: own - above], *key[period - above :]))
 

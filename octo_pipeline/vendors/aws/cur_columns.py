@@ -1,12 +1,12 @@
-"""The columns of an AWS Cost and Usage Report: one spelling and type for what reports spell in many ways.
+"""The columns of an AWS Cost and Usage Report: one spelling and type for the many spellings of reports.
 
-Here belongs how a canonical column is made of a file's own columns, as SQL text, and what in a value makes
-that fail. Reading files and deciding what a missing value means do not.
+This module makes the SQL text of each canonical column from a file's own columns, and the checks of the values that it
+cannot convert. Reading files and deciding what a missing value means belong elsewhere.
 
 Column names are compared without case, separators and underscores, so ``lineItem/UnblendedCost``,
-``line_item_unblended_cost`` and ``savings_plan_savings_plan_a_r_n`` are found. Text is trimmed and '' is
-null. Some producers write the word None for a missing value: it is null where it cannot be a value (amounts,
-dates, ids, ARNs and the like) and stays where it can (operation, description, names, tags).
+``line_item_unblended_cost`` and ``savings_plan_savings_plan_a_r_n`` all match. Text is trimmed and '' is null. Some
+producers write the word None for a missing value. It is read as null where it cannot be a value (amounts, dates, ids,
+ARNs and the like) and kept where it can (operation, description, names, tags).
 """
 
 import json
@@ -57,7 +57,7 @@ COLUMNS: dict[str, str] = {
     "tags_json": "VARCHAR",
 }
 
-# Without these columns a file is refused: nobody could tell whose cost a row is, when, in what or how much.
+# A file without these columns is refused: they say whose cost a row is, when, in which currency and how much.
 REQUIRED = (
     "bill_payer_account_id",
     "line_item_usage_account_id",
@@ -69,7 +69,7 @@ REQUIRED = (
 # A row without a usage account is the payer's own (allocation.md §3).
 REQUIRED_VALUES = tuple(name for name in REQUIRED if name != "line_item_usage_account_id")
 
-# Rows that repeat other rows' cost, split by container.
+# Operations of rows that repeat the cost of other rows, split by container.
 SPLIT_OPERATIONS = ("EKSPod-EC2", "ECSTask-EC2")
 
 ACCOUNTS = ("bill_payer_account_id", "line_item_usage_account_id")
@@ -85,11 +85,11 @@ _NONE_CAN_BE_A_VALUE = (
     "line_item_line_item_description",
     "product_product_name",
 )
-# What CUR 2.0 calls otherwise, or keeps in its map `product`.
+# CUR 2.0 has other names for these, or keeps them in its map `product`.
 _OTHER_NAMES = {"product_region": ("product_region_code",)}
 _PRODUCT_KEYS = {"product_product_name": ("product_name",), "product_region": ("region", "region_code")}
 
-# Of these line types the amortised cost is another amount than the billed one: a report that has them must say it.
+# The amortised cost of these line types differs from the billed cost, so a report that has them must have the column.
 AMORTISED = {
     "reservation_reservation_arn": ("DiscountedUsage", "RIFee"),
     "reservation_effective_cost": ("DiscountedUsage",),
@@ -104,7 +104,7 @@ _LINE_TYPE = "line_item_line_item_type"
 
 Costs = Literal["unblended", "net"]
 
-# What is called otherwise after discounts.
+# The columns of the same costs after discounts.
 _NET = {
     "line_item_unblended_cost": "line_item_net_unblended_cost",
     "reservation_effective_cost": "reservation_net_effective_cost",
@@ -120,107 +120,110 @@ _NET_WEIGHTS = {
 }
 
 _TAG_COLUMN = re.compile(r"resource_?tags[/_](.+)", re.IGNORECASE | re.DOTALL)
-# Tags of other things than resources keep what tells them apart.
+# Tags of accounts, principals and users keep their prefix, which tells them from tags of resources.
 _OTHER_TAG_COLUMN = re.compile(r"(accountTag|iamPrincipal|userAttribute)/.+", re.IGNORECASE | re.DOTALL)
 _RESOURCE_PREFIX = "resourceTags/"
 _USER_PREFIX = re.compile(r"user[:_](?=.)", re.DOTALL)
 _INTEGER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
-# A list of pairs: some tools have no maps and write them so.
+# Tools without a map type write a map as a list of pairs.
 _PAIRS = re.compile(r'STRUCT\(("?(?:key|name|k)"?) \w+, ("?(?:value|v)"?) [^,]+\)\[\]', re.IGNORECASE)
 _ENTRIES = "STRUCT(key VARCHAR, value VARCHAR)[]"
 _NUMBER = re.compile(rf"{_INTEGER.pattern}|FLOAT|DOUBLE|DECIMAL\(.*\)")
 
 
 def export_kind(names: Iterable[str]) -> Literal["cur", "focus", "other"]:
-    """What an export is by its columns: a Cost and Usage Report, FOCUS, or something else such as recommendations."""
+    """The kind of an export by its columns: a Cost and Usage Report, FOCUS, or another one such as recommendations."""
     known = {folded(name) for name in names}
     if any(folded(name) in known for name in REQUIRED):
         return "cur"
     return "focus" if {"billedcost", "billingaccountid"} <= known else "other"
 
 
-def expressions(columns: Sequence[SourceColumn], place: str, costs: Costs = "unblended") -> list[Expression]:
-    """The canonical columns of a file, in the order of `COLUMNS`; what the file lacks is a typed NULL.
+def expressions(columns: Sequence[SourceColumn], origin: str, costs: Costs = "unblended") -> list[Expression]:
+    """The canonical columns of a file, in the order of `COLUMNS`; a column that the file lacks is a typed NULL.
 
     Args:
         columns: all columns of the file.
-        place: what to call the file in sentences.
+        origin: what to call the file in messages.
         costs: ``net`` takes each cost after discounts.
 
     Raises:
-        OctoError: a required column is missing, or one is there twice or of a type that cannot be it.
+        OctoError: a required column is missing, or a column is repeated or has a type that cannot be converted.
     """
-    found: dict[str, list[SourceColumn]] = {}
+    by_name: dict[str, list[SourceColumn]] = {}
     for column in columns:
-        found.setdefault(folded(column.name), []).append(column)
-    net_cost = _take_net_costs(found, place) if costs == "net" else None
-    missing = [name for name in REQUIRED if not _named(found, name)]
+        by_name.setdefault(folded(column.name), []).append(column)
+    net_cost = _take_net_costs(by_name, origin) if costs == "net" else None
+    missing = [name for name in REQUIRED if not _named(by_name, name)]
     if missing:
         raise OctoError(
-            f"{place} has no column {', '.join(missing)}, without which no cost can be allocated. Add it to "
+            f"{origin} has no column {', '.join(missing)}, without which no cost can be allocated. Add it to "
             "the report or export in AWS, or point to the right file.",
             code="column-missing",
         )
-    made = [_expression(name, found, columns, place) for name in COLUMNS]
-    return [net_cost if net_cost and one.name == net_cost.name else one for one in made]
+    canonical = [_expression(name, by_name, columns, origin) for name in COLUMNS]
+    return [net_cost if net_cost and expression.name == net_cost.name else expression for expression in canonical]
 
 
-def _take_net_costs(found: dict[str, list[SourceColumn]], place: str) -> Expression:
-    """Let the columns of net costs stand for those of costs before discounts.
+def _take_net_costs(by_name: dict[str, list[SourceColumn]], origin: str) -> Expression:
+    """Replace the columns of costs before discounts in `by_name` by those of net costs.
 
     Returns:
-        The cost of a row. A discount has a line of its own, whose net cost is 0; a row without a net cost has none.
+        The expression of a row's cost: its net cost. If a row has no net cost, it is its cost before discounts, or 0 for
+        a line of a discount, which the net costs of the other lines already contain.
     """
     cost = "line_item_unblended_cost"
-    before, net = _named(found, cost), _named(found, _NET[cost])
+    before, net = _named(by_name, cost), _named(by_name, _NET[cost])
     if len(net) != 1 or len(before) != 1:
         raise OctoError(
-            f"{place} has no column {_NET[cost]}, so it has no net costs. Add the net columns to the report or export in "
-            "AWS, or take costs out of the source's document.",
+            f"{origin} has no column {_NET[cost]}, so it has no net costs. Add the net columns to the report or export in "
+            "AWS, or remove costs from the source's document.",
             code="column-missing",
-            place=place,
+            place=origin,
         )
     for name, net_name in _NET.items():
-        found[folded(name)] = _named(found, net_name)
+        by_name[folded(name)] = _named(by_name, net_name)
     for name, net_name in _NET_WEIGHTS.items():
-        found[folded(name)] = _named(found, net_name) or _named(found, name)
-    line_type = _coalesced([_clean(source, _LINE_TYPE) for source in _named(found, _LINE_TYPE)])
-    after, gross = _amount(cost, net[0], place), _amount(cost, before[0], place)
+        by_name[folded(name)] = _named(by_name, net_name) or _named(by_name, name)
+    line_type = _coalesced([_clean(source, _LINE_TYPE) for source in _named(by_name, _LINE_TYPE)])
+    after, gross = _amount(cost, net[0], origin), _amount(cost, before[0], origin)
     without = f"CASE WHEN ends_with({line_type}, 'Discount') THEN 0 ELSE {gross.value} END"
     return Expression(cost, f"CAST(coalesce({after.value}, {without}) AS {MONEY})", after.checks + gross.checks)
 
 
-def _named(found: dict[str, list[SourceColumn]], name: str) -> list[SourceColumn]:
+def _named(by_name: dict[str, list[SourceColumn]], name: str) -> list[SourceColumn]:
     names = (name, *_OTHER_NAMES.get(name, ()))
-    return [column for one in names for column in found.get(folded(one), [])]
+    return [column for spelling in names for column in by_name.get(folded(spelling), [])]
 
 
 def _expression(
-    name: str, found: dict[str, list[SourceColumn]], columns: Sequence[SourceColumn], place: str
+    name: str, by_name: dict[str, list[SourceColumn]], columns: Sequence[SourceColumn], origin: str
 ) -> Expression:
     if name == "tags_json":
-        return _tags([*found.get("resourcetags", [])[-1:], *found.get("tags", [])[-1:]], columns, place)
-    sources = _named(found, name)
+        return _tags([*by_name.get("resourcetags", [])[-1:], *by_name.get("tags", [])[-1:]], columns, origin)
+    sources = _named(by_name, name)
     if not sources and name in AMORTISED:
-        return _left_out(name, [other for other in AMORTISED if not _named(found, other)], _named(found, _LINE_TYPE))
+        return _left_out(
+            name, [other for other in AMORTISED if not _named(by_name, other)], _named(by_name, _LINE_TYPE)
+        )
     match COLUMNS[name]:
         case "VARCHAR":
-            return _text(name, sources, found.get("product", []), place)
+            return _text(name, sources, by_name.get("product", []), origin)
         case kind if not sources:
             return Expression(name, f"CAST(NULL AS {kind})")
         case kind if len(sources) > 1:
             twice = " and ".join(source.name for source in sources)
             raise OctoError(
-                f"{place} has {name} twice, as {twice}. Keep one of them in the report.", code="column-repeated"
+                f"{origin} has {name} twice, as {twice}. Keep one of them in the report.", code="column-repeated"
             )
         case "TIMESTAMP":
-            return _instant(name, sources[0], place)
+            return _instant(name, sources[0], origin)
         case _:
-            return _amount(name, sources[0], place)
+            return _amount(name, sources[0], origin)
 
 
 def _left_out(name: str, missing: Sequence[str], line_types: Sequence[SourceColumn]) -> Expression:
-    """A column of commitments that a report does not have; a row that needs it cannot be read."""
+    """A column of commitments that a report lacks; it is null, and rows that need it are refused."""
     line_type = _coalesced([_clean(source, _LINE_TYPE) for source in line_types])
     is_bad = f"{line_type} IN ({', '.join(map(literal, AMORTISED[name]))})"
     needed = [other for other in missing if set(AMORTISED[other]) & set(AMORTISED[name])]
@@ -232,7 +235,7 @@ def _left_out(name: str, missing: Sequence[str], line_types: Sequence[SourceColu
     return Expression(name, unknown, (Check(line_types[0].name, line_type, is_bad, reason),))
 
 
-def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceColumn], place: str) -> Expression:
+def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceColumn], origin: str) -> Expression:
     if name in ACCOUNTS:
         values = [_account_or_error(source) for source in sources]
         checks = [_account_check(source) for source in sources]
@@ -241,7 +244,7 @@ def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceC
     checks = []
     if keys := _PRODUCT_KEYS.get(name):
         for product in products:
-            _require_map(product, place)
+            _require_map(product, origin)
             values += [trimmed(_map_value(product, key)) for key in keys]
             checks += _map_checks(product)
     return Expression(name, _coalesced(values), tuple(checks))
@@ -254,7 +257,7 @@ def _account(source: SourceColumn) -> str:
 
 
 def _account_or_error(source: SourceColumn) -> str:
-    # Null would make it the payer's own row.
+    # With null, the row would count as the payer's own.
     refused = f"CASE WHEN {_given_account(source)} IS NOT NULL THEN error('not an account id') END"
     return f"coalesce({_account(source)}, {refused})"
 
@@ -264,13 +267,13 @@ def _given_account(source: SourceColumn) -> str:
 
 
 def _account_check(source: SourceColumn) -> Check:
-    reason = "which is not an account id: AWS writes 12 digits, and here some are lost"
+    reason = "which is not an account id: it must have 12 digits"
     is_bad = f"{_given_account(source)} IS NOT NULL AND ({_account(source)}) IS NULL"
     return Check(source.name, source.sql, is_bad, reason)
 
 
 def _coalesced(values: Sequence[str]) -> str:
-    # A coalesce of one value is not optimised away: it copies the column, a fifth of the time of normalisation.
+    # DuckDB does not optimise away a coalesce of one value; copying the column takes a fifth of normalisation.
     match values:
         case []:
             return "CAST(NULL AS VARCHAR)"
@@ -280,28 +283,28 @@ def _coalesced(values: Sequence[str]) -> str:
             return f"coalesce({', '.join(values)})"
 
 
-def _amount(name: str, source: SourceColumn, place: str) -> Expression:
+def _amount(name: str, source: SourceColumn, origin: str) -> Expression:
     if not (_NUMBER.fullmatch(source.type) or source.type == "VARCHAR"):
         raise OctoError(
-            f"{place}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
+            f"{origin}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
         )
     text = _clean(source, name) if source.type == "VARCHAR" else source.sql
     is_bad = f"{text} IS NOT NULL AND TRY_CAST({text} AS {MONEY}) IS NULL"
-    reason = "which is no amount of at most 28 digits before the decimal point"
+    reason = "which is not an amount with at most 28 digits before the decimal point"
     return Expression(name, f"CAST({text} AS {MONEY})", (Check(source.name, source.sql, is_bad, reason),))
 
 
-def _instant(name: str, source: SourceColumn, place: str) -> Expression:
+def _instant(name: str, source: SourceColumn, origin: str) -> Expression:
     if source.type == "TIMESTAMP WITH TIME ZONE":
         return Expression(name, f"({source.sql} AT TIME ZONE 'UTC')")
     if source.type.startswith("TIMESTAMP") or source.type == "DATE":
         return Expression(name, f"CAST({source.sql} AS TIMESTAMP)")
     if source.type != "VARCHAR":
         raise OctoError(
-            f"{place}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
+            f"{origin}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
         )
     text = _clean(source, name)
-    # A cast to TIMESTAMP ignores an offset; one to TIMESTAMPTZ takes the session's zone where there is none.
+    # A cast to TIMESTAMP ignores an offset; one to TIMESTAMPTZ assumes the session's zone if there is no offset.
     has_offset = (
         f"NOT ends_with({text}, 'Z') AND NOT ends_with({text}, '+00:00') "
         f"AND regexp_matches({text}, ':\\d\\d(\\.\\d+)?[+-]\\d\\d')"
@@ -310,7 +313,7 @@ def _instant(name: str, source: SourceColumn, place: str) -> Expression:
         f"CASE WHEN {has_offset} THEN CAST({text} AS TIMESTAMPTZ) AT TIME ZONE 'UTC' ELSE CAST({text} AS TIMESTAMP) END"
     )
     is_bad = f"{text} IS NOT NULL AND TRY_CAST({text} AS TIMESTAMP) IS NULL"
-    reason = "which is no date and time such as 2024-01-31T00:00:00Z"
+    reason = "which is not a date and time such as 2024-01-31T00:00:00Z"
     return Expression(name, value, (Check(source.name, source.sql, is_bad, reason),))
 
 
@@ -319,16 +322,16 @@ def _clean(source: SourceColumn, name: str) -> str:
     return text if name in _NONE_CAN_BE_A_VALUE else f"nullif({text}, 'None')"
 
 
-def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn], place: str) -> Expression:
-    """The non-empty tags as a JSON object with sorted keys; of one key, the last non-empty value.
+def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn], origin: str) -> Expression:
+    """The non-empty tags as a JSON object with sorted keys; the last non-empty value of a repeated key counts.
 
-    CUR 2.0 has the tags of resources in `resource_tags`, and those of accounts and principals as well in `tags`.
+    CUR 2.0 has the tags of resources in `resource_tags`, and those of accounts and principals also in `tags`.
 
-    Known drawback: where a file has both a map and columns of tags, only the map is taken.
+    Known drawback: if a file has both a map and columns of tags, only the map is read.
     """
     if maps:
         for source in maps:
-            _require_map(source, place)
+            _require_map(source, origin)
         lists = [f"coalesce({_entries(source)}, [])" for source in maps]
         entries = lists[0] if len(lists) == 1 else f"list_concat({', '.join(lists)})"
         checks = tuple(check for source in maps for check in _map_checks(source))
@@ -353,8 +356,8 @@ def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn], place: 
 def _tags_of_entries(entries: str) -> str:
     """The same object from a list of pairs, whose keys differ from row to row.
 
-    Repeated keys stand side by side once sorted, so dropping them comes after that. The sorted list is bound
-    to a name first: a lambda that spells it out makes it again for every member (five times slower).
+    Sorting puts repeated keys next to each other, so they are dropped after it. The sorted list is bound to a name
+    first: a lambda that repeats the expression evaluates it again for every member (five times slower).
     """
     bare = (
         f"CASE WHEN starts_with(octo_tag.key, {literal(_RESOURCE_PREFIX)}) "
@@ -372,30 +375,30 @@ def _tags_of_entries(entries: str) -> str:
     return f"CASE WHEN len({entries}) > 0 THEN '{{' || {bound} || '}}' ELSE '{{}}' END"
 
 
-def _require_map(source: SourceColumn, place: str) -> None:
+def _require_map(source: SourceColumn, origin: str) -> None:
     if _form(source) is None:
         raise OctoError(
-            f"{place}: {source.name} is of type {source.type}, which holds no keys with values. Deliver it as a map, "
-            "or as JSON text.",
+            f"{origin}: {source.name} is of type {source.type}, which does not hold keys with values. Deliver it as a "
+            "map or as JSON text.",
             code="column-type-wrong",
-            place=place,
+            place=origin,
         )
 
 
 def _form(source: SourceColumn) -> str | None:
-    """How a column holds keys with values: ``map``, ``struct``, ``pairs`` (a list of them), ``json``; else None."""
+    """How a column stores keys with values: ``map``, ``struct``, ``pairs`` (a list of pairs) or ``json``; else None."""
     if source.type.startswith("MAP("):
         return "map"
     if _PAIRS.fullmatch(source.type):
         return "pairs"
     if source.type.startswith("STRUCT(") and not source.type.endswith("[]"):
         return "struct"
-    # A Parquet file without a value in the column may have given it any type.
+    # A Parquet file without any value in the column may have the type NULL.
     return "json" if source.type in ("VARCHAR", "JSON", '"NULL"') else None
 
 
 def _json(source: SourceColumn) -> str:
-    """A map that CSV holds as JSON text, or that a rewritten Parquet file holds as a STRUCT."""
+    """A map as JSON; CSV stores it as JSON text, and a rewritten Parquet file as a STRUCT."""
     if _form(source) == "struct":
         return f"to_json({source.sql})"
     text = _known(trimmed(f"CAST({source.sql} AS VARCHAR)" if source.type != "VARCHAR" else source.sql))
@@ -403,12 +406,12 @@ def _json(source: SourceColumn) -> str:
 
 
 def _known(text: str) -> str:
-    """The text, null for the word that some producers write for a missing value."""
+    """The text, or null for the word None, which some producers write for a missing value."""
     return f"nullif({text}, 'None')"
 
 
 def _entries(source: SourceColumn) -> str:
-    """The pairs of a map as a list of structs with key and value, both text."""
+    """The pairs of a map as a list of structs with key and value, both as text."""
     match _form(source):
         case "map":
             return f"map_entries(CAST({source.sql} AS MAP(VARCHAR, VARCHAR)))"
@@ -453,4 +456,4 @@ def _map_checks(source: SourceColumn) -> tuple[Check, ...]:
     is_list = f"TRY_CAST({document} AS {_ENTRIES}) IS NOT NULL"
     is_read = f"CASE WHEN json_type({document}) = 'ARRAY' THEN {is_list} ELSE {is_map} END"
     is_bad = f"{text} IS NOT NULL AND NOT coalesce({is_read}, false)"
-    return (Check(source.name, source.sql, is_bad, "which is no JSON object"),)
+    return (Check(source.name, source.sql, is_bad, "which is not a JSON object"),)

@@ -1,6 +1,6 @@
-"""Whether an AWS Cost and Usage Report may be landed: one payer, one month, no row that cannot be read.
+"""Whether an AWS Cost and Usage Report may be landed: one payer, one month, every row readable.
 
-Here belongs what must hold of a report's rows. How a row is found and what its columns are called do not.
+This module holds the conditions on a report's rows. Finding a row is in `cur_rows`, the names of columns in `cur_columns`.
 """
 
 from collections.abc import Sequence
@@ -37,23 +37,23 @@ AccountCosts = dict[tuple[str | None, str | None], Decimal]
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A data file in staging, as it will be landed; `place` is what sentences call it."""
+    """A data file in staging, as it will be landed; `origin` is what messages call it."""
 
     file: DeliveredFile
     path: Path
-    place: str
+    origin: str
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a report says.
+    """The facts of a report.
 
     Attributes:
-        payer: who is billed.
-        rows: the number of rows by file.
+        payer: the account that is billed.
+        rows: file name -> number of rows.
         left_out: the files that repeat others.
         costs: (account, currency) -> its billed cost.
-        split_count: how many rows repeat other rows' cost, split by container.
+        split_count: the number of rows that repeat the cost of other rows, split by container.
     """
 
     payer: str
@@ -67,16 +67,16 @@ def inspect_report(staged: Sequence[StagedFile], report: CurReport) -> Inspectio
     """Read all rows of a report.
 
     Raises:
-        OctoError: as `aws_cur.land_report` says.
+        OctoError: as in `cur.land_report`.
     """
     with duckdb.connect() as con:
-        rows = {one.file.name: count_rows(con, one.path, one.place) for one in staged}
-        files = [open_file(con, one.path, one.place, report.costs) for one in staged]
+        rows = {staged_file.file.name: count_rows(con, staged_file.path, staged_file.origin) for staged_file in staged}
+        files = [open_file(con, staged_file.path, staged_file.origin, report.costs) for staged_file in staged]
         facts = _facts(con, files, report.month)
         if facts.count != sum(rows.values()):
             raise OctoError(
-                f"{report.source}: {facts.count} rows could be read of {sum(rows.values())}, so a file is not what "
-                "it seems. Fetch the report again.",
+                f"{report.source}: only {facts.count} of {sum(rows.values())} rows could be read, so a file is damaged. "
+                "Fetch the report again.",
                 code="rows-unreadable",
             )
         for column, count in facts.empty.items():
@@ -94,14 +94,14 @@ def inspect_report(staged: Sequence[StagedFile], report: CurReport) -> Inspectio
         first_payer, last_payer = facts.payers
         if first_payer != last_payer:
             condition = f"{{}} <> {literal(str(first_payer))}"
-            also = f"but other rows are of payer {first_payer}. Land the report of each payer by itself"
-            _refuse_row(con, files, _PAYER, condition, also)
+            reason = f"but other rows are of payer {first_payer}. Land the report of each payer by itself"
+            _refuse_row(con, files, _PAYER, condition, reason)
         payer = _payer(first_payer, report)
         counted = range(len(files)) if report.is_listed else files_of_the_report(con, files, report.source)
         if len(counted) < len(files):
-            facts = _facts(con, [files[at] for at in counted], report.month)
-    left_out = tuple(one for at, one in enumerate(staged) if at not in counted)
-    kept = {one.file.name: rows[one.file.name] for one in staged if one not in left_out}
+            facts = _facts(con, [files[index] for index in counted], report.month)
+    left_out = tuple(staged_file for index, staged_file in enumerate(staged) if index not in counted)
+    kept = {staged_file.file.name: rows[staged_file.file.name] for staged_file in staged if staged_file not in left_out}
     return Inspection(payer, kept, left_out, facts.costs, facts.split_count)
 
 
@@ -124,34 +124,34 @@ def _facts(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], month: str)
         aws_cur=relation(files),
         month=month,
         required=REQUIRED_VALUES,
-        fallible=sorted({one.name for file in files for one in file.expressions if one.checks}),
+        fallible=sorted({expression.name for file in files for expression in file.expressions if expression.checks}),
         split_operations=", ".join(map(literal, SPLIT_OPERATIONS)),
     )
     try:
-        found = con.execute(query).fetchall()
+        rows = con.execute(query).fetchall()
     except duckdb.Error as error:
         for file in files:
             check_values(con, file)
         reason = str(error).splitlines()[0]
         raise OctoError(
-            f"{files[0].place} cannot be read ({reason}). Fetch it again.", code="file-unreadable"
+            f"{files[0].origin} cannot be read ({reason}). Fetch it again.", code="file-unreadable"
         ) from error
-    payers = [payer for row in found for payer in row[5:7] if payer is not None]
+    payers = [payer for row in rows for payer in row[5:7] if payer is not None]
     return _Facts(
-        count=sum(row[2] for row in found),
+        count=sum(row[2] for row in rows),
         payers=(min(payers, default=None), max(payers, default=None)),
-        months={month for row in found for month in row[7:9]},
-        silent_count=sum(row[9] for row in found),
-        month_count=sum(row[10] for row in found),
-        invoiced_count=sum(row[11] for row in found),
-        empty={name: sum(row[12 + at] for row in found) for at, name in enumerate(REQUIRED_VALUES)},
-        costs={(row[0], row[1]): row[3] for row in found},
-        split_count=sum(row[4] for row in found),
+        months={month for row in rows for month in row[7:9]},
+        silent_count=sum(row[9] for row in rows),
+        month_count=sum(row[10] for row in rows),
+        invoiced_count=sum(row[11] for row in rows),
+        empty={name: sum(row[12 + index] for row in rows) for index, name in enumerate(REQUIRED_VALUES)},
+        costs={(row[0], row[1]): row[3] for row in rows},
+        split_count=sum(row[4] for row in rows),
     )
 
 
 def _refuse_silent(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], facts: _Facts, month: str) -> None:
-    """Rows without a billing period are of the month only if the report has no column for it and usage of the month."""
+    """Refuse rows without a billing period, unless the report lacks the column and has usage of the month."""
     with_period = [file for file in files if has_period(file)]
     if with_period:
         _refuse_row(con, with_period, _PERIOD_START, "{} IS NULL", "no row can do without it")
@@ -160,18 +160,20 @@ def _refuse_silent(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], fac
         _refuse_row(con, files, _USAGE_START, condition, f"but the report is of {month}")
 
 
-def _refuse_row(con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], column: str, is_bad: str, why: str) -> None:
+def _refuse_row(
+    con: duckdb.DuckDBPyConnection, files: Sequence[CurFile], column: str, is_bad: str, reason: str
+) -> None:
     bad = first_row(con, files, column, is_bad)
     if bad is not None:
-        raise OctoError(f"{bad[0]}: {column} is {bad[1]}, {why}. The report was not landed.", code="value-wrong")
+        raise OctoError(f"{bad[0]}: {column} is {bad[1]}, {reason}. The report was not landed.", code="value-wrong")
 
 
-def _payer(said: str | None, report: CurReport) -> str:
-    payer = said or report.account
+def _payer(row_payer: str | None, report: CurReport) -> str:
+    payer = row_payer or report.account
     if payer is None:
         raise OctoError(
-            f"{report.source} has no rows and no manifest that names an account, so nobody can tell whose "
-            "empty month it is. Land it with its manifest.",
+            f"{report.source} has no rows and no manifest that names an account, so its payer is unknown. Land it with its "
+            "manifest.",
             code="payer-unknown",
         )
     if report.account not in (None, payer):

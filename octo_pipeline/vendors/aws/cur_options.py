@@ -1,7 +1,7 @@
-"""What a document of the configuration says of a payer's reports, wherever they lie.
+"""The options in a document of the configuration for a payer's reports, in a bucket or a folder.
 
-With Billing Transfer a payer's report can move to another account within a year, and its costs are estimates or what
-AWS invoices. So a payer can have several documents, each for its months.
+With Billing Transfer, a payer's report can move to another account within a year, and its costs are either estimates or
+what AWS invoices. So a payer can have several documents, each for some months.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ class CurOptions(BaseModel):
         costs: ``net`` takes each cost after discounts.
         first_month: the first month that this source has; `from` in the document.
         last_month: the last one; `to` in the document.
-        domain: of the billing view, where the export does not say it.
+        domain: of the billing view, if the export does not say it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -43,12 +43,12 @@ class CurOptions(BaseModel):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.first_month and self.last_month and self.first_month > self.last_month:
-            raise ValueError(f"from {self.first_month} is after to {self.last_month}")
+            raise ValueError(f"from is {self.first_month}, which is after to, {self.last_month}")
         return self
 
     @property
     def label(self) -> str:
-        """The payer, and the report and months if the document names them, so that every source has its own name."""
+        """The payer, and the report and months if the document names them, so that each source has a different label."""
         months = f"{self.first_month or ''}…{self.last_month or ''}" if self.first_month or self.last_month else None
         return " ".join(part for part in (self.account, self.report, months) if part)
 
@@ -57,14 +57,14 @@ class CurOptions(BaseModel):
         return (self.first_month or month) <= month <= (self.last_month or month)
 
     def wants(self, report: str) -> bool:
-        """Whether a report of this name is meant."""
+        """Whether the document is about a report of this name."""
         return self.report in (None, report)
 
     def applied(self, report: CurReport) -> CurReport:
-        """A report with what the document says of it.
+        """A report with the options of the document.
 
         Raises:
-            OctoError: the export says another domain than the document.
+            OctoError: the export has another domain than the document.
         """
         if self.domain and report.domain and self.domain != report.domain:
             raise OctoError(
@@ -73,7 +73,7 @@ class CurOptions(BaseModel):
                 code="domain-differs",
                 place=report.source,
             )
-        # The account of a manifest is its owner; the rows must be of the payer that was named.
+        # A manifest names the owner of the report, but the rows must be of the document's payer.
         return replace(report, account=self.account, costs=self.costs, domain=report.domain or self.domain)
 
 

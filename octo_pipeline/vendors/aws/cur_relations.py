@@ -1,7 +1,7 @@
 """Landed Cost and Usage Reports as a relation: what dbt reads, and what the files say was billed.
 
-This module decides which rows of a month's files count. Where a bad row stands is in `cur_rows`, what columns are
-called in `cur_columns`; how reports are found and landed is in `cur`.
+This module decides which rows of a month's files count. Finding a bad row is in `cur_rows`, the names of columns in
+`cur_columns`; finding and landing reports is in `cur`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verif
 def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> str:
     """The SELECT that reads the files of AWS deliveries as one relation with the columns of `COLUMNS`.
 
-    It streams, and of Parquet files it reads only what the query around it needs.
+    It streams, and reads only the columns of Parquet files that the query around it needs.
 
     Args:
-        con: used to look at the files' columns.
+        con: used to read the files' columns.
         deliveries: the newest of each payer.
 
     Returns:
-        SQL text, of no rows if there are no deliveries.
+        SQL text, which has no rows if there are no deliveries.
 
     Raises:
         OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
@@ -35,13 +35,15 @@ def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery])
     for delivery in deliveries:
         if sentence := damage(delivery):
             raise OctoError(sentence, code="delivery-damaged")
-    months = {one.month for one in deliveries}
-    files = [open_file(con, path, str(path), costs_of(one)) for one in deliveries for path in one.file_paths]
+    months = {delivery.month for delivery in deliveries}
+    files = [
+        open_file(con, path, str(path), costs_of(delivery)) for delivery in deliveries for path in delivery.file_paths
+    ]
     return relation(files, months.pop() if len(months) == 1 else None)
 
 
 def costs_of(delivery: Delivery) -> Costs:
-    """Which costs of the delivery count; it was landed with this setting of its source."""
+    """Which costs of the delivery count, by the setting of its source when it was landed."""
     return "net" if delivery.details.get("costs") == "net" else "unblended"
 
 
@@ -50,16 +52,16 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     return {"aws_cur": relation_sql(con, deliveries)}
 
 
-def source_costs(found: Mapping[str, str]) -> str:
+def source_costs(relations: Mapping[str, str]) -> str:
     """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost, invoice_id, invoice_issuer_name.
 
-    One row for each line item that counts, as it was delivered; split-cost rows repeat other rows' cost and do
+    One row for each line item that counts, as it was delivered; split-cost rows repeat the cost of other rows and do
     not count.
 
     Args:
-        found: what `relations` returned.
+        relations: what `relations` returned.
     """
-    return render("vendors/aws/source_costs", aws_cur=found["aws_cur"])
+    return render("vendors/aws/source_costs", aws_cur=relations["aws_cur"])
 
 
 def container_usage(found: Mapping[str, str]) -> str:
@@ -79,14 +81,14 @@ def container_usage(found: Mapping[str, str]) -> str:
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
-    """Find out why a query over `relations` failed; reads the files again, so call it only then.
+    """Find out why a query over `relations` failed. It reads the files again, so call it only after a failure.
 
     Args:
         con: a connection to the same database.
         deliveries: the AWS deliveries of the failed query.
 
     Returns:
-        A sentence with the first bad file and its line or row; None if all files are in order.
+        An error that names the first bad file and its line or row; None if all files are valid.
     """
     with con.cursor() as cursor:
         return first_refusal(deliveries, partial(_check_again, cursor))

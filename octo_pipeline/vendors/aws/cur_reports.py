@@ -1,16 +1,14 @@
-"""Where AWS Cost and Usage Reports are in a folder: which files make which report of which month.
+"""AWS Cost and Usage Reports in a folder: which files make which report of which month.
 
-Here belongs the layout of reports on a disk that was copied from S3, or of loose data files. What a manifest
-says is `aws_cur_manifest`'s matter; what is in the data files is looked at only as far as needed to tell the
-month of loose files.
+This module knows the layout of reports on a disk that were copied from S3, and of loose data files. The content of a
+manifest belongs in `cur_manifest`. Data files are read only as far as needed to find the month of loose files.
 
-Assumptions: the manifest that stands highest in a period's folder is the current one (AWS replaces it at each
-refresh and, when it keeps old refreshes, leaves a copy beside each). A data file is where the manifest's key
-says, up to a prefix that was left out or a folder that was put around it when the report was copied.
+Assumptions: the manifest that is highest in a period's folder is the current one. AWS replaces it at each refresh and,
+if it keeps old refreshes, leaves a copy beside each. A data file is where the manifest's key says, except that the
+prefix may have been omitted, or a folder put around it, when the report was copied.
 
-Edge cases: an old refresh's files of the same name are never taken for a missing one's; a link that leads
-out of the folder is refused; loose files are taken only from the folder itself, not from folders below it,
-where several refreshes might lie.
+Edge cases: files of an old refresh with the same name never replace missing ones; a link that leads out of the folder
+is refused; loose files are read only from the folder itself, because folders below it may hold several refreshes.
 """
 
 import hashlib
@@ -54,15 +52,15 @@ class CurReport:
     """One refresh of one report's month, wherever its files are.
 
     Attributes:
-        report: the name that the report has at AWS, or of the folder or file.
+        report: the report's name in AWS, or the name of the folder or file.
         month: the billing period, YYYY-MM.
         version: the refresh.
-        account: the account that owns the report; None if only the data can tell.
-        source: the manifest, or the folder or file without one.
+        account: the account that owns the report; None if only the data names it.
+        source: the manifest, or the folder or file if there is none.
         files: the data files as delivered.
-        is_listed: a manifest lists the files; else some may be copies or refreshes of others.
-        costs: which costs its source takes.
-        domain: of its billing view, None if nobody says it.
+        is_listed: whether a manifest lists the files; otherwise some may be copies or refreshes of others.
+        costs: which costs count, by the setting of its source.
+        domain: of its billing view, None if unknown.
     """
 
     report: str
@@ -78,11 +76,11 @@ class CurReport:
 
 @dataclass(frozen=True)
 class Search:
-    """What is in a folder.
+    """The exports in a folder.
 
     Attributes:
         reports: by month and name.
-        failures: what is wrong with each report that is not whole.
+        failures: the errors of incomplete reports.
         passed_over: other exports with costs, which another kind of source reads.
     """
 
@@ -92,14 +90,14 @@ class Search:
 
 
 class OtherExportError(OctoError):
-    """An export that is no Cost and Usage Report."""
+    """An export that is not a Cost and Usage Report."""
 
-    def __init__(self, place: str, kind: Literal["focus", "other"]) -> None:
+    def __init__(self, address: str, kind: Literal["focus", "other"]) -> None:
         if kind == "focus":
-            message = f"{place} is a FOCUS export, which is passed over here: give it a source document of kind focus."
+            message = f"{address} is a FOCUS export, which this source does not read. Give it a source document of kind focus."
         else:
-            message = f"{place} is not a Cost and Usage Report: it has none of its columns. Point to the folder of the report."
-        super().__init__(message, code="export-of-another-kind", place=place)
+            message = f"{address} is not a Cost and Usage Report: it has none of its columns. Point to the folder of the report."
+        super().__init__(message, code="export-of-another-kind", place=address)
         self.kind = kind
 
 
@@ -108,13 +106,13 @@ def find_reports(path: Path, *, month: str | None = None) -> list[CurReport]:
 
     Args:
         path: the folder or file.
-        month: only reports of this month. Files without rows are taken to be of it.
+        month: only reports of this month. Files without rows are assumed to be of it.
 
     Returns:
         The reports by month and name; none if there are reports, but not of the month.
 
     Raises:
-        OctoError: there is no report at all, or one of the month is not whole.
+        OctoError: there is no report at all, or one of the month is incomplete.
     """
     search = search_reports(path, month=month)
     if search.failures:
@@ -123,9 +121,9 @@ def find_reports(path: Path, *, month: str | None = None) -> list[CurReport]:
 
 
 def search_reports(path: Path, *, month: str | None = None) -> Search:
-    """As `find_reports`, with the sentences about reports that are not whole beside those that are.
+    """As `find_reports`, but returns the errors of incomplete reports beside the complete ones.
 
-    Other exports, such as recommendations, are passed over.
+    Other exports, such as recommendations, are skipped.
 
     Raises:
         OctoError: there is no report at all, or loose files do not make one.
@@ -157,35 +155,35 @@ def search_reports(path: Path, *, month: str | None = None) -> Search:
         reports += loose_reports
         others += loose_others
     reports.sort(key=lambda report: (report.month, report.report, report.source))
-    # Recommendations and the like are nobody's bill, so they are not worth a word.
+    # Only FOCUS exports are reported: others, such as recommendations, have no costs to miss.
     return Search(reports, failures, [other for other in others if other.kind == "focus"])
 
 
 def _manifests(root: Path) -> list[list[Path]]:
-    """The manifests of each report and period: of the current refresh and maybe of old ones."""
-    found: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    """The manifests of each report and period: of the current refresh and perhaps of old ones."""
+    by_period: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for folder, _, names in os.walk(root, onerror=_refuse):
         for name in sorted(filter(is_manifest, names)):
-            at = Path(folder) / name
-            found[_period_folder(at, root) or at.parent, name].append(at)
-    return [found[key] for key in sorted(found)]
+            manifest = Path(folder) / name
+            by_period[_period_folder(manifest, root) or manifest.parent, name].append(manifest)
+    return [by_period[key] for key in sorted(by_period)]
 
 
 def _current(manifests: Sequence[Path]) -> Path:
-    depth = min(len(at.parts) for at in manifests)
-    current = [at for at in manifests if len(at.parts) == depth]
+    depth = min(len(manifest.parts) for manifest in manifests)
+    current = [manifest for manifest in manifests if len(manifest.parts) == depth]
     if len(current) > 1:
         raise OctoError(
-            f"{current[0]} and {current[1]} are refreshes of one report, and the manifest above them that "
-            "tells the current one is not there. Copy the whole folder of the period.",
+            f"{current[0]} and {current[1]} are refreshes of one report, and the manifest above them, which names the "
+            "current one, is missing. Copy the whole folder of the period.",
             code="current-refresh-unknown",
         )
     return current[0]
 
 
-def _period_folder(at: Path, root: Path) -> Path | None:
-    """The folder of the billing period in which the file is, looking no higher than the root."""
-    for folder in at.parents:
+def _period_folder(file: Path, root: Path) -> Path | None:
+    """The folder of the billing period that contains the file, searched up to the root."""
+    for folder in file.parents:
         if month_of_folder(folder.resolve().name):
             return folder
         if folder == root:
@@ -194,34 +192,34 @@ def _period_folder(at: Path, root: Path) -> Path | None:
 
 
 def _read_report(manifests: Sequence[Path], root: Path, month: str | None) -> CurReport | None:
-    """The current report of a period's manifests; None if it is of another month than is looked for."""
+    """The current report of a period's manifests; None if it is of another month."""
     period = _period_folder(manifests[0], root)
     folder_month = month_of_folder(period.resolve().name) if period else None
     if month is not None and folder_month not in (None, month):
         return None
-    at = _current(manifests)
-    text = inside(at, root, str(at)).read_bytes().decode("utf-8-sig", "replace")
-    kind = _kind(parse_listing(text, str(at)), at, root)
+    current = _current(manifests)
+    text = inside(current, root, str(current)).read_bytes().decode("utf-8-sig", "replace")
+    kind = _kind(parse_listing(text, str(current)), current, root)
     if kind != "cur":
-        raise OtherExportError(str(at), kind)
-    manifest = parse_manifest(text, name=at.name, folder_month=folder_month, place=str(at))
+        raise OtherExportError(str(current), kind)
+    manifest = parse_manifest(text, name=current.name, folder_month=folder_month, origin=str(current))
     if month not in (None, manifest.month):
         return None
-    files = [_locate(key, at, root) for key in manifest.keys]
-    _require_one_format(files, str(at))
+    files = [_locate(key, current, root) for key in manifest.keys]
+    _require_one_format(files, str(current))
     return CurReport(
         report=manifest.report or _folder_name(root),
         month=manifest.month,
         version=manifest.version,
         account=manifest.account,
-        source=str(at),
+        source=str(current),
         files=tuple(map(_source_file, files)),
         domain=manifest.domain,
     )
 
 
 def _kind(listing: Listing, manifest: Path, root: Path) -> Literal["cur", "focus", "other"]:
-    """What an export is by the columns that its manifest or its first file lists; what cannot be told is a report."""
+    """The kind of an export by the columns in its manifest or its first file; if unknown, it is taken for a report."""
     if listing.columns:
         return export_kind(listing.columns)
     try:
@@ -240,8 +238,8 @@ def _kind_of_file(file: Path) -> Literal["cur", "focus", "other"]:
 def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
     """The file of a manifest's key: the longest end of the key that is a file, nearest to the manifest.
 
-    The end must begin above the period's folder or right in it: further down, the file of that name may be
-    another refresh's.
+    The end must begin above the period's folder or directly in it. Further down, a file of that name may belong to
+    another refresh.
     """
     period = _period_folder(manifest, root)
     within = next((at + 1 for at, part in enumerate(key[:-1]) if month_of_folder(part)), None)
@@ -260,26 +258,26 @@ def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
 
 
 def _loose_files(folder: Path) -> list[Path]:
-    found = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith((".", "_"))]
-    unread = sorted(entry.name for entry in found if is_unread_form(entry.name))
+    files = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith((".", "_"))]
+    unread = sorted(entry.name for entry in files if is_unread_form(entry.name))
     if unread:
         raise OctoError(
             f"{folder} has {', '.join(unread[:3])}, which is not read: a report is Parquet or CSV (.csv, .csv.gz, "
-            ".csv.zip). Deliver it in one of these forms, or take it out of the folder.",
+            ".csv.zip). Deliver it in one of these formats, or remove it from the folder.",
             code="file-format-unknown",
             place=str(folder),
         )
-    return sorted(inside(entry, folder, str(entry)) for entry in found if data_name(entry))
+    return sorted(inside(entry, folder, str(entry)) for entry in files if data_name(entry))
 
 
 def _loose_reports(
     path: Path, files: Sequence[Path], month: str | None
 ) -> tuple[list[CurReport], list[OtherExportError]]:
-    """One report of each month that the files say, and the files that are another export."""
+    """One report for each month of the files, and the files that are another export."""
     if not files or not all(map(data_name, files)):
         raise OctoError(
-            f"{path} holds no Cost and Usage Report: neither a manifest nor data files (.parquet, .csv, "
-            ".csv.gz, .csv.zip). Point to the report's folder as it is in S3, or to its data files.",
+            f"{path} holds no Cost and Usage Report: it has neither a manifest nor data files (.parquet, .csv, .csv.gz, "
+            ".csv.zip). Point to the report's folder as it is in S3, or to its data files.",
             code="exports-missing",
         )
     with as_named() as named:
@@ -294,41 +292,45 @@ def _loose_reports(
         left_out = {other.place for other in others}
         counted = [file for file in files if str(file) not in left_out]
         with duckdb.connect() as con:
-            months = {file: _said_month(con, file, readable[file]) for file in counted}
+            months = {file: _first_month(con, file, readable[file]) for file in counted}
     by_month: dict[str, list[Path]] = defaultdict(list)
     for file in counted:
-        by_month[months[file] or _month_of_silent(file, month, months)].append(file)
-    return [_loose_report(path, found, same) for found, same in by_month.items() if month in (None, found)], others
+        by_month[months[file] or _inferred_month(file, month, months)].append(file)
+    return [
+        _loose_report(path, report_month, same)
+        for report_month, same in by_month.items()
+        if month in (None, report_month)
+    ], others
 
 
-def _said_month(con: duckdb.DuckDBPyConnection, file: Path, readable: Path) -> str | None:
-    """The month by the file's first row; '' if that does not say it, None if there are no rows."""
+def _first_month(con: duckdb.DuckDBPyConnection, file: Path, readable: Path) -> str | None:
+    """The month of the file's first row; '' if the row does not have it, None if there are no rows."""
     if file.stat().st_size == 0:
         raise OctoError(f"{file} is empty (0 bytes). Fetch it again.", code="file-empty")
     month = first_month(con, readable, str(file))
     if month and not is_month(month):
         raise OctoError(
-            f"{file}: the billing period of its first row begins {month!r}, which is no date.", code="value-wrong"
+            f"{file}: the billing period of its first row begins {month!r}, which is not a date.", code="value-wrong"
         )
     return month
 
 
-def _month_of_silent(file: Path, month: str | None, months: dict[Path, str | None]) -> str:
-    said = {one for one in months.values() if one}
-    if month is None and len(said) != 1:
+def _inferred_month(file: Path, month: str | None, months: dict[Path, str | None]) -> str:
+    known_months = {known for known in months.values() if known}
+    if month is None and len(known_months) != 1:
         raise OctoError(
-            f"{file} does not say its month: it has no rows, or none with the begin of the billing period. "
-            "Say of which month it is.",
+            f"{file} does not say its month: it has no rows, or none with the start of the billing period. Specify the "
+            "month.",
             code="month-unknown",
         )
-    return month or said.pop()
+    return month or known_months.pop()
 
 
 def _loose_report(path: Path, month: str, files: Sequence[Path]) -> CurReport:
     names = {file: data_name(file) or file.name for file in files}
     _require_one_format(files, str(path), list(names.values()))
     described = {file: describe(file) for file in files}
-    listing = "\n".join(f"{file.name} {one.sha256}" for file, one in described.items())
+    listing = "\n".join(f"{file.name} {description.sha256}" for file, description in described.items())
     return CurReport(
         report=bare_name(path.name) if path.is_file() else _folder_name(path),
         month=month,
@@ -336,19 +338,19 @@ def _loose_report(path: Path, month: str, files: Sequence[Path]) -> CurReport:
         account=None,
         source=str(path),
         files=tuple(
-            _source_file(file, one.sha256, name)
-            for (file, one), name in zip(described.items(), unique_names(list(names.values())), strict=True)
+            _source_file(file, description.sha256, name)
+            for (file, description), name in zip(described.items(), unique_names(list(names.values())), strict=True)
         ),
         is_listed=False,
     )
 
 
-def _require_one_format(files: Sequence[Path], place: str, names: Sequence[str] = ()) -> None:
+def _require_one_format(files: Sequence[Path], origin: str, names: Sequence[str] = ()) -> None:
     formats = {data_format(name) for name in names or [file.name for file in files]}
     if len(formats) > 1 or None in formats:
-        shown = ", ".join(file.name for file in files[:5])
+        listed = ", ".join(file.name for file in files[:5])
         raise OctoError(
-            f"{place} has files of several or unknown formats ({shown}); a report is all Parquet (.parquet) "
+            f"{origin} has files of several or unknown formats ({listed}); a report is all Parquet (.parquet) "
             "or all CSV (.csv, .csv.gz, .csv.zip).",
             code="file-format-unknown",
         )

@@ -1,7 +1,7 @@
-"""The rows of an AWS Cost and Usage Report's files: the SQL that reads them, and where a bad one stands.
+"""The rows of an AWS Cost and Usage Report's files: the SQL that reads them, and the position of a bad row.
 
-Here belongs what needs DuckDB to look into files: their columns, the relation over several of them, the row
-that a sentence must name. What the columns mean and how reports are found do not.
+This module holds what needs DuckDB to read files: their columns, the relation over several of them, the row that a
+message names. What the columns mean is in `cur_columns`, finding reports in `cur_reports`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,10 +31,10 @@ from octo_pipeline.vendors.data_files import (
 )
 
 _PERIOD_START = "bill_billing_period_start_date"
-# Where a report has no billing period, its first usage tells the month, and inspection asks all rows.
+# If a report has no billing period, its first usage gives the month, and inspection checks all rows.
 _USAGE_START = "line_item_usage_start_date"
 _QUOTED = 60
-# Columns of a report beside the canonical ones, by what they are called here.
+# Columns of a report beside the canonical ones: our name -> AWS's name.
 _LINE_IDS = {"line_id": "identity/LineItemId", "time_interval": "identity/TimeInterval"}
 _CHARGE = {
     "usage_account": "line_item_usage_account_id",
@@ -54,39 +54,39 @@ _CHARGE = {
 
 @dataclass(frozen=True)
 class CurFile:
-    """A data file with its columns; `place` is what sentences call it, `costs` which of its costs are taken."""
+    """A data file with its columns; `origin` is what messages call it, `costs` says which of its costs count."""
 
     path: Location
-    place: str
+    origin: str
     format: str
     columns: tuple[SourceColumn, ...]
     costs: Costs = "unblended"
 
     @property
     def expressions(self) -> list[Expression]:
-        """How its canonical columns are made."""
-        return expressions(self.columns, self.place, self.costs)
+        """The expressions of its canonical columns."""
+        return expressions(self.columns, self.origin, self.costs)
 
 
-def open_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, costs: Costs = "unblended") -> CurFile:
+def open_file(con: duckdb.DuckDBPyConnection, path: Location, origin: str, costs: Costs = "unblended") -> CurFile:
     """Read a data file's columns.
 
     Raises:
         OctoError: it is damaged or has no header.
     """
     if data_format(path.name) == "parquet":
-        return CurFile(path, place, "parquet", tuple(_parquet_columns(con, path, place)), costs)
-    return CurFile(path, place, "csv", tuple(_csv_columns(path, place)), costs)
+        return CurFile(path, origin, "parquet", tuple(_parquet_columns(con, path, origin)), costs)
+    return CurFile(path, origin, "csv", tuple(_csv_columns(path, origin)), costs)
 
 
 def relation(files: Sequence[CurFile], month: str | None = None) -> str:
-    """The SELECT of the canonical columns over all rows of the files; of no rows if there are none.
+    """The SELECT of the canonical columns over all rows of the files; it has no rows if there are no files.
 
-    Files of one schema and packing are read together, so a report has one branch unless its files differ.
+    Files with the same schema and packing are read together, so a report has one branch unless its files differ.
 
     Args:
         files: the data files.
-        month: the billing month of files that have no column for it.
+        month: the billing month of files without a column for it.
 
     Raises:
         OctoError: a file lacks a required column.
@@ -99,18 +99,18 @@ def relation(files: Sequence[CurFile], month: str | None = None) -> str:
 
 
 def has_line_ids(file: CurFile) -> bool:
-    """Whether the file says what is unique within a report: a line item's id with its time interval."""
+    """Whether the file has the columns that are unique within a report: a line item's id and its time interval."""
     return all(_own_column(file, name) for name in _LINE_IDS.values())
 
 
 def charges(file: CurFile, *, with_line_ids: bool = False) -> Relation:
-    """What tells two lines of a report apart and stays the same from refresh to refresh: no tags, names or invoices.
+    """The columns that distinguish the lines of a report and stay the same in every refresh: no tags, names or invoices.
 
     Args:
-        file: whose rows are readable.
+        file: a file whose rows are readable.
         with_line_ids: also the columns line_id and time_interval.
     """
-    values = {one.name: one.value for one in file.expressions}
+    values = {expression.name: expression.value for expression in file.expressions}
     selected = {name: values[column] for name, column in _CHARGE.items()}
     resource = _own_column(file, "lineItem/ResourceId")
     selected["resource_id"] = f"CAST({resource.sql} AS VARCHAR)" if resource else "CAST(NULL AS VARCHAR)"
@@ -124,8 +124,8 @@ def _own_column(file: CurFile, name: str) -> SourceColumn | None:
     return next((column for column in file.columns if folded(column.name) == folded(name)), None)
 
 
-def first_month(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> str | None:
-    """The billing month of a file's first row, '' if the row does not say it, None if there are no rows.
+def first_month(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> str | None:
+    """The billing month of a file's first row, '' if the row does not have it, None if there are no rows.
 
     The file may still be zipped.
 
@@ -133,45 +133,45 @@ def first_month(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> s
         OctoError: the beginning of the file cannot be read.
     """
     if data_format(path.name) == "csv":
-        row = first_csv_row(path, place)
+        row = first_csv_row(path, origin)
         values = {folded(name): value.strip() for name, value in row.items()}
         starts = [values.get(folded(name)) for name in (_PERIOD_START, _USAGE_START)]
         return next((start[:7] for start in starts if start), "") if row else None
-    file = open_file(con, path, place)
-    values = {one.name: one.value for one in file.expressions}
+    file = open_file(con, path, origin)
+    values = {expression.name: expression.value for expression in file.expressions}
     query = render(
         "vendors/aws/first_month",
         period_start=values[_PERIOD_START],
         usage_start=values[_USAGE_START],
         scan=read_parquet([path]),
     )
-    with translate_read_errors(place):
-        found = con.execute(query).fetchone()
-    return found[0] if found else None
+    with translate_read_errors(origin):
+        first_row = con.execute(query).fetchone()
+    return first_row[0] if first_row else None
 
 
-def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
-    """The rows of a data file; CSV is read to its end for it.
+def count_rows(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> int:
+    """The number of rows of a data file; CSV is read to its end.
 
     Raises:
         OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
     """
     if data_format(path.name) == "parquet":
-        return count_parquet_rows(con, path, place)
-    return count_csv_rows(path, place)
+        return count_parquet_rows(con, path, origin)
+    return count_csv_rows(path, origin)
 
 
 def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
     """Look for the first value that the relation cannot convert.
 
     Raises:
-        OctoError: there is one; the sentence names its column and row.
+        OctoError: there is one; the message names its column and row.
     """
     checks = [check for expression in file.expressions for check in expression.checks]
     query = render("vendors/aws/first_bad", checks=checks, scan=_numbered(file))
-    with translate_read_errors(file.place):
-        found = con.execute(query).fetchall()[0]
-    bad = [(row, number) for number, row in enumerate(found) if row is not None]
+    with translate_read_errors(file.origin):
+        first_rows = con.execute(query).fetchall()[0]
+    bad = [(row, number) for number, row in enumerate(first_rows) if row is not None]
     if bad:
         row, number = min(bad)
         check = checks[number]
@@ -186,16 +186,16 @@ def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
 def first_row(
     con: duckdb.DuckDBPyConnection, files: Iterable[CurFile], column: str, is_bad: str
 ) -> tuple[str, str] | None:
-    """The place and value of the first row of the files in which a canonical column is bad; None if none is.
+    """The place and value of the first row in which a canonical column is bad; None if there is no such row.
 
     Args:
         con: any connection.
-        files: looked through in this order.
+        files: searched in this order.
         column: name of the canonical column.
-        is_bad: SQL condition on it, in which ``{}`` stands for its value.
+        is_bad: SQL condition in which ``{}`` stands for the column's value.
     """
     for file in files:
-        value = next(one.value for one in file.expressions if one.name == column)
+        value = next(expression.value for expression in file.expressions if expression.name == column)
         condition = is_bad.format(f"({value})")
         checks = [Check(column, value, condition, "")]
         query = render("vendors/aws/first_bad", checks=checks, scan=_numbered(file))
@@ -206,26 +206,26 @@ def first_row(
 
 
 def row_place(con: duckdb.DuckDBPyConnection, file: CurFile, row: int) -> str:
-    """The file and the line, or for Parquet the row, as people count them: the header is line 1."""
+    """The file with the line, or for Parquet the row, counted from 1; the header is line 1."""
     if file.format == "csv":
-        return f"{file.place}, line {line_of_row(file.path, row)}"
-    return f"{file.place}, row {row + 1} (row group {row_group_of(con, file.path, row) + 1})"
+        return f"{file.origin}, line {line_of_row(file.path, row)}"
+    return f"{file.origin}, row {row + 1} (row group {row_group_of(con, file.path, row) + 1})"
 
 
-def _csv_columns(path: Location, place: str) -> list[SourceColumn]:
-    """Columns of CSV are read by position: names that differ only in case are one name to DuckDB."""
-    header = csv_header(path, place)
+def _csv_columns(path: Location, origin: str) -> list[SourceColumn]:
+    """The columns of a CSV file by position, because DuckDB cannot tell apart names that differ only in case."""
+    header = csv_header(path, origin)
     return [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
 
 
-def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
-    with translate_read_errors(place):
+def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> list[SourceColumn]:
+    with translate_read_errors(origin):
         described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 
 
 def _branch(files: Sequence[CurFile], month: str | None) -> Sql:
-    values = {one.name: one.value for one in files[0].expressions}
+    values = {expression.name: expression.value for expression in files[0].expressions}
     if month and not has_period(files[0]):
         values[_PERIOD_START] = f"CAST({literal(f'{month}-01')} AS TIMESTAMP)"
     return _selected(values, _scan(files))
@@ -237,7 +237,7 @@ def _selected(values: Mapping[str, str], scan: str) -> Sql:
 
 
 def has_period(file: CurFile) -> bool:
-    """Whether the file has a column that says the billing period."""
+    """Whether the file has a column of the billing period."""
     return _own_column(file, _PERIOD_START) is not None
 
 
@@ -251,7 +251,7 @@ def _no_rows() -> Sql:
 
 
 def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], options: str = "") -> str:
-    """Strict in all that the reader could guess, so that a row that does not fit is an error."""
+    """Sets every option that the reader could guess, so that a malformed row is an error."""
     names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in columns)
     return (
         f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, "
@@ -265,7 +265,7 @@ def _numbered(file: CurFile) -> Relation:
     if file.format == "parquet":
         number, scan = "file_row_number", read_parquet([file.path], ", file_row_number = true")
     else:
-        # Read in parallel, or with the order given up, rows would not be numbered as they stand in the file.
+        # A parallel reader does not number rows in the order of the file.
         number, scan = "row_number() over () - 1", _read_csv([file.path], file.columns, ", parallel = false")
     return Relation(f"({render('vendors/aws/numbered', number=number, scan=scan)})")
 

@@ -1,7 +1,7 @@
-"""The links that open an AWS account's CloudFormation console with one of our templates, filled in.
+"""The links that open an AWS account's CloudFormation console with one of our templates and its parameters.
 
-The templates are files beside this module; whoever runs octo-pipeline puts them into an S3 bucket of their own
-and says where (OCTO_AWS_TEMPLATE_URL), since the console takes templates from S3 only.
+The templates are files beside this module. The console reads templates only from S3, so an installation copies them to
+a bucket of its own and sets aws_template_url.
 """
 
 import re
@@ -18,7 +18,7 @@ API_ACCESS = "api-access.yaml"
 CUR = "cur.yaml"
 LINKED_ACCOUNTS = "linked-accounts.yaml"
 
-# Where AWS defines cost reports, and where our templates are made for.
+# AWS defines cost reports only here, so our templates are for this region.
 _REGION = "us-east-1"
 _CONSOLE = f"https://console.aws.amazon.com/cloudformation/home?region={_REGION}#/stacks/create/review"
 _PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(root|role/.+|user/.+)", re.ASCII)
@@ -27,10 +27,10 @@ _REPORT_OPTIONS = {"cur": "CREATE_CUR", "data_export": "CREATE_DATA_EXPORT"}
 
 
 def require_settings(settings: Settings) -> None:
-    """Check that links can be made at all.
+    """Check the settings from which links are made.
 
     Raises:
-        OctoError: the principal or the place of the templates is not set, or is not right.
+        OctoError: the principal or the address of the templates is not set or not valid.
     """
     if settings.aws_principal is None or _PRINCIPAL.fullmatch(settings.aws_principal) is None:
         raise OctoError(
@@ -51,7 +51,7 @@ def require_settings(settings: Settings) -> None:
 
 
 def api_access(settings: Settings, account: Account) -> str:
-    """The link that makes the role of API access.
+    """The link that creates the role of API access.
 
     Raises:
         OctoError: as in `require_settings`.
@@ -60,26 +60,26 @@ def api_access(settings: Settings, account: Account) -> str:
 
 
 def cur(settings: Settings, account: Account) -> str:
-    """The link that makes a payer's report, bucket and the role that reads them, as its settings say.
+    """The link that creates a payer's report, its bucket and the role that reads them, as its settings say.
 
     Raises:
         OctoError: as in `require_settings`.
     """
-    given = account.settings["cur"]
+    setup = account.settings["cur"]
     parameters = {
         "ExternalId": account.external_id or "",
-        "ReportOption": _REPORT_OPTIONS[given["kind"]] if given["makes_report"] else "USE_EXISTING",
-        "CurReportName": given["report"],
-        "CurS3BucketOption": "CREATE_NEW" if given["makes_bucket"] else "USE_EXISTING",
-        "CurS3BucketName": given["bucket"],
-        "CurS3BucketRegion": given["region"],
-        "CurS3Prefix": given["prefix"],
+        "ReportOption": _REPORT_OPTIONS[setup["kind"]] if setup["makes_report"] else "USE_EXISTING",
+        "CurReportName": setup["report"],
+        "CurS3BucketOption": "CREATE_NEW" if setup["makes_bucket"] else "USE_EXISTING",
+        "CurS3BucketName": setup["bucket"],
+        "CurS3BucketRegion": setup["region"],
+        "CurS3Prefix": setup["prefix"],
     }
     return _link(settings, CUR, "octo-pipeline-cur", parameters)
 
 
 def linked_accounts(settings: Settings, external_id: str, root_id: str) -> str:
-    """The link, to be opened in the payer, that makes the StackSet of API access in all linked accounts.
+    """The link that creates the StackSet of API access in all linked accounts; to be opened in the payer.
 
     Raises:
         OctoError: as in `require_settings`.
@@ -94,11 +94,11 @@ def linked_accounts(settings: Settings, external_id: str, root_id: str) -> str:
 
 def _link(settings: Settings, template: str, stack: str, parameters: Mapping[str, str]) -> str:
     require_settings(settings)
-    given = {"templateURL": _template_url(settings, template), "stackName": stack}
-    given |= {
+    query = {"templateURL": _template_url(settings, template), "stackName": stack}
+    query |= {
         f"param_{name}": value for name, value in {"Principal": settings.aws_principal or "", **parameters}.items()
     }
-    return f"{_CONSOLE}?{urlencode(given, quote_via=quote, safe='')}"
+    return f"{_CONSOLE}?{urlencode(query, quote_via=quote, safe='')}"
 
 
 def _template_url(settings: Settings, template: str) -> str:

@@ -1,14 +1,14 @@
 """The steps of registering an AWS account, and their verification.
 
-1. The account is registered with an ExternalId of its own; a launch link makes the role of API access in it.
-2. `confirm` assumes the role, sees that nobody can without the ExternalId, and asks AWS Organizations whether
-   the account is a payer or linked.
-3. A payer's report and bucket are set up by a second launch link, and confirmed by reading a manifest. A linked
-   account has its payer confirmed, which need not be registered.
-4. A payer's linked accounts can be registered in one go; a third launch link makes a StackSet of step 1.
+1. The account is registered with an ExternalId of its own; a launch link creates the role of API access in it.
+2. `confirm` assumes the role, checks that this fails without the ExternalId, and asks AWS Organizations whether the
+   account is a payer or linked.
+3. A second launch link sets up a payer's report and bucket, and reading a manifest confirms them. For a linked account,
+   its payer is confirmed, which need not be registered.
+4. A payer's linked accounts can be registered together; a third launch link creates a StackSet for step 1.
 
-An account in no organization is its own payer. What is refused by AWS takes a step's confirmation away and is
-kept as the account's problem; what could not be asked (no network, no credentials here) changes nothing.
+An account in no organization is its own payer. If AWS refuses a step, its confirmation is removed and the error becomes
+the account's problem. If AWS cannot be reached (no network, no credentials here), nothing changes.
 """
 
 import re
@@ -31,14 +31,14 @@ from octo_pipeline.vendors.registrar import Registrar
 
 VENDOR = "aws"
 
-# What a registration does not ask for.
+# Options of documents that a registration does not have.
 _OF_DOCUMENTS = {"costs", "first_month", "last_month", "domain"}
 _ACCOUNT_ID = re.compile(r"\d{12}", re.ASCII)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d", re.ASCII)
 _REPORT = re.compile(r"[0-9A-Za-z!_.*'()-]{1,128}", re.ASCII)
 _PREFIX = re.compile(r"([0-9A-Za-z!_.*'()-]+(/[0-9A-Za-z!_.*'()-]+)*)?", re.ASCII)
-# A new bucket is made where its stack is, and AWS defines reports in us-east-1 only.
+# AWS defines reports only in us-east-1, and a stack creates its bucket in its own region.
 _STACK_REGION = "us-east-1"
 
 
@@ -52,8 +52,8 @@ class CurSetup:
         prefix: its folder in the bucket.
         region: the bucket's.
         kind: a Cost and Usage Report or a Data Export (CUR 2.0).
-        makes_report: whether the stack makes the report, or it is there already.
-        makes_bucket: the same of the bucket.
+        makes_report: whether the stack creates the report; otherwise it exists already.
+        makes_bucket: whether the stack creates the bucket.
     """
 
     bucket: str
@@ -66,30 +66,30 @@ class CurSetup:
 
 
 def proposed_setup(account_id: str) -> CurSetup:
-    """What is proposed for a payer that has no report yet."""
+    """The proposed set-up of a payer that has no report yet."""
     return CurSetup(bucket=f"octo-cur-{account_id}", report="octo-cur", prefix="octo")
 
 
 def setup_of(account: Account) -> CurSetup:
-    """How a payer's report is set up, or what is proposed."""
+    """The set-up of a payer's report, or the proposed one."""
     return CurSetup(**account.settings["cur"]) if "cur" in account.settings else proposed_setup(account.account_id)
 
 
 def register(
     registrar: Registrar, actor: Actor, account_id: str, name: str | None = None, payer_id: str | None = None
 ) -> Account:
-    """Register an account; what it is, is found when it is confirmed.
+    """Register an account; confirming it finds out whether it is a payer or linked.
 
     Args:
-        registrar: whose registry.
-        actor: the administrator who does it.
+        registrar: registry and settings.
+        actor: the administrator who registers it.
         account_id: 12 digits.
-        name: what people call it.
-        payer_id: of a linked account, if known; else it is found.
+        name: a name for people.
+        payer_id: of a linked account, if known; otherwise confirming it finds the payer.
 
     Raises:
-        OctoError: an id is not right, the account is registered, the name is taken, or launch links cannot be
-            made by this installation's settings. Nothing is registered then.
+        OctoError: an id is not valid, the account is registered already, the name is taken, or this installation's
+            settings do not allow launch links. Nothing is registered.
     """
     aws_links.require_settings(registrar.settings)
     _check_id("account id", account_id)
@@ -101,15 +101,15 @@ def register(
 
 
 def register_linked(registrar: Registrar, actor: Actor, payer: Account) -> tuple[list[Account], str]:
-    """Register all linked accounts of a payer that are not yet, to be opened by one StackSet.
+    """Register all linked accounts of a payer that are not registered yet; one StackSet gives access to them.
 
-    They share one ExternalId, which is the payer's for them: a StackSet has one set of parameters.
+    They share one ExternalId, which the payer keeps for them, because a StackSet has one set of parameters.
 
     Returns:
         The accounts that were registered, and the launch link of the StackSet, to be opened in the payer.
 
     Raises:
-        OctoError: this is no confirmed payer, or AWS cannot be asked; nothing is registered then.
+        OctoError: this is not a confirmed payer, or AWS refuses or cannot be reached. Nothing is registered.
     """
     aws_links.require_settings(registrar.settings)
     if payer.kind != "payer" or payer.api_confirmed_at is None:
@@ -121,28 +121,28 @@ def register_linked(registrar: Registrar, actor: Actor, payer: Account) -> tuple
             remedy=Remedy("accounts confirm", payer.account_id),
         )
     access = api_access(payer)
-    found, root = aws_access.linked_accounts(access), aws_access.organization_root(access)
+    members, root = aws_access.linked_accounts(access), aws_access.organization_root(access)
     accounts = registrar.registry.accounts
     external_id = payer.settings.get("linked_external_id")
     if external_id is None:
         external_id = _new_external_id()
         settings = {**payer.settings, "linked_external_id": external_id}
         payer = accounts.change(payer, actor, "prepare_linked_accounts", settings=settings)
-    known = [one for one in accounts.all() if one.vendor == VENDOR]
-    new = _new_linked(payer, found, known, external_id)
+    known = [account for account in accounts.all() if account.vendor == VENDOR]
+    new = _new_linked(payer, members, known, external_id)
     accounts.add(new, actor)
-    added = [accounts.find(one.account_id, VENDOR) for one in new]
+    added = [accounts.find(account.account_id, VENDOR) for account in new]
     return added, aws_links.linked_accounts(registrar.settings, external_id, root)
 
 
 def _new_linked(
-    payer: Account, found: list[tuple[str, str]], known: list[Account], external_id: str
+    payer: Account, members: list[tuple[str, str]], known: list[Account], external_id: str
 ) -> list[NewAccount]:
-    ids, names = {one.account_id for one in known}, {one.name for one in known}
+    ids, names = {account.account_id for account in known}, {account.name for account in known}
     new = []
-    for account_id, name in found:
+    for account_id, name in members:
         if account_id not in ids:
-            # Organizations lets accounts share a name; who has it first keeps it.
+            # Accounts of an organization may share a name; the first one keeps it.
             own = name if name and name not in names else None
             names.add(own)
             new.append(NewAccount(VENDOR, account_id, own, "linked", payer.account_id, external_id))
@@ -150,14 +150,15 @@ def _new_linked(
 
 
 def set_payer(registrar: Registrar, actor: Actor, account: Account, payer_id: str) -> Account:
-    """Say which payer a linked account has; it is confirmed anew.
+    """Set the payer of a linked account, which must then be confirmed again.
 
     Raises:
-        OctoError: it is a payer itself, or the id is not right.
+        OctoError: the account is a payer itself, or the id is not valid.
     """
     if account.kind == "payer":
         raise OctoError(
-            f"{account.account_id} is a payer and has no other; nothing was changed.", code="payer-has-no-payer"
+            f"{account.account_id} is a payer, so it has no payer of its own. Nothing was changed.",
+            code="payer-has-no-payer",
         )
     _check_payer(account.account_id, payer_id)
     return registrar.registry.accounts.change(
@@ -166,10 +167,10 @@ def set_payer(registrar: Registrar, actor: Actor, account: Account, payer_id: st
 
 
 def set_up_api_access(registrar: Registrar, actor: Actor, account: Account) -> Account:
-    """Begin API access anew with a new ExternalId; the stacks are to be updated and the account confirmed again.
+    """Set up API access again with a new ExternalId; the stacks must be updated and the account confirmed again.
 
     Raises:
-        OctoError: launch links cannot be made by this installation's settings.
+        OctoError: this installation's settings do not allow launch links.
     """
     aws_links.require_settings(registrar.settings)
     external_id = _new_external_id()
@@ -182,16 +183,16 @@ def set_up_api_access(registrar: Registrar, actor: Actor, account: Account) -> A
 
 
 def set_up_cur(registrar: Registrar, actor: Actor, account: Account, setup: CurSetup) -> Account:
-    """Say which report a payer has or is to have; it is confirmed anew.
+    """Set the report that a payer has or will have; the account must then be confirmed again.
 
     Raises:
-        OctoError: it is a linked account, or a value is not right; nothing is changed then.
+        OctoError: it is a linked account, or a value is not valid. Nothing is changed.
     """
     aws_links.require_settings(registrar.settings)
     if account.kind == "linked":
         raise OctoError(
-            f"{account.account_id} is a linked account of {account.payer_id}, and the report is set up at the payer; "
-            "nothing was changed.",
+            f"{account.account_id} is a linked account. Set up the report at its payer {account.payer_id}. Nothing was "
+            "changed.",
             code="report-belongs-to-the-payer",
         )
     check_setup(setup)
@@ -221,13 +222,13 @@ def set_up_cur(registrar: Registrar, actor: Actor, account: Account, setup: CurS
 
 
 def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
-    """Verify an account's steps for real and keep what was found.
+    """Verify an account's steps with AWS and record the result.
 
     Returns:
-        The account; what failed is its `problem`.
+        The account; a failed step is its `problem`.
 
     Raises:
-        NotAskedError: AWS could not be asked, so nothing is known and nothing was changed.
+        NotAskedError: AWS could not be reached, so nothing is known and nothing was changed.
     """
     now = datetime.now(UTC)
     values: dict[str, Any] = {
@@ -261,7 +262,7 @@ def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
 
 
 def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
-    """What is to be done next, in sentences, links and actions; nothing for a completed account."""
+    """What the user must do next, as sentences, links and actions; empty for a completed account."""
     if account.is_completed:
         return []
     again = Remedy("accounts confirm", account.account_id, to="verify it")
@@ -288,7 +289,7 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
 
 
 def api_access(account: Account) -> AwsAccess:
-    """As whom the account's API is asked."""
+    """The identity with which the account's API is called."""
     role = f"arn:aws:iam::{account.account_id}:role/octo-pipeline-api-access"
     return AwsAccess(account.account_id, role, account.external_id)
 
@@ -300,8 +301,8 @@ def _cur_access(document: CurDocument) -> AwsAccess:
 def _require_same_payer(account: Account, payer: str) -> None:
     if account.payer_id not in (None, payer):
         raise OctoError(
-            f"AWS account {account.account_id}: its payer is registered as {account.payer_id}, and AWS Organizations "
-            f"says {payer}. Register that one.",
+            f"AWS account {account.account_id}: its payer is registered as {account.payer_id}, but AWS Organizations "
+            f"says {payer}. Register {payer}.",
             code="payer-registered-wrong",
             place=account.account_id,
             remedy=Remedy("accounts edit", account.account_id, payer=payer),
@@ -312,10 +313,10 @@ def _new_external_id() -> str:
     return f"octo-{secrets.token_hex(16)}"
 
 
-def _check_id(what: str, value: str) -> None:
+def _check_id(field: str, value: str) -> None:
     if _ACCOUNT_ID.fullmatch(value) is None:
         raise OctoError(
-            f"The {what} {quoted(value)} is not right: an AWS account id has 12 digits.", code="account-id-malformed"
+            f"The {field} {quoted(value)} is not valid: an AWS account id has 12 digits.", code="account-id-malformed"
         )
 
 
@@ -323,7 +324,7 @@ def _check_payer(account_id: str, payer_id: str) -> None:
     _check_id("payer's id", payer_id)
     if payer_id == account_id:
         raise OctoError(
-            f"{account_id} cannot be its own payer. A payer is registered without one.", code="payer-has-no-payer"
+            f"{account_id} cannot be its own payer. Register a payer without a payer.", code="payer-has-no-payer"
         )
 
 
@@ -331,9 +332,9 @@ def check_setup(setup: CurSetup) -> None:
     """Check the values of a report's set-up.
 
     Raises:
-        OctoError: one is not right, or they do not go together.
+        OctoError: a value is not valid, or two values conflict.
     """
-    for what, value, pattern, form in (
+    for field, value, pattern, form in (
         ("bucket", setup.bucket, _BUCKET, "3 to 63 lower-case letters, digits, dots and hyphens"),
         ("region", setup.region, _REGION, "written as eu-west-1"),
         ("report", setup.report, _REPORT, "1 to 128 letters, digits and !-_.*'()"),
@@ -341,7 +342,7 @@ def check_setup(setup: CurSetup) -> None:
     ):
         if pattern.fullmatch(value) is None:
             raise OctoError(
-                f"The {what} {quoted(value)} is not right: it is {form}. Nothing was changed.",
+                f"The {field} {quoted(value)} is not valid: it must be {form}. Nothing was changed.",
                 code="report-setup-wrong",
             )
     if setup.makes_report and setup.kind == "cur" and not setup.prefix:
@@ -351,7 +352,7 @@ def check_setup(setup: CurSetup) -> None:
         )
     if setup.makes_bucket and setup.region != _STACK_REGION:
         raise OctoError(
-            f"A new bucket is made where its stack is, in {_STACK_REGION}, not in {setup.region}. Make the bucket "
-            "yourself to have it elsewhere. Nothing was changed.",
+            f"The stack creates a new bucket in {_STACK_REGION}, not in {setup.region}. To have it elsewhere, create the "
+            "bucket yourself. Nothing was changed.",
             code="report-setup-wrong",
         )

@@ -1,4 +1,4 @@
-"""The files of an S3 bucket as a listing, for exports of anyone that lie there."""
+"""The files of an S3 bucket as a listing, for the exports of any vendor in it."""
 
 from functools import partial
 
@@ -12,8 +12,8 @@ class BucketFiles:
     """The objects below a prefix of a bucket.
 
     Args:
-        address: the bucket, and as whom it is read.
-        name: the source's name, for sentences.
+        address: the bucket, and the role with which it is read.
+        name: the source's name, for messages.
     """
 
     def __init__(self, address: Place, name: str) -> None:
@@ -29,10 +29,10 @@ class BucketFiles:
         """Its objects by name.
 
         Raises:
-            OctoError: the bucket is not there or refuses.
+            OctoError: the bucket does not exist or refuses.
         """
         objects: list[StoredObject] = []
-        # The list grows by what is below each folder until all are looked into.
+        # The loop appends the subfolders of each folder, so it visits all of them.
         folders = [self._prefix]
         for folder in folders:
             below, inside = self._bucket.folder(folder)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from octo_pipeline.vendors.registrar import Registrar
     from octo_pipeline.vendors.source import Source
 
-# Microsoft Graph makes an export to tell its version, and throttles who asks often.
+# Microsoft Graph must make an export before its version is known, and throttles frequent requests.
 _GRAPH_SECONDS = 4 * 3600
 
 
@@ -29,7 +29,7 @@ def _registration() -> Registration:
 
 
 def _folder_source(path: Path) -> "Source":
-    """Exports of a partner if their layout is found in the folder, else of Cost Management."""
+    """A source of partner exports if the folder has their layout, else of Cost Management exports."""
     from octo_pipeline.vendors.azure.blobs import FolderListing
     from octo_pipeline.vendors.azure.csp import AzureCspFolderSource, has_csp_exports
     from octo_pipeline.vendors.azure.exports import AzureExportSource
@@ -58,12 +58,12 @@ def _registered_source(registrar: "Registrar", account: "Account") -> "Source":
     return registered_azure(registrar, account)
 
 
-def _storage(place: "Place", _name: str, allowed_hosts: Sequence[str]) -> "Listing":
+def _storage(address: "Place", _name: str, allowed_hosts: Sequence[str]) -> "Listing":
     import os
 
     from octo_pipeline.vendors.azure.storage import ContainerFiles
 
-    return ContainerFiles(place, os.environ, allowed_hosts)
+    return ContainerFiles(address, os.environ, allowed_hosts)
 
 
 def _write_sample(folder: Path, *, months: Sequence[str], accounts: int, lines: int, seed: int) -> None:
@@ -77,13 +77,13 @@ VENDOR = Vendor(
     raw_asset="azure_usage",
     raw_kind="azure",
     raw_description="Azure usage, purchases and credits as delivered: CSP exports and Cost Management exports. One "
-    "delivery a partner tenant or billing account, month and version; the newest counts.",
+    "delivery per partner tenant or billing account, month and version; the newest counts.",
     deliveries="Azure exports",
     files=_files,
     row_sources=("usage.py", "usage_rows.py", "usage_columns.py"),
     folder_source=_folder_source,
     document_source=_document_source,
-    # A partner's secrets are in the registry.
+    # A partner's secrets are in the registry, not in its document.
     registered_source=_registered_source,
     registration=_registration,
     sample=Sample("an Azure partner's usage (GBP)", _write_sample),

@@ -1,7 +1,7 @@
-"""HTTP as Azure's services want it: patient with throttling, bounded in time, and never showing a secret.
+"""HTTP requests to Azure's services: they wait when throttled, have timeouts and never show a secret.
 
-Here belongs how a request is repeated and what a refusal is called. Who asks (tokens) and what is asked do not.
-Sentences name the address without its query, which may hold a SAS, and what a service says without tokens.
+This module repeats requests and describes refusals. Tokens belong in `client`, the requests themselves elsewhere.
+Messages contain addresses without the query, which may hold a SAS, and a service's texts without tokens.
 """
 
 import random
@@ -30,12 +30,12 @@ STORAGE_DOMAINS = (
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _QUOTED = 200
-# A service may repeat what it was sent: a token, or the signature of a SAS.
+# A service may repeat parts of the request: a token, or the signature of a SAS.
 _SECRETS = re.compile(r"\beyJ[\w.-]+|(?<=\bsig=)[^&\s]+")
 
 
 class Response(Protocol):
-    """What is used of a response of requests."""
+    """The used parts of a response of the library requests."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -51,20 +51,20 @@ class Response(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         ...
 
 
 class Http:
-    """A session of requests that tries again what may be tried again.
+    """A session of the library requests that retries.
 
-    Every request made here may be repeated: reading is, and a second export of the same data does no harm. No redirect
-    is followed: these services send none, and whoever does would learn the SAS or have another host asked.
+    Every request here may be repeated: reads are safe to repeat, and a second export of the same data does no harm. No
+    redirect is followed: these services send none, and another server could learn the SAS or redirect to another host.
 
     Args:
-        session: of requests.
+        session: of the library requests.
         pause: waits some seconds.
-        reach: which hosts may be asked, where a document names them; None where the program does.
+        reach: the allowed hosts if a document names the host; None if the program does.
     """
 
     def __init__(
@@ -83,26 +83,26 @@ class Http:
         json: object = None,
         stream: bool = False,
     ) -> Response:
-        """Send a request until it is answered with anything but throttling or a fault of the server.
+        """Send a request until the response is neither throttling nor a server error.
 
         Raises:
-            NotAskedError: it was not, within `ATTEMPTS`; the sentence names the address.
-            OctoError: its host must not be asked, or answers with a redirect.
+            NotAskedError: all `ATTEMPTS` failed; the message names the address.
+            OctoError: the host is not allowed, or responds with a redirect.
         """
         if self._reach is not None:
             self._reach.require(url)
             self._reach.require_public(url)
-        failure, asked = "", None
+        failure, retry_seconds = "", None
         waited = 0.0
         for attempt in range(ATTEMPTS):
             if attempt:
-                waited += self._wait(attempt, asked)
-            answer, failure, asked = self._once(method, url, headers=headers, json=json, stream=stream)
-            if answer is not None:
-                return _not_redirected(url, answer)
+                waited += self._wait(attempt, retry_seconds)
+            response, failure, retry_seconds = self._once(method, url, headers=headers, json=json, stream=stream)
+            if response is not None:
+                return _not_redirected(url, response)
         raise NotAskedError(
-            f"{place(url)} {failure}, {ATTEMPTS} times within {waited:.0f} s of waiting. Nothing was landed, and what "
-            "was landed before stays; try again later.",
+            f"{bare_url(url)} {failure} after {ATTEMPTS} tries with {waited:.0f} s of waiting. Nothing was landed, and earlier "
+            "deliveries stay. Try again later.",
             code="azure-unreachable",
         )
 
@@ -112,40 +112,40 @@ class Http:
         import requests
 
         try:
-            answer: Response = self._session.request(
+            response: Response = self._session.request(
                 method, url, headers=headers, json=json, stream=stream, timeout=TIMEOUT, allow_redirects=False
             )
         except (requests.RequestException, ValueError) as error:
             # Its text may hold the whole address. An address that is none is a plain ValueError.
             return None, f"cannot be reached ({type(error).__name__})", None
-        if answer.status_code not in _TRY_AGAIN:
-            return answer, "", None
-        wait = retry_after(answer.headers)
-        answer.close()
-        reason = "asks for fewer requests" if answer.status_code == 429 else "has a fault"
-        return None, f"{reason} (HTTP {answer.status_code})", wait
+        if response.status_code not in _TRY_AGAIN:
+            return response, "", None
+        wait = retry_after(response.headers)
+        response.close()
+        reason = "is throttling requests" if response.status_code == 429 else "has an error"
+        return None, f"{reason} (HTTP {response.status_code})", wait
 
-    def _wait(self, attempt: int, asked: float | None) -> float:
-        seconds = min(2.0**attempt if asked is None else asked, LONGEST_WAIT)
-        # Jitter, so that several processes that were refused together do not come back together.
+    def _wait(self, attempt: int, retry_seconds: float | None) -> float:
+        seconds = min(2.0**attempt if retry_seconds is None else retry_seconds, LONGEST_WAIT)
+        # Jitter, so that processes that were throttled together do not retry together.
         seconds += random.uniform(0, 1 + seconds / 4)  # noqa: S311
         self.pause(seconds)
         return seconds
 
 
-def _not_redirected(url: str, answer: Response) -> Response:
-    if answer.status_code not in _REDIRECTS:
-        return answer
-    answer.close()
+def _not_redirected(url: str, response: Response) -> Response:
+    if response.status_code not in _REDIRECTS:
+        return response
+    response.close()
     raise OctoError(
-        f"{place(url)} answers with a redirect (HTTP {answer.status_code}), which is not followed, and cannot be read. Check "
+        f"{bare_url(url)} answers with a redirect (HTTP {response.status_code}), which is not followed, and cannot be read. Check "
         "the address.",
         code="redirect-refused",
     )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a Retry-After header asks to wait; None if there is none or it makes no sense."""
+    """The seconds of a Retry-After header; None if there is none or it is not valid."""
     text = headers.get("Retry-After", "")
     try:
         return max(0.0, float(text))
@@ -157,37 +157,37 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def place(url: str) -> str:
-    """The address as sentences may show it: without its query, and not longer than an address is."""
+def bare_url(url: str) -> str:
+    """The address for messages: shortened, and without its query, which may hold a secret."""
     return cut(url.split("?")[0], _QUOTED)
 
 
-def parsed(answer: Response) -> Any:
-    """The body of an answer as JSON.
+def parsed(response: Response) -> Any:
+    """The body of a response as JSON.
 
     Raises:
-        ValueError: it is none, is nested too deep, or did not arrive whole.
+        ValueError: it is not JSON, is nested too deeply, or did not arrive completely.
     """
     import requests
 
     try:
-        return answer.json()
+        return response.json()
     except (RecursionError, requests.RequestException) as error:
-        raise ValueError(f"the body is no JSON ({type(error).__name__})") from error
+        raise ValueError(f"the body is not JSON ({type(error).__name__})") from error
 
 
-def refusal(answer: Response) -> str:
-    """What a service says about a request it refused, short and on one line."""
+def refusal(response: Response) -> str:
+    """A service's reason for refusing a request, shortened to one line."""
     try:
-        document = parsed(answer)
+        document = parsed(response)
     except ValueError:
         document = None
-    said = reason(document.get("error") if isinstance(document, dict) else None)
-    return f"HTTP {answer.status_code}" + (f": {said}" if said else "")
+    message = reason(document.get("error") if isinstance(document, dict) else None)
+    return f"HTTP {response.status_code}" + (f": {message}" if message else "")
 
 
 def reason(error: object) -> str:
-    """Code and message of an error as these services describe it, short, on one line and without secrets."""
+    """Code and message of an error as these services describe it, shortened to one line and without secrets."""
     parts = (error.get("code"), error.get("message")) if isinstance(error, dict) else ()
-    said = " ".join(" ".join(str(part) for part in parts if part).split())
-    return cut(_SECRETS.sub("…", said), _QUOTED)
+    text = " ".join(" ".join(str(part) for part in parts if part).split())
+    return cut(_SECRETS.sub("…", text), _QUOTED)

@@ -1,9 +1,9 @@
-"""Blobs of Azure storage behind a SAS, and files of a folder: found by name and read to the last byte.
+"""Blobs of Azure storage behind a SAS, and files of a folder: listed by name and read completely.
 
-Here belongs how bytes come from storage and that they are all of them. What the files are does not.
+This module reads bytes from storage and checks that they are complete. What the files contain belongs elsewhere.
 
-A blob is read in one stream. Where the stream breaks it goes on from there, and where the SAS has expired a fresh
-one is asked for, once; the length and the MD5 that the storage announced must agree at the end.
+A blob is read in one stream. If the stream breaks, it resumes at the same byte, and if the SAS has expired, a new one
+is requested once. At the end, the length and MD5 must match those that the storage announced.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from xml.etree import ElementTree
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import reason
-from octo_pipeline.vendors.azure.azure_http import ATTEMPTS, Http, Response, place, refusal
+from octo_pipeline.vendors.azure.azure_http import ATTEMPTS, Http, Response, bare_url, refusal
 from octo_pipeline.vendors.downloads import inside
 
 _CHUNK = 1 << 20
-_NOT_ALLOWED = (401, 403)
-# Of 5,000 blobs each; a list that does not end after these never does.
+_UNAUTHORIZED = (401, 403)
+# A page has 5,000 blobs. A longer list is taken for one that does not end.
 _MOST_PAGES = 1_000
 
 
@@ -58,7 +58,7 @@ class Listing(Protocol):
 
     @property
     def place(self) -> str:
-        """What sentences call it."""
+        """What messages call it."""
         ...
 
     def entries(self) -> list[Entry]:
@@ -71,7 +71,7 @@ class Listing(Protocol):
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file is none of the vendor's: copies by macOS and archives leave such beside each file or in a folder.
+    """Whether a file is not the vendor's, such as the files that macOS and archives add beside each file or in a folder.
 
     Args:
         name: its path below the listed folder or container.
@@ -87,7 +87,7 @@ class FolderListing:
 
     @property
     def root(self) -> Path:
-        """The folder that the files' names are below."""
+        """The folder to which the files' names are relative."""
         return self._path.parent if self._path.is_file() else self._path
 
     @property
@@ -117,8 +117,8 @@ class ContainerListing:
     Args:
         http: sends the requests.
         url: of the container, without SAS.
-        sas: gives the SAS; asked again, once a blob, when it was refused.
-        prefix: only blobs whose names begin so.
+        sas: returns the SAS; called again, once per blob, if the SAS was refused.
+        prefix: only blobs whose names begin with it.
     """
 
     def __init__(self, http: Http, url: str, sas: Callable[[], str], *, prefix: str = "") -> None:
@@ -133,45 +133,45 @@ class ContainerListing:
         """Its blobs by name.
 
         Raises:
-            OctoError: the container cannot be reached or the SAS does not allow to list it.
+            OctoError: the container cannot be reached or the SAS does not allow listing it.
         """
-        found: list[Entry] = []
+        entries: list[Entry] = []
         marker = ""
         for _ in range(_MOST_PAGES):
             try:
                 page = self._page(marker)
-                found += [self._entry(blob) for blob in page.iter("Blob")]
+                entries += [self._entry(blob) for blob in page.iter("Blob")]
             except (ElementTree.ParseError, ValueError, LookupError) as error:
                 raise OctoError(
-                    f"{self.place} answers with a list of blobs that cannot be understood ({type(error).__name__}). Check "
-                    "the container's address.",
+                    f"{self.place} returned a list of blobs that cannot be parsed ({type(error).__name__}). Check the "
+                    "container's address.",
                     code="blob-list-malformed",
                 ) from error
             marker = page.findtext("NextMarker") or ""
             if not marker:
-                return sorted(found, key=lambda entry: entry.name)
+                return sorted(entries, key=lambda entry: entry.name)
         raise OctoError(
             f"The list of the blobs of {self.place} does not end. Check the container's address.",
             code="blob-list-malformed",
         )
 
     def _page(self, marker: str) -> ElementTree.Element:
-        asked = {"restype": "container", "comp": "list", "prefix": self._prefix, "marker": marker}
-        query = urlencode({name: value for name, value in asked.items() if value})
-        answer = self._http.request("GET", f"{self._url}?{query}&{self._sas().lstrip('?')}")
-        if answer.status_code in _NOT_ALLOWED:
+        parameters = {"restype": "container", "comp": "list", "prefix": self._prefix, "marker": marker}
+        query = urlencode({name: value for name, value in parameters.items() if value})
+        response = self._http.request("GET", f"{self._url}?{query}&{self._sas().lstrip('?')}")
+        if response.status_code in _UNAUTHORIZED:
             raise OctoError(
-                f"The SAS for {self.place} does not allow to list it, or has expired (HTTP {answer.status_code}). "
-                "Make one with the permissions read and list, and set it again.",
+                f"The SAS for {self.place} does not allow listing it, or has expired (HTTP {response.status_code}). "
+                "Create one with the permissions read and list, and set it.",
                 code="sas-refused",
             )
-        if answer.status_code != 200:
+        if response.status_code != 200:
             raise OctoError(
-                f"{self.place} cannot be listed (HTTP {answer.status_code}). Check the container's address.",
+                f"{self.place} cannot be listed (HTTP {response.status_code}). Check the container's address.",
                 code="container-unlistable",
             )
-        # Parsed is only what the storage answers that the operator named.
-        return ElementTree.fromstring(answer.content)  # noqa: S314
+        # The response is from the storage that the operator configured, so it is safe to parse.
+        return ElementTree.fromstring(response.content)  # noqa: S314
 
     def _entry(self, blob: ElementTree.Element) -> Entry:
         name = blob.findtext("Name") or ""
@@ -186,11 +186,11 @@ class ContainerListing:
 
 
 def open_blob(http: Http, address: Callable[[bool], str]) -> BinaryIO:
-    """A stream over a blob that has all of its bytes or fails.
+    """A stream over a blob that returns all of its bytes or fails.
 
     Args:
         http: sends the requests.
-        address: the blob's address with its SAS; called with True when the last one was refused.
+        address: returns the blob's address with its SAS; called with True if the last SAS was refused.
     """
     return cast(BinaryIO, _BlobStream(http, address))
 
@@ -199,7 +199,7 @@ class _BlobStream(io.RawIOBase):
     def __init__(self, http: Http, address: Callable[[bool], str]) -> None:
         self._http, self._address = http, address
         self._url = address(False)
-        self._answer: Response | None = None
+        self._response: Response | None = None
         self._is_renewed = False
         self._breaks = 0
         self._position = 0
@@ -220,32 +220,32 @@ class _BlobStream(io.RawIOBase):
         return True
 
     def close(self) -> None:
-        if self._answer is not None:
-            self._answer.close()
+        if self._response is not None:
+            self._response.close()
         super().close()
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:
             return b"".join(iter(lambda: self.read(_CHUNK), b""))
         while True:
-            if self._answer is None:
-                self._answer = self._request()
-            chunk = self._chunk(self._answer, size)
+            if self._response is None:
+                self._response = self._request()
+            chunk = self._chunk(self._response, size)
             if chunk:
                 self._position += len(chunk)
                 self._hash.update(chunk)
                 return chunk
-            if self._answer is not None:
-                self._check_whole()
+            if self._response is not None:
+                self._check_digest()
                 return b""
 
-    def _chunk(self, answer: Response, size: int) -> bytes:
-        """The next bytes; none at the end, and none with the answer given up where the connection broke."""
+    def _chunk(self, response: Response, size: int) -> bytes:
+        """The next bytes; empty at the end, or, with the response dropped, if the connection broke."""
         import urllib3
 
         try:
-            # As stored: requests would unpack what has a Content-Encoding, and the MD5 is of the packed bytes.
-            chunk: bytes = answer.raw.read(size, decode_content=False)
+            # As stored: requests would unpack a body with a Content-Encoding, but the MD5 is of the packed bytes.
+            chunk: bytes = response.raw.read(size, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             return self._break(type(error).__name__)
         if not chunk and self._size is not None and self._position < self._size:
@@ -256,12 +256,12 @@ class _BlobStream(io.RawIOBase):
         self._breaks += 1
         if self._breaks >= ATTEMPTS:
             raise OctoError(
-                f"{place(self._url)} was cut off {ATTEMPTS} times ({reason}). Nothing was landed; try again later.",
+                f"{bare_url(self._url)} was cut off {ATTEMPTS} times ({reason}). Nothing was landed; try again later.",
                 code="download-cut-off",
             )
-        if self._answer is not None:
-            self._answer.close()
-        self._answer = None
+        if self._response is not None:
+            self._response.close()
+        self._response = None
         self._http.pause(float(2**self._breaks))
         return b""
 
@@ -270,65 +270,64 @@ class _BlobStream(io.RawIOBase):
         if self._position:
             headers |= {"Range": f"bytes={self._position}-"}
             headers |= {"If-Match": self._etag} if self._etag else {}
-        answer = self._http.request("GET", self._url, headers=headers, stream=True)
-        if answer.status_code in _NOT_ALLOWED and not self._is_renewed:
-            answer.close()
+        response = self._http.request("GET", self._url, headers=headers, stream=True)
+        if response.status_code in _UNAUTHORIZED and not self._is_renewed:
+            response.close()
             self._is_renewed = True
             self._url = self._address(True)
             return self._request()
-        self._refuse(answer)
+        self._refuse(response)
         if self._position == 0:
-            self._hear(answer)
-        return answer
+            self._read_announcement(response)
+        return response
 
-    def _hear(self, answer: Response) -> None:
-        """Take what the storage announces about the blob."""
-        size, md5 = answer.headers.get("Content-Length"), answer.headers.get("Content-MD5")
+    def _read_announcement(self, response: Response) -> None:
+        """Remember the length, MD5 and ETag that the storage announces for the blob."""
+        size, md5 = response.headers.get("Content-Length"), response.headers.get("Content-MD5")
         try:
             self._size = int(size) if size is not None else None
             self._md5 = b64decode(md5) if md5 else None
         except ValueError as error:
             raise OctoError(
-                f"{place(self._url)} was announced with a length or checksum that is none. Nothing was landed; run this "
-                "again.",
+                f"{bare_url(self._url)} was announced with an invalid length or checksum. Nothing was landed; run this again.",
                 code="announcement-malformed",
             ) from error
-        self._etag = answer.headers.get("ETag")
+        self._etag = response.headers.get("ETag")
 
-    def _refuse(self, answer: Response) -> None:
+    def _refuse(self, response: Response) -> None:
         expected = 206 if self._position else 200
-        if answer.status_code == expected:
+        if response.status_code == expected:
             return
-        where = place(self._url)
-        answer.close()
-        match answer.status_code:
+        url = bare_url(self._url)
+        response.close()
+        match response.status_code:
             case 401 | 403:
                 raise OctoError(
-                    f"The SAS for {where} was refused (HTTP {answer.status_code}), and a fresh one too: it has expired "
-                    "or does not allow to read. Nothing was landed; make a new one, or run this again.",
+                    f"The SAS for {url} was refused (HTTP {response.status_code}), and so was a new one: it has expired or "
+                    "does not allow reading. Nothing was landed. Create a new SAS, or run this again.",
                     code="sas-refused",
                 )
             case 404:
                 raise OctoError(
-                    f"{where} is gone (HTTP 404). Nothing was landed; run this again for a new export.",
+                    f"{url} is gone (HTTP 404). Nothing was landed; run this again for a new export.",
                     code="blob-gone",
                 )
             case 412 | 416 | 200:
                 raise OctoError(
-                    f"{where} changed while it was read. Nothing was landed; run this again.",
+                    f"{url} changed while it was read. Nothing was landed; run this again.",
                     code="file-changed-while-read",
                 )
             case _:
                 raise OctoError(
-                    f"{where} cannot be read ({refusal(answer)}). Nothing was landed; run this again.",
+                    f"{url} cannot be read ({refusal(response)}). Nothing was landed; run this again.",
                     code="file-unreadable",
                 )
 
-    def _check_whole(self) -> None:
+    def _check_digest(self) -> None:
         if self._md5 is not None and self._hash.digest() != self._md5:
             raise OctoError(
-                f"{place(self._url)} arrived with another checksum (MD5) than the storage announced. Nothing was "
-                "landed; run this again.",
+                f"{bare_url(self._url)} has a different checksum (MD5) than the storage announced. Nothing was landed; run "
+                "this again.",
                 code="file-changed-while-read",
             )
 

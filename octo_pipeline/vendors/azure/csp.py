@@ -1,19 +1,19 @@
-"""Azure of a cloud solution provider (CSP): a partner tenant's months, from Graph or from a folder.
+"""The months of a cloud solution provider's (CSP) partner tenant in Azure, from Graph or from a folder.
 
-Here belongs which exports make a month and how a folder of them is laid out. How Graph is asked does not
-(`azure_graph`), nor which rows count (`azure_usage`).
+This module knows which exports make a month and the layout of a folder of them. Requests to Graph belong in `graph`,
+which rows count in `usage`.
 
-A month is one delivery, of one version:
+A month is one delivery with one version:
 
-1. It has invoices: the billed daily usage and the reconciliation of each of them. They supersede what was
-   unbilled.
-2. It has none yet: the unbilled daily usage of the current or the last billing period, in each currency. Its
+1. If the month has invoices, it is the billed daily usage and the reconciliation of each of them. They replace the
+   unbilled usage.
+2. If it has none yet, it is the unbilled daily usage of the current or the last billing period, in each currency. Its
    purchases come with the invoice.
-3. An older month without invoice has nothing to offer; what was landed of it stays.
+3. An older month without an invoice has no exports; its landed delivery stays.
 
-The version is made of the eTags of all of its exports, so a changed one is a new version of the month.
+The version is made of the eTags of all exports, so a changed export makes a new version of the month.
 
-Layout of a folder, at any depth below the one that is given::
+Layout of a folder, at any depth below it::
 
     <partner tenant>/<YYYY-MM>/<export>/manifest.json   the manifest as Graph gave it, with or without SAS
     <partner tenant>/<YYYY-MM>/<export>/<blob name>     the blobs as downloaded, gzipped JSON lines
@@ -39,7 +39,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.vendors.azure.azure_http import Http
 from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, is_hidden, open_blob
-from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, land_found, version_of
+from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, land_month, version_of
 from octo_pipeline.vendors.azure.graph import Manifest, PartnerBilling, parse_manifest
 from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, CSP_USAGE
 from octo_pipeline.vendors.downloads import SourceFile
@@ -58,7 +58,7 @@ class AzureCspDocument(BaseModel):
 
     Attributes:
         client_secret_variable: the environment variable with the application's secret.
-        currencies: in which the partner is billed; unbilled usage is asked for in each.
+        currencies: in which the partner is billed; unbilled usage is exported in each.
         sign_in: ``app`` (the application alone) or ``user`` (with the refresh token of someone who signed in).
     """
 
@@ -74,7 +74,7 @@ class AzureCspDocument(BaseModel):
 
 
 class Export(NamedTuple):
-    """One export of a month: what it is, its version, and its blobs."""
+    """One export of a month: its name, version and blobs."""
 
     name: str
     etag: str
@@ -86,10 +86,10 @@ class AzureCspSource:
     """A partner tenant's months, from Graph.
 
     Attributes:
-        billing: asks Graph and Partner Center.
+        billing: the exports and invoices of Graph and Partner Center.
         http: reads the blobs.
-        currencies: in which unbilled usage is asked for.
-        today: the current day in UTC, which decides what the current billing period is.
+        currencies: in which unbilled usage is exported.
+        today: returns the current day in UTC, which determines the current billing period.
     """
 
     billing: PartnerBilling
@@ -106,11 +106,11 @@ class AzureCspSource:
 
     @property
     def name(self) -> str:
-        """What sentences and sensors call it."""
+        """What messages and sensors call it."""
         return f"azure partner {self.account}"
 
     def available(self, month: str) -> list[Available]:
-        """The month's current version; each of its exports is made for that, but no blob is read.
+        """The month's current version; Graph makes each of its exports for that, but no blob is read.
 
         Raises:
             OctoError: Graph or Partner Center cannot be reached or refuses.
@@ -122,25 +122,25 @@ class AzureCspSource:
         """Land the month's current version, unless it is landed already.
 
         Raises:
-            OctoError: an export fails, or is not whole or not right. Nothing is landed then.
+            OctoError: an export fails, or is incomplete or wrong. Nothing is landed.
         """
         exports = self._exports(parse_month(month))
         if not exports:
             return []
-        landed = land_found(root, _month(self.account, month, exports, REPORT), fetched_at=fetched_at)
+        landed = land_month(root, _month(self.account, month, exports, REPORT), fetched_at=fetched_at)
         return [landed] if landed else []
 
     def _exports(self, month: str) -> list[Export]:
-        found: list[Export] = []
+        exports: list[Export] = []
         for invoice in self.billing.invoices(month):
-            found.append(self._export(f"usage-billed-{invoice}", self.billing.billed_usage(invoice)))
-            found.append(self._export(f"reconciliation-billed-{invoice}", self.billing.reconciliation(invoice)))
+            exports.append(self._export(f"usage-billed-{invoice}", self.billing.billed_usage(invoice)))
+            exports.append(self._export(f"reconciliation-billed-{invoice}", self.billing.reconciliation(invoice)))
         period = _period(month, self.today())
-        if not found and period:
+        if not exports and period:
             for currency in self.currencies:
                 manifest = self.billing.unbilled_usage(currency=currency, period=period)
-                found.append(self._export(f"usage-unbilled-{currency}", manifest))
-        return found
+                exports.append(self._export(f"usage-unbilled-{currency}", manifest))
+        return exports
 
     def _export(self, name: str, manifest: Manifest) -> Export:
         current = [manifest]
@@ -167,34 +167,36 @@ class AzureCspFolderSource:
 
     @property
     def name(self) -> str:
-        """What sentences and sensors call it."""
+        """What messages and sensors call it."""
         return f"azure at {self.path}"
 
     def available(self, month: str) -> list[Available]:
         """The version of each tenant's month.
 
         Raises:
-            OctoError: the folder has no exports, or one is not whole.
+            OctoError: the folder has no exports, or one is incomplete.
         """
         return [
-            Available(VENDOR, one.account, one.month, one.report, one.version)
-            for one in self._months(parse_month(month))
+            Available(VENDOR, payer_month.account, payer_month.month, payer_month.report, payer_month.version)
+            for payer_month in self._months(parse_month(month))
         ]
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land each tenant's month.
 
         Raises:
-            OctoError: an export is not whole or not right; the other tenants' are landed all the same.
+            OctoError: an export is incomplete or wrong; those of other tenants are still landed.
         """
-        return land_each(self._months(parse_month(month)), partial(land_found, root, fetched_at=fetched_at))
+        return land_each(self._months(parse_month(month)), partial(land_month, root, fetched_at=fetched_at))
 
     def _months(self, month: str) -> list[Month]:
         entries = {entry.name: entry for entry in FolderListing(self.path).entries() if not is_hidden(entry.name)}
         exports: dict[str, list[Export]] = defaultdict(list)
         for name, entry in entries.items():
             match name.split("/"):
-                case [*_, tenant, said, export, "manifest.json"] if said == month and _EXPORT.fullmatch(export):
+                case [*_, tenant, folder_month, export, "manifest.json"] if folder_month == month and _EXPORT.fullmatch(
+                    export
+                ):
                     exports[tenant.lower()].append(self._export(entry, export, entries))
         return [_month(tenant, month, _superseded(exports[tenant]), str(self.path)) for tenant in sorted(exports)]
 
@@ -204,18 +206,18 @@ class AzureCspFolderSource:
             document = json.loads(entry.read())
         except (ValueError, RecursionError) as error:
             raise OctoError(
-                f"{source} is no JSON ({error}). Download the export again.", code="manifest-malformed"
+                f"{source} is not JSON ({error}). Download the export again.", code="manifest-malformed"
             ) from error
         manifest = parse_manifest(document, source)
         files = []
         for blob in manifest.blobs:
-            found = entries.get(entry.name.removesuffix("manifest.json") + blob)
-            if found is None:
+            blob_entry = entries.get(entry.name.removesuffix("manifest.json") + blob)
+            if blob_entry is None:
                 raise OctoError(
                     f"{source} lists {blob}, which is not beside it. Download the whole export again.",
                     code="export-incomplete",
                 )
-            files.append(SourceFile(_flat(blob), found.open, found.size))
+            files.append(SourceFile(_flat(blob), blob_entry.open, blob_entry.size))
         return Export(name, manifest.etag, tuple(files))
 
 
@@ -225,7 +227,7 @@ def has_csp_exports(path: Path) -> bool:
 
 
 def _superseded(exports: Sequence[Export]) -> list[Export]:
-    """The exports that count: what was unbilled does not once something of the month is billed."""
+    """The exports that count: unbilled usage does not count once the month has billed exports."""
     billed = [export for export in exports if "-billed-" in export.name]
     return billed or list(exports)
 
@@ -244,12 +246,12 @@ def _version(exports: Sequence[Export]) -> str:
 
 
 def _period(month: str, today: date) -> str | None:
-    """What Graph calls the unbilled period that is this month."""
+    """Graph's name of the unbilled period that is this month; None if there is none."""
     current = f"{today:%Y-%m}"
     return {current: "current", add_months(current, -1): "last"}.get(month)
 
 
 def _flat(blob: str) -> str:
-    """A blob's name as a file's; how it is packed must show at its end."""
+    """A blob's name as a file name, which must end in its packing."""
     name = blob.replace("/", "_")
     return name if name.lower().endswith(".json.gz") else f"{name.removesuffix('.gz')}.json.gz"

@@ -1,4 +1,4 @@
-"""Days as an export covers them."""
+"""The days that an export covers."""
 
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
@@ -14,7 +14,7 @@ def days_between(first: date, last: date) -> Iterator[date]:
 
 
 def spans_of(days: Iterable[date]) -> list[list[str]]:
-    """The days as first and last day of each unbroken row of them, in ISO 8601."""
+    """The first and last day of each sequence of consecutive days, in ISO 8601."""
     spans: list[list[date]] = []
     for day in sorted(days):
         if spans and day - spans[-1][1] == _DAY:

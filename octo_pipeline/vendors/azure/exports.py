@@ -1,23 +1,23 @@
 """Azure Cost Management exports (EA, MCA, pay as you go): in a container or a folder, with manifests or loose.
 
-This module holds which runs make which month, and which exports of one payer make its month. How storage is read
-(`blobs`), what files without a manifest are (`loose_files`) and which rows count (`usage`) belong elsewhere.
+This module decides which runs make a month, and which exports of one payer make its month. Reading storage (`blobs`),
+files without a manifest (`loose_files`) and which rows count (`usage`) belong elsewhere.
 
-With manifests, an export is ``…/<export>/<YYYYMMDD-YYYYMMDD>/[<run>/]manifest.json`` and the blobs it lists, CSV
-(plain or gzip) or Parquet. Price sheets and other exports that are no costs are passed over. Of the runs of one scope,
-type and month:
+With manifests, an export is ``…/<export>/<YYYYMMDD-YYYYMMDD>/[<run>/]manifest.json`` and the blobs that it lists, CSV
+(plain or gzip) or Parquet. Price sheets and other exports without costs are skipped. Of the runs of one scope, type and
+month:
 
-1. If runs cover the whole month, the last submitted of them counts alone. A later run of some days, such as "export
-   selected dates", never takes the month's place.
-2. Else each day comes from the last submitted run that covers it: month-to-date runs, weeks, days by themselves. A run
-   covers the days that were over when it was submitted; a day that no run covers comes from the last one that was
-   asked for it.
+1. If any runs cover the whole month, only the last submitted of them counts. A later run of some days, such as "export
+   selected dates", never replaces the month.
+2. Otherwise each day comes from the last submitted run that covers it: month-to-date runs, weeks, single days. A run
+   covers the days that were over when it was submitted. A day that no run covers comes from the last run that includes
+   it.
 
-A month of one payer is its FOCUS export; else the actual export with the amortised one beside it, or either of them
-alone. A FOCUS export that covers fewer days than the others does not count beside them.
+A month of one payer is its FOCUS export; otherwise the actual export with the amortised one, or one of them alone. A
+FOCUS export that covers fewer days than the others does not count.
 
-Assumption: the exports of an installation do not overlap. One of a billing account and one of a subscription in
-it are two payers' months here, and would count that subscription twice.
+Assumption: the exports of an installation do not overlap. An export of a billing account and one of a subscription in
+it make the months of two payers, and would count that subscription twice.
 """
 
 import json
@@ -38,7 +38,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, Listing, is_hidden
 from octo_pipeline.vendors.azure.days import days_between, spans_of
-from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, land_found, version_of
+from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, land_month, version_of
 from octo_pipeline.vendors.azure.loose_files import has_data_files, months_of_files
 from octo_pipeline.vendors.azure.usage_columns import COST_DETAILS, FOCUS
 from octo_pipeline.vendors.downloads import SourceFile
@@ -56,7 +56,7 @@ class AzureExportDocument(BaseModel):
     """The configuration of one place of Cost Management exports; the SAS is named, never written.
 
     Attributes:
-        folder: where the exports were copied to; or
+        folder: the folder with copies of the exports; or
         container: the address of the container, without SAS, with
         prefix: the folder in it, and
         sas_variable: the environment variable with the SAS (permissions read and list).
@@ -85,10 +85,15 @@ class _Run:
     """A run of an export, as its manifest describes it.
 
     Attributes:
-        first: the first day of the month that it was asked for.
-        last: the last one.
-        submitted: as the manifest writes it; '' if it does not.
-        manifest: the manifest's place, for sentences.
+        scope: the billing account, profile or subscription.
+        dataset: actual, amortised or focus.
+        month: the month, YYYY-MM.
+        first: the first requested day of the month.
+        last: the last requested day of the month.
+        submitted: the time in the manifest as text; '' if there is none.
+        run_id: the run's id; '' if there is none.
+        manifest: the manifest's address, for messages.
+        document: the manifest.
     """
 
     scope: str
@@ -103,12 +108,12 @@ class _Run:
 
     @property
     def days(self) -> frozenset[date]:
-        """The days of the month that it was asked for."""
+        """The requested days of the month."""
         return frozenset(days_between(self.first, self.last))
 
     @property
     def covered_days(self) -> frozenset[date]:
-        """Those that were over when it was submitted."""
+        """The requested days that were over when the run was submitted."""
         submitted = self.submitted[:10]
         return frozenset(day for day in self.days if not submitted or day.isoformat() < submitted)
 
@@ -129,27 +134,27 @@ class AzureExportSource:
 
     @property
     def name(self) -> str:
-        """What sentences and sensors call it."""
+        """What messages and sensors call it."""
         return f"azure at {self.listing.place}"
 
     def available(self, month: str) -> list[Available]:
-        """The version of each payer's month; of exports with manifests no data is read for it.
+        """The version of each payer's month; for exports with manifests, this reads no data.
 
         Raises:
-            OctoError: the listing cannot be read, or an export is not whole.
+            OctoError: the listing cannot be read, or an export is incomplete.
         """
         return [
-            Available(VENDOR, one.account, one.month, one.report, one.version)
-            for one in self._months(parse_month(month))
+            Available(VENDOR, payer_month.account, payer_month.month, payer_month.report, payer_month.version)
+            for payer_month in self._months(parse_month(month))
         ]
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
         """Land each payer's month.
 
         Raises:
-            OctoError: an export is not whole or not right; the other payers' are landed all the same.
+            OctoError: an export is incomplete or wrong; those of other payers are still landed.
         """
-        return land_each(self._months(parse_month(month)), partial(land_found, root, fetched_at=fetched_at))
+        return land_each(self._months(parse_month(month)), partial(land_month, root, fetched_at=fetched_at))
 
     def _months(self, month: str) -> list[Month]:
         entries = [entry for entry in self.listing.entries() if not is_hidden(entry.name)]
@@ -167,14 +172,14 @@ class AzureExportSource:
         return months_of_files(self.listing.root, loose, self.listing.place, REPORT, month)
 
 
-def _run(entry: Entry, place: str, month: str) -> _Run | None:
-    """The run that a manifest describes; None if it has no day of the month or is no export of costs."""
-    manifest = f"{place}/{entry.name}"
-    with _understood(manifest):
+def _run(entry: Entry, origin: str, month: str) -> _Run | None:
+    """The run that a manifest describes; None if it has no day of the month or is not an export of costs."""
+    manifest = f"{origin}/{entry.name}"
+    with _translate_manifest_errors(manifest):
         document = json.loads(entry.read())
         config, info = document["exportConfig"], document["runInfo"]
         dataset = _DATASETS.get(config["type"])
-        first, last = _asked_days(info)
+        first, last = _requested_days(info)
         month_first, month_last = _span(month)
         if dataset is None or last < month_first or month_last < first:
             return None
@@ -193,35 +198,35 @@ def _run(entry: Entry, place: str, month: str) -> _Run | None:
 
 
 @contextmanager
-def _understood(manifest: str) -> Iterator[None]:
+def _translate_manifest_errors(manifest: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise OctoError(
-            f"{manifest} is no manifest of a Cost Management export that can be understood "
-            f"({type(error).__name__}: {error}). Run the export again.",
+            f"{manifest} cannot be read as the manifest of a Cost Management export ({type(error).__name__}: {error}). Run "
+            "the export again.",
             code="manifest-malformed",
             place=manifest,
         ) from error
 
 
-def _asked_days(info: dict[str, Any]) -> tuple[date, date]:
-    """The first and last day that a run was asked for; without an end, the rest of the month."""
+def _requested_days(info: dict[str, Any]) -> tuple[date, date]:
+    """The first and last requested day of a run; without an end, the rest of the month."""
     first = _day(info["startDate"], "start")
     if "endDate" not in info:
         return first, _span(f"{first:%Y-%m}")[1]
     last = _day(info["endDate"], "end")
     if first.day == last.day == 1 and first < last:
-        # Written as the first day that is not exported any more.
+        # Here the end is the first day that is no longer exported.
         last -= timedelta(days=1)
     return first, last
 
 
-def _day(value: object, what: str) -> date:
+def _day(value: object, bound: str) -> date:
     try:
         return date.fromisoformat(str(value)[:10])
     except ValueError as error:
-        raise ValueError(f"the {what} {value!r} is no date") from error
+        raise ValueError(f"the {bound} {value!r} is not a date") from error
 
 
 def _span(month: str) -> tuple[date, date]:
@@ -229,17 +234,17 @@ def _span(month: str) -> tuple[date, date]:
     return date.fromisoformat(f"{month}-01"), date.fromisoformat(f"{add_months(month, 1)}-01") - timedelta(days=1)
 
 
-def _months_of_runs(runs: Iterable[_Run], entries: Sequence[Entry], place: str) -> list[Month]:
+def _months_of_runs(runs: Iterable[_Run], entries: Sequence[Entry], origin: str) -> list[Month]:
     by_scope: dict[str, dict[str, list[_Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in sorted(runs, key=lambda one: (one.submitted, one.manifest)):
+    for run in sorted(runs, key=lambda run: (run.submitted, run.manifest)):
         by_scope[run.scope.lower()][run.dataset].append(run)
-    return [_month_of_runs(by_scope[scope], entries, place) for scope in sorted(by_scope)]
+    return [_month_of_runs(by_scope[scope], entries, origin) for scope in sorted(by_scope)]
 
 
-def _month_of_runs(found: dict[str, list[_Run]], entries: Sequence[Entry], place: str) -> Month:
-    current = _without_repeats({dataset: _current_runs(runs) for dataset, runs in found.items()})
+def _month_of_runs(runs_by_dataset: dict[str, list[_Run]], entries: Sequence[Entry], origin: str) -> Month:
+    current = _without_repeats({dataset: _current_runs(runs) for dataset, runs in runs_by_dataset.items()})
     run = next(iter(current.values()))[0][0]
-    # Scopes end in what they are the scope of: a billing account, a profile, a subscription.
+    # The last part of a scope is the id of the billing account, profile or subscription.
     account = run.scope.rstrip("/").split("/")[-1] or None
     payer = account.lower() if account and "/subscriptions/" in run.scope.lower() else account
     parts = []
@@ -252,19 +257,19 @@ def _month_of_runs(found: dict[str, list[_Run]], entries: Sequence[Entry], place
                 part = replace(part, label=label, span=(run.first, run.last))
             parts.append(replace(part, days=days, payer=payer))
             facts.append(version)
-    return Month(account, None, run.month, version_of(facts), REPORT, place, tuple(parts))
+    return Month(account, None, run.month, version_of(facts), REPORT, origin, tuple(parts))
 
 
 def _current_runs(runs: Sequence[_Run]) -> list[tuple[_Run, frozenset[date]]]:
     """The runs that count, each with the days that come from it.
 
     Args:
-        runs: of one scope, type and month, in the order in which they were submitted.
+        runs: of one scope, type and month, in the order of submission.
     """
     if whole := [run for run in runs if run.is_whole]:
         return [(whole[-1], whole[-1].days)]
     source_of_day: dict[date, _Run] = {}
-    # Of a day that no run covers, the last that was asked for it knows most.
+    # For a day that no run covers, the last run that includes it has the most usage.
     for run in runs:
         source_of_day |= dict.fromkeys(run.days, run)
     for run in runs:
@@ -276,7 +281,7 @@ def _current_runs(runs: Sequence[_Run]) -> list[tuple[_Run, frozenset[date]]]:
 def _without_repeats(
     current: dict[str, list[tuple[_Run, frozenset[date]]]],
 ) -> dict[str, list[tuple[_Run, frozenset[date]]]]:
-    """FOCUS alone, which tells billed and amortised cost, or the others if they cover more."""
+    """FOCUS alone, which has billed and amortised cost, or the others if they cover more days."""
     if "focus" not in current or len(current) == 1:
         return current
     covered = {
@@ -291,8 +296,8 @@ def _without_repeats(
     run = current["focus"][0][0]
     missing = ", ".join(f"{first} to {last}" for first, last in spans_of(others - focus))
     raise OctoError(
-        f"{run.manifest} and the FOCUS exports beside it do not cover {missing} of {run.month}, which other exports of "
-        "the same scope do, and these lack days that it has. Run one of them for the whole month.",
+        f"{run.manifest} and the other FOCUS exports do not cover {missing} of {run.month}, which other exports of the same "
+        "scope cover, but those lack days that the FOCUS exports cover. Run one of them for the whole month.",
         code="export-incomplete",
         place=run.manifest,
     )
@@ -300,14 +305,14 @@ def _without_repeats(
 
 def _part(run: _Run, entries: Sequence[Entry]) -> tuple[Part, str]:
     """A run as a part of its month, and its version."""
-    with _understood(run.manifest):
+    with _translate_manifest_errors(run.manifest):
         blobs = run.document["blobs"]
         announced = int(run.document.get("blobCount", len(blobs)))
         files = tuple(_blob(blob, number, entries, run.manifest) for number, blob in enumerate(blobs))
         rows = sum(int(blob["dataRowCount"]) for blob in blobs) if all("dataRowCount" in b for b in blobs) else None
     if announced != len(blobs):
         raise OctoError(
-            f"{run.manifest} announces {announced} blobs and lists {len(blobs)}, so the export is not whole. Run it again.",
+            f"{run.manifest} announces {announced} blobs but lists {len(blobs)}, so the export is incomplete. Run it again.",
             code="export-incomplete",
         )
     shape = FOCUS if run.dataset == "focus" else COST_DETAILS
@@ -316,14 +321,15 @@ def _part(run: _Run, entries: Sequence[Entry]) -> tuple[Part, str]:
 
 
 def _blob(blob: dict[str, Any], number: int, entries: Sequence[Entry], manifest: str) -> SourceFile:
-    """The file of a blob, whose name may begin above or below the listed folder."""
+    """The file of a blob, whose name may start above or below the listed folder."""
     name = str(blob["blobName"])
-    same = [one for one in entries if one.name == name] or [
-        one for one in entries if one.name.endswith(f"/{name}") or name.endswith(f"/{one.name}")
+    same = [entry for entry in entries if entry.name == name] or [
+        entry for entry in entries if entry.name.endswith(f"/{name}") or name.endswith(f"/{entry.name}")
     ]
     if len(same) != 1:
+        count = f"exists {len(same)} times" if same else "does not exist"
         raise OctoError(
-            f"{manifest} lists {name}, which is there {len(same) or 'no'} times. Copy the whole folder of the run, once.",
+            f"{manifest} lists {name}, which {count}. Copy the whole folder of the run, once.",
             code="export-incomplete",
         )
     size = int(blob["byteCount"]) if "byteCount" in blob else same[0].size

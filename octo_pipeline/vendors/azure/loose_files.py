@@ -1,16 +1,16 @@
-"""Data files of Cost Management that lie in a folder without a manifest, as months of their payers.
+"""Data files of Cost Management in a folder without a manifest, as months of their payers.
 
-This module holds what can be known of a file whose name says nothing: its kind, its month, its payers, and which files
-repeat each other. Runs with a manifest belong in `exports`.
+This module finds out the kind, month and payers of files, and which files repeat each other. Runs with a manifest belong
+in `exports`.
 
-1. A file is FOCUS by its columns. It is amortised if ``amortized`` or ``amortised`` is in its name or a row says what
-   was not used of a commitment, else actual.
+1. A file is FOCUS if it has FOCUS columns. Otherwise it is amortised if its name contains ``amortized`` or
+   ``amortised``, or a row has the unused part of a commitment; else it is actual.
 2. Files of one kind that share rows are copies or refreshes, and count once (`shared_rows`); others are parts.
-3. All rows name one billing account; or none names any, as pay as you go and a partner's customers have it: then each
+3. All rows name one billing account, or none names any, as for pay as you go and a partner's customers. Then each
    subscription is a payer.
 
-Price sheets and exports about reservations are no costs, and are passed over. Data in a form that is not read is
-refused by name.
+Price sheets and exports about reservations have no costs and are skipped. Data in an unsupported format is refused by
+name.
 """
 
 import re
@@ -46,7 +46,7 @@ from octo_pipeline.vendors.focus_columns import is_focus
 from octo_pipeline.vendors.landing import describe
 from octo_pipeline.vendors.shared_rows import FileRows, files_that_count
 
-# Columns that only an export without costs has, by what it is.
+# The columns by which exports without costs are recognised.
 _NOT_COSTS = (
     # Price sheets of Enterprise Agreements, older and newer, and of Microsoft Customer Agreements.
     {"unitprice", "includedquantity"},
@@ -67,9 +67,12 @@ class _LooseFile:
     """A file with rows of the month.
 
     Attributes:
-        last_day: the last day of which it has a row.
+        source: the file as it is fetched.
+        opened: the file as it is read.
+        dataset: actual, amortised or focus.
+        last_day: the last day with a row.
         accounts: the billing accounts that its rows name.
-        subscriptions: the subscriptions that they name, in lower case.
+        subscriptions: the subscriptions that its rows name, in lower case.
         lacks_payer: whether a row names neither.
     """
 
@@ -83,36 +86,36 @@ class _LooseFile:
 
 
 def has_data_files(entries: Sequence[Entry]) -> bool:
-    """Whether there is a file that could have costs."""
+    """Whether any file may have costs."""
     return any(_is_read(entry.name) or _OTHER_FORMS.fullmatch(entry.name) for entry in entries)
 
 
 def months_of_files(root: Path, entries: Sequence[Entry], folder: str, report: str, month: str) -> list[Month]:
-    """The month of each payer that the files have rows of.
+    """The month of each payer with rows in the files.
 
     Args:
         root: the folder.
-        entries: the files that lie in it.
-        folder: what sentences call it.
+        entries: the files in it.
+        folder: what messages call it.
         report: what deliveries call the export.
         month: the billing month.
 
     Raises:
-        OctoError: a file is of a form that is not read, cannot be read, or has rows of several months; files differ
-            though they share rows; the payer is not known.
+        OctoError: a file has an unsupported format, cannot be read, or has rows of several months; files share rows but
+            differ; the payer is unknown.
     """
     others = [entry.name for entry in entries if not _is_read(entry.name) and _OTHER_FORMS.fullmatch(entry.name)]
     if others:
         raise OctoError(
             f"{folder} has {', '.join(others[:3])}, which is not read: exports are CSV, plain or as .csv.gz, or Parquet. "
-            "Unpack or convert it, or take it away.",
+            "Unpack or convert it, or remove it.",
             code="file-form-unknown",
             place=others[0],
         )
     with TemporaryDirectory() as copies, duckdb.connect() as con:
         by_dataset: dict[str, list[_LooseFile]] = defaultdict(list)
         for entry in entries:
-            if _is_read(entry.name) and (loose := _look_into(con, root, entry, Path(copies), folder, month)):
+            if _is_read(entry.name) and (loose := _inspect(con, root, entry, Path(copies), folder, month)):
                 by_dataset[loose.dataset].append(loose)
         counted = {dataset: _without_copies(con, files, folder) for dataset, files in sorted(by_dataset.items())}
     counted = _without_repeats(counted)
@@ -124,13 +127,13 @@ def _is_read(name: str) -> bool:
     return file_format(name) in ("csv", "parquet") and not name.lower().endswith(".zip")
 
 
-def _look_into(
+def _inspect(
     con: duckdb.DuckDBPyConnection, root: Path, entry: Entry, copies: Path, folder: str, month: str
 ) -> _LooseFile | None:
-    """What a file is; None if it has no rows of the month or is no export of costs."""
+    """The facts of a file; None if it has no rows of the month or is not an export of costs."""
     path, where = root / entry.name, file_place(entry.name, folder)
     copy = copies / entry.name
-    # Only a file whose lines all end alike can be read.
+    # DuckDB can read a file only if all its lines end in the same way.
     readable = copy if file_format(entry.name) == "csv" and unify_line_ends(path, where, copy) else path
     names = column_names(con, readable, where)
     folded_names = {folded(name) for name in names}
@@ -184,7 +187,7 @@ def _without_copies(con: duckdb.DuckDBPyConnection, files: Sequence[_LooseFile],
 
 
 def _without_repeats(counted: dict[str, list[_LooseFile]]) -> dict[str, list[_LooseFile]]:
-    """FOCUS alone, which tells billed and amortised cost, unless the others go on to a later day."""
+    """FOCUS alone, which has billed and amortised cost, unless the others reach a later day."""
     if "focus" not in counted or len(counted) == 1:
         return counted
     focus = {"focus": counted["focus"]}
@@ -197,7 +200,7 @@ def _last_day(counted: dict[str, list[_LooseFile]]) -> date:
 
 
 def _payers(files: Sequence[_LooseFile], folder: str, month: str) -> list[str]:
-    """Who is billed: a billing account, or subscriptions of none."""
+    """Who is billed: a billing account, or the subscriptions if there is none."""
     accounts = frozenset[str]().union(*(file.accounts for file in files))
     unnamed = [file for file in files if not file.accounts]
     subscriptions = frozenset[str]().union(*(file.subscriptions for file in unnamed))
@@ -210,8 +213,8 @@ def _payers(files: Sequence[_LooseFile], folder: str, month: str) -> list[str]:
         )
     if nameless := [file.source.name for file in unnamed if file.lacks_payer]:
         raise OctoError(
-            f"{nameless[0]} of {folder} has rows that name neither a billing account nor a subscription, so nobody knows "
-            "whose bill it is. Put it back beside the manifest.json of its export.",
+            f"{nameless[0]} of {folder} has rows that name neither a billing account nor a subscription, so the payer is "
+            "unknown. Put the file back beside the manifest.json of its export.",
             code="account-not-one",
             place=nameless[0],
         )
@@ -223,7 +226,7 @@ def _month_of(payer: str, counted: dict[str, list[_LooseFile]], folder: str, rep
     facts = []
     for dataset, files in counted.items():
         theirs = [file for file in files if file.accounts or payer in file.subscriptions]
-        # Without a billing account each subscription is a payer, though a file may have several of them.
+        # Without a billing account each subscription is a payer, and a file may have several subscriptions.
         subscription = None if any(file.accounts for file in theirs) else payer
         sources = tuple(file.source for file in theirs)
         facts += [f"{source.name} {source.sha256}" for source in sources]

@@ -1,7 +1,7 @@
-"""Waiting on loopback for a browser that comes back from a sign-in.
+"""A server on loopback that waits for a browser to come back from a sign-in.
 
-One answer is taken, the one with the state of the sign-in that was begun, then the door is shut. Any page in the
-browser can send a request here; those that do not know the state are refused and end nothing.
+It takes one response, the one with the state of the sign-in, and then closes. Any page in the browser can send a request
+here; requests without the state are refused, and the server keeps waiting.
 """
 
 import hmac
@@ -17,12 +17,12 @@ from octo_pipeline.model.wording import reason
 
 _HOSTS = {"localhost", "127.0.0.1"}
 _WAIT_SECONDS = 300.0
-_THANKS = b"You are signed in, or have been told why not, in the terminal. This page can be closed."
+_THANKS = b"The terminal says whether you are signed in. You can close this page."
 _NOT_OURS = b"This does not belong to the sign-in that the terminal waits for."
 
 
 class Redirect:
-    """The open door; `wait` takes the one answer."""
+    """The listening server; `wait` returns the one response."""
 
     def __init__(self, server: HTTPServer, answers: list[dict[str, str]], states: list[str]) -> None:
         self._server = server
@@ -33,7 +33,7 @@ class Redirect:
         """The query of the address that the browser came back to, with this state.
 
         Raises:
-            OctoError: nobody came back in time.
+            OctoError: the browser did not come back in time.
         """
         self._states.append(state)
         until = time.monotonic() + seconds
@@ -42,8 +42,8 @@ class Redirect:
             self._server.handle_request()
         if not self._answers:
             raise OctoError(
-                f"Nobody came back from the sign-in within {seconds:.0f} seconds. Begin it again; if the browser is on "
-                "another machine, paste the address it came back to.",
+                f"The browser did not come back from the sign-in within {seconds:.0f} seconds. Start the sign-in again. If "
+                "the browser is on another machine, paste the address that it came back to.",
                 code="nobody-came-back",
             )
         return self._answers[0]
@@ -51,16 +51,16 @@ class Redirect:
 
 @contextmanager
 def listening(redirect_uri: str) -> Iterator[Redirect]:
-    """Listen where the browser is to come back to.
+    """Listen on the address to which the browser will come back.
 
     Raises:
-        OctoError: the address is not on loopback, or something else listens there.
+        OctoError: the address is not on loopback, or another program listens on it.
     """
     url = urlsplit(redirect_uri)
     if url.scheme != "http" or url.hostname not in _HOSTS or url.port is None:
         raise OctoError(
-            "The setting azure_redirect_uri must be an address of this machine such as http://localhost:8400 to listen on. "
-            "With another, paste the address that the browser came back to.",
+            "The setting azure_redirect_uri must be an address of this machine, such as http://localhost:8400, to listen on. "
+            "With another address, paste the address that the browser came back to.",
             code="redirect-not-local",
             place="azure_redirect_uri",
             remedy=Remedy("set", setting="azure_redirect_uri"),
@@ -69,7 +69,7 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
     states: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        # A browser that connects and says nothing must not keep the next one out.
+        # A browser that connects and sends nothing must not block the next one.
         timeout = 10
 
         def do_GET(self) -> None:
@@ -89,13 +89,14 @@ def listening(redirect_uri: str) -> Iterator[Redirect]:
             self.wfile.write(text)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: the address has the code."""
+            """Log nothing, because the address contains the code."""
 
     try:
         server = HTTPServer(("127.0.0.1", url.port), Handler)
     except OSError as error:
         raise OctoError(
-            f"Cannot listen on {redirect_uri} ({reason(error)}). End what listens there, or paste the address that the browser came back to.",
+            f"Cannot listen on {redirect_uri} ({reason(error)}). Stop the program that listens there, or paste the address "
+            "that the browser came back to.",
             code="redirect-port-taken",
             place=redirect_uri,
         ) from error

@@ -1,6 +1,6 @@
 """The source of a registered Azure partner: its document, and its secrets from the registry.
 
-The refresh token rotates at each use; the next one is kept in the registry before the access token is used.
+The refresh token rotates at each use; the next one is stored in the registry before the access token is used.
 """
 
 from pydantic import SecretStr
@@ -13,15 +13,15 @@ from octo_pipeline.vendors.registrar import Registrar
 CENTER_SECRET = "partner_center_secret"  # noqa: S105 - a name
 API_SECRET = "partner_api_secret"  # noqa: S105 - a name
 REFRESH_TOKEN = "refresh_token"  # noqa: S105 - a name
-# Rotation is nobody's decision; the audit trail says that the program did it.
+# No user decides the rotation, so the audit trail names the program.
 _ACTOR = Actor("octo-pipeline")
 
 
 def registered_azure(registrar: Registrar, account: Account) -> AzureCspSource:
-    """The source of a registered partner; nothing is asked of Azure yet.
+    """The source of a registered partner; this does not call Azure yet.
 
     Raises:
-        OctoError: a secret is not in the registry, such as the refresh token before anybody has signed in.
+        OctoError: a secret is not in the registry, such as the refresh token before the first sign-in.
     """
     document = AzureCspDocument.model_validate(account.settings["source"])
 

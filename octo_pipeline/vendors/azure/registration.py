@@ -2,12 +2,12 @@
 
 1. The partner tenant is registered with its Microsoft Partner ID and two applications: one for Partner Center,
    one for the partner API. Their secret keys are encrypted in the registry in the same transaction.
-2. Somebody of the partner signs in to the partner API in a browser. The address the browser comes back to has a
-   code, which is redeemed for a refresh token once; state and PKCE tie it to the sign-in that was begun here.
-3. `confirm` asks Partner Center as the first application and the partner API with the sign-in, for real.
+2. A user of the partner signs in to the partner API in a browser. The address to which the browser comes back has a
+   code, which is redeemed once for a refresh token; state and PKCE tie it to the sign-in that started here.
+3. `confirm` sends requests to Partner Center as the first application and to the partner API with the sign-in.
 
-The account is the partner's tenant, since that is what its exports are delivered under. Microsoft calls an
-application's id both client id and application id; what a sign-in needs besides is the tenant.
+The account is the partner's tenant, because its exports are delivered under that id. Microsoft calls an application's id
+both client id and application id.
 """
 
 import re
@@ -37,24 +37,30 @@ _PARTNER_ID = re.compile(r"\d{5,10}", re.ASCII)
 
 @dataclass(frozen=True)
 class Application:
-    """An application of the partner's tenant: its id, and its secret key, which nothing prints."""
+    """An application of the partner's tenant: its id, and its secret key, which is never printed."""
 
     id: str
     secret: SecretStr
 
 
-def application_from(environment: Mapping[str, str], what: str, application_id: str, variable: str) -> Application:
+def application_from(environment: Mapping[str, str], purpose: str, application_id: str, variable: str) -> Application:
     """An application whose secret key is in an environment variable.
+
+    Args:
+        environment: the environment variables.
+        purpose: what the application is for, for the message.
+        application_id: its id.
+        variable: the name of the variable.
 
     Raises:
         OctoError: the name is not one that a source's secret can have, or the variable is not set.
     """
     secret = environment.get(
-        require_secret_name(variable, f"The variable with the secret key for the {what}"), ""
+        require_secret_name(variable, f"The variable with the secret key for the {purpose}"), ""
     ).strip()
     if not secret:
         raise OctoError(
-            f"The environment variable {variable} with the secret key for the {what} is not set.",
+            f"The environment variable {variable} with the secret key for the {purpose} is not set.",
             code="secret-variable-not-set",
         )
     return Application(application_id, SecretStr(secret))
@@ -73,28 +79,28 @@ def register(
     """Register a partner with its applications.
 
     Args:
-        registrar: whose registry.
-        actor: the administrator who does it.
+        registrar: registry, secrets and settings.
+        actor: the administrator who registers it.
         partner_id: the Microsoft Partner ID.
-        tenant_id: the partner's tenant, where its applications are.
+        tenant_id: the partner's tenant, which has its applications.
         center: the application for Partner Center.
-        api: the application for the partner API, to which somebody signs in afterwards.
+        api: the application for the partner API, to which a user signs in afterwards.
         currencies: in which the partner is billed.
-        name: what people call it.
+        name: a name for people.
 
     Raises:
-        OctoError: a value is not right, the tenant is registered, or the name is taken. Nothing is registered
-            then, and no secret is kept.
+        OctoError: a value is not valid, the tenant is registered already, or the name is taken. Nothing is registered
+            and no secret is stored.
     """
     if _PARTNER_ID.fullmatch(partner_id) is None:
         raise OctoError(
-            f"The Microsoft Partner ID {quoted(partner_id)} is not right: it has 5 to 10 digits.",
+            f"The Microsoft Partner ID {quoted(partner_id)} is not valid: it must have 5 to 10 digits.",
             code="partner-id-malformed",
         )
-    for what, one in (("Partner Center", center), ("partner API", api)):
-        if not one.secret.get_secret_value().strip():
+    for service, application in (("Partner Center", center), ("partner API", api)):
+        if not application.secret.get_secret_value().strip():
             raise OctoError(
-                f"The secret key of the application for the {what} is empty; nothing was registered.",
+                f"The secret key of the application for the {service} is empty. Nothing was registered.",
                 code="secret-empty",
             )
     document = _document(tenant_id.lower(), api.id, currencies)
@@ -110,16 +116,16 @@ def register(
 
 
 def set_secrets(registrar: Registrar, actor: Actor, account: Account, center: SecretStr, api: SecretStr) -> Account:
-    """Replace the applications' secret keys, such as before they expire; the account is confirmed anew."""
+    """Replace the applications' secret keys, such as before they expire; the account must then be confirmed again."""
     registrar.secrets.put(VENDOR, account.account_id, {CENTER_SECRET: center, API_SECRET: api}, actor)
     return registrar.registry.accounts.change(account, actor, "set_secrets", api_confirmed_at=None, problem=None)
 
 
 def begin_sign_in(registrar: Registrar, account: Account, redirect_uri: str) -> SignIn:
-    """Begin the sign-in to the partner API; what is returned is kept by who finishes it, and nowhere else.
+    """Start the sign-in to the partner API. Only the caller keeps the result, until it finishes the sign-in.
 
     Raises:
-        OctoError: the tenant or application is not known to Microsoft, or it cannot be reached.
+        OctoError: Microsoft does not know the tenant or application, or cannot be reached.
     """
     document = AzureCspDocument.model_validate(account.settings["source"])
     secret = registrar.secrets.get(VENDOR, account.account_id, API_SECRET)
@@ -129,11 +135,11 @@ def begin_sign_in(registrar: Registrar, account: Account, redirect_uri: str) -> 
 def finish_sign_in(
     registrar: Registrar, actor: Actor, account: Account, sign_in: SignIn, response: Mapping[str, str]
 ) -> None:
-    """Redeem the code that came back and keep the refresh token.
+    """Redeem the code that came back and store the refresh token.
 
     Raises:
-        OctoError: it belongs to another sign-in, or was refused, such as a code that was used before. What was
-            kept of an earlier sign-in stays.
+        OctoError: the code belongs to another sign-in, or was refused, for example because it was used before. The
+            refresh token of an earlier sign-in stays.
     """
     document = AzureCspDocument.model_validate(account.settings["source"])
     secret = registrar.secrets.get(VENDOR, account.account_id, API_SECRET)
@@ -142,29 +148,29 @@ def finish_sign_in(
 
 
 def response_of(address: str) -> dict[str, str]:
-    """What the address that the browser came back to says.
+    """The query of the address that the browser came back to.
 
     Raises:
-        OctoError: it has neither a code nor an error. The address is not repeated: it may hold a code.
+        OctoError: it has neither a code nor an error. The message omits the address, which may contain a secret.
     """
     query = dict(parse_qsl(urlsplit(address.strip()).query))
     if "code" not in query and "error" not in query:
         raise OctoError(
-            "That address has no authorization code. Copy the whole address from the browser after the sign-in, "
-            "with all that follows the question mark.",
+            "That address has no authorization code. Copy the whole address from the browser after the sign-in, including "
+            "everything after the question mark.",
             code="authorization-code-missing",
         )
     return query
 
 
 def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
-    """Ask Partner Center and the partner API for something small, for real, and keep what was found.
+    """Send small requests to Partner Center and the partner API and record the result.
 
     Returns:
-        The account; what was refused is its `problem`.
+        The account; a refused request is its `problem`.
 
     Raises:
-        NotAskedError: Microsoft could not be asked, so nothing is known and nothing was changed.
+        NotAskedError: Microsoft could not be reached, so nothing is known and nothing was changed.
         OctoError: the registry or its key cannot be used.
     """
     values: dict[str, Any] = {"api_confirmed_at": None, "problem": None}
@@ -186,7 +192,7 @@ def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
 
 
 def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
-    """What is to be done next; nothing for a completed account."""
+    """What the user must do next; empty for a completed account."""
     if account.is_completed:
         return []
     return [
@@ -202,18 +208,18 @@ def _document(tenant_id: str, application_id: str, currencies: tuple[str, ...]) 
             kind="csp",
             tenant_id=tenant_id,
             client_id=application_id,
-            # The registry keeps the secret; the name is what it is handed over under.
+            # The registry has the secret and passes it to the source under this name.
             client_secret_variable=API_SECRET,
             currencies=currencies,
             sign_in="user",
         )
     except ValidationError as error:
         field = error.errors(include_input=False)[0]["loc"][0]
-        what = {"tenant_id": "tenant id", "client_id": "application id", "currencies": "currency"}.get(
+        name = {"tenant_id": "tenant id", "client_id": "application id", "currencies": "currency"}.get(
             str(field), str(field)
         )
         raise OctoError(
-            f"The {what} is not right: ids are written as 00000000-0000-0000-0000-000000000000, and currencies as USD. "
+            f"The {name} is not valid: ids must be written as 00000000-0000-0000-0000-000000000000, and currencies as USD. "
             "Nothing was registered.",
             code="partner-ids-malformed",
         ) from None

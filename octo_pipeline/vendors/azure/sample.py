@@ -98,9 +98,9 @@ class _Sample:
     def partner(self) -> str:
         return self.id("partner")
 
-    def id(self, *what: object) -> str:
-        """An id that is always the same for the same things."""
-        return str(uuid.uuid5(_NAMESPACE, f"{self.seed} {what}"))
+    def id(self, *parts: object) -> str:
+        """An id that depends only on the seed and the parts."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.seed} {parts}"))
 
 
 def partner_tenant(seed: int = 7) -> str:
@@ -114,17 +114,17 @@ def write_csp(
     """Write sample months of a partner's billed exports.
 
     A month goes to ``<folder>/azure/csp/<partner tenant>/<YYYY-MM>/``. Each export's manifest is removed first and
-    written last, so a killed run leaves nothing that looks whole.
+    written last, so a killed run leaves nothing that looks complete.
 
     Args:
-        folder: where the tree begins; made if missing.
+        folder: the root of the tree; created if missing.
         months: the months as YYYY-MM. The earliest has the reservation's purchase, the latest the credit.
-        subscriptions: how many there are, of three customers; at least 3.
-        lines: daily usage lines a month.
+        subscriptions: the number of subscriptions of the three customers; at least 3.
+        lines: daily usage lines per month.
         seed: another seed gives another partner of the same shape.
 
     Returns:
-        Every file written, by month: of each export the blob, then the manifest.
+        Every file written, by month: the blob of each export, then its manifest.
 
     Raises:
         OctoError: an argument is out of range, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""The files of an Azure container as a listing, for exports of anyone that lie there."""
+"""The files of an Azure container as a listing, for the exports of any vendor in it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ class ContainerFiles:
 
     Args:
         address: the container's address and the name of the variable with its SAS.
-        environment: where the SAS is.
+        environment: the environment variables, with the SAS.
         allowed_hosts: hosts that it may name besides those of Azure's storage.
 
     Raises:
@@ -39,7 +39,7 @@ class ContainerFiles:
         """Its blobs by name.
 
         Raises:
-            OctoError: the container cannot be reached, or the SAS does not allow to list it.
+            OctoError: the container cannot be reached, or the SAS does not allow listing it.
         """
         listed = [self._listed(entry) for entry in self._blobs.entries() if entry.size]
         return [file for file in listed if not is_hidden(file.name.split("/"))]

@@ -1,13 +1,13 @@
-"""The columns of Azure's billing data: one spelling and type for what its exports spell in many ways.
+"""The columns of Azure's billing data: one spelling and type for the many spellings of its exports.
 
-Here belongs which columns each kind of export has (a `Shape`), how a canonical column is made of a file's own
-columns, as SQL text, and what in a value makes that fail. Reading files and what the columns mean for an
-allocation do not.
+This module defines the columns of each kind of export (a `Shape`), the SQL text that makes a canonical column from a
+file's own columns, and the checks of the values that it cannot convert. Reading files, and the meaning of columns for an
+allocation, belong elsewhere.
 
-Names are compared without case, separators and underscores, so PascalCase, camelCase and snake_case are one. Of a
-localised name with the English one in brackets behind it, such as "Abonnement-GUID (SubscriptionGuid)", the name in
-brackets counts. Text is trimmed and '' is null. Amounts in JSON are taken from the text of the line: DuckDB reads a JSON number
-as a double, which has not the ten places that money has here.
+Names are compared without case, separators and underscores, so PascalCase, camelCase and snake_case are equal. If a
+localised name has the English one in brackets behind it, such as "Abonnement-GUID (SubscriptionGuid)", the name in
+brackets counts. Text is trimmed and '' is null. Amounts in JSON are read from the text of the line, because DuckDB reads
+a JSON number as a double, which does not keep the ten decimal places of money.
 """
 
 import re
@@ -20,16 +20,16 @@ from octo_pipeline.model.sql import identifier, literal, trimmed
 from octo_pipeline.vendors import focus_columns
 from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 
-# Prices have more places than costs.
+# Prices have more decimal places than costs.
 RATE = "DECIMAL(38,15)"
 TAGS = focus_columns.TAGS
-# How the values of JSON lines are given: as text, and numbers in a column of their own as they stand there.
+# The values of JSON lines are read as text; numbers also have a column with their digits as written.
 JSON_TEXT = "JSON"
 JSON_NUMBER = "JSON NUMBER"
 
 # The types of columns whose values are text.
 TEXT_TYPES = ("VARCHAR", JSON_TEXT, JSON_NUMBER)
-# Of a canonical column's name and type, a file's column, and what the file is called.
+# Arguments: a canonical column's name and type, a file's column, and what messages call the file.
 _Maker = Callable[[str, str, SourceColumn, str], Expression]
 
 _NAME_IN_BRACKETS = re.compile(r"[(（]([^()（）]+)[)）]\s*")
@@ -43,14 +43,14 @@ class Shape:
     Attributes:
         name: the relation's name as a dbt source.
         columns: canonical name -> DuckDB type; tags are JSON objects with sorted keys.
-        required: columns without which, and without whose value, nobody could tell whose cost a row is.
+        required: columns that must exist and have a value in each row; they say whose cost a row is.
         account: the column that says who is billed; not all exports have it.
-        spellings: other names a column goes by, the best first; the first that has a value counts.
-        only_for_list_cost: columns whose value must not stop a bill. One that cannot be read is 0, which Azure writes
-            where it has no price.
+        spellings: other names of a column, the best first; the first one with a value counts.
+        only_for_list_cost: columns whose values must not stop a bill. A value that cannot be read is 0, which Azure
+            writes if there is no price.
         usage_day: the column with the day of a charge.
-        period_start: the column with the first day of its billing period, None if rows do not say it.
-        period_end: the column with the last one.
+        period_start: the column with the first day of its billing period, None if rows do not have it.
+        period_end: the column with the last day of its billing period, None if rows do not have it.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Shape:
     period_end: str | None = None
 
     def names(self, column: str) -> tuple[str, ...]:
-        """What a column may be called in a file, folded."""
+        """The folded names that a column may have in a file."""
         return tuple(folded(name) for name in (column, *self.spellings.get(column, ())))
 
 
@@ -192,7 +192,7 @@ FOCUS = Shape(
     period_start="billing_period_start",
 )
 
-# What Azure's exports of costs call their columns in English, besides the columns that are read.
+# The English names of further columns of Azure's cost exports, which are not read.
 _OTHER_NAMES = """
 AccountId AccountName AccountOwnerId AdditionalInfo AvailabilityZone BenefitName BillingAccountName BillingPeriod
 BillingProfileId BillingProfileName CostAllocationRuleName CostCenter CostInPricingCurrency CostInUsd CustomerName
@@ -215,52 +215,54 @@ _ENGLISH_NAMES = {folded(name) for name in _OTHER_NAMES.split()} | {
 
 
 def sources(shape: Shape, columns: Sequence[SourceColumn]) -> dict[str, list[SourceColumn]]:
-    """The columns of a file that each canonical column is made of, the best first."""
-    wanted = {spelled for name in shape.columns for spelled in shape.names(name)}
+    """The columns of a file from which each canonical column is made, the best first."""
+    spellings = {spelled for name in shape.columns for spelled in shape.names(name)}
     by_name: dict[str, list[SourceColumn]] = {}
     for column in columns:
-        by_name.setdefault(_known_name(column.name, wanted), []).append(column)
-    return {name: [c for one in shape.names(name) for c in by_name.get(one, [])] for name in shape.columns}
+        by_name.setdefault(_known_name(column.name, spellings), []).append(column)
+    return {name: [c for spelling in shape.names(name) for c in by_name.get(spelling, [])] for name in shape.columns}
 
 
 def expressions(
-    shape: Shape, columns: Sequence[SourceColumn], place: str, payer: str | None = None
+    shape: Shape, columns: Sequence[SourceColumn], origin: str, payer: str | None = None
 ) -> list[Expression]:
-    """The canonical columns of a file, in the order of the shape; what the file lacks is a typed NULL.
+    """The canonical columns of a file, in the order of the shape; a column that the file lacks is a typed NULL.
 
     Args:
         shape: the kind of export.
-        columns: all columns of the file that matter.
-        place: what to call the file in sentences.
-        payer: who is billed if no row says it.
+        columns: all columns of the file that may be used.
+        origin: what to call the file in messages.
+        payer: who is billed if no row names the payer.
 
     Raises:
-        OctoError: a required column is missing, or one is of a type that cannot be it.
+        OctoError: a required column is missing, or a column has a type that cannot be converted.
     """
     if shape is FOCUS:
-        return focus_columns.expressions(columns, place)
-    found = sources(shape, columns)
-    missing = [name for name in shape.required if not found[name]]
+        return focus_columns.expressions(columns, origin)
+    columns_by_name = sources(shape, columns)
+    missing = [name for name in shape.required if not columns_by_name[name]]
     if missing:
         raise OctoError(
-            f"{place} has no column {', '.join(missing)}, without which no cost can be allocated. "
+            f"{origin} has no column {', '.join(missing)}, without which no cost can be allocated. "
             f"{_missing_remedy([column.name for column in columns])}",
             code="column-missing",
         )
-    made = [_expression(shape, name, kind, found[name], place) for name, kind in shape.columns.items()]
+    canonical = [_expression(shape, name, kind, columns_by_name[name], origin) for name, kind in shape.columns.items()]
     if payer is None:
-        return made
+        return canonical
     return [
-        replace(one, value=f"coalesce({one.value}, {literal(payer)})") if one.name == shape.account else one
-        for one in made
+        replace(expression, value=f"coalesce({expression.value}, {literal(payer)})")
+        if expression.name == shape.account
+        else expression
+        for expression in canonical
     ]
 
 
-def _known_name(name: str, wanted: Collection[str]) -> str:
-    """The name as it is compared, of a localised one what stands in brackets."""
+def _known_name(name: str, spellings: Collection[str]) -> str:
+    """The folded name; for a localised name, the English one in brackets."""
     match = _NAME_IN_BRACKETS.search(name)
     inner = folded(match[1]) if match and match.end() == len(name) else ""
-    return inner if inner in wanted else folded(name)
+    return inner if inner in spellings else folded(name)
 
 
 def _missing_remedy(names: Sequence[str]) -> str:
@@ -269,63 +271,63 @@ def _missing_remedy(names: Sequence[str]) -> str:
         return "Export all attributes, or point to the right file."
     return (
         f"Its header has names that no export in English has ({', '.join(unknown[:3])}). If it is localised, export it "
-        "with English column names; else point to the right file."
+        "with English column names; otherwise point to the right file."
     )
 
 
-def _expression(shape: Shape, name: str, kind: str, columns: Sequence[SourceColumn], place: str) -> Expression:
+def _expression(shape: Shape, name: str, kind: str, columns: Sequence[SourceColumn], origin: str) -> Expression:
     maker: _Maker = _price if name in shape.only_for_list_cost else _MAKERS.get(kind, _amount)
-    made = [maker(name, kind, column, place) for column in columns]
+    made = [maker(name, kind, column, origin) for column in columns]
     empty = "'{}'" if kind == TAGS else f"CAST(NULL AS {kind})"
-    value = f"coalesce({', '.join([*(one.value for one in made), empty])})"
-    checks = [check for one in made for check in one.checks]
+    value = f"coalesce({', '.join([*(expression.value for expression in made), empty])})"
+    checks = [check for expression in made for check in expression.checks]
     if name in shape.required:
         text = f"coalesce({', '.join([*map(clean_text, columns), 'NULL'])})"
         checks.append(Check(columns[0].name, text, f"{text} IS NULL", "no row can do without it"))
     return Expression(name, value, tuple(checks))
 
 
-def _text(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
+def _text(name: str, kind: str, source: SourceColumn, origin: str) -> Expression:
     return Expression(name, clean_text(source))
 
 
 def clean_text(source: SourceColumn) -> str:
-    """SQL of a column's value as trimmed text, null where it is empty."""
+    """SQL of a column's value as trimmed text, null if it is empty."""
     return trimmed(source.sql if source.type in TEXT_TYPES else f"CAST({source.sql} AS VARCHAR)")
 
 
 def _word(source: SourceColumn) -> str:
-    """The same of an amount or date, which has no white space but spaces; it is made faster."""
+    """The same for an amount or date, whose only white space is spaces; trimming only those is faster."""
     text = source.sql if source.type in TEXT_TYPES else f"CAST({source.sql} AS VARCHAR)"
     return f"nullif(trim({text}), '')"
 
 
-def _amount(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
+def _amount(name: str, kind: str, source: SourceColumn, origin: str) -> Expression:
     text, stands_for_another = _number_text(source)
     if text is None:
         raise OctoError(
-            f"{place}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
+            f"{origin}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
         )
     check = Check(
         source.name,
         _word(source),
         f"{_word(source)} IS NOT NULL AND (TRY_CAST({text} AS {kind}) IS NULL OR {stands_for_another})",
-        "which is no amount of at most 28 digits before the decimal point",
+        "which is not an amount with at most 28 digits before the decimal point",
     )
     return Expression(name, f"CAST({text} AS {kind})", (check,))
 
 
-def _price(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
+def _price(name: str, kind: str, source: SourceColumn, origin: str) -> Expression:
     text, stands_for_another = _number_text(source)
     known = f"CASE WHEN {stands_for_another} THEN 0 ELSE TRY_CAST({text or 'NULL'} AS {kind}) END"
     return Expression(name, f"CASE WHEN {_word(source)} IS NOT NULL THEN coalesce({known}, 0) END")
 
 
 def _number_text(source: SourceColumn) -> tuple[str | None, str]:
-    """SQL of a number, None if the column holds none; and SQL that is true where that number is not the column's."""
+    """SQL of a number, None if the column has no numbers; and SQL that is true if it is not the column's number."""
     if source.type == JSON_NUMBER:
         digits = digits_name(source)
-        # A key of the same name in an object within the line could be found instead of this one.
+        # The digits could be those of a key with the same name in an object within the line.
         return digits, f"TRY_CAST({digits} AS DOUBLE) IS DISTINCT FROM TRY_CAST({_word(source)} AS DOUBLE)"
     if source.type in TEXT_TYPES:
         return _word(source), "false"
@@ -333,35 +335,35 @@ def _number_text(source: SourceColumn) -> tuple[str | None, str]:
 
 
 def digits_name(source: SourceColumn) -> str:
-    """What the column is called that has a number of JSON lines as it stands there."""
+    """The name of the column with the digits of a number in JSON lines."""
     return identifier(f"octo_digits_{source.name}")
 
 
 def digits_sql(source: SourceColumn, line: str) -> str:
-    """SQL of a number as it stands in a line of JSON."""
+    """SQL of the digits of a number in a line of JSON."""
     pattern = f'"{re.escape(source.name)}"\\s*:\\s*"?\\s*([-+0-9.eE]+)'
     return f"nullif(regexp_extract({line}, {literal(pattern)}, 1), '')"
 
 
-def _day(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
-    """A date as ISO 8601 or as Azure's CSV has it, month first."""
+def _day(name: str, kind: str, source: SourceColumn, origin: str) -> Expression:
+    """A date in ISO 8601 or in the form of Azure's CSV, month first."""
     if source.type.startswith("TIMESTAMP") or source.type == "DATE":
         zoned = " AT TIME ZONE 'UTC'" if source.type == "TIMESTAMP WITH TIME ZONE" else ""
         return Expression(name, f"CAST(({source.sql}{zoned}) AS DATE)")
     if source.type not in TEXT_TYPES:
         raise OctoError(
-            f"{place}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
+            f"{origin}: {source.name} is of type {source.type}, which holds no dates.", code="column-type-wrong"
         )
     text = _word(source)
     is_bad = f"{text} IS NOT NULL AND ({day_of(text, 'try_')}) IS NULL"
-    reason = "which is no date such as 2024-01-31 or 01/31/2024"
+    reason = "which is not a date such as 2024-01-31 or 01/31/2024"
     return Expression(name, day_of(text, ""), (Check(source.name, text, is_bad, reason),))
 
 
 def day_of(text: str, attempt: str) -> str:
-    """SQL of the date that a text is, month first; with ``try_`` for the attempt, null where it is none."""
+    """SQL of the date in a text, month first; with ``try_`` for `attempt`, null if it is not a date."""
     american = f"regexp_extract({text}, '^[0-9]{{1,2}}/[0-9]{{1,2}}/[0-9]{{4}}')"
-    # DuckDB also takes 06/05/24 for a day of the year 6.
+    # DuckDB would read 06/05/24 as a day of the year 6.
     other = f"WHEN regexp_matches({text}, '^[0-9]{{4}}') THEN" if attempt else "ELSE"
     return (
         f"CASE WHEN {american} <> '' THEN CAST({attempt}strptime({american}, '%m/%d/%Y') AS DATE) "
@@ -369,23 +371,23 @@ def day_of(text: str, attempt: str) -> str:
     )
 
 
-def _tags(name: str, kind: str, source: SourceColumn, place: str) -> Expression:
-    """The tags that have a value as a JSON object with sorted keys; of a repeated key the first value, as it stands.
+def _tags(name: str, kind: str, source: SourceColumn, origin: str) -> Expression:
+    """The tags with a value as a JSON object with sorted keys; the first value of a repeated key counts.
 
-    EA exports leave the braces of the object away.
+    EA exports omit the braces of the object.
     """
     if source.type.startswith(("MAP(", "STRUCT(")):
         return Expression(name, _sorted_object(f"to_json({source.sql})"))
     text = clean_text(source)
     whole = f"CASE WHEN starts_with({text}, '{{') THEN {text} ELSE '{{' || {text} || '}}' END"
-    # Asking malformed JSON for its type is an error.
+    # json_type raises an error for malformed JSON.
     is_bad = f"{text} IS NOT NULL AND CASE WHEN json_valid({whole}) THEN json_type({whole}) <> 'OBJECT' ELSE true END"
-    check = Check(source.name, text, is_bad, "which is no JSON object")
+    check = Check(source.name, text, is_bad, "which is not a JSON object")
     return Expression(name, _sorted_object(f"CAST({whole} AS JSON)"), (check,))
 
 
 def _sorted_object(json: str) -> str:
-    # Bound to a name first: a lambda that spells the object out makes it again for every key.
+    # Bound to a name first: a lambda that repeats the expression evaluates it again for every key.
     value = "json_extract_string(octo_tags, '/' || replace(replace(octo_key, '~', '~0'), '/', '~1'))"
     keys = f"list_filter(list_sort(list_distinct(json_keys(octo_tags))), lambda octo_key: trim({value}) <> '')"
     members = f"list_transform({keys}, lambda octo_key: to_json(octo_key) || ':' || to_json({value}))"

@@ -1,7 +1,7 @@
-"""The rows of Azure's billing files: the SQL that reads them, whether a file is whole, where a bad row stands.
+"""The rows of Azure's billing files: the SQL that reads them, checks of files, the position of a bad row.
 
-Here belongs what needs DuckDB to look into files: CSV and Parquet of Cost Management, gzipped JSON lines of the
-partner billing export. What the columns are called, and what they mean, do not.
+This module holds what needs DuckDB to read files: CSV and Parquet of Cost Management, gzipped JSON lines of the partner
+billing export. The names and meaning of columns belong in `usage_columns`.
 """
 
 import gzip
@@ -52,15 +52,18 @@ _LINES = ".json.gz"
 
 @dataclass(frozen=True)
 class AzureFile:
-    """A data file with the columns that matter.
+    """A data file with its used columns.
 
     Attributes:
-        place: what sentences call it.
-        payer: who is billed if no row says it.
+        path: the file.
+        origin: what messages call it.
+        shape: the kind of export.
+        columns: the file's columns that may be used.
+        payer: who is billed if no row names the payer.
     """
 
     path: Location
-    place: str
+    origin: str
     shape: Shape
     columns: tuple[SourceColumn, ...]
     payer: str | None = None
@@ -72,100 +75,100 @@ class AzureFile:
 
     @property
     def expressions(self) -> list[Expression]:
-        """How its canonical columns are made."""
-        return expressions(self.shape, self.columns, self.place, self.payer)
+        """The expressions of its canonical columns."""
+        return expressions(self.shape, self.columns, self.origin, self.payer)
 
 
 def file_format(name: str) -> str:
-    """csv, parquet or jsonl by the file's name, '' if it is no data file."""
+    """csv, parquet or jsonl by the file's name, '' if it is not a data file."""
     return "jsonl" if name.lower().endswith(_LINES) else data_format(name) or ""
 
 
-def count_rows(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> int:
-    """The rows of a file; CSV and JSON lines are read to their end for it.
+def count_rows(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> int:
+    """The number of rows of a file; CSV and JSON lines are read to their end.
 
     Raises:
         OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
     """
     match file_format(path.name):
         case "parquet":
-            return count_parquet_rows(con, path, place)
+            return count_parquet_rows(con, path, origin)
         case "jsonl":
-            # DuckDB reads a gzip file that was cut off as far as it goes, without an error.
-            check_text(path, place)
-            with translate_read_errors(place), path.open("rb") as packed, gzip.open(packed) as stream:
+            # DuckDB reads a truncated gzip file as far as it goes, without an error.
+            check_text(path, origin)
+            with translate_read_errors(origin), path.open("rb") as packed, gzip.open(packed) as stream:
                 return sum(1 for line in stream if line.strip())
         case _:
-            return count_csv_rows(path, place)
+            return count_csv_rows(path, origin)
 
 
-def column_names(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[str]:
-    """The names of a file's columns; of JSON lines, every key that a line has.
+def column_names(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> list[str]:
+    """The names of a file's columns; for JSON lines, the keys of all lines.
 
     Raises:
-        OctoError: the file cannot be read; of JSON lines, the sentence names the line.
+        OctoError: the file cannot be read; for JSON lines, the message names the line.
     """
     match file_format(path.name):
         case "parquet":
-            return [column.name for column in _parquet_columns(con, path, place)]
+            return [column.name for column in _parquet_columns(con, path, origin)]
         case "jsonl":
             query = render("vendors/azure/json_keys", lines=_read_lines([path]))
             try:
                 return [key for (key,) in con.execute(query).fetchall()]
             except duckdb.Error as error:
-                raise _bad_line(path, place) or OctoError(
-                    f"{place} cannot be read ({str(error).splitlines()[0]}). Fetch it again.", code="file-unreadable"
+                raise _bad_line(path, origin) or OctoError(
+                    f"{origin} cannot be read ({str(error).splitlines()[0]}). Fetch it again.", code="file-unreadable"
                 ) from error
         case _:
-            return csv_header(path, place)
+            return csv_header(path, origin)
 
 
 def open_file(
     con: duckdb.DuckDBPyConnection,
     path: Location,
-    place: str,
+    origin: str,
     shape: Shape,
     names: Sequence[str] | None = None,
     payer: str | None = None,
 ) -> AzureFile:
-    """A file as one of this shape.
+    """Open a file as one of this shape.
 
     Args:
-        con: used to look at the file's columns.
+        con: used to read the file's columns.
         path: the file.
-        place: what to call it in sentences.
-        shape: the kind of export it is.
+        origin: what to call it in messages.
+        shape: the kind of export.
         names: its column names if they are known; finding them reads all of a file of JSON lines.
-        payer: who is billed if no row says it.
+        payer: who is billed if no row names the payer.
 
     Raises:
         OctoError: the file cannot be read.
     """
     match file_format(path.name):
         case "parquet":
-            columns = _parquet_columns(con, path, place)
+            columns = _parquet_columns(con, path, origin)
         case "jsonl":
-            wanted = {name: kind for column, kind in shape.columns.items() for name in shape.names(column)}
-            numbers = {name for name, kind in wanted.items() if kind in (MONEY, RATE)}
-            known = names if names is not None else column_names(con, path, place)
-            keys = [name for name in known if folded(name) in wanted]
+            kinds = {name: kind for column, kind in shape.columns.items() for name in shape.names(column)}
+            numbers = {name for name, kind in kinds.items() if kind in (MONEY, RATE)}
+            known = names if names is not None else column_names(con, path, origin)
+            keys = [name for name in known if folded(name) in kinds]
             columns = [
                 SourceColumn(key, JSON_NUMBER if folded(key) in numbers else JSON_TEXT, f"octo_values[{number}]")
                 for number, key in enumerate(keys, 1)
             ]
         case _:
-            header = csv_header(path, place)
+            header = csv_header(path, origin)
             columns = [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
-    return AzureFile(path, place, shape, tuple(columns), payer)
+    return AzureFile(path, origin, shape, tuple(columns), payer)
 
 
 def relation(files: Sequence[AzureFile], additions: str = "", condition: str = "") -> Sql:
-    """The SELECT of the canonical columns over the rows of files of one shape, packing and the same columns.
+    """The SELECT of the canonical columns over the rows of files with the same shape, packing and columns.
 
     Args:
         files: at least one.
-        additions: more of the select list, which may name canonical columns.
-        condition: which rows count, by canonical columns; '' for all.
+        additions: more columns for the select list, which may use canonical columns.
+        condition: SQL condition of the rows that count, by canonical columns; '' for all rows.
     """
     return _rows(files, files[0].expressions, additions, condition)
 
@@ -182,10 +185,10 @@ def no_rows(shape: Shape, additions: Mapping[str, str]) -> Sql:
 
 
 def comparable_rows(files: Sequence[AzureFile]) -> list[Relation]:
-    """Of each file, its rows in columns that are the same for all of them.
+    """The rows of each file in columns that are the same for all files.
 
-    Besides the canonical columns, these are all columns of text that every file has: rows that differ in nothing but
-    their resource are two charges.
+    Besides the canonical columns, these are all text columns that the files have in common, because rows that differ only
+    in their resource are different charges.
 
     Args:
         files: of one shape.
@@ -205,22 +208,27 @@ def _rows(files: Sequence[AzureFile], columns: Sequence[Expression], additions: 
 
 
 def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile, columns: Collection[str] | None = None) -> int:
-    """Look for the first value that the relation cannot convert, or that is missing although every row needs it.
+    """Look for the first value that the relation cannot convert, or that is required but missing.
 
     Args:
         con: any connection.
-        file: looked through.
-        columns: canonical columns to look at; None for all.
+        file: the file to check.
+        columns: canonical columns to check; None for all.
 
     Returns:
-        How many rows could be read.
+        The number of rows that could be read.
 
     Raises:
-        OctoError: there is one; the sentence names its column and row.
+        OctoError: there is one; the message names its column and row.
     """
-    checks = [check for one in file.expressions if columns is None or one.name in columns for check in one.checks]
-    with translate_read_errors(file.place):
-        # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
+    checks = [
+        check
+        for expression in file.expressions
+        if columns is None or expression.name in columns
+        for check in expression.checks
+    ]
+    with translate_read_errors(file.origin):
+        # First check whether there is any: numbering the rows and evaluating each check takes twice as long.
         is_any = " OR ".join(f"({check.is_bad})" for check in checks) or "false"
         query = render("vendors/azure/row_counts", condition=is_any, rows=_scan(file, [file.path]))
         rows, wrong = con.execute(query).fetchall()[0]
@@ -228,12 +236,12 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile, columns: Colle
             return int(rows)
         conditions = [check.is_bad for check in checks]
         query = render("vendors/azure/first_rows", conditions=conditions, rows=_numbered(file))
-        found = con.execute(query).fetchall()[0]
-    row, number = min((row, number) for number, row in enumerate(found) if row is not None)
+        first_rows = con.execute(query).fetchall()[0]
+    row, number = min((row, number) for number, row in enumerate(first_rows) if row is not None)
     check = checks[number]
-    shown = _shown(con, file, check.value, row)
+    value = _quoted_value(con, file, check.value, row)
     raise OctoError(
-        f"{_row_place(file, row)}: {check.column} is {shown}, {check.reason}. Correct it or fetch the file again.",
+        f"{_row_place(file, row)}: {check.column} is {value}, {check.reason}. Correct it or fetch the file again.",
         code="value-wrong",
     )
 
@@ -241,19 +249,19 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile, columns: Colle
 def check_dates(con: duckdb.DuckDBPyConnection, file: AzureFile) -> None:
     """Look for dates that were written with the day before the month.
 
-    A file that was opened in a spreadsheet and saved has its dates as the country has them. Up to the twelfth of a
-    month they can be read either way, into other months.
+    A spreadsheet saves dates in the local format. Up to the twelfth of a month, such a date can be read either way, and
+    would fall into another month.
 
     Raises:
         OctoError: the first row of such dates.
     """
     if file.shape is FOCUS:
-        # Its dates are ISO 8601 or refused.
+        # FOCUS dates in other formats than ISO 8601 are refused elsewhere.
         return
     by_name = sources(file.shape, file.columns)
     days = by_name[file.shape.usage_day]
-    # A file without periods has them from the day.
-    starts = [one for one in by_name.get(file.shape.period_start or "", []) if one not in days]
+    # In a file without periods, the column of the day serves as the period's too.
+    starts = [column for column in by_name.get(file.shape.period_start or "", []) if column not in days]
     ends = by_name.get(file.shape.period_end or "", [])
     if not any(column.type in TEXT_TYPES for column in (*days, *starts)):
         return
@@ -265,23 +273,23 @@ def check_dates(con: duckdb.DuckDBPyConnection, file: AzureFile) -> None:
         "start_reading": day_of("texts.start_text", "try_"),
     }
     unnumbered = render("vendors/azure/unnumbered_rows", scan=_scan(file, [file.path]))
-    with translate_read_errors(file.place):
-        # Whether there is any is asked first: numbering the rows costs the parallel read.
+    with translate_read_errors(file.origin):
+        # First check whether there is any: numbered rows cannot be read in parallel.
         if (
             con.execute(render("vendors/azure/swapped_dates", rows=f"({unnumbered})", **pieces)).fetchall()[0][0]
             is None
         ):
             return
         row = con.execute(render("vendors/azure/swapped_dates", rows=_numbered(file), **pieces)).fetchall()[0][0]
-    shown = _shown(con, file, _first_text(days), row)
-    period = _shown(con, file, _first_text(starts), row)
+    day = _quoted_value(con, file, _first_text(days), row)
+    period = _quoted_value(con, file, _first_text(starts), row)
     billing_period = "" if period == "empty" else f" in the billing period that begins on {period}"
     raise OctoError(
-        f"{_row_place(file, row)}: {days[0].name} is {shown}{billing_period}, which makes sense only with the day before "
-        "the month, as spreadsheets save it. Azure writes the month first, so the file was changed. Take it as it was "
+        f"{_row_place(file, row)}: {days[0].name} is {day}{billing_period}, which makes sense only with the day before "
+        "the month, as spreadsheets save it. Azure writes the month first, so the file was changed. Use the file as it was "
         "exported, or write its dates as 2024-01-31.",
         code="date-day-first",
-        place=file.place,
+        place=file.origin,
     )
 
 
@@ -290,7 +298,7 @@ def _first_text(columns: Sequence[SourceColumn]) -> str:
 
 
 def count_fulfilling(con: duckdb.DuckDBPyConnection, file: AzureFile, condition: str) -> int:
-    """How many rows fulfil a SQL condition on canonical columns."""
+    """The number of rows that fulfil a SQL condition on canonical columns."""
     query = render("vendors/azure/row_counts", condition=condition, rows=f"({relation([file])})")
     return int(con.execute(query).fetchall()[0][1])
 
@@ -300,22 +308,22 @@ def first_row(con: duckdb.DuckDBPyConnection, file: AzureFile, column: str, is_b
 
     Args:
         con: any connection.
-        file: looked through.
+        file: the file to check.
         column: name of the canonical column.
         is_bad: SQL condition on canonical columns.
     """
-    # Whether there is any is asked first: numbering the rows costs the parallel read.
+    # First check whether there is any: numbered rows cannot be read in parallel.
     if not count_fulfilling(con, file, is_bad):
         return None
     columns = [*file.expressions, Expression("octo_row", "octo_row")]
     numbered = render("vendors/azure/file_rows", file_columns=columns, scan=_numbered(file), additions="", condition="")
     query = render("vendors/azure/first_rows", conditions=[is_bad], rows=f"({numbered})")
     row = con.execute(query).fetchall()[0][0]
-    value = next(one.value for one in file.expressions if one.name == column)
-    return f"{_row_place(file, row)}: {column} is {_shown(con, file, value, row)}"
+    value = next(expression.value for expression in file.expressions if expression.name == column)
+    return f"{_row_place(file, row)}: {column} is {_quoted_value(con, file, value, row)}"
 
 
-def _shown(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int) -> str:
+def _quoted_value(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int) -> str:
     query = render("vendors/azure/value_of_row", column=value, rows=_numbered(file), row=row)
     text = con.execute(query).fetchall()[0][0]
     return "empty" if text is None else quoted(text, _QUOTED)
@@ -324,11 +332,11 @@ def _shown(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int
 def _row_place(file: AzureFile, row: int) -> str:
     match file.format:
         case "csv":
-            return f"{file.place}, line {line_of_row(file.path, row)}"
+            return f"{file.origin}, line {line_of_row(file.path, row)}"
         case "jsonl":
-            return f"{file.place}, line {_line_number(file.path, row)}"
+            return f"{file.origin}, line {_line_number(file.path, row)}"
         case _:
-            return f"{file.place}, row {row + 1}"
+            return f"{file.origin}, row {row + 1}"
 
 
 def _line_number(path: Location, row: int) -> int:
@@ -337,7 +345,7 @@ def _line_number(path: Location, row: int) -> int:
         return next(number for count, number in enumerate(filled) if count == row)
 
 
-def _bad_line(path: Location, place: str) -> OctoError | None:
+def _bad_line(path: Location, origin: str) -> OctoError | None:
     with path.open("rb") as packed, gzip.open(packed) as stream:
         for number, line in enumerate(stream, 1):
             try:
@@ -346,13 +354,14 @@ def _bad_line(path: Location, place: str) -> OctoError | None:
                 whole = False
             if not whole:
                 return OctoError(
-                    f"{place}, line {number}: the line is no JSON object. Fetch the file again.", code="line-malformed"
+                    f"{origin}, line {number}: the line is not a JSON object. Fetch the file again.",
+                    code="line-malformed",
                 )
     return None
 
 
-def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, place: str) -> list[SourceColumn]:
-    with translate_read_errors(place):
+def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> list[SourceColumn]:
+    with translate_read_errors(origin):
         described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
     return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 

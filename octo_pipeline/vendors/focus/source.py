@@ -107,7 +107,7 @@ class FocusSource:
 
     @property
     def name(self) -> str:
-        """What sentences and sensors call it."""
+        """What messages and sensors call it."""
         return f"focus {self.account} at {self.listing.place}"
 
     def available(self, month: str) -> list[Available]:

@@ -45,7 +45,7 @@ VENDOR = Vendor(
     name="gcp",
     raw_asset="bigquery_export",
     raw_kind="bigquery",
-    raw_description="GCP billing export as read from BigQuery. One delivery a billing account, invoice month and "
+    raw_description="GCP billing export as read from BigQuery. One delivery per billing account, invoice month and "
     "version; the newest counts.",
     deliveries="BigQuery billing exports",
     files=_files,

@@ -1,26 +1,26 @@
 """Google Cloud billing exports: landed from BigQuery partition by partition.
 
-This module takes a month from an export table into the landing. What is asked of the dataset first is in
-`billing_tables`, the columns are in `billing_columns`, the files in `billing_rows`; a folder of exported files
-instead of BigQuery is `billing_folder`. How landed files are read is in `billing_relations`.
+This module copies a month from an export table into the landing. Choosing the table is in `billing_tables`, the columns
+are in `billing_columns`, the files in `billing_rows`; a folder of exported files instead of BigQuery is in
+`billing_folder`. How landed files are read is in `billing_relations`.
 
-Assumptions: the export is an append-only table that is partitioned by ingestion day, and `export_time` of a
-later row is later. So a partition is what it was if its latest export time and its number of rows are.
+Assumptions: the export is an append-only table that is partitioned by ingestion day, and a later row has a later
+`export_time`. So a partition is unchanged if its latest export time and its number of rows are.
 
 How a month is landed:
 
-1. BigQuery tells the latest export time and the rows of each partition that has rows of the month; the version
-   of the delivery is made of these.
-2. A version that is there is not fetched again. Of a new one, the partitions that the last delivery holds as
-   they are now are taken over from it (a hard link, where the file system allows one), and the others are
-   streamed from BigQuery as Arrow, a file each.
-3. Rows and net cost of each fetched file must be BigQuery's own count and sum in NUMERIC.
+1. BigQuery gives the latest export time and the number of rows of each partition with rows of the month; the version
+   of the delivery is made from these.
+2. A version that is landed already is not fetched again. For a new version, partitions that the last delivery has
+   unchanged are copied from it (as a hard link, if the file system allows), and the others are streamed from BigQuery
+   as Arrow, one file each.
+3. The rows and net cost of each fetched file must equal BigQuery's own count and sum in NUMERIC.
 
-A month that had rows and has none, has lost a partition or rows, or lacks a column that it had is refused, and
-the last delivery stays: an export never shrinks, so something else is wrong, such as tables that expire.
+If a month no longer has any rows, or has lost a partition, rows or a column, it is refused and the last delivery stays.
+An export never shrinks, so something else is wrong, such as tables that expire.
 
-Known drawbacks: a row that Google would change in place, keeping its export time, is not noticed. A delivery
-holds only the columns that line items are made of, as BigQuery bills by the column.
+Known drawbacks: if Google changed a row in place and kept its export time, it would not be noticed. A delivery has only
+the columns that line items are made of, because BigQuery bills by the column.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ from octo_pipeline.vendors.landing import (
 from octo_pipeline.vendors.source import Available
 
 _VENDOR = "gcp"
-# Part of every version: raise it when other columns are selected, so that months are fetched again.
+# Part of every version. Increase it when other columns are selected, so that months are fetched again.
 _SELECTION = 1
 
 
@@ -83,7 +83,7 @@ class GcpBillingSource:
 
     @property
     def name(self) -> str:
-        """What sentences and sensors call it."""
+        """What messages and sensors call it."""
         return f"{_VENDOR} {self.account} at {self.document.project}.{self.document.dataset}"
 
     def available(self, month: str) -> list[Available]:
@@ -96,11 +96,11 @@ class GcpBillingSource:
         return [Available(_VENDOR, self.account, month, export.table, _version(export))] if export else []
 
     def land(self, root: Location, month: str, fetched_at: datetime) -> list[Landed]:
-        """Land what changed since the last delivery of the month.
+        """Land the changes since the last delivery of the month.
 
         Raises:
             OctoError: there is no export, or BigQuery refuses or cannot be reached; the month is empty or
-                smaller than it was; rows do not add up to BigQuery's own sum. Nothing is landed then.
+                smaller than before; rows do not add up to BigQuery's own sum. Nothing is landed.
         """
         previous = _newest(root, self.account, month)
         export = exported_month(self.dataset, self.document, month, with_net=False)
@@ -125,7 +125,7 @@ class GcpBillingSource:
                 name = _file_name(partition)
                 if name in kept:
                     file, path = kept[name]
-                    _take_over(path, folder / name)
+                    _copy(path, folder / name)
                     files.append(file)
                 else:
                     files.append(self._fetch(export, partition, month, folder / name))
@@ -145,7 +145,7 @@ class GcpBillingSource:
             return publish(root, folder, delivery)
 
     def _fetch(self, export: ExportedMonth, partition: Partition, month: str, path: Path) -> DeliveredFile:
-        place = f"The partition {partition.day} of {month} of {self.document.place}"
+        origin = f"The partition {partition.day} of {month} of {self.document.place}"
         parameters: dict[str, Parameter] = {
             "month": month.replace("-", ""),
             "day": partition.day,
@@ -154,12 +154,12 @@ class GcpBillingSource:
         with self.dataset.batches(export.query.rows(), parameters) as batches:
             write_batches(batches, path)
         with duckdb.connect() as con:
-            found = inspect_file(con, path, place, month)
+            facts = inspect_file(con, path, origin, month)
         announced = FileFacts(partition.rows, partition.net or Decimal(0))
-        if found != announced:
+        if facts != announced:
             raise OctoError(
-                f"{place} changed while it was read, or was cut off: {found.rows} rows of {found.net}, BigQuery "
-                f"counts {announced.rows} rows of {announced.net}. Nothing was landed; run this again.",
+                f"{origin} changed or was cut off while it was read: it has {facts.rows} rows with a cost of {facts.net}, but "
+                f"BigQuery counts {announced.rows} rows with a cost of {announced.net}. Nothing was landed; run this again.",
                 code="table-changed-while-read",
             )
         return describe(path)
@@ -168,13 +168,13 @@ class GcpBillingSource:
         if previous is None:
             return
         advice = (
-            "Nothing was landed and the last delivery stays. Look whether the dataset's tables or partitions expire; if "
-            "the loss is meant, remove the delivery and run this again."
+            "Nothing was landed and the last delivery stays. Check whether the dataset's tables or partitions expire. If the "
+            "loss is intended, remove the delivery and run this again."
         )
         remedy = Remedy("deliveries remove", previous.version)
         if export is None:
             raise OctoError(
-                f"There are no rows of {month} any more in {self.document.place}. {advice}",
+                f"There are no longer any rows of {month} in {self.document.place}. {advice}",
                 code="month-lost",
                 place=previous.version,
                 remedy=remedy,
@@ -183,7 +183,7 @@ class GcpBillingSource:
             return
         if columns := lost(previous.details["columns"], export.query.schema):
             raise OctoError(
-                f"There is no column {', '.join(columns)} any more in {self.document.place}. {advice}",
+                f"There is no longer a column {', '.join(columns)} in {self.document.place}. {advice}",
                 code="columns-lost",
                 place=previous.version,
                 remedy=remedy,
@@ -192,7 +192,7 @@ class GcpBillingSource:
         for day, facts in previous.details["partitions"].items():
             if now.get(day, 0) < facts["rows"]:
                 raise OctoError(
-                    f"Of {facts['rows']} rows of {month} in the partition {day} only {now.get(day, 0)} are left in "
+                    f"Only {now.get(day, 0)} of {facts['rows']} rows of {month} are left in the partition {day} of "
                     f"{self.document.place}. {advice}",
                     code="rows-lost",
                     place=previous.version,
@@ -201,9 +201,11 @@ class GcpBillingSource:
 
 
 def _version(export: ExportedMonth) -> str:
-    state = [[one.day.isoformat(), _instant(one.exported_at), one.rows] for one in export.partitions]
+    state = [
+        [partition.day.isoformat(), _instant(partition.exported_at), partition.rows] for partition in export.partitions
+    ]
     text = json.dumps([_SELECTION, export.table, known(export.query.schema), state])
-    newest = max(one.exported_at for one in export.partitions).astimezone(UTC)
+    newest = max(partition.exported_at for partition in export.partitions).astimezone(UTC)
     return f"{newest:%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -217,10 +219,10 @@ def _file_name(partition: Partition) -> str:
 
 def _details(export: ExportedMonth, fetched: list[str]) -> dict[str, Any]:
     return {
-        "rows": sum(one.rows for one in export.partitions),
+        "rows": sum(partition.rows for partition in export.partitions),
         "selection": _SELECTION,
         "columns": known(export.query.schema),
-        "partitions": {one.day.isoformat(): _state(one) for one in export.partitions},
+        "partitions": {partition.day.isoformat(): _state(partition) for partition in export.partitions},
         "fetched": fetched,
     }
 
@@ -230,27 +232,31 @@ def _state(partition: Partition) -> dict[str, Any]:
 
 
 def _newest(root: Location, account: str, month: str) -> Delivery | None:
-    """The last delivery from BigQuery; one of a folder has no partitions to compare with."""
-    found = [
-        one for one in deliveries(root, vendor=_VENDOR, account=account, month=month) if "partitions" in one.details
+    """The last delivery from BigQuery; one from a folder has no partitions to compare with."""
+    landed = [
+        delivery
+        for delivery in deliveries(root, vendor=_VENDOR, account=account, month=month)
+        if "partitions" in delivery.details
     ]
-    return found[-1] if found else None
+    return landed[-1] if landed else None
 
 
 def _kept_files(previous: Delivery | None, export: ExportedMonth) -> dict[str, tuple[DeliveredFile, Location]]:
-    """The files of the last delivery that hold what a partition has now, by name, and where they are."""
+    """The files of the last delivery whose partition is unchanged: name -> the file and its path."""
     if previous is None or previous.report != export.table or damage(previous):
         return {}
     details = previous.details
     if (details["selection"], details["columns"]) != (_SELECTION, known(export.query.schema)):
         return {}
     unchanged = {
-        _file_name(one) for one in export.partitions if details["partitions"].get(one.day.isoformat()) == _state(one)
+        _file_name(partition)
+        for partition in export.partitions
+        if details["partitions"].get(partition.day.isoformat()) == _state(partition)
     }
     return {file.name: (file, previous.path / file.name) for file in previous.files if file.name in unchanged}
 
 
-def _take_over(file: Location, target: Path) -> None:
+def _copy(file: Location, target: Path) -> None:
     if isinstance(file, Path):
         with suppress(OSError):
             os.link(file, target)

@@ -1,14 +1,14 @@
 """The columns of a Google Cloud billing export: which are read, and the SQL that reads them.
 
-This module holds what DuckDB is asked for, as SQL expressions. The queries that BigQuery answers are in
-`billing_queries`. Which tables there are, what is landed and what a line item means do not belong here.
+This module holds DuckDB's SQL expressions. BigQuery's queries are in `billing_queries`. Tables, landing and the meaning
+of a line item belong elsewhere.
 
-Amounts are NUMERIC, nine decimal places. Google exports them as FLOAT64; BigQuery casts each of them while it
-answers, so no float leaves it, and its own sum of a partition can be held against the landed rows to the last
-place. Files that were exported otherwise may hold FLOAT64: then DuckDB casts to the same nine places.
+Amounts are NUMERIC with nine decimal places. Google exports them as FLOAT64, and BigQuery casts each of them in its
+queries. So no float leaves it, and its own sum of a partition must equal that of the landed rows exactly. Files that
+were exported in another way may hold FLOAT64, which DuckDB casts to the same nine places.
 
-Credits are a list within a row and are added up within it: joining them would repeat the row's cost. Promotions
-become line items of their own, so they are also listed.
+Credits are a list within a row and are summed within it: joining them would repeat the row's cost. Promotions become
+line items of their own, so they are also listed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ Kind = Literal["text", "amount", "time", "list", "struct", "other"]
 # The columns of a table or file, nested ones by their path: "project.id" -> text.
 Schema = Mapping[str, Kind]
 
-# Without these nobody could tell whose cost a row is, when, of what kind or how much.
+# These say whose cost a row is, when, of what kind and how much.
 REQUIRED: dict[str, Kind] = {
     "billing_account_id": "text",
     "project.id": "text",
@@ -35,7 +35,7 @@ REQUIRED: dict[str, Kind] = {
     "credits.amount": "amount",
     "credits.type": "text",
 }
-# A row of no project is the billing account's own, and a row may have no credits (allocation.md §3).
+# A row without a project is the billing account's own, and a row may have no credits (allocation.md §3).
 REQUIRED_VALUES = ("billing_account_id", "usage_start_time", "invoice.month", "cost_type", "currency", "cost")
 
 _OPTIONAL: dict[str, Kind] = {
@@ -63,8 +63,8 @@ _OPTIONAL: dict[str, Kind] = {
     "adjustment_info.description": "text",
 }
 _READ = REQUIRED | _OPTIONAL
-# Columns that only tell rows apart.
-_TOLD_APART_BY: dict[str, Kind] = {
+# Columns that only serve to distinguish rows.
+_DISTINGUISHING: dict[str, Kind] = {
     "usage_end_time": "time",
     "resource.name": "text",
     "resource.global_name": "text",
@@ -75,15 +75,15 @@ _TOLD_APART_BY: dict[str, Kind] = {
     "project.number": "text",
     "adjustment_info.id": "text",
 }
-_KNOWN = _READ | _TOLD_APART_BY
-# Those of them that BigQuery casts one by one.
+_KNOWN = _READ | _DISTINGUISHING
+# The columns that BigQuery casts to NUMERIC.
 MONEY_COLUMNS = ("cost", "cost_at_list", "cost_at_effective_price_default")
-# Credits that pay a part of the bill; all others lower the price of their row (allocation.md §3).
+# These credits pay a part of the bill; all others lower the price of their row (allocation.md §3).
 _PROMOTIONS = ("PROMOTION", "SUBSCRIPTION_BENEFIT")
-# Google names the SKU that a part of a commitment's fee was paid for.
+# With this label, Google names the SKU for which a part of a commitment's fee was paid.
 _FEE_LABEL = "goog-originating-sku-id"
 
-# What the relation over landed files has.
+# The columns of the relation over landed files.
 COLUMNS: dict[str, str] = {
     "billing_account_id": "VARCHAR",
     "invoice_month": "VARCHAR",
@@ -116,16 +116,16 @@ COLUMNS: dict[str, str] = {
     "labels_json": "VARCHAR",
     "project_labels_json": "VARCHAR",
 }
-# Which row of which file a row is: two can be alike in all else.
+# The file and number of a row: two rows can be equal in all other columns.
 PLACE_COLUMNS: dict[str, str] = {"file_name": "VARCHAR", "file_row": "BIGINT"}
 
 _JSON_SCALARS: dict[Kind, str] = {"text": "VARCHAR", "amount": "DECIMAL(38, 9)", "time": "TIMESTAMPTZ"}
 
 
 def _json_type(prefix: str) -> str:
-    """The type of what is at a path, '' being the row."""
+    """The DuckDB type of the value at a path; '' is the whole row."""
     if prefix == "usage.amount":
-        # No money: it has other places.
+        # A quantity has more decimal places than money.
         return "DOUBLE"
     if (scalar := _JSON_SCALARS.get(_KNOWN.get(prefix, "struct"))) is not None:
         return scalar
@@ -135,22 +135,22 @@ def _json_type(prefix: str) -> str:
     return f"STRUCT({fields})" + ("[]" if _KNOWN.get(prefix) == "list" else "")
 
 
-# What the values of JSON objects are read as, by the name at the top.
+# The types of the values of JSON objects, by top-level name.
 JSON_TYPES: dict[str, str] = {path.split(".")[0]: _json_type(path.split(".")[0]) for path in _KNOWN}
 
 _TABLE_PREFIXES = {"detailed": "gcp_billing_export_resource_v1_", "standard": "gcp_billing_export_v1_"}
 
 
 def table_names(billing_account_id: str) -> dict[str, str]:
-    """The names Google gives the tables of an account, by kind; the detailed one first."""
+    """Google's names of the tables of an account, by kind; the detailed one first."""
     account = billing_account_id.replace("-", "_")
     return {kind: prefix + account for kind, prefix in _TABLE_PREFIXES.items()}
 
 
 def json_schema(names: Iterable[str]) -> dict[str, Kind]:
-    """The known columns of a file of JSON objects, by the names that occur at their top.
+    """The known columns of a file of JSON objects, by their top-level names.
 
-    Values that are null are often left out, so what is within an object is taken to be there.
+    JSON often omits null values, so all known columns within an object are assumed to exist.
     """
     tops = set(names)
     return {path: kind for path, kind in _KNOWN.items() if path.split(".")[0] in tops}
@@ -159,7 +159,7 @@ def json_schema(names: Iterable[str]) -> dict[str, Kind]:
 def comparable_values(schemas: Sequence[Schema]) -> list[str]:
     """DuckDB SQL of the values by which rows of files with these schemas can be compared, without labels.
 
-    They are all columns that each of the files has, however Google has typed them since.
+    They are all columns that the files have in common with the same type.
     """
     common = {path: kind for path, kind in schemas[0].items() if all(schema.get(path) == kind for schema in schemas)}
     lists = tuple(f"{path}." for path, kind in common.items() if kind == "list")
@@ -192,7 +192,7 @@ def known(schema: Schema) -> list[str]:
 
 
 def schema_problem(schema: Schema) -> str | None:
-    """What keeps a table or file from being a billing export, to follow its name in a sentence; None if nothing."""
+    """Why a table or file is not a billing export, as words that follow its name in a message; None if it is one."""
     if missing := [path for path in REQUIRED if path not in schema]:
         return f"has no column {', '.join(missing)}, without which no cost can be allocated"
     wrong = [f"{path} ({schema[path]}, not {kind})" for path, kind in _READ.items() if schema.get(path, kind) != kind]
@@ -200,13 +200,13 @@ def schema_problem(schema: Schema) -> str | None:
 
 
 def expressions(schema: Schema) -> dict[str, str]:
-    """The columns of `COLUMNS` as DuckDB SQL over a file of that schema; what the file lacks is a typed NULL."""
+    """The columns of `COLUMNS` as DuckDB SQL over a file of that schema; a column that it lacks is a typed NULL."""
     values = {
         "billing_account_id": _text(schema, "billing_account_id"),
         "invoice_month": _text(schema, "invoice.month"),
         "project_id": _text(schema, "project.id"),
         "project_name": _text(schema, "project.name"),
-        # Not AT TIME ZONE: the value may come with or without a zone, and is UTC in both cases.
+        # Not AT TIME ZONE: the value may have a zone or not, and is in UTC in both cases.
         "usage_start_time": "make_timestamp(epoch_us(usage_start_time))",
         "cost_type": _text(schema, "cost_type"),
         "service_id": _text(schema, "service.id"),
@@ -238,7 +238,7 @@ def expressions(schema: Schema) -> dict[str, str]:
 
 
 def credits_cost(column: str) -> str:
-    """DuckDB SQL of the sum of a row's credits, each as NUMERIC; null where there are none."""
+    """DuckDB SQL of the sum of a row's credits, each as NUMERIC; null if there are none."""
     return f"list_sum(list_transform({column}, lambda octo_credit: {_money('octo_credit.amount')}))"
 
 
@@ -258,7 +258,7 @@ def _text(schema: Schema, path: str) -> str:
     return f"nullif(trim({_path(path)}), '')" if path in schema else "NULL"
 
 
-# The type's name goes on for commitments that are counted in money.
+# The type of spend-based commitments has the same beginning.
 _IS_COMMITMENT = "starts_with(octo_credit.type, 'COMMITTED_USAGE_DISCOUNT')"
 _IS_SPEND_COMMITMENT = "starts_with(octo_credit.type, 'COMMITTED_USAGE_DISCOUNT_DOLLAR_BASE')"
 _IS_RESOURCE_COMMITMENT = f"{_IS_COMMITMENT} AND NOT {_IS_SPEND_COMMITMENT}"
@@ -271,7 +271,7 @@ def _credits(condition: str) -> str:
 
 
 def _commitment_credit_id(schema: Schema) -> str:
-    """What the commitment credit is called; Google often leaves its id empty and names it."""
+    """The id of the commitment credit, or its name, because Google often leaves the id empty."""
     name = _credit_name(schema, ("id", "full_name", "name"))
     return f"list_min(list_transform({_credits(_IS_COMMITMENT)}, lambda octo_credit: {name}))"
 
@@ -279,8 +279,8 @@ def _commitment_credit_id(schema: Schema) -> str:
 def _promotions(schema: Schema) -> str:
     name = _credit_name(schema, ("full_name", "name", "id"))
     promotion = f"{{'description': {name}, 'cost': {_money('octo_credit.amount')}}}"
-    given = _credits(f"{_IS_PROMOTION} AND octo_credit.amount IS NOT NULL")
-    return f"list_transform({given}, lambda octo_credit: {promotion})"
+    promotions = _credits(f"{_IS_PROMOTION} AND octo_credit.amount IS NOT NULL")
+    return f"list_transform({promotions}, lambda octo_credit: {promotion})"
 
 
 def _credit_name(schema: Schema, parts: Iterable[str]) -> str:
@@ -289,17 +289,17 @@ def _credit_name(schema: Schema, parts: Iterable[str]) -> str:
 
 
 def _label_value(schema: Schema, key: str) -> str:
-    """The value of a label that Google sets itself."""
+    """The value of a label that Google sets."""
     if not {"labels.key", "labels.value"} <= set(schema):
         return "NULL"
-    found = f"list_filter(labels, lambda octo_label: octo_label.key = {literal(key)})"
-    return f"list_min(list_transform({found}, lambda octo_label: nullif(trim(octo_label.value), '')))"
+    labels = f"list_filter(labels, lambda octo_label: octo_label.key = {literal(key)})"
+    return f"list_min(list_transform({labels}, lambda octo_label: nullif(trim(octo_label.value), '')))"
 
 
 def _labels(schema: Schema, path: str) -> str:
-    """The non-empty labels as a JSON object with sorted keys; of one key, the greatest value.
+    """The non-empty labels as a JSON object with sorted keys; the greatest value of a repeated key counts.
 
-    The sorted list is bound to a name first: a lambda that spells it out makes it again for every member.
+    The sorted list is bound to a name first: a lambda that repeats the expression evaluates it for every member.
     """
     if not {f"{path}.key", f"{path}.value"} <= set(schema):
         return "'{}'"
@@ -308,7 +308,7 @@ def _labels(schema: Schema, path: str) -> str:
         "{'key': trim(octo_label.key), 'value': trim(octo_label.value)})"
     )
     filled = f"list_filter({pairs}, lambda octo_label: octo_label.key <> '' AND octo_label.value <> '')"
-    # array_to_string leaves out the nulls of what comes twice.
+    # array_to_string omits the nulls of repeated keys.
     text = (
         "list_transform(octo_labels, lambda octo_label, octo_at: "
         "CASE WHEN octo_labels[octo_at + 1].key IS DISTINCT FROM octo_label.key "
@@ -319,5 +319,5 @@ def _labels(schema: Schema, path: str) -> str:
 
 
 def lost(before: Iterable[str], schema: Schema) -> list[str]:
-    """The columns that were read before and are no longer there."""
+    """The columns that were read before and no longer exist."""
     return sorted(set(before) - set(schema))

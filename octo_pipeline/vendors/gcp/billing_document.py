@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-# Google's are of six characters each; the example people know from Octo ends in five.
+# Google's ids have six characters in each part; the known example of Octo has five in the last.
 BILLING_ACCOUNT_ID = "^[0-9A-Z]{5,6}-[0-9A-Z]{5,6}-[0-9A-Z]{5,6}$"
 BillingAccountId = Annotated[str, StringConstraints(pattern=BILLING_ACCOUNT_ID)]
 
@@ -13,8 +13,8 @@ BillingAccountId = Annotated[str, StringConstraints(pattern=BILLING_ACCOUNT_ID)]
 class GcpSourceDocument(BaseModel):
     """Where the Cloud Billing export of one billing account is in BigQuery.
 
-    Which tables there are is found out by their names. Without `credentials` Google's application default
-    credentials are used; with `impersonate` they, or the key file, only serve to act as that service account.
+    Its tables are found by their names. Without `credentials`, Google's application default credentials are used. With
+    `impersonate`, the credentials are only used to act as that service account.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,5 +32,5 @@ class GcpSourceDocument(BaseModel):
 
     @property
     def place(self) -> str:
-        """What sentences call it."""
+        """What messages call it."""
         return f"the billing export of {self.billing_account_id} in {self.project}.{self.dataset}"

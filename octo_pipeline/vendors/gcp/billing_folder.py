@@ -1,17 +1,17 @@
 """A folder of exported Google Cloud billing tables, so that the pipeline can be tried without Google.
 
-Layout: ``<root>/<billing account id>/<table>/…``, where the table is called as Google calls it
-(``gcp_billing_export_resource_v1_…`` or ``gcp_billing_export_v1_…``) and the files below it, at any depth, hold its
-rows with their nested columns, as BigQuery's ``EXPORT DATA`` writes them: `export_files` says in which forms. Files may
-be split in any way: the rows of a month are picked by ``invoice.month``.
+Layout: ``<root>/<billing account id>/<table>/…``, where the table has Google's name (``gcp_billing_export_resource_v1_…``
+or ``gcp_billing_export_v1_…``) and the files below it, at any depth, hold its rows with their nested columns, as
+BigQuery's ``EXPORT DATA`` writes them (`export_files` lists the formats). Rows may be split into files in any way: the
+rows of a month are selected by ``invoice.month``.
 
 How a month is landed:
 
 1. Of an account's two tables, the one that covers the month is read (`_parts`).
 2. The month's rows of each file become a Parquet file of the delivery.
-3. Files that repeat the rows of others, as copies and older exports do, do not count (`shared_rows`).
+3. Files that repeat the rows of others, such as copies and older exports, do not count (`shared_rows`).
 
-Data that is not read, as it lies elsewhere or in another form, is refused by name.
+Data in other places or formats is not read but refused by name.
 """
 
 import hashlib
@@ -54,12 +54,12 @@ from octo_pipeline.vendors.source import Available
 _VENDOR = "gcp"
 
 
-# The two tables have the same costs; rows that are split otherwise are rounded otherwise.
+# The two tables have the same costs, but split rows differently and so round differently.
 _ROUNDING = Decimal("0.005")
 # Other tables that Google writes beside the billing export.
 _OTHER_TABLES = ("cloud_pricing_export", "cud_subscriptions_export", "gcp_billing_export_focus")
 
-# What a table has of a month: (hour of usage, currency) -> billed.
+# The coverage of a month by a table: (hour of usage, currency) -> billed cost.
 _Coverage = dict[tuple[datetime, str], Decimal]
 
 
@@ -69,8 +69,8 @@ class _Part:
 
     Attributes:
         table: the table's folder.
-        files: of the table.
-        days: the days of usage that are read from them; none if all are.
+        files: the files.
+        days: the days of usage that are read from them; empty for all days.
     """
 
     table: Path
@@ -80,7 +80,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Export:
-    """What is read of an account's month."""
+    """The files from which an account's month is read."""
 
     account: str
     month: str
@@ -88,12 +88,12 @@ class _Export:
 
     @property
     def table(self) -> Path:
-        """The folder of the table that most is read from."""
+        """The folder of the first table."""
         return self.parts[0].table
 
     @property
     def version(self) -> str:
-        """Of what the file system tells, so that asking for it reads no amounts."""
+        """A digest of the files' names, sizes and times, so that it does not read them."""
         states: list[object] = []
         for part in self.parts:
             stats = [(file.name, (stat := file.path.stat()).st_size, stat.st_mtime_ns) for file in part.files]
@@ -112,14 +112,14 @@ class GcpFolderSource:
 
     @property
     def name(self) -> str:
-        """What sentences and sensors call it."""
+        """What messages and sensors call it."""
         return f"{_VENDOR} at {self.root}"
 
     def available(self, month: str) -> list[Available]:
-        """The version of each billing account's month; reads one column of the files where there is one table.
+        """The version of each billing account's month; reads only one column of the files if there is one table.
 
         Raises:
-            OctoError: the folder holds no exports, or a file is damaged or no billing export.
+            OctoError: the folder has no exports, or a file is damaged or not a billing export.
         """
         exports = [_find(folder, month) for folder in self._accounts()]
         return [
@@ -130,8 +130,8 @@ class GcpFolderSource:
         """Land the month of each billing account that is not landed yet.
 
         Raises:
-            OctoError: a file is damaged, not read or no billing export, or a month has no rows any more; the other
-                accounts are landed all the same.
+            OctoError: a file is damaged, has an unsupported format or is not a billing export, or a month no longer has
+                any rows; the other accounts are still landed.
         """
 
         def land_account(folder: Path) -> Landed | None:
@@ -143,8 +143,8 @@ class GcpFolderSource:
                 return _land(root, export, fetched_at)
             if _was_landed(root, folder, month):
                 raise OctoError(
-                    f"There are no rows of {month} any more in {folder}. Nothing was landed and the last "
-                    "delivery stays; put the files back, or remove that delivery.",
+                    f"There are no longer any rows of {month} in {folder}. Nothing was landed and the last delivery stays. "
+                    "Put the files back, or remove that delivery.",
                     code="month-lost",
                 )
             return None
@@ -153,23 +153,23 @@ class GcpFolderSource:
 
     def _accounts(self) -> list[Path]:
         try:
-            folders = sorted(one for one in self.root.iterdir() if one.is_dir())
+            folders = sorted(folder for folder in self.root.iterdir() if folder.is_dir())
         except OSError as error:
             raise OctoError(
                 f"The folder {self.root} cannot be read ({reason(error)}).", code="folder-unreadable"
             ) from error
-        found = [one for one in folders if re.fullmatch(BILLING_ACCOUNT_ID, one.name)]
-        if not found:
+        accounts = [folder for folder in folders if re.fullmatch(BILLING_ACCOUNT_ID, folder.name)]
+        if not accounts:
             raise OctoError(
-                f"The folder {self.root} holds no Google Cloud billing export. Expected is "
+                f"The folder {self.root} holds no Google Cloud billing export. The expected files are "
                 "<billing account id>/<table>/*.parquet, with an id such as 0D1DR5-ADE21G-RF09W1.",
                 code="exports-missing",
             )
-        return found
+        return accounts
 
 
 def _refuse_stray_files(root: Path) -> None:
-    """Refuse exports in the source's folder that are in no account's."""
+    """Refuse exports in the source's folder that are not in an account's folder."""
     for path in sorted(root.iterdir()):
         if is_hidden([path.name]) or re.fullmatch(BILLING_ACCOUNT_ID, path.name):
             continue
@@ -182,10 +182,10 @@ def _looks_like_account(name: str) -> bool:
 
 
 def _find(folder: Path, month: str) -> _Export | None:
-    """What is read of the month of an account.
+    """The export of an account's month; None if it has no rows.
 
     Raises:
-        OctoError: a file is damaged, not read or no billing export, or no table covers the month.
+        OctoError: a file is damaged, has an unsupported format or is not a billing export, or no table covers the month.
     """
     names = list(table_names(folder.name).values())
     for path in sorted(folder.iterdir()):
@@ -202,10 +202,10 @@ def _find(folder: Path, month: str) -> _Export | None:
 
 
 def _parts(month: str, detailed: _Part, standard: _Part) -> list[_Part]:
-    """The table that covers the month, or which days are read from which table if none does.
+    """The table that covers the month; if neither does, the days that are read from each table.
 
-    An export begins when it is enabled and ends when it is disabled, and the two are enabled one by one. The detailed
-    one is read wherever it has what the standard one has, because only it tells resources and their labels.
+    An export begins when it is enabled and ends when it is disabled, and the two are enabled separately. The detailed
+    one is preferred where both have the same usage, because only it has resources and their labels.
     """
     in_detailed, in_standard = _coverage(detailed, month), _coverage(standard, month)
     if _covers(in_detailed, in_standard):
@@ -220,8 +220,8 @@ def _parts(month: str, detailed: _Part, standard: _Part) -> list[_Part]:
         is_detailed = _covers(of_detailed, of_standard)
         if not is_detailed and not _covers(of_standard, of_detailed):
             raise OctoError(
-                f"Neither {detailed.table} nor {standard.table} has all hours of {day} that the other has, so it is "
-                f"unknown what was billed of that day. Export the tables again; nothing was landed.",
+                f"{detailed.table} and {standard.table} each lack hours of {day} that the other has, so the costs of that "
+                "day are unknown. Export the tables again; nothing was landed.",
                 code="month-not-covered",
                 place=str(detailed.table),
             )
@@ -229,12 +229,12 @@ def _parts(month: str, detailed: _Part, standard: _Part) -> list[_Part]:
     return [replace(detailed, days=tuple(days[True])), replace(standard, days=tuple(days[False]))]
 
 
-def _covers(one: _Coverage, other: _Coverage) -> bool:
-    """Whether one table has all hours of usage that the other has, or the same costs."""
-    if {hour for hour, _ in other} <= {hour for hour, _ in one}:
+def _covers(first: _Coverage, second: _Coverage) -> bool:
+    """Whether the first table has all hours of usage of the second, or the same costs."""
+    if {hour for hour, _ in second} <= {hour for hour, _ in first}:
         return True
     nets = [defaultdict[str, Decimal](Decimal), defaultdict[str, Decimal](Decimal)]
-    for net, coverage in zip(nets, (one, other), strict=True):
+    for net, coverage in zip(nets, (first, second), strict=True):
         for (_, currency), amount in coverage.items():
             net[currency] += amount
     return all(abs(nets[0][currency] - nets[1][currency]) <= _ROUNDING for currency in {*nets[0], *nets[1]})
@@ -258,7 +258,7 @@ def _coverage(part: _Part, month: str) -> _Coverage:
 
 def _has_rows(file: ExportFile, month: str) -> bool:
     if file.form == "parquet":
-        # Its columns are at hand, so a file that is no export is refused though it has no rows of the month.
+        # Reading the columns is cheap, so a file that is not an export is refused even without rows of the month.
         file.schema()
     query = render("vendors/gcp/has_month", files=file.rows, invoice_month=_invoice_month(month))
     with connect() as con, translate_read_errors(str(file.path)):
@@ -270,8 +270,8 @@ def _invoice_month(month: str) -> str:
 
 
 def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
-    place = {"vendor": _VENDOR, "account": export.account, "month": export.month, "version": export.version}
-    known = find_delivery(root, **place)
+    identity = {"vendor": _VENDOR, "account": export.account, "month": export.month, "version": export.version}
+    known = find_delivery(root, **identity)
     if known is not None:
         return Landed(known, is_new=False)
     with staging(root) as folder, connect() as con:
@@ -279,20 +279,20 @@ def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
         for part in export.parts:
             files |= _land_part(con, part, export.month, folder)
         delivery = Delivery(
-            **place,
+            **identity,
             format="parquet",
             report=export.table.name,
             files=tuple(describe(folder / name) for name in files),
             fetched_at=fetched_at,
             source=str(export.table),
-            path=delivery_path(root, **place),
+            path=delivery_path(root, **identity),
             details={"rows": sum(files.values())} | _days_by_table(export),
         )
         return publish(root, folder, delivery)
 
 
 def _land_part(con: duckdb.DuckDBPyConnection, part: _Part, month: str, folder: Path) -> dict[str, int]:
-    """Write the rows of a part's files to the folder; how many each file that counts has, by its name."""
+    """Write the rows of a part's files to the folder; returns name -> number of rows of the files that count."""
     landed: list[tuple[Path, str, int]] = []
     for file in part.files:
         file.verify()
@@ -316,12 +316,12 @@ def _land_part(con: duckdb.DuckDBPyConnection, part: _Part, month: str, folder: 
 
 def _comparable_files(landed: Sequence[tuple[Path, str, int]]) -> list[FileRows]:
     if len(landed) < 2:
-        return [FileRows(place, Relation("")) for _, place, _ in landed]
-    schemas = [file_schema(path, place) for path, place, _ in landed]
+        return [FileRows(origin, Relation("")) for _, origin, _ in landed]
+    schemas = [file_schema(path, origin) for path, origin, _ in landed]
     values = comparable_values(schemas)
     return [
         FileRows(
-            Path(place).name,
+            Path(origin).name,
             Relation(
                 "("
                 + render(
@@ -333,17 +333,17 @@ def _comparable_files(landed: Sequence[tuple[Path, str, int]]) -> list[FileRows]
                 + ")"
             ),
         )
-        for (path, place, _), schema in zip(landed, schemas, strict=True)
+        for (path, origin, _), schema in zip(landed, schemas, strict=True)
     ]
 
 
 def _days_by_table(export: _Export) -> dict[str, dict[str, list[str]]]:
-    """Which days of usage are from which table, where two are read."""
+    """The days of usage by table if two tables are read; else empty."""
     if len(export.parts) < 2:
         return {}
     return {"days": {part.table.name: [str(day) for day in part.days] for part in export.parts}}
 
 
 def _was_landed(root: Location, folder: Path, month: str) -> bool:
-    found = deliveries(root, vendor=_VENDOR, account=folder.name, month=month)
-    return any(Path(one.source).parent == folder for one in found)
+    landed = deliveries(root, vendor=_VENDOR, account=folder.name, month=month)
+    return any(Path(delivery.source).parent == folder for delivery in landed)

@@ -1,7 +1,6 @@
-"""The queries over a Google Cloud billing export that BigQuery answers.
+"""BigQuery's queries over a Google Cloud billing export.
 
-They are written in Python because the templates are DuckDB's dialect. What DuckDB is asked for is in
-`billing_columns`.
+They are written in Python because the templates are in DuckDB's dialect. DuckDB's expressions are in `billing_columns`.
 """
 
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ class PartitionQuery:
         return (
             "SELECT DATE(_PARTITIONTIME) AS day, MAX(export_time) AS exported_at, COUNT(*) AS row_count, "
             "MIN(usage_start_time) AS used_from, "
-            # BigQuery refuses to answer an array with a null; a row without usage_start_time is refused later.
+            # BigQuery refuses to return an array with a null; a row without usage_start_time is refused later.
             f"ARRAY_AGG(DISTINCT TIMESTAMP_TRUNC(IFNULL(usage_start_time, export_time), HOUR)) AS hours{net} "
             f"FROM `{self.table}` "
             "WHERE invoice.month = @month AND _PARTITIONTIME >= TIMESTAMP(@since) GROUP BY day ORDER BY day"

@@ -20,7 +20,7 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     """The relation that dbt reads: its source's name -> SELECT with the columns of `COLUMNS`.
 
     Args:
-        con: not needed; the signature is every vendor's.
+        con: not used; all vendors have the same signature.
         deliveries: the newest of each billing account.
 
     Raises:
@@ -29,29 +29,29 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     for delivery in deliveries:
         if sentence := damage(delivery):
             raise OctoError(sentence, code="delivery-damaged")
-    return {"gcp_billing": relation([(path, str(path)) for one in deliveries for path in one.file_paths])}
+    return {"gcp_billing": relation([(path, str(path)) for delivery in deliveries for path in delivery.file_paths])}
 
 
-def source_costs(found: Mapping[str, str]) -> Sql:
+def source_costs(relations: Mapping[str, str]) -> Sql:
     """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
 
-    One row for each row of the export, its cost and credits cast to NUMERIC one by one.
+    One row for each row of the export, with its cost and each of its credits cast to NUMERIC.
 
     Args:
-        found: what `relations` returned.
+        relations: what `relations` returned.
     """
-    return render("vendors/gcp/source_costs", rows=Relation(f"({found['gcp_billing']})"))
+    return render("vendors/gcp/source_costs", rows=Relation(f"({relations['gcp_billing']})"))
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
-    """Find out why a query over `relations` failed; reads the files again, so call it only then.
+    """Find out why a query over `relations` failed. It reads the files again, so call it only after a failure.
 
     Args:
         con: a connection to the same database.
         deliveries: the Google Cloud deliveries of the failed query.
 
     Returns:
-        A sentence with the first bad file; None if all files are in order.
+        An error that names the first bad file; None if all files are valid.
     """
     with con.cursor() as cursor:
         return first_refusal(deliveries, partial(_check_again, cursor))

@@ -1,6 +1,6 @@
-"""The landed rows of a Google Cloud billing export: writing a stream to Parquet, looking through it, reading it.
+"""The landed rows of a Google Cloud billing export: writing a stream to Parquet, checking it, reading it.
 
-This module holds what needs DuckDB or Arrow to look into files. What the columns mean is in `billing_columns`.
+This module holds what needs DuckDB or Arrow to read files. What the columns mean is in `billing_columns`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,8 @@ from octo_pipeline.vendors.gcp.billing_columns import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Batches come with some thousands of rows; row groups of that size read slowly. A partition is buffered up to here.
+# BigQuery sends batches of some thousands of rows, and row groups of that size are slow to read, so batches are
+# collected up to these limits.
 _ROW_GROUP_ROWS = 100_000
 _ROW_GROUP_BYTES = 64 << 20
 _QUOTED = 200
@@ -38,17 +39,17 @@ _QUOTED = 200
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What was found in a file: how many rows, and Σ cost + credits."""
+    """The number of rows of a file, and Σ cost + credits."""
 
     rows: int
     net: Decimal
 
 
 def write_batches(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
-    """Write a stream of record batches to a Parquet file, never holding more than a row group of it.
+    """Write a stream of record batches to a Parquet file, holding at most one row group in memory.
 
     Raises:
-        OctoError: there are none, or they do not fit each other or a Parquet file.
+        OctoError: there are no batches, or they do not fit each other or a Parquet file.
     """
     import pyarrow as pa
 
@@ -56,7 +57,7 @@ def write_batches(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
         _write(batches, path)
     except pa.ArrowException as error:
         raise OctoError(
-            f"What BigQuery sent for {path.name} is no table ({_first_line(error)}). Nothing was landed; run this again.",
+            f"BigQuery's response for {path.name} is not a table ({_first_line(error)}). Nothing was landed; run this again.",
             code="answer-malformed",
         ) from error
 
@@ -68,7 +69,7 @@ def _write(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
     first = next(batches, None)
     if first is None:
         raise OctoError(
-            f"BigQuery announced rows for {path.name} and sent none. Nothing was landed; run this again.",
+            f"BigQuery announced rows for {path.name} but sent none. Nothing was landed; run this again.",
             code="answer-malformed",
         )
     schema = first.schema.remove_metadata()
@@ -83,11 +84,11 @@ def _write(batches: "Iterator[pa.RecordBatch]", path: Path) -> None:
         writer.write_table(pa.Table.from_batches(held).cast(schema))
 
 
-def file_schema(path: Location, place: str) -> Schema:
+def file_schema(path: Location, origin: str) -> Schema:
     """The columns of a Parquet file, nested ones by their path.
 
     Raises:
-        OctoError: it is no whole Parquet file.
+        OctoError: it is not a complete Parquet file.
     """
     import pyarrow as pa
     from pyarrow.parquet import read_schema
@@ -97,21 +98,21 @@ def file_schema(path: Location, place: str) -> Schema:
             return {name: kind for field in read_schema(end) for name, kind in _kinds(field.name, field.type)}
     except (pa.ArrowException, OSError) as error:
         raise OctoError(
-            f"{place} cannot be read as Parquet ({_first_line(error)}). Fetch it again.", code="file-unreadable"
+            f"{origin} cannot be read as Parquet ({_first_line(error)}). Fetch it again.", code="file-unreadable"
         ) from error
 
 
-def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, month: str) -> FileFacts:
+def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, origin: str, month: str) -> FileFacts:
     """Read a file to its end.
 
     Raises:
-        OctoError: it is damaged or no billing export; a value that no row can do without is missing, an amount
-            is too large, or rows are of another month.
+        OctoError: it is damaged or not a billing export; a required value is missing, an amount is too large, or rows
+            are of another month.
     """
-    schema = file_schema(path, place)
+    schema = file_schema(path, origin)
     if problem := schema_problem(schema):
         raise OctoError(
-            f"{place} {problem}. Export the table again with all its columns; nothing was landed.",
+            f"{origin} {problem}. Export the table again with all its columns; nothing was landed.",
             code="table-columns-wrong",
         )
     rows_of_file = Relation(f"({_branch([path], schema)})")
@@ -121,38 +122,38 @@ def inspect_file(con: duckdb.DuckDBPyConnection, path: Location, place: str, mon
         invoice_month=month.replace("-", ""),
         required_names=[_name(name) for name in REQUIRED_VALUES],
     )
-    with translate_read_errors(place):
+    with translate_read_errors(origin):
         rows, net, other, *counts, _ = con.execute(query).fetchall()[0]
     for name, count in zip(REQUIRED_VALUES, counts, strict=True):
         if count:
             raise OctoError(
-                f"{place}: {count} of {rows} rows have no {name}, without which no cost can be allocated. "
+                f"{origin}: {count} of {rows} rows have no {name}, without which no cost can be allocated. "
                 "Correct the export; nothing was landed.",
                 code="value-wrong",
             )
     if other is not None:
         raise OctoError(
-            f"{place} has rows of the invoice month {other}, not only of {month}. Land it again.",
+            f"{origin} has rows of the invoice month {other}, not only of {month}. Land it again.",
             code="rows-of-another-month",
         )
     return FileFacts(rows, net)
 
 
 def relation(files: Sequence[tuple[Location, str]]) -> Sql:
-    """The SELECT of the columns of `COLUMNS` and `PLACE_COLUMNS` over all rows of the files; of no rows if there are none.
+    """The SELECT of `COLUMNS` and `PLACE_COLUMNS` over all rows of the files; it has no rows if there are no files.
 
     Args:
-        files: paths, and what to call them in sentences.
+        files: paths, and what to call them in messages.
 
     Raises:
-        OctoError: a file is damaged or no billing export.
+        OctoError: a file is damaged or not a billing export.
     """
     schemas: dict[tuple[tuple[str, Kind], ...], list[Location]] = {}
-    for path, place in files:
-        schema = file_schema(path, place)
+    for path, origin in files:
+        schema = file_schema(path, origin)
         if problem := schema_problem(schema):
             raise OctoError(
-                f"{place} {problem}. Remove its delivery and land the month again.", code="table-columns-wrong"
+                f"{origin} {problem}. Remove its delivery and land the month again.", code="table-columns-wrong"
             )
         schemas.setdefault(tuple(sorted(schema.items())), []).append(path)
     branches = [_branch(paths, dict(schema)) for schema, paths in schemas.items()]
@@ -173,7 +174,7 @@ def _name(path: str) -> str:
 
 
 def _kinds(name: str, kind: "pa.DataType") -> Iterator[tuple[str, Kind]]:
-    """The path and kind of a field and of all fields nested in it."""
+    """The path and kind of a field and of all fields within it."""
     import pyarrow.types as types
 
     if types.is_list(kind) or types.is_large_list(kind):
@@ -187,7 +188,7 @@ def _kinds(name: str, kind: "pa.DataType") -> Iterator[tuple[str, Kind]]:
     elif types.is_dictionary(kind):
         yield name, _scalar(kind.value_type)
     elif not types.is_null(kind):
-        # A column of no type has no values: it is as good as missing.
+        # A column of the type null has no values, so it is treated as missing.
         yield name, _scalar(kind)
 
 

@@ -1,13 +1,12 @@
-"""The tables of a Google Cloud billing export: which there are, which is read for a month, what is in it.
+"""The tables of a Google Cloud billing export: which exist, which one is read for a month, and what it has of it.
 
-This module holds what is asked of a dataset before anything is fetched. How it is reached belongs in
-`octo_pipeline.vendors.gcp.client`, landing its rows in `billing`.
+This module inspects a dataset before anything is fetched. Reaching the dataset belongs in `client`, landing its rows in
+`billing`.
 
-Which table: of a standard and a detailed export the detailed one is read, because only it has the labels of
-GKE's cost allocation. An export begins when it is enabled and ends when it is disabled, and the two are
-enabled one by one, so a month is read from the standard table if that has hours of usage that the detailed one lacks,
-or was exported more than two days longer. The two are written hours apart: while the month goes on, the last hours are
-no difference.
+Which table: the detailed export is preferred to the standard one, because only it has the labels of GKE's cost
+allocation. An export begins when it is enabled and ends when it is disabled, and the two are enabled separately. So a
+month is read from the standard table if that has hours of usage that the detailed one lacks, or was exported more than
+two days longer. Google writes the two hours apart, so the last hours of a month that has not ended are not compared.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +31,7 @@ _NAMED_DAYS = 5
 
 
 class BillingDataset(Protocol):
-    """A BigQuery dataset; every method raises OctoError where BigQuery refuses or cannot be reached."""
+    """A BigQuery dataset; every method raises OctoError if BigQuery refuses or cannot be reached."""
 
     def location(self) -> str:
         """Where the dataset is, such as EU."""
@@ -57,10 +56,10 @@ class Partition:
 
     Attributes:
         day: the ingestion partition.
-        exported_at: the latest export time; rows are only ever added, with a later one.
-        rows: how many there are.
-        hours: the hours of usage.
-        net: Σ cost + credits in NUMERIC by BigQuery; None if it was not asked for.
+        exported_at: the latest export time; new rows have a later one.
+        rows: the number of rows.
+        hours: the hours with usage.
+        net: Σ cost + credits in NUMERIC by BigQuery; None if it was not requested.
     """
 
     day: date
@@ -72,7 +71,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class ExportedMonth:
-    """A month as one table of the export has it now."""
+    """The current state of a month in one table of the export."""
 
     table: str
     query: PartitionQuery
@@ -81,11 +80,12 @@ class ExportedMonth:
 
 @dataclass(frozen=True)
 class ExportTable:
-    """A table of the export, as somebody who registers the account wants to know it.
+    """A table of the export, described for the user who registers the account.
 
     Attributes:
+        name: the table's name.
         kind: detailed or standard.
-        problem: a sentence about what is wrong with its columns; None if nothing is.
+        problem: a sentence about missing or wrong columns; None if there are none.
         last_export: the latest export of the last weeks, None if there was none.
     """
 
@@ -97,19 +97,19 @@ class ExportTable:
 
 @dataclass(frozen=True)
 class ExportInspection:
-    """What a dataset holds of an account's billing export."""
+    """The tables in a dataset of an account's billing export."""
 
     location: str
     tables: tuple[ExportTable, ...]
 
     @property
     def is_ok(self) -> bool:
-        """There is a table, and every one can be read."""
+        """Whether there is a table, and every table can be read."""
         return bool(self.tables) and not any(table.problem for table in self.tables)
 
 
 def inspect_export(dataset: BillingDataset, document: GcpSourceDocument) -> ExportInspection:
-    """Look at a dataset before its account is registered.
+    """Inspect a dataset before its account is confirmed.
 
     Raises:
         OctoError: BigQuery refuses or cannot be reached.
@@ -132,24 +132,24 @@ def inspect_export(dataset: BillingDataset, document: GcpSourceDocument) -> Expo
 def exported_month(
     dataset: BillingDataset, document: GcpSourceDocument, month: str, *, with_net: bool
 ) -> ExportedMonth | None:
-    """What the export has of a month now; None if it has no rows of it.
+    """The current state of a month in the export; None if it has no rows of the month.
 
     Args:
-        dataset: where the tables are.
-        document: whose export it is.
+        dataset: has the tables.
+        document: the account and its dataset.
         month: the invoice month, YYYY-MM.
-        with_net: also let BigQuery add up the net costs.
+        with_net: also have BigQuery sum the net costs.
 
     Raises:
-        OctoError: there is no export table, one is no billing export, or none has the whole month; BigQuery refuses
+        OctoError: there is no export table, one is not a billing export, or none has the whole month; BigQuery refuses
             or cannot be reached.
     """
-    found = [
+    exports = [
         ExportedMonth(name, query, partitions)
         for name, query in _queries(dataset, document)
         if (partitions := _partitions(dataset, query, month, with_net=with_net))
     ]
-    return _covering(document, month, *found) if len(found) == 2 else found[0] if found else None
+    return _covering(document, month, *exports) if len(exports) == 2 else exports[0] if exports else None
 
 
 def _queries(dataset: BillingDataset, document: GcpSourceDocument) -> list[tuple[str, PartitionQuery]]:
@@ -161,31 +161,31 @@ def _queries(dataset: BillingDataset, document: GcpSourceDocument) -> list[tuple
             continue
         if problem := schema_problem(schema):
             raise OctoError(
-                f"{_place(document, name)} {problem}. Nothing was landed; look whether Google still writes that "
-                "table, and enable the export again in Cloud Billing if not.",
+                f"{_place(document, name)} {problem}. Nothing was landed. Check whether Google still writes that table, and "
+                "if not, enable the export again in Cloud Billing.",
                 code="table-columns-wrong",
             )
         queries.append((name, PartitionQuery(_full_name(document, name), schema)))
     if not queries:
         raise OctoError(
             f"There is no billing export of {document.billing_account_id} in {document.project}.{document.dataset}: "
-            f"neither table {' nor '.join(names)}. Check the dataset, or enable the export in Cloud Billing; "
-            "Google creates the table some hours later.",
+            f"neither table {' nor '.join(names)} exists. Check the dataset, or enable the export in Cloud Billing; Google "
+            "creates the table some hours later.",
             code="billing-export-missing",
         )
     return queries
 
 
 def _partitions(dataset: BillingDataset, query: PartitionQuery, month: str, *, with_net: bool) -> tuple[Partition, ...]:
-    # What was used in a month is not ingested before it; the month before is a margin for time zones and for what
-    # Google fills in when an export is enabled. Later days have no end, as corrections may come at any time.
+    # Usage of a month is not ingested before the month begins; the month before is a margin for time zones and for the
+    # rows that Google backfills when an export is enabled. There is no last day, because corrections may come any time.
     since = date.fromisoformat(f"{add_months(month, -1)}-01")
     rows = dataset.rows(query.partitions(with_net=with_net), {"month": month.replace("-", ""), "since": since})
     for row in rows:
         if None in (row["day"], row["exported_at"], row["used_from"]):
             raise OctoError(
-                f"The table {query.table} has rows of {month} without any ingestion day, export_time or usage_start_time, "
-                "as Google's own export has not. Nothing was landed; look who else writes to that table.",
+                f"The table {query.table} has rows of {month} without an ingestion day, export_time or usage_start_time. "
+                "Google does not export such rows. Nothing was landed; check who else writes to that table.",
                 code="table-not-of-google",
             )
     return tuple(

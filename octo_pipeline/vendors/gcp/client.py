@@ -1,10 +1,10 @@
-"""Google Cloud: the clients of BigQuery with their credentials, time limits and retries.
+"""Access to Google Cloud: the clients of BigQuery with their credentials, timeouts and retries.
 
-Here belongs how a dataset is reached and what its refusals mean to a person. What is asked of it belongs to
-`octo_pipeline.vendors`. Google's libraries are imported when they are used: they cost more than a second.
+This module reaches a dataset and explains BigQuery's refusals to the user. The queries belong in `billing_queries`.
+Google's libraries are imported when they are used, because that takes more than a second.
 
-Retries are Google's own: exponential with jitter, only where the failure may pass (throttling, 5xx, broken
-connections), and within `patience` in all. A stream of rows goes on at the row where it broke.
+Retries are Google's own: exponential with jitter, only for failures that may pass (throttling, 5xx, broken
+connections), and for at most `patience` seconds in total. A stream of rows resumes at the row where it broke.
 """
 
 import json
@@ -54,24 +54,24 @@ _THROTTLED = ("rateLimitExceeded", "quotaExceeded", "jobRateLimitExceeded")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Another server than Google's, reached without credentials: `rest` is a URL, `storage` is host:port."""
+    """A server other than Google's, reached without credentials: `rest` is a URL, `storage` is host:port."""
 
     rest: str
     storage: str
 
 
 def source(document: GcpSourceDocument, *, endpoint: Endpoint | None = None) -> GcpBillingSource:
-    """The source of a document; nothing is reached before it is asked."""
+    """The source of a document; this does not call Google yet."""
     return GcpBillingSource(document, BigQueryDataset(document, endpoint=endpoint))
 
 
 class BigQueryDataset:
-    """The dataset of a document, over Google's clients.
+    """The dataset of a document, read with Google's clients.
 
     Args:
         document: the dataset and the credentials to use.
-        endpoint: stands in for Google.
-        patience: for how many seconds what may pass is tried again.
+        endpoint: a server to use instead of Google's.
+        patience: for how many seconds to retry a failure that may pass.
     """
 
     def __init__(
@@ -84,25 +84,27 @@ class BigQueryDataset:
     def location(self) -> str:
         """Where the dataset is, such as EU."""
         with self._translate_google_errors("looking at the dataset"):
-            found = self._client.get_dataset(self._dataset, retry=self._retry, timeout=_REQUEST_SECONDS)
-            return str(found.location)
+            dataset = self._client.get_dataset(self._dataset, retry=self._retry, timeout=_REQUEST_SECONDS)
+            return str(dataset.location)
 
     def schema(self, table: str) -> Schema | None:
         """The columns of a table; None if there is no such table in the dataset.
 
         Raises:
-            OctoError: the dataset is not there, or BigQuery refuses or cannot be reached.
+            OctoError: the dataset does not exist, or BigQuery refuses or cannot be reached.
         """
         from google.api_core.exceptions import NotFound
 
         with self._translate_google_errors(f"looking at the table {table}"):
             try:
-                found = self._client.get_table(f"{self._dataset}.{table}", retry=self._retry, timeout=_REQUEST_SECONDS)
+                described = self._client.get_table(
+                    f"{self._dataset}.{table}", retry=self._retry, timeout=_REQUEST_SECONDS
+                )
             except NotFound:
-                # The same answer for a dataset that is not there, which is another mistake.
+                # A missing dataset gives the same response; this call raises for it.
                 self._client.get_dataset(self._dataset, retry=self._retry, timeout=_REQUEST_SECONDS)
                 return None
-            return {name: kind for field in found.schema for name, kind in _kinds("", field)}
+            return {name: kind for field in described.schema for name, kind in _kinds("", field)}
 
     def rows(self, sql: str, parameters: Mapping[str, Parameter]) -> list[Mapping[str, Any]]:
         """The rows of an aggregating query, which are few."""
@@ -217,13 +219,13 @@ class BigQueryDataset:
         if self._document.credentials is not None:
             file = str(self._document.credentials)
             self._require_plain_key(self._document.credentials)
-            found, _ = google.auth.load_credentials_from_file(file, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+            credentials, _ = google.auth.load_credentials_from_file(file, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
         else:
-            found, _ = google.auth.default(scopes=[_SCOPE])
+            credentials, _ = google.auth.default(scopes=[_SCOPE])
         if self._document.impersonate is None:
-            return found
+            return credentials
         return impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
-            source_credentials=found, target_principal=self._document.impersonate, target_scopes=[_SCOPE]
+            source_credentials=credentials, target_principal=self._document.impersonate, target_scopes=[_SCOPE]
         )
 
     def _require_plain_key(self, file: Path) -> None:
@@ -250,7 +252,7 @@ class BigQueryDataset:
 
     @contextmanager
     def _translate_google_errors(self, attempt: str) -> Iterator[None]:
-        """Turn what Google's libraries raise into a sentence that says what to do."""
+        """Turn what Google's libraries raise into an error that names the remedy."""
         import requests
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
@@ -278,36 +280,38 @@ class BigQueryDataset:
 
         document = self._document
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        said = _first_line(cause)
+        message = _first_line(cause)
         if isinstance(cause, DefaultCredentialsError):
-            wrong = (
-                f"the key file {document.credentials} is none" if document.credentials else "there are no credentials"
+            problem = (
+                f"the key file {document.credentials} is not valid"
+                if document.credentials
+                else "there are no credentials"
             )
             return (
-                f"{wrong} ({said}). Name a service account's key file in `credentials`, or run "
-                "`gcloud auth application-default login`."
+                f"{problem} ({message}). Set `credentials` to the key file of a service account, or log in with Google's "
+                "application default credentials."
             )
         if isinstance(cause, GoogleAuthError) and not isinstance(cause, TransportError):
-            return f"Google refused the credentials ({said}). Renew them, or name others in `credentials`."
+            return f"Google refused the credentials ({message}). Renew them, or set `credentials` to others."
         if _is_throttling(cause):
             return (
-                f"Google's limit is reached ({said}), also after trying again for up to {self._patience:.0f} s. Run this "
-                "again later, or raise the project's BigQuery quota."
+                f"Google's limit is reached ({message}), even after retries for up to {self._patience:.0f} s. Run this again "
+                "later, or raise the project's BigQuery quota."
             )
         if isinstance(cause, exceptions.NotFound):
             where = f" in the location {document.location}" if document.location else ""
             return (
-                f"{said}. Check that the dataset {self._dataset} exists{where}, and correct project, dataset or "
+                f"{message}. Check that the dataset {self._dataset} exists{where}, and correct project, dataset or "
                 "location."
             )
         if isinstance(cause, (exceptions.Forbidden, exceptions.Unauthorized)):
             return (
-                f"a right is missing ({said}). It takes BigQuery Data Viewer on the dataset {self._dataset}, and "
+                f"a permission is missing ({message}). Grant BigQuery Data Viewer on the dataset {self._dataset}, and "
                 f"BigQuery Job User and BigQuery Read Session User in the project {document.project}."
             )
         if isinstance(cause, exceptions.ClientError):
-            return f"BigQuery refuses it ({said}). Check that the tables are Google's own billing export."
-        return f"BigQuery cannot be reached ({said}). Check the network and run this again."
+            return f"BigQuery refuses it ({message}). Check that the tables are Google's own billing export."
+        return f"BigQuery cannot be reached ({message}). Check the network and run this again."
 
 
 def _is_throttling(error: Exception) -> bool:
@@ -315,8 +319,8 @@ def _is_throttling(error: Exception) -> bool:
 
     if not isinstance(error, Forbidden):
         return isinstance(error, TooManyRequests)
-    # The same status as for a missing right; the Storage API gives no such details.
-    return any(one.get("reason") in _THROTTLED for one in error.errors if isinstance(one, dict))
+    # A missing permission has the same status; the Storage API gives no such details.
+    return any(detail.get("reason") in _THROTTLED for detail in error.errors if isinstance(detail, dict))
 
 
 def _first_line(error: Exception) -> str:
@@ -331,7 +335,7 @@ def _parameter_type(value: Parameter) -> str:
 
 
 def _kinds(prefix: str, field: "SchemaField") -> Iterator[tuple[str, Kind]]:
-    """The path and kind of a field and all that is within it."""
+    """The path and kind of a field and of all fields within it."""
     name = f"{prefix}{field.name}"
     yield name, "list" if field.mode == "REPEATED" else _KINDS.get(field.field_type, "other")
     for within in field.fields:

@@ -1,8 +1,8 @@
-"""The files of exported billing tables in a folder: in which form each is, and how its rows are read.
+"""The files of exported billing tables in a folder: the format of each, and how its rows are read.
 
-BigQuery writes a table as Parquet or as JSON objects, a line each, packed with gzip or not, under any name: the first
-bytes tell the form. Avro, which DuckDB cannot read without an extension, and CSV, which has no nested columns, are
-refused by name, so that no cost is passed over in silence. Which file counts is decided in `billing_folder`.
+BigQuery writes a table as Parquet or as one JSON object per line, optionally packed with gzip, under any name; the first
+bytes tell the format. Avro, which DuckDB cannot read without an extension, and CSV, which has no nested columns, are
+refused by name, so that no cost is ignored silently. `billing_folder` decides which files count.
 """
 
 import gzip
@@ -26,10 +26,10 @@ from octo_pipeline.vendors.gcp.billing_rows import file_schema
 from octo_pipeline.vendors.listing import is_hidden
 
 _BEGINNING = 1 << 12
-# Objects that are looked at to tell whether a file is of the export at all.
+# How many objects are read to find out whether a file belongs to the export.
 _LOOKED_AT = 100
 _UNREAD = {b"Obj\x01": "Avro", b"PK\x03\x04": "a zip archive", b"\x28\xb5\x2f\xfd": "packed with zstd", b"ORC": "ORC"}
-# What people and tools lay beside data.
+# Files that people and tools put beside data.
 _DOCUMENTS = frozenset(
     {".crc", ".css", ".html", ".ini", ".log", ".md", ".md5", ".pdf", ".png", ".py", ".rst", ".sh", ".sha256", ".sql"}
     | {".toml", ".txt", ".yaml", ".yml"}
@@ -46,7 +46,7 @@ class ExportFile:
     Attributes:
         path: where it is.
         name: its path below its table's folder, with slashes.
-        form: what it holds.
+        form: its format.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class ExportFile:
 
     @property
     def rows(self) -> Relation:
-        """Its rows with the nested columns of the export; of JSON only those that are known."""
+        """Its rows with the nested columns of the export; for JSON only the known columns."""
         if self.form == "parquet":
             return Relation(read_parquet([self.path]))
         columns = ", ".join(f"{name}: {literal(kind)}" for name, kind in JSON_TYPES.items())
@@ -63,13 +63,13 @@ class ExportFile:
 
     @property
     def landed_name(self) -> str:
-        """The name of its rows in a delivery, which are always Parquet."""
+        """The name of the Parquet file with its rows in a delivery."""
         name = self.name.replace("/", "__")
         return name if name.endswith(".parquet") else f"{name}.parquet"
 
     @cached_property
     def is_of_export(self) -> bool:
-        """Whether it has any of the columns that a billing export cannot do without.
+        """Whether it has any of the required columns of a billing export.
 
         Raises:
             OctoError: it cannot be read.
@@ -79,10 +79,10 @@ class ExportFile:
         return bool(self._json_names(_LOOKED_AT) & _REQUIRED_TOPS)
 
     def schema(self) -> Schema:
-        """The file's columns. A JSON file must be read to its end to find them.
+        """Its columns; for JSON this reads the whole file.
 
         Raises:
-            OctoError: the file cannot be read, or is not a billing export.
+            OctoError: it cannot be read, or is not a billing export.
         """
         schema = file_schema(self.path, str(self.path)) if self.form == "parquet" else json_schema(self._json_names(0))
         if problem := schema_problem(schema):
@@ -94,7 +94,7 @@ class ExportFile:
         return schema
 
     def verify(self) -> None:
-        """Read a packed file to its end, which DuckDB does not miss where it was cut off.
+        """Read a packed file to its end, because DuckDB does not notice that it was cut off.
 
         Raises:
             OctoError: it is damaged.
@@ -117,21 +117,21 @@ class ExportFile:
 
 @contextmanager
 def connect() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in which times without a zone are UTC, as Google's are."""
+    """A connection in which times without a zone are in UTC, like Google's."""
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         yield con
 
 
 def export_files(folder: Path, root: Path) -> Iterator[ExportFile]:
-    """The data files of a table, at any depth: some tools write a folder a month.
+    """The data files of a table, at any depth, because some tools write one folder per month.
 
     Args:
-        folder: the table's.
-        root: the source's; links may not lead out of it.
+        folder: the table's folder.
+        root: the source's folder; links may not lead out of it.
 
     Raises:
-        OctoError: a file is in a form that is not read.
+        OctoError: a file has an unsupported format.
     """
     for path in _files(folder):
         form = _form(inside(path, root, str(path)))
@@ -140,20 +140,20 @@ def export_files(folder: Path, root: Path) -> Iterator[ExportFile]:
 
 
 def refuse_unread(folder: Path, root: Path, expected: str) -> None:
-    """Refuse data of an export that lies where no table is looked for.
+    """Refuse data of an export in a place where no table is read.
 
     Args:
-        folder: where no table is; or a file.
+        folder: a folder that is not a table's, or a file.
         root: the source's folder.
-        expected: where the file should be, for the sentence.
+        expected: where the file should be, for the message.
 
     Raises:
-        OctoError: there is a file of a billing export, or one in a form that is not read.
+        OctoError: there is a file of a billing export, or one with an unsupported format.
     """
     for file in export_files(folder, root) if folder.is_dir() else export_files(folder.parent, root):
         if folder.is_dir() or file.path == folder:
             raise OctoError(
-                f"{file.path} is not read, as no table is looked for there. Move it to {expected}, or take it out of "
+                f"{file.path} is not in a table's folder, so it would not be read. Move it to {expected}, or remove it from "
                 f"{root}. Nothing was landed.",
                 code="file-not-looked-at",
                 place=str(file.path),
@@ -167,10 +167,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _form(path: Path) -> Form | None:
-    """What a file holds by its first bytes; None if nothing or a document.
+    """The format of a file by its first bytes; None if it is empty or a document.
 
     Raises:
-        OctoError: it is in a form that is not read.
+        OctoError: it has an unsupported format.
     """
     with translate_read_errors(str(path)), path.open("rb") as file:
         beginning = file.read(_BEGINNING)
@@ -180,7 +180,7 @@ def _form(path: Path) -> Form | None:
             with gzip.open(file) as unpacked:
                 beginning = unpacked.read(_BEGINNING)
     if (beginning.startswith(b"PAR1") and not is_packed) or path.suffix.lower() == ".parquet":
-        # If it is damaged, reading it reports that.
+        # A damaged file is reported when it is read.
         return "parquet"
     if not beginning or path.suffix.lower() in _DOCUMENTS:
         return None
@@ -191,7 +191,7 @@ def _form(path: Path) -> Form | None:
         held = "CSV, which has no nested columns"
     raise OctoError(
         f"{path} cannot be read: it is {held or 'neither Parquet nor JSON'}. Export the table as Parquet or as newline-"
-        "delimited JSON, or take the file out of the folder. Nothing was landed.",
+        "delimited JSON, or remove the file from the folder. Nothing was landed.",
         code="form-not-read",
         place=str(path),
     )

@@ -1,12 +1,12 @@
 """The steps of registering a Google Cloud billing account, and their verification.
 
 1. The account is registered with the dataset that Cloud Billing exports to.
-2. Somebody who may grants our service account what it needs; `next_step` says what and where.
-3. `confirm` looks at the dataset: it must be in the region that was registered, and hold an export table of the
-   account with the columns that are read.
+2. An administrator grants our service account the roles that it needs; `next_step` says which and where.
+3. `confirm` inspects the dataset: it must be in the registered region, and have an export table of the account with the
+   required columns.
 
-What Google refuses takes the confirmation away and is kept as the account's problem; what could not be asked (no
-network, no credentials here, too many requests) changes nothing.
+If Google refuses, the confirmation is removed and the error becomes the account's problem. If Google cannot be reached
+(no network, no credentials here, too many requests), nothing changes.
 """
 
 import re
@@ -47,17 +47,16 @@ def register(
     """Register a billing account.
 
     Args:
-        registrar: whose registry.
-        actor: the administrator who does it.
+        registrar: registry and settings.
+        actor: the administrator who registers it.
         billing_account_id: such as 0D1DR5-ADE21G-RF09W1.
         project: the id of the project that hosts the dataset.
         dataset: the dataset that Cloud Billing exports to.
         region: where the dataset is, such as EU or asia-northeast1.
-        name: what people call the account.
+        name: a name for people.
 
     Raises:
-        OctoError: a value is not right, the account is registered, or the name is taken. Nothing is registered
-            then.
+        OctoError: a value is not valid, the account is registered already, or the name is taken. Nothing is registered.
     """
     _service_account(registrar.settings)
     document = _document(billing_account_id, project, dataset, region)
@@ -69,10 +68,10 @@ def register(
 def set_up_export(
     registrar: Registrar, actor: Actor, account: Account, project: str, dataset: str, region: str
 ) -> Account:
-    """Say where the account's export is now; it is confirmed anew.
+    """Change where the account's export is; the account must then be confirmed again.
 
     Raises:
-        OctoError: a value is not right; nothing is changed then.
+        OctoError: a value is not valid. Nothing is changed.
     """
     settings = _settings(_document(account.account_id, project, dataset, region))
     return registrar.registry.accounts.change(
@@ -81,18 +80,18 @@ def set_up_export(
 
 
 def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
-    """Look at the account's export in BigQuery and keep what was found.
+    """Inspect the account's export in BigQuery and record the result.
 
     Returns:
-        The account; what failed is its `problem`.
+        The account; a failed step is its `problem`.
 
     Raises:
-        OctoError: BigQuery could not be asked, so nothing is known and nothing was changed.
+        OctoError: BigQuery could not be reached, so nothing is known and nothing was changed.
     """
     document = GcpSourceDocument.model_validate(account.settings["source"])
     values: dict[str, Any] = {"api_confirmed_at": None, "problem": None}
     try:
-        export = _found_export(document)
+        export = _described_export(document)
         values |= {
             "api_confirmed_at": datetime.now(UTC),
             "settings": {**account.settings, "export": {**account.settings["export"], **export}},
@@ -105,7 +104,7 @@ def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
 
 
 def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
-    """What is to be granted to whom; nothing for a completed account."""
+    """Which roles must be granted to whom; empty for a completed account."""
     if account.is_completed:
         return []
     export, member = account.settings["export"], _service_account(settings)
@@ -121,41 +120,43 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     ]
 
 
-def _found_export(document: GcpSourceDocument) -> dict[str, str]:
-    """The tables of the export, for people."""
+def _described_export(document: GcpSourceDocument) -> dict[str, str]:
+    """A description of the export's tables for people, under the key ``found``."""
     dataset = BigQueryDataset(document)
     location = dataset.location()
     if location.lower() != str(document.location).lower():
         raise OctoError(
-            f"The dataset {document.project}.{document.dataset} is in {location}, and registered in "
-            f"{document.location}. Register the right one.",
+            f"The dataset {document.project}.{document.dataset} is in {location}, but registered in "
+            f"{document.location}. Register {location}.",
             code="dataset-location-registered-wrong",
             place=document.billing_account_id,
             remedy=Remedy("accounts edit", document.billing_account_id),
         )
-    found = inspect_export(dataset, document)
-    if not found.tables:
+    inspection = inspect_export(dataset, document)
+    if not inspection.tables:
         raise OctoError(
             f"The dataset {document.project}.{document.dataset} has no billing export of "
-            f"{document.billing_account_id} yet. Switch the export to BigQuery on in Cloud Billing; the first table "
-            "appears within a day.",
+            f"{document.billing_account_id} yet. Enable the export to BigQuery in Cloud Billing; the first table appears "
+            "within a day.",
             code="billing-export-missing",
         )
-    if not found.is_ok:
-        raise OctoError(" ".join(table.problem for table in found.tables if table.problem), code="table-columns-wrong")
-    return {"found": _described(found)}
+    if not inspection.is_ok:
+        raise OctoError(
+            " ".join(table.problem for table in inspection.tables if table.problem), code="table-columns-wrong"
+        )
+    return {"found": _described(inspection)}
 
 
-def _described(found: ExportInspection) -> str:
+def _described(inspection: ExportInspection) -> str:
     return " and ".join(
         f"the {table.kind} export {table.name}"
         + (f", last written {table.last_export:%Y-%m-%d %H:%M} UTC" if table.last_export else ", not written lately")
-        for table in found.tables
+        for table in inspection.tables
     )
 
 
 def _is_answer(error: OctoError) -> bool:
-    """Whether Google answered, or our own check of its answer failed; not if nobody could be asked."""
+    """Whether Google responded, or our own check of its response failed; False if Google could not be reached."""
     from google.api_core.exceptions import ClientError, TooManyRequests, Unauthorized
 
     cause = error.__cause__
@@ -165,7 +166,7 @@ def _is_answer(error: OctoError) -> bool:
 def _document(billing_account_id: str, project: str, dataset: str, region: str) -> GcpSourceDocument:
     if _REGION.fullmatch(region) is None:
         raise OctoError(
-            f"The region {quoted(region)} is not right: it is written as EU or asia-northeast1.",
+            f"The region {quoted(region)} is not valid: it must be written as EU or asia-northeast1.",
             code="export-settings-malformed",
         )
     try:
@@ -175,11 +176,11 @@ def _document(billing_account_id: str, project: str, dataset: str, region: str) 
     except ValidationError as error:
         first = error.errors()[0]
         form = _FORMS[str(first["loc"][0])].format(quoted(str(first["input"])))
-        raise OctoError(f"This is not right: {form}. Nothing was changed.", code="export-settings-malformed") from None
+        raise OctoError(f"This is not valid: {form}. Nothing was changed.", code="export-settings-malformed") from None
 
 
 def _settings(document: GcpSourceDocument) -> dict[str, Any]:
-    """What is kept: for people, and the document that ingestion reads."""
+    """The settings to keep: those for people, and the document that ingestion reads."""
     export = {"project": document.project, "dataset": document.dataset, "region": document.location}
     return {"export": export, "source": document.model_dump(mode="json")}
 

@@ -107,7 +107,7 @@ def test_an_existing_report_is_found_and_must_go_where_it_is_registered(
     account = aws.set_up_cur(workspace, "ana", payer, setup)
     assert aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)["ReportOption"] == "USE_EXISTING"
     account = aws.confirm(workspace, "ana", account)
-    assert "it has no Cost and Usage Report called 'octo-sample'" in str(account.problem)
+    assert "has no Cost and Usage Report named 'octo-sample'" in str(account.problem)
 
     place = {"S3Bucket": CUR_BUCKET, "S3Prefix": "cur", "S3Region": "us-east-1"}
     aws_accounts.reports[SAMPLE_PAYER] = [{"ReportName": "another", **place}, {"ReportName": "octo-sample", **place}]
@@ -132,9 +132,7 @@ def test_a_linked_account_finds_its_payer_registered_or_not(workspace: Workspace
     assert workspace.registry.accounts.payer_members([SAMPLE_PAYER]) == ((SAMPLE_PAYER, linked),)
     assert sources(workspace, "aws") == []
 
-    with pytest.raises(
-        OctoError, match=f"{linked} is a linked account of {SAMPLE_PAYER}, and the report is set up at the"
-    ):
+    with pytest.raises(OctoError, match=f"{linked} is a linked account. Set up the report at its payer {SAMPLE_PAYER}"):
         aws.set_up_cur(workspace, "ana", account, SETUP)
 
 
@@ -147,7 +145,7 @@ def test_a_wrong_payer_is_not_completed_and_says_which_is_right(
     account = aws.confirm(workspace, "ana", account)
     assert account.steps["API"] is not None
     assert account.steps["PAYER"] is None
-    assert f"registered as 111111111111, and AWS Organizations says {SAMPLE_PAYER}" in str(account.problem)
+    assert f"registered as 111111111111, but AWS Organizations says {SAMPLE_PAYER}" in str(account.problem)
 
     account = aws.set_payer(workspace, "ana", account, SAMPLE_PAYER)
     assert aws.confirm(workspace, "ana", account).is_completed
@@ -277,13 +275,13 @@ def test_twice_and_taken_names_register_nothing(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"bucket": "Company_CUR"}, "The bucket 'Company_CUR' is not right"),
-        ({"bucket": "x"}, "The bucket 'x' is not right"),
-        ({"region": "Ireland"}, "The region 'Ireland' is not right: it is written as eu-west-1"),
-        ({"report": "a b"}, "The report 'a b' is not right"),
-        ({"prefix": "/cur"}, "The prefix '/cur' is not right"),
+        ({"bucket": "Company_CUR"}, "The bucket 'Company_CUR' is not valid"),
+        ({"bucket": "x"}, "The bucket 'x' is not valid"),
+        ({"region": "Ireland"}, "The region 'Ireland' is not valid: it must be written as eu-west-1"),
+        ({"report": "a b"}, "The report 'a b' is not valid"),
+        ({"prefix": "/cur"}, "The prefix '/cur' is not valid"),
         ({"prefix": ""}, "A new Cost and Usage Report needs a prefix"),
-        ({"region": "eu-west-1"}, "A new bucket is made where its stack is, in us-east-1, not in eu-west-1"),
+        ({"region": "eu-west-1"}, "The stack creates a new bucket in us-east-1, not in eu-west-1"),
     ],
 )
 def test_wrong_set_ups_change_nothing(workspace: Workspace, changed: dict[str, Any], sentence: str) -> None:

@@ -126,7 +126,10 @@ def test_the_browser_comes_back_to_loopback(workspace: Workspace, partner: Accou
         assert redirect.wait("s", 20) == {"code": "c", "state": "s"}
         browser.join()
         assert statuses == [400, 400, 400, 200]
-    with listening(address) as redirect, pytest.raises(OctoError, match="Nobody came back from the sign-in"):
+    with (
+        listening(address) as redirect,
+        pytest.raises(OctoError, match="The browser did not come back from the sign-in"),
+    ):
         redirect.wait("s", 0.1)
     with pytest.raises(OctoError, match="must be an address of this machine"), listening("https://company.com/"):
         pass
@@ -187,12 +190,12 @@ def test_what_is_refused_takes_the_confirmation_away(
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        (("--partner-id", "12"), "The Microsoft Partner ID '12' is not right: it has 5 to 10 digits"),
-        (("--tenant", "company.com"), "The tenant id is not right: ids are written as 0000"),
-        (("--api-application", "app"), "The application id is not right"),
-        (("--center-application", "app"), "The application id is not right"),
-        (("--currency", "gbp"), "The currency is not right"),
-        (("--currency", "GBP,"), "The currency is not right"),
+        (("--partner-id", "12"), "The Microsoft Partner ID '12' is not valid: it must have 5 to 10 digits"),
+        (("--tenant", "company.com"), "The tenant id is not valid: ids must be written as 0000"),
+        (("--api-application", "app"), "The application id is not valid"),
+        (("--center-application", "app"), "The application id is not valid"),
+        (("--currency", "gbp"), "The currency is not valid"),
+        (("--currency", "GBP,"), "The currency is not valid"),
         (
             ("--api-secret-variable", "OCTO_SOURCE_NOT_SET"),
             "The environment variable OCTO_SOURCE_NOT_SET with the secret key",

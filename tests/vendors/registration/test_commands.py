@@ -126,13 +126,13 @@ def test_linked_accounts_by_a_stack_set(workspace: Workspace, aws_accounts: AwsA
 
 def test_bad_input_is_a_sentence_and_registers_nothing(workspace: Workspace) -> None:
     for arguments, message in (
-        (["register", "aws", "--id", "123"], "The account id '123' is not right: an AWS account id has 12 digits"),
+        (["register", "aws", "--id", "123"], "The account id '123' is not valid: an AWS account id has 12 digits"),
         (["register", "aws", "--name", "Main"], "Say which account the flags are about: --id"),
         (
             ["register", "aws", "--id", SAMPLE_PAYER, "--linked-of", SAMPLE_PAYER],
             "--linked-of registers all linked accounts",
         ),
-        (["register", "aws", "--id", SAMPLE_PAYER, "--cur-bucket", "A"], "The bucket 'A' is not right"),
+        (["register", "aws", "--id", SAMPLE_PAYER, "--cur-bucket", "A"], "The bucket 'A' is not valid"),
         (["register", "aws", "--linked-of", SAMPLE_PAYER], "No aws account '999988887777' is registered"),
         (
             ["confirm", "nobody"],
@@ -205,7 +205,7 @@ def test_the_jobs_do_the_same(workspace: Workspace, aws_accounts: AwsAccounts, t
     assert "AWS does not let" in failure(run("confirm_account", "confirm", account="Main"))
     aws_accounts.open(str(said["launch link"]), SAMPLE_PAYER)
 
-    assert "it has no Cost and Usage Report called 'octo-sample'" in failure(
+    assert "has no Cost and Usage Report named 'octo-sample'" in failure(
         run("confirm_account", "confirm", account="Main")
     )
     aws_accounts.open(link_in(octo("show", "Main")), SAMPLE_PAYER)

@@ -63,7 +63,7 @@ def test_a_billing_account_from_the_command_to_the_next_run(
     assert "is registered, but not Completed" in refusal(workspace, "gcp")
 
     bigquery_server.create(f"demo.{dataset}.unrelated", SCHEMA)
-    assert f"has no billing export of {ACCOUNT} yet. Switch the export" in refused("confirm", "Shop")
+    assert f"has no billing export of {ACCOUNT} yet. Enable the export" in refused("confirm", "Shop")
 
     bigquery_server.create(f"demo.{dataset}.{STANDARD}", SCHEMA)
     bigquery_server.append(f"demo.{dataset}.{STANDARD}", [row()])
@@ -132,8 +132,8 @@ def test_by_prompts(workspace: Workspace, dataset: str) -> None:
         ({"billing_account_id": "0d1dr5-ade21g-rf09w1"}, "the billing account id '0d1dr5-ade21g-rf09w1'"),
         ({"project": "My Project"}, "the project id 'My Project'"),
         ({"dataset": "a-b"}, "the dataset 'a-b'"),
-        ({"region": "Europe (Frankfurt)"}, "The region 'Europe \\(Frankfurt\\)' is not right"),
-        ({"region": ""}, "The region '' is not right"),
+        ({"region": "Europe (Frankfurt)"}, "The region 'Europe \\(Frankfurt\\)' is not valid"),
+        ({"region": ""}, "The region '' is not valid"),
     ],
 )
 def test_wrong_values_register_nothing(workspace: Workspace, changed: dict[str, Any], sentence: str) -> None:

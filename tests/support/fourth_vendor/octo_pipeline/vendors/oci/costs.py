@@ -72,17 +72,17 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
     }
 
 
-def source_costs(found: Mapping[str, str]) -> str:
+def source_costs(relations: Mapping[str, str]) -> str:
     """SQL of what the files say was billed."""
     return (
         "SELECT 'oci' AS vendor, tenancy AS billing_account_id, currency AS billing_currency, cost "
-        f"FROM ({found['oci_costs']})"
+        f"FROM ({relations['oci_costs']})"
     )
 
 
 def explain_failure(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> OctoError | None:
     """The first file that is not right."""
-    return first_refusal(deliveries, lambda delivery: [count_csv_rows(one, str(one)) for one in delivery.file_paths])
+    return first_refusal(deliveries, lambda delivery: [count_csv_rows(path, str(path)) for path in delivery.file_paths])
 
 
 def _land(root: Location, file: Path, month: str, fetched_at: datetime) -> Landed:
