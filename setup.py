@@ -16,7 +16,7 @@ setup(
         "octo_pipeline": [
             "py.typed",
             "*/sql/*.j2",
-            "vendors/*/sql/*.j2",
+            "vendors/**/sql/*.j2",
             "services/*.j2",
             "assets/*.j2",
             "vendors/*/templates/*",

@@ -100,12 +100,12 @@ class Reach:
                 )
 
 
-def require_secret_name(variable: str, what: str) -> str:
+def require_secret_name(variable: str, field: str) -> str:
     """Return the name of a variable if it can be one with the secret of a source.
 
     Args:
         variable: the name, which is never repeated unless it is well formed.
-        what: the field that holds it, for the sentence.
+        field: the field that holds it, for the sentence.
 
     Raises:
         OctoError: it is another variable's, or not a name at all.
@@ -113,15 +113,15 @@ def require_secret_name(variable: str, what: str) -> str:
     if variable.startswith(SECRET_PREFIX) and _VARIABLE.fullmatch(variable):
         return variable
     raise OctoError(
-        f"{what} must be the name of a variable that begins with {SECRET_PREFIX}, so that no document can have another "
+        f"{field} must be the name of a variable that begins with {SECRET_PREFIX}, so that no document can have another "
         f"secret sent: rename the variable to {SECRET_PREFIX}… where it is set and here. If a secret was typed here, "
         "replace that secret. Nothing was read or sent.",
         code="secret-variable-refused",
-        place=what,
+        place=field,
     )
 
 
-def source_secret(environment: Mapping[str, str], variable: str, field_name: str, what: str) -> str:
+def source_secret(environment: Mapping[str, str], variable: str, field_name: str, purpose: str) -> str:
     """The secret of a source, which an environment variable holds.
 
     Raises:
@@ -130,7 +130,7 @@ def source_secret(environment: Mapping[str, str], variable: str, field_name: str
     secret = environment.get(require_secret_name(variable, field_name), "").strip()
     if not secret:
         raise OctoError(
-            f"{what} needs the secret in the environment variable {variable}, which is not set. Set it.",
+            f"{purpose} needs the secret in the environment variable {variable}, which is not set. Set it.",
             code="secret-variable-not-set",
         )
     return secret

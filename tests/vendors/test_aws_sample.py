@@ -13,8 +13,9 @@ import pytest
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import load_allocators
 from octo_pipeline.rules.cost_group import load_cost_groups
-from octo_pipeline.vendors.aws import sample as aws
-from octo_pipeline.vendors.aws.sample import DATA_PLATFORM, PAYER, PLATFORM, SANDBOX, write_cur
+from octo_pipeline.vendors.aws.sample import write_cur, writer
+from octo_pipeline.vendors.aws.sample.accounts import DATA_PLATFORM, PAYER, PLATFORM, SANDBOX
+from octo_pipeline.vendors.aws.sample.fees import support_cents
 
 CONFIG = Path(__file__).parents[2] / "allocator_configs"
 MONTHS = ["2024-01", "2024-02", "2024-03"]
@@ -248,7 +249,7 @@ def test_a_run_that_dies_leaves_no_manifest(tmp_path, monkeypatch):
     def die(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(aws, "_write_file", die)
+    monkeypatch.setattr(writer, "_write_file", die)
     with pytest.raises(KeyboardInterrupt):
         write_cur(tmp_path, months=["2024-01"], lines=200, files=2)
     assert not manifest.exists()
@@ -371,7 +372,7 @@ def cents(con: duckdb.DuckDBPyConnection, month: str, condition: str) -> Decimal
 
 
 def test_support_above_the_first_tier_costs_less_than_a_tenth():
-    tiers = aws._support_cents()
+    tiers = support_cents()
     results = [
         duckdb.execute(f"SELECT {tiers} FROM (SELECT {usage}::HUGEINT AS total_cents)").fetchone()[0]
         for usage in (0, 15_000_000, 50_000_000, 100_000_000, 100_000_100)

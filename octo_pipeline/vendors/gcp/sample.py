@@ -1,23 +1,23 @@
 """Writes months of a Google Cloud detailed billing export, as BigQuery writes the table to Parquet.
 
-What belongs here: the synthetic organisation, what it uses, and the files in the folder layout of
-`octo_pipeline.vendors.gcp.billing_folder`. What does not: reading them, and any allocation rule.
+This module makes the synthetic organisation, its usage, and the files in the folder layout of `billing_folder`. Reading
+them, and allocation rules, belong elsewhere.
 
 One billing account in EUR with a shared Kubernetes project, a data warehouse and product projects. A month has
 
-- usage lines with labels of their own and of their project; lines of the shared clusters carry the namespace as
-  GKE's cost allocation does; a few hours at the month's edges are used in the month before the invoice's;
+- usage lines with labels of their own and of their project; lines of the shared clusters have the namespace, as with
+  GKE's cost allocation; a few hours of usage are in the month before the invoice's;
 - sustained use discounts, and committed use discounts that cover machine lines of the product projects, with the
   daily fee of each commitment on the shared project;
 - enhanced support as a share of the month, the invoice's VAT and its rounding to cents, all on no project;
 - in the last month a promotional credit and an adjustment.
 
-How it is made: DuckDB draws everything from hashes of (line, what is drawn, seed), so the same arguments give the
-same rows in the same order. Costs are whole numbers of 10⁻⁹ EUR until they are written; they are written as
-FLOAT64, because that is how Google exports them.
+How it is made: DuckDB draws all values from hashes of (line, purpose, seed), so the same arguments give the same rows in
+the same order. Costs are whole numbers of 10⁻⁹ EUR until they are written; they are written as FLOAT64, as Google exports
+them.
 
-Known drawbacks: rows depend on DuckDB's hash function, which a new DuckDB may change; of the prices only the order
-of size is real; VAT is of the whole invoice, where Google's is of each project.
+Known drawbacks: rows depend on DuckDB's hash function, which a new DuckDB may change; of the prices only the order of
+magnitude is real; VAT is one line for the whole invoice, while Google writes one for each project.
 """
 
 import os
@@ -30,6 +30,7 @@ import duckdb
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.model.sql import literal
+from octo_pipeline.model.templates import render
 
 BILLING_ACCOUNT = "0D1DR5-ADE21G-RF09W1"
 PLATFORM = "platform-gke"  # runs the shared clusters and owns the commitments
@@ -45,16 +46,16 @@ _WAREHOUSE_PERCENT = 12
 _COMMITMENTS = 2
 _COVERED_PERCENT = 35  # share of the product projects' machine lines that a commitment covers
 _SUSTAINED_PERCENT = 10
-_STORAGE_DISCOUNT_PERCENT = 20  # what the contract takes off the list price of storage
+_STORAGE_DISCOUNT_PERCENT = 20  # the contract's discount on the list price of storage
 _SUPPORT_PERCENT = 3
 _VAT_PERCENT = 20
 _PROMOTION_CENTS = -15_000
 _ADJUSTMENT_CENTS = -4_217
-_LINES_PER_FEE_CENT = 40  # of a commitment's fee a day, so that a commitment saves more than it costs
+_LINES_PER_FEE_CENT = 40  # of a commitment's daily fee, so that a commitment saves more than it costs
 
 
 class _Sku(NamedTuple):
-    """One priced usage: its price in 10⁻⁹ EUR a unit, the most units a line has, and what takes it off."""
+    """A priced usage: its price in 10⁻⁹ EUR per unit, the most units of a line, and the kind that determines discounts."""
 
     service_id: str
     service: str
@@ -91,6 +92,8 @@ _TEAMS = ("shop", "payments", "search", "identity", "mobile", "catalogue", "fulf
 _ENVIRONMENTS = ("prod", "prod", "staging", "dev")
 _REGIONS = ("europe-west1", "europe-west1", "europe-west1", "europe-west3", "europe-west4")
 _NAMESPACES = (*_TEAMS[:5], "kube-system", "ingress")
+_NO_CREDITS = "[]::STRUCT(name VARCHAR, parts BIGINT, id VARCHAR, type VARCHAR)[]"
+_NO_LABELS = '[]::STRUCT("key" VARCHAR, "value" VARCHAR)[]'
 
 
 class _Sample(NamedTuple):
@@ -106,15 +109,15 @@ class _Sample(NamedTuple):
 def write_billing_export(
     folder: Path, *, months: Sequence[str], projects: int = 8, lines: int = 6_000, seed: int = 7
 ) -> list[Path]:
-    """Write sample months of a detailed billing export, a file each.
+    """Write sample months of a detailed billing export, one file each.
 
     A month goes to ``<folder>/gcp/<billing account>/<table>/YYYYMM-000000000000.parquet``, in one rename.
 
     Args:
-        folder: where the tree begins; made if missing.
+        folder: the root of the tree; created if missing.
         months: the invoice months as YYYY-MM. The latest has the promotional credit and the adjustment.
-        projects: how many there are, the shared one and the warehouse included; at least 3.
-        lines: usage lines a month; fees, credits of no usage, tax and rounding come on top.
+        projects: the number of projects including the shared one and the warehouse; at least 3.
+        lines: usage lines per month, not counting fees, credits without usage, tax and rounding.
         seed: another seed gives other usage of the same shape.
 
     Returns:
@@ -168,18 +171,25 @@ def _checked(months: Sequence[str], projects: int, lines: int, seed: int) -> _Sa
 
 
 def _create_organisation(con: duckdb.DuckDBPyConnection, sample: _Sample) -> None:
-    # hash() joins its arguments by XOR: draws of one key would move together without a second round.
-    con.execute(f"CREATE TEMP MACRO draw(key, what) AS (hash(hash(key, what, '{sample.seed}')) >> 1)::BIGINT")
-    con.execute("CREATE TEMP MACRO pick(list, key, what) AS list[1 + draw(key, what) % len(list)]")
+    # hash() joins its arguments by XOR, so without a second round the draws of one key would be correlated.
+    con.execute(f"CREATE TEMP MACRO draw(key, purpose) AS (hash(hash(key, purpose, '{sample.seed}')) >> 1)::BIGINT")
+    con.execute("CREATE TEMP MACRO pick(list, key, purpose) AS list[1 + draw(key, purpose) % len(list)]")
     con.execute(f"CREATE TEMP MACRO money(parts) AS parts / {_PARTS}.0::DOUBLE")
     con.execute(
         "CREATE TEMP MACRO labels_of(names, texts) AS "
-        "list_transform(list_zip(names, texts), lambda one: {'key': one[1], 'value': one[2]})"
+        "list_transform(list_zip(names, texts), lambda pair: {'key': pair[1], 'value': pair[2]})"
     )
-    columns = ", ".join(_Sku._fields)
     rows = ", ".join(f"({number}, {', '.join(map(_value, sku))})" for number, sku in enumerate(_SKUS))
-    con.execute(f"CREATE TEMP TABLE skus AS SELECT * FROM (VALUES {rows}) t(number, {columns})")
-    con.execute(f"CREATE TEMP TABLE projects AS {_projects_sql(sample)}")
+    con.execute(render("vendors/gcp/sample_skus", column_names=", ".join(("number", *_Sku._fields)), value_rows=rows))
+    query = render(
+        "vendors/gcp/sample_projects",
+        project_count=sample.projects,
+        platform=PLATFORM,
+        warehouse=WAREHOUSE,
+        teams=_list(_TEAMS),
+        environments=_list(_ENVIRONMENTS),
+    )
+    con.execute(query)
 
 
 def _value(value: object) -> str:
@@ -190,219 +200,64 @@ def _list(values: Sequence[str] | Sequence[int]) -> str:
     return "[" + ", ".join(map(_value, values)) + "]"
 
 
-def _projects_sql(sample: _Sample) -> str:
-    """Project 0 is the shared one, 1 the warehouse; product projects are named by team and environment."""
-    return f"""
-    WITH named AS (
-        SELECT
-            range::INTEGER AS place,
-            CASE place WHEN 0 THEN 'platform' WHEN 1 THEN 'data'
-                ELSE {_list(_TEAMS)}[1 + (place - 2) % {len(_TEAMS)}] END AS team,
-            CASE WHEN place < 2 THEN 'prod'
-                ELSE {_list(_ENVIRONMENTS)}[1 + (place - 2) // {len(_TEAMS)} % {len(_ENVIRONMENTS)}] END AS environment,
-            CASE place WHEN 0 THEN '{PLATFORM}' WHEN 1 THEN '{WAREHOUSE}'
-                ELSE concat_ws('-', team, environment, place - 1) END AS id
-        FROM range({sample.projects})
-    )
-    SELECT
-        place,
-        {{
-            'id': id,
-            'number': (100000000000 + draw(id, 'number') % 899999999999)::VARCHAR,
-            'name': upper(left(id, 1)) || replace(substr(id, 2), '-', ' '),
-            'labels': labels_of(
-                ['team', 'environment', 'cost-center'],
-                [team, environment, (1000 + draw(team, 'cost center') % 9000)::VARCHAR]
-            ),
-            'ancestry_numbers': '/10000001/20000002/'
-        }} AS project
-    FROM named
-    """
-
-
 def _write_month(con: duckdb.DuckDBPyConnection, sample: _Sample, month: str, path: Path) -> None:
-    con.execute(f"CREATE OR REPLACE TEMP TABLE usage_lines AS {_usage_sql(sample, month)}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE lines AS {_fees_sql(sample, month)}")
-    # The rounding is of what is billed, tax included, so it is drawn up last.
-    con.execute(f"INSERT INTO lines {_tax_sql(month)}")
-    con.execute(f"INSERT INTO lines {_rounding_sql(month)}")
+    _create_usage_lines(con, sample, month)
+    _create_lines(con, sample, month)
+    query = render(
+        "vendors/gcp/sample_export",
+        billing_account=BILLING_ACCOUNT,
+        currency=CURRENCY,
+        invoice_month=month.replace("-", ""),
+        no_labels=_NO_LABELS,
+    )
     unfinished = path.with_suffix(".unfinished")
-    con.execute(f"COPY ({_export_sql(month)}) TO {literal(str(unfinished))} (FORMAT parquet, COMPRESSION zstd)")
+    con.execute(f"COPY ({query}) TO {literal(str(unfinished))} (FORMAT parquet, COMPRESSION zstd)")
     os.replace(unfinished, path)
 
 
-_NO_CREDITS = "[]::STRUCT(name VARCHAR, parts BIGINT, id VARCHAR, type VARCHAR)[]"
-_NET = "sum(cost + coalesce(list_sum(list_transform(credits, lambda one: one.parts)), 0))::BIGINT"
-_NO_LABELS = '[]::STRUCT("key" VARCHAR, "value" VARCHAR)[]'
-
-
-def _usage_sql(sample: _Sample, month: str) -> str:
-    """Usage lines; costs and credits are in 10⁻⁹ EUR."""
-    key = f"'{month}' || line"
-    wheel = _list([number for number, sku in enumerate(_SKUS) for _ in range(sku.weight)])
-    shared = _list(
-        [number for number, sku in enumerate(_SKUS) if sku.service in ("Compute Engine", "Kubernetes Engine")]
+def _create_usage_lines(con: duckdb.DuckDBPyConnection, sample: _Sample, month: str) -> None:
+    """Create the table of a month's usage; costs and credits are in 10⁻⁹ EUR."""
+    compute = ("Compute Engine", "Kubernetes Engine")
+    data = ("BigQuery", "Cloud Storage", "Cloud Pub/Sub")
+    query = render(
+        "vendors/gcp/sample_usage",
+        month=month,
+        next_month=add_months(month, 1),
+        line_count=sample.lines,
+        product_count=sample.projects - 2,
+        shared_percent=_SHARED_PERCENT,
+        warehouse_percent=_WAREHOUSE_PERCENT,
+        covered_percent=_COVERED_PERCENT,
+        sustained_percent=_SUSTAINED_PERCENT,
+        storage_percent=100 - _STORAGE_DISCOUNT_PERCENT,
+        commitment_count=_COMMITMENTS,
+        compute_skus=_list([number for number, sku in enumerate(_SKUS) if sku.service in compute]),
+        data_skus=_list([number for number, sku in enumerate(_SKUS) if sku.service in data]),
+        weighted_skus=_list([number for number, sku in enumerate(_SKUS) for _ in range(sku.weight)]),
+        regions=_list(_REGIONS),
+        namespaces=_list(_NAMESPACES),
+        environments=_list(_ENVIRONMENTS),
+        no_credits=_NO_CREDITS,
+        no_labels=_NO_LABELS,
     )
-    data = _list(
-        [number for number, sku in enumerate(_SKUS) if sku.service in ("BigQuery", "Cloud Storage", "Cloud Pub/Sub")]
-    )
-    start = f"TIMESTAMPTZ '{month}-01 00:00:00+00'"
-    hours = f"date_diff('hour', {start}, TIMESTAMPTZ '{add_months(month, 1)}-01 00:00:00+00')"
-    return f"""
-    WITH placed AS (
-        SELECT
-            range AS line,
-            draw({key}, 'project') % 100 AS share,
-            CASE WHEN share < {_SHARED_PERCENT} THEN 0 WHEN share < {_SHARED_PERCENT + _WAREHOUSE_PERCENT} THEN 1
-                ELSE 2 + draw({key}, 'product') % {sample.projects - 2} END AS place,
-            CASE place WHEN 0 THEN pick({shared}, {key}, 'sku') WHEN 1 THEN pick({data}, {key}, 'sku')
-                ELSE pick({wheel}, {key}, 'sku') END AS number,
-            -- Google bills in Pacific time: the first hours of an invoice are of the day before it begins.
-            {start} + to_hours((draw({key}, 'hour') % {hours} - 8)::INTEGER) AS used_at
-        FROM range({sample.lines})
-    ),
-    priced AS (
-        SELECT
-            *,
-            1 + draw({key}, 'amount') % most AS amount,
-            amount * price AS list_cost,
-            CASE WHEN kind = 'storage' THEN list_cost * {100 - _STORAGE_DISCOUNT_PERCENT} // 100 ELSE list_cost END AS cost,
-            kind = 'machine' AND place >= 2 AND draw({key}, 'covered') % 100 < {_COVERED_PERCENT} AS is_covered,
-            draw({key}, 'commitment') % {_COMMITMENTS} AS commitment
-        FROM placed JOIN skus USING (number)
-    )
-    SELECT
-        line, project, service_id, service, sku_id, sku, unit, used_at,
-        pick({_list(_REGIONS)}, {key}, 'region') AS region,
-        CASE
-            WHEN place = 0 THEN labels_of(
-                ['goog-k8s-cluster-name', 'k8s-namespace'], ['shared-1', pick({_list(_NAMESPACES)}, {key}, 'namespace')]
-            )
-            WHEN draw({key}, 'labelled') % 4 > 0 THEN labels_of(
-                ['app', 'env'], ['app-' || draw({key}, 'app') % 5, pick({_list(_ENVIRONMENTS)}, {key}, 'env')]
-            )
-            ELSE {_NO_LABELS}
-        END AS labels,
-        'resource-' || draw({key}, 'resource') % 500 AS resource,
-        amount::DOUBLE AS amount,
-        cost,
-        list_cost,
-        CASE
-            WHEN is_covered THEN [{{
-                'name': 'Committed Usage Discount: ' || sku, 'parts': -cost, 'id': 'commitment-' || (1 + commitment),
-                'type': 'COMMITTED_USAGE_DISCOUNT'
-            }}]
-            WHEN kind = 'machine' THEN [{{
-                'name': 'Sustained Usage Discount', 'parts': -(cost * {_SUSTAINED_PERCENT} // 100), 'id': '',
-                'type': 'SUSTAINED_USAGE_DISCOUNT'
-            }}]
-            ELSE {_NO_CREDITS}
-        END AS credits,
-        'regular' AS cost_type,
-        NULL::VARCHAR AS adjustment
-    FROM priced JOIN projects USING (place)
-    """
+    con.execute(query)
 
 
-def _fees_sql(sample: _Sample, month: str) -> str:
-    """The usage lines and what is billed beside them but for the tax."""
+def _create_lines(con: duckdb.DuckDBPyConnection, sample: _Sample, month: str) -> None:
+    """Create the table of all lines of a month."""
     cent = _PARTS // 100
-    fee = sample.lines // _LINES_PER_FEE_CENT * cent
-    parts = ["SELECT * FROM usage_lines"]
-    days = f"generate_series(DATE '{month}-01', last_day(DATE '{month}-01'), INTERVAL 1 DAY)"
-    parts.append(
-        f"""
-        SELECT
-            1000000000 + day_number * {_COMMITMENTS} + commitment, project, '6F81-5844-456A', 'Compute Engine',
-            '7F2B-1C5D-010' || commitment, 'Commitment v1: Cpu in Belgium for 1 Year', 'hour',
-            timezone('UTC', day::TIMESTAMP), 'europe-west1', {_NO_LABELS}, 'commitment-' || (1 + commitment), 24.0,
-            {fee}, {fee}, {_NO_CREDITS}, 'regular', NULL
-        FROM (SELECT unnest({days}) AS day, generate_subscripts({days}, 1) AS day_number), range({_COMMITMENTS}) c(commitment),
-            projects
-        WHERE place = 0
-        """
+    query = render(
+        "vendors/gcp/sample_lines",
+        month=month,
+        is_last=month == sample.last,
+        commitment_count=_COMMITMENTS,
+        commitment_fee=sample.lines // _LINES_PER_FEE_CENT * cent,
+        support_percent=_SUPPORT_PERCENT,
+        tax_percent=_VAT_PERCENT,
+        promotion=_PROMOTION_CENTS * cent,
+        adjustment=_ADJUSTMENT_CENTS * cent,
+        cent=cent,
+        no_credits=_NO_CREDITS,
+        no_labels=_NO_LABELS,
     )
-    support = f"(SELECT {_NET} * {_SUPPORT_PERCENT} // 100 FROM usage_lines)"
-    parts.append(_monthly(2, "2062-016F-44A2", "Support", "Enhanced Support", month, support))
-    if month == sample.last:
-        promotion = (
-            f"[{{'name': 'Migration programme', 'parts': {_PROMOTION_CENTS * cent}, 'id': 'migration', "
-            "'type': 'PROMOTION'}]"
-        )
-        parts.append(_monthly(3, "2062-016F-44A2", "Support", "Programme credit", month, "0", credits=promotion))
-        parts.append(
-            _monthly(
-                4, "6F81-5844-456A", "Compute Engine", "N2 Instance Core running in Belgium", month,
-                str(_ADJUSTMENT_CENTS * cent), cost_type="adjustment",
-                adjustment="Correction of the usage of the month before",
-            )
-        )  # fmt: skip
-    return " UNION ALL ".join(parts)
-
-
-def _tax_sql(month: str) -> str:
-    tax = f"(SELECT {_NET} * {_VAT_PERCENT} // 100 FROM lines)"
-    return _monthly(5, "2062-016F-44A3", "Invoice", "Tax - VAT", month, tax, cost_type="tax")
-
-
-def _rounding_sql(month: str) -> str:
-    cent = _PARTS // 100
-    rest = f"(SELECT ({_NET} + {cent // 2}) // {cent} * {cent} - {_NET} FROM lines)"
-    return _monthly(6, "2062-016F-44A3", "Invoice", "Rounding", month, rest, cost_type="rounding_error")
-
-
-def _monthly(
-    place: int,
-    service_id: str,
-    service: str,
-    sku: str,
-    month: str,
-    cost: str,
-    *,
-    credits: str = _NO_CREDITS,
-    cost_type: str = "regular",
-    adjustment: str | None = None,
-) -> str:
-    """A line that is billed once a month, on no project."""
-    told = "NULL" if adjustment is None else literal(adjustment)
-    texts = ", ".join(map(literal, (service_id, service, f"7F2B-1C5D-02{place:02d}", sku)))
-    last_day = f"timezone('UTC', last_day(DATE '{month}-01')::TIMESTAMP)"
-    return (
-        f"SELECT {2 * 10**9 + place}, NULL, {texts}, 'month', {last_day}, NULL, {_NO_LABELS}, NULL, 1.0, {cost}, "
-        f"{cost}, {credits}, {literal(cost_type)}, {told}"
-    )
-
-
-def _export_sql(month: str) -> str:
-    """The lines with the nested columns of Google's detailed export."""
-    return f"""
-    SELECT
-        '{BILLING_ACCOUNT}' AS billing_account_id,
-        {{'id': service_id, 'description': service}} AS service,
-        {{'id': sku_id, 'description': sku}} AS sku,
-        used_at AS usage_start_time,
-        used_at + INTERVAL 1 HOUR AS usage_end_time,
-        project,
-        labels,
-        {_NO_LABELS} AS system_labels,
-        {{'location': region, 'country': CASE WHEN region IS NOT NULL THEN 'BE' END, 'region': region, 'zone': NULL::VARCHAR}}
-            AS location,
-        {{'name': resource, 'global_name': CASE WHEN resource IS NOT NULL THEN '//compute.googleapis.com/' || resource END}}
-            AS resource,
-        'GOOGLE' AS transaction_type,
-        'Google' AS seller_name,
-        used_at + to_hours(3 + draw(line, 'export') % 20) AS export_time,
-        money(cost) AS cost,
-        '{CURRENCY}' AS currency,
-        1.0::DOUBLE AS currency_conversion_rate,
-        {{'amount': amount, 'unit': unit, 'amount_in_pricing_units': amount, 'pricing_unit': unit}} AS usage,
-        list_transform(credits, lambda one: {{
-            'name': one.name, 'amount': money(one.parts), 'full_name': one.name, 'id': one.id, 'type': one.type
-        }}) AS credits,
-        {{'month': '{month.replace("-", "")}', 'publisher_type': 'GOOGLE'}} AS invoice,
-        cost_type,
-        {{'id': NULL::VARCHAR, 'description': adjustment, 'mode': NULL::VARCHAR, 'type': NULL::VARCHAR}} AS adjustment_info,
-        money(list_cost) AS cost_at_list
-    FROM lines
-    ORDER BY line
-    """
+    con.execute(query)
