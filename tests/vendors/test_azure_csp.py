@@ -192,7 +192,7 @@ def test_an_operation_that_fails(fake_azure, landed, workspace):
     sentence = refused(landed, workspace)
     assert sentence == (
         f"Azure partner tenant {TENANT}: could not export the unbilled usage of the current period in GBP: the operation "
-        "the operation failed (InternalServerError Export failed.). Nothing was landed; earlier deliveries stay."
+        "failed (InternalServerError Export failed.). Nothing was landed; earlier deliveries stay."
     )
 
 
@@ -270,7 +270,7 @@ def test_a_list_of_invoices_that_lost_the_months(fake_azure, make, workspace):
     source = make(today=date(2024, 6, 9))
     land(source, workspace)
     fake_azure.invoices = []
-    assert "has no reconciliation rows for 2024-05 any more" in refused(source, workspace)
+    assert "no longer has reconciliation rows for 2024-05" in refused(source, workspace)
 
 
 def test_a_list_of_invoices_that_lost_one_of_two(fake_azure, make, workspace):
@@ -341,7 +341,7 @@ def test_nobody_answers(fake_azure, make, workspace, pauses):
     source.billing._invoices = "http://127.0.0.1:9/partner/v1/invoices"
     source.billing._call = lambda method, url, json=None: source.http.request(method, url, json=json)
     assert refused(source, workspace).startswith(
-        "http://127.0.0.1:9/partner/v1/invoices cannot be reached (ConnectionError), 5 times"
+        "http://127.0.0.1:9/partner/v1/invoices cannot be reached (ConnectionError) after 5 tries"
     )
 
 
@@ -393,7 +393,7 @@ def test_a_refresh_token_rotates_and_the_next_one_is_saved(fake_azure, make, wor
     assert [grant["refresh_token"] for grant in fake_azure.grants] == ["refresh-0", "refresh-1"]
     land(make(sign_in="user", refresh_token=saved[-1], save_refresh_token=saved.append), workspace)
     source = make(sign_in="user", refresh_token="refresh-0", save_refresh_token=saved.append)
-    assert "the sign-in has expired, it was not used for 90 days; sign in again" in refused(source, workspace)
+    assert "the sign-in has expired because it was not used for 90 days; sign in again" in refused(source, workspace)
 
 
 def test_threads_share_one_refresh(fake_azure, make):

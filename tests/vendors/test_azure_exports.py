@@ -180,7 +180,7 @@ def test_a_bad_payer_stops_no_other(tmp_path, workspace):
     [
         ({"blobCount": 2}, "announces 2 blobs but lists 1"),
         ({"blobs": [{"blobName": "gone.csv", "dataRowCount": 1}]}, "lists gone.csv, which does not exist"),
-        ({"exportConfig": {}}, "no manifest of a Cost Management export that can be understood (KeyError: 'type')"),
+        ({"exportConfig": {}}, "cannot be read as the manifest of a Cost Management export (KeyError: 'type')"),
         ({"runInfo": {"startDate": "soon"}}, "the start 'soon' is not a date"),
     ],
 )
@@ -192,12 +192,12 @@ def test_a_manifest_that_is_nested_too_deep(tmp_path, workspace):
     """Regression: it was a traceback."""
     source = write(tmp_path / "a", export(USAGE))
     next((tmp_path / "a").rglob("manifest.json")).write_text("[" * 100_000)
-    assert "no manifest of a Cost Management export that can be understood" in refused(source, workspace)
+    assert "cannot be read as the manifest of a Cost Management export" in refused(source, workspace)
 
 
 @pytest.mark.parametrize(
     ("field", "wrong", "sentence"),
-    [("byteCount", 5, "its size is"), ("dataRowCount", 9, "announced with 9 rows and has 1")],
+    [("byteCount", 5, "its size is"), ("dataRowCount", 9, "announced with 9 rows but has 1")],
 )
 def test_a_blob_that_is_not_what_was_announced(tmp_path, workspace, field, wrong, sentence):
     blobs = export(USAGE)

@@ -322,7 +322,7 @@ def test_a_refresh_that_restates_amounts_is_refused_by_name(workspace, folder):
     sentence = refused(workspace)
     assert "first.csv" in sentence
     assert "second.csv" in sentence
-    assert "refreshes of one export that differ" in sentence
+    assert "different refreshes of one export" in sentence
 
 
 def test_a_refresh_of_an_open_period_replaces_it_and_a_correction_is_added(workspace, folder):

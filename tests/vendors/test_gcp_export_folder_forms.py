@@ -206,7 +206,7 @@ def test_an_export_where_no_table_is_looked_for_is_named(folder, place):
 def test_a_table_of_another_name_alone_is_no_empty_month(folder):
     path = folder.parquet("000.parquet", ROWS, table="billing")
 
-    with refused(f"{path} is not read", DETAILED, STANDARD):
+    with refused(f"{path} is not in a table's folder", DETAILED, STANDARD):
         folder.costs()
 
 
