@@ -184,7 +184,7 @@ def redeem(
     if not flow or not hmac.compare_digest(query.get("state", "").encode(), str(flow["state"]).encode()):
         raise OctoError(
             f"The response for Azure partner tenant {document.tenant_id} does not belong to this sign-in (it has another "
-            "state, or was used before). Start the sign-in again.",
+            "state, or it was used before). Start the sign-in again.",
             code="sign-in-of-another",
         )
     # A response can be used only once, even if it is refused.
