@@ -64,18 +64,18 @@ def source_costs(relations: Mapping[str, str]) -> str:
     return render("vendors/aws/source_costs", aws_cur=relations["aws_cur"])
 
 
-def container_usage(found: Mapping[str, str]) -> str:
+def container_usage(relations: Mapping[str, str]) -> str:
     """SQL of the rows that split the cost of other rows by container.
 
     Columns vendor, billing_account_id, sub_account_id, billing_currency, parent_resource_id, tags_json, split_cost and
     unused_cost; one row for each line item as it was delivered.
 
     Args:
-        found: what `relations` returned.
+        relations: what `relations` returned.
     """
     return render(
         "vendors/aws/container_usage",
-        aws_cur=found["aws_cur"],
+        aws_cur=relations["aws_cur"],
         split_operations=", ".join(map(literal, SPLIT_OPERATIONS)),
     )
 
