@@ -101,9 +101,8 @@ def test_a_simulation_knows_the_restored_items(upgraded, sellers):
     simulation = simulate(workspace, candidate, MONTH)
 
     assert len(simulation.bookings) == 0
-    assert f"{len(sellers)} of the items it matches are restored and stay undistributed until re-applied." in (
-        simulation.warnings
-    )
+    are = "is restored and stays" if len(sellers) == 1 else "are restored and stay"
+    assert f"{len(sellers)} of the items it matches {are} undistributed until re-applied." in simulation.warnings
     assert statuses(run(workspace, [MONTH, NEXT]), "fee") == {
         ("unchecked_allocated", "restored", seller) for seller in sellers
     }
