@@ -60,6 +60,15 @@ class Settings(_VendorSettings):
     token: SecretStr | None = Field(
         default=None, description="Token of the person who acts; the user of this machine if unset."
     )
+    require_token: bool = Field(
+        default=False,
+        description="Whether only holders of tokens may change anything, and the user of this machine does not count; "
+        "always so if the registry is on a server.",
+    )
+    group: str | None = Field(
+        default=None,
+        description="Group of this machine that may read the tables and the registry, which only their owner may if unset.",
+    )
     secret_key: SecretStr | None = Field(
         default=None,
         description="Keys of stored secrets, of which the first encrypts; a file beside the registry if unset.",

@@ -4,10 +4,12 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.permissions import share_folder
 from octo_pipeline.registry.encryption import NEW_KEY, KeyFile, Keys, KeySetting
 from octo_pipeline.registry.store import Registry
 from octo_pipeline.registry.stored_secrets import Secrets
@@ -41,8 +43,14 @@ class Workspace:
 
     @cached_property
     def lake(self) -> Lake:
-        """The lake of the settings."""
+        """The lake of the settings; a group of the settings is given its root.
+
+        Raises:
+            OctoError: there is no such lake, or no such group.
+        """
         root = lake_root(self.settings.lake, self.settings.temp)
+        if self.settings.group is not None and isinstance(root, Path):
+            share_folder(root, self.settings.group)
         return Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp)
 
     @cached_property
@@ -52,7 +60,7 @@ class Workspace:
         Raises:
             OctoError: the settings do not say where it is.
         """
-        return Registry(self.settings.registry_url)
+        return Registry(self.settings.registry_url, group=self.settings.group)
 
     @cached_property
     def secrets(self) -> Secrets:

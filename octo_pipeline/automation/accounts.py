@@ -117,7 +117,7 @@ def register_aws(
         setup = _setup(config.account_id, config.cur) if config.cur else None
         if setup:
             aws.check_setup(setup)
-        actor = acting_admin(context, workspace)
+        actor = acting_admin(workspace)
         account = aws.register(workspace, actor, config.account_id, config.name, config.payer_id)
         if setup:
             account = aws.set_up_cur(workspace, actor, account, setup)
@@ -130,7 +130,7 @@ def register_azure(
 ) -> None:
     """Register an Azure partner. The next step is to sign in with `octo accounts sign-in`."""
     with translate_errors():
-        actor = acting_admin(context, workspace)
+        actor = acting_admin(workspace)
         center = azure.application_from(
             os.environ, "Partner Center", config.center_application, config.center_secret_variable.value
         )
@@ -149,7 +149,7 @@ def register_gcp(
 ) -> None:
     """Register a Google Cloud billing account and show which roles to grant to whom."""
     with translate_errors():
-        actor = acting_admin(context, workspace)
+        actor = acting_admin(workspace)
         account = gcp.register(
             workspace, actor, config.billing_account_id, config.project, config.dataset, config.region, config.name
         )
@@ -160,7 +160,7 @@ def register_gcp(
 def confirm(context: dg.OpExecutionContext, config: AccountConfig, workspace: dg.ResourceParam[Workspace]) -> None:
     """Check an account's steps against the vendor's API; fails with the reason if a step is wrong."""
     with translate_errors():
-        actor = acting_admin(context, workspace)
+        actor = acting_admin(workspace)
         registered = workspace.registry.accounts.find(config.account, config.vendor)
         account = vendors.of(registered).confirm(workspace, actor, registered)
         if account.problem:
@@ -174,7 +174,7 @@ def remove(
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     """Remove an account and, unless they are kept, its deliveries, costs and restores."""
     with translate_errors():
-        actor = acting_admin(context, workspace)
+        actor = acting_admin(workspace)
         account = workspace.registry.accounts.find(config.account, config.vendor)
         events = yield from recorded_in_op(
             context, workspace, delete(workspace, actor, account, keeps_data=config.keep_data)

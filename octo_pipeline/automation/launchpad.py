@@ -1,4 +1,4 @@
-"""What the launchpad's ops share: who acts, and how errors become failures."""
+"""What the launchpad's ops share: who acts, and failures that are sentences."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,26 +8,32 @@ import dagster as dg
 from octo_pipeline.assets.failures import in_dagster
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Actor
-from octo_pipeline.services.access import caller
+from octo_pipeline.services.access import acting
 from octo_pipeline.workspace import Workspace
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Show an error's sentence as the failure's description. A retry would fail the same way, so there is none."""
+    """Show our sentence as the failure's description; trying again by itself would not help."""
     try:
         yield
     except OctoError as error:
         raise dg.Failure(description=in_dagster(error), allow_retries=False) from None
 
 
-def acting_admin(context: dg.OpExecutionContext, workspace: Workspace) -> Actor:
-    """The name of the administrator whom the code location runs as. Logs it if this first use made them one.
+def acting_admin(workspace: Workspace) -> Actor:
+    """The name of the administrator whom the code location runs as.
 
     Raises:
-        OctoError: the caller is not an administrator.
+        OctoError: this is not an administrator.
     """
-    acting = workspace.registry.users.require_admin(caller(workspace.settings.token))
-    if acting.is_new:
-        context.log.info(f"The registry had no users: {acting.name} is its administrator from now on.")
-    return acting.name
+    return acting(workspace, "admin")
+
+
+def acting_editor(workspace: Workspace) -> Actor:
+    """The name of the editor or administrator whom the code location runs as.
+
+    Raises:
+        OctoError: this is neither.
+    """
+    return acting(workspace, "editor")

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from octo_pipeline.assets.configuration import changed_documents
 from octo_pipeline.assets.metadata import markdown_table
-from octo_pipeline.automation.launchpad import acting_admin, translate_errors
+from octo_pipeline.automation.launchpad import acting_admin, acting_editor, translate_errors
 from octo_pipeline.automation.recording import (
     AssetEvent,
     months_table,
@@ -156,7 +156,7 @@ def _decide(
             month=parse_month(config.month) if config.month else None,
             account=config.account,
         )
-        actor = acting_admin(context, workspace)
+        actor = acting_editor(workspace)
         events = yield from recorded_in_op(
             context, workspace, decide(workspace, action, items, reason=config.reason, actor=actor)
         )
@@ -195,7 +195,7 @@ def fetch_again(
 ) -> dg.Output[None]:
     """Land the configured delivery again."""
     with translate_errors():
-        actor = acting_admin(context, workspace)
+        actor = acting_admin(workspace)
         delivery = delivery_of(workspace, config.version)
         reland(workspace, delivery, sources(workspace, delivery.vendor), actor)
     return dg.Output(None, metadata={"delivery": delivery.title, "source": delivery.source})

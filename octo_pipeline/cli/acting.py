@@ -1,8 +1,6 @@
-"""Finds out who acts, for commands that change something."""
+"""How commands that change something ask who acts."""
 
 from typing import TYPE_CHECKING
-
-import typer
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Actor
@@ -10,17 +8,22 @@ if TYPE_CHECKING:
 
 
 def admin(workspace: "Workspace") -> "Actor":
-    """The name of the administrator who acts. Prints it if this first use made them one.
+    """The name of the administrator who acts.
 
     Raises:
-        OctoError: the caller is not an administrator.
+        OctoError: this is not an administrator.
     """
-    from octo_pipeline.services.access import caller
+    from octo_pipeline.services.access import acting
 
-    acting = workspace.registry.users.require_admin(caller(workspace.settings.token))
-    if acting.is_new:
-        typer.echo(
-            f"The registry had no users: {acting.name}, the user of this machine, is its administrator from now on.",
-            err=True,
-        )
-    return acting.name
+    return acting(workspace, "admin")
+
+
+def editor(workspace: "Workspace") -> "Actor":
+    """The name of the editor or administrator who acts.
+
+    Raises:
+        OctoError: this is neither.
+    """
+    from octo_pipeline.services.access import acting
+
+    return acting(workspace, "editor")

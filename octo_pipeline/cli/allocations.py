@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from octo_pipeline.cli.acting import admin
+from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.wording import counted
 
@@ -139,7 +139,7 @@ def _decide(
     require_named_items(item, allocator, month)
     workspace = Workspace(load_settings())
     # Rights come before the search, so that people who may not decide do not learn what exists.
-    actor = admin(workspace)
+    actor = editor(workspace)
     items = find_items(
         workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
     )

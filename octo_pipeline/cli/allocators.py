@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octo_pipeline.cli.acting import admin
+from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.output import Output, OutputOption, exact, print_rows
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import amount, counted, reason
@@ -152,7 +152,7 @@ def add(
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
-    actor = admin(workspace)
+    actor = editor(workspace)
     now = datetime.now(UTC)
     # Read once, so that what is saved is what was simulated, even if the file changes in the meantime.
     submission = allocator_files.submitted(workspace, allocator_files.read(file), str(file), now)
@@ -182,7 +182,7 @@ def remove(
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
-    actor = admin(workspace)
+    actor = editor(workspace)
     path = allocator_files.path_of(allocator_files.folder_of(workspace.settings.config), allocator_id)
     if not yes:
         typer.confirm(f"Remove {path}?", abort=True)

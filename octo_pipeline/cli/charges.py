@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octo_pipeline.cli.acting import admin
+from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
 
@@ -49,7 +49,7 @@ def import_(
             code="import-mode-wrong",
         )
     workspace = _workspace()
-    actor = None if dry_run else admin(workspace)
+    actor = None if dry_run else editor(workspace)
     planned = plan_import(workspace, file, parse_month(month), ImportMode.merge if merge else ImportMode.replace_month)
     rows = [
         (

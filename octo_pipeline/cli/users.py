@@ -9,15 +9,16 @@ from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 
 app = typer.Typer(
-    help="Who may change what: administrators may change things, viewers may only look. A person is known by their "
-    "user name on this machine, or by the token in OCTO_TOKEN.",
+    help="Who may change what: viewers may only look, editors may also change rules, charges and decisions, administrators "
+    "also accounts, users, secrets and deliveries. A person is known by their user name on this machine, or by the token "
+    "in OCTO_TOKEN. `octo registry init` makes the first administrator.",
     no_args_is_help=True,
 )
 
 NameArgument = Annotated[
     str, typer.Argument(help="The user's name on this machine, or any name for a user with a token.")
 ]
-RoleArgument = Annotated[str, typer.Argument(help="admin or viewer.")]
+RoleArgument = Annotated[str, typer.Argument(help="viewer, editor or admin.")]
 
 
 @app.command("list")
@@ -35,7 +36,7 @@ def list_(output: OutputOption = Output.table) -> None:
 @app.command()
 def add(
     name: NameArgument,
-    role: Annotated[str, typer.Option(help="admin or viewer.")] = "viewer",
+    role: Annotated[str, typer.Option(help="viewer, editor or admin.")] = "viewer",
 ) -> None:
     """Add a user."""
     from octo_pipeline.settings import load_settings

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from octo_pipeline.lake import staging
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.permissions import make_folders, protect
 from octo_pipeline.model.wording import reason
 
 
@@ -85,7 +86,8 @@ class LocalStore:
         with self._exclusive(path):
             if not may_replace():
                 return False
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent, self.root)
+            protect(made, self.root)
             os.replace(made, path)
             staging.sync(path.parent)
         return True
@@ -97,7 +99,8 @@ class LocalStore:
 
     def publish_folder(self, made: Path, folder: Path, last: str) -> bool:
         """Move the complete and durable folder in one rename."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(folder.parent, self.root)
+        protect(made, self.root)
         try:
             made.rename(folder)
         except OSError as error:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from octo_pipeline.model.permissions import make_folders
+
 
 @contextmanager
 def staging_folder(root: Path) -> Iterator[Path]:
@@ -25,7 +27,7 @@ def staging_folder(root: Path) -> Iterator[Path]:
         The folder; move what is to stay out of it with ``os.replace``.
     """
     staging = root / ".staging"
-    staging.mkdir(parents=True, exist_ok=True)
+    make_folders(staging, root)
     sweep(root)
     while True:
         folder = staging / uuid.uuid4().hex
@@ -67,7 +69,7 @@ def sweep(root: Path) -> int:
 def exclusive(root: Path, name: str) -> Iterator[None]:
     """Hold the lock called `name`; one process that uses this root can hold it at a time."""
     locks = root / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
+    make_folders(locks, root)
     with (locks / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.permissions import share_file, writable_by_others
 from octo_pipeline.model.wording import reason
 from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.location import is_there, sqlite_path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 # The migration that this code works with. Reading it from the migrations would import Alembic for every read.
-HEAD = "0002"
+HEAD = "0003"
 # Not Alembic's usual name, to distinguish our databases from those of other programs that use Alembic.
 VERSION_TABLE = "octo_registry_version"
 # Writing a million decisions takes about 20 s; a writer that takes longer than this hangs.
@@ -42,12 +43,17 @@ _IS_WRITER = "octo_registry_writer"
 class Database:
     """The database at a URL: SQLite (``sqlite:////folder/file``) or PostgreSQL (``postgresql://…``).
 
+    Args:
+        url: the database.
+        group: group of this machine that may read the file of SQLite.
+
     Attributes:
         path: the file of SQLite; None for PostgreSQL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, group: str | None = None) -> None:
         self._url = url
+        self._group = group
         self.path = sqlite_path(url)
 
     def exists(self) -> bool:
@@ -64,9 +70,11 @@ class Database:
         Raises:
             OctoError: the database cannot be reached, is not a registry, or has another version than the code.
         """
-        if self.path is not None and not is_there(self.path):
-            yield None
-            return
+        if self.path is not None:
+            if not is_there(self.path):
+                yield None
+                return
+            _refuse_open_to_others(self.path)
         with _translate_database_errors(self._title), self._engine.connect() as connection, connection.begin():
             yield connection if _is_current(connection, self._title) else None
 
@@ -107,6 +115,9 @@ class Database:
     def _only_writer(self) -> Iterator["Connection"]:
         if self.path is not None:
             _make_file(self.path)
+            if self._group is not None:
+                share_file(self.path, self._group)
+            _refuse_open_to_others(self.path)
         with (
             _translate_database_errors(self._title),
             self._engine.connect().execution_options(**{_IS_WRITER: True}) as connection,
@@ -197,7 +208,7 @@ def _translate_database_errors(where: str) -> Iterator[None]:
 
 def _make_file(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise OctoError(
@@ -206,6 +217,21 @@ def _make_file(path: Path) -> None:
             place=str(path),
             remedy=Remedy("set", setting="database_url", to="a place where this user may write"),
         ) from error
+
+
+def _refuse_open_to_others(path: Path) -> None:
+    """Refuse a file that says who may change what, and that others may change.
+
+    Raises:
+        OctoError: somebody besides its owner may write it or put another into its place.
+    """
+    if writable_by_others(path):
+        raise OctoError(
+            f"The registry {path} can be changed by others than its owner, or its folder can. Check what is in it, then run "
+            f"`chmod go-w {path} {path.parent}`.",
+            code="registry-open-to-others",
+            place=str(path),
+        )
 
 
 def _is_current(connection: "Connection", where: str) -> bool:

@@ -20,12 +20,13 @@ REASON_LENGTH = 2_000
 # Long enough for an ARN or an e-mail address.
 NAME_LENGTH = 256
 ACTIONS = ("restore", "reapply")
-ROLES = ("admin", "viewer")
+# Each may do what those before it may: a viewer looks, an editor changes rules and decisions, an administrator the rest.
+ROLES = ("viewer", "editor", "admin")
 
 Kind = Literal["payer", "linked", "csp", "billing_account"]
 Step = Literal["API", "PAYER", "CUR"]
-Role = Literal["admin", "viewer"]
-# The name of an administrator, or of the program when it acts on its own. Every function that changes something takes
+Role = Literal["viewer", "editor", "admin"]
+# The name of an editor or administrator, or of the program when it acts on its own. Every function that changes something takes
 # one, so that plain text cannot be passed by mistake.
 Actor = NewType("Actor", str)
 
@@ -186,20 +187,12 @@ class Caller:
     """Somebody who asks for a change, before they are identified.
 
     Attributes:
-        os_user: the user of the operating system; it counts only without a token.
+        os_user: the user of the operating system, who counts only without a token; None where a token is required.
         token: the text of a token; its holder acts as the token's user.
     """
 
-    os_user: str
+    os_user: str | None
     token: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Admin:
-    """An acting administrator; `is_new` if they became one by being the first to use the registry."""
-
-    name: Actor
-    is_new: bool
 
 
 class StoredSecret(NamedTuple):
@@ -272,6 +265,17 @@ def check_role(role: str) -> None:
     """
     if role not in ROLES:
         raise OctoError(f"The role {quoted(role)} is unknown; it is one of {', '.join(ROLES)}.", code="role-unknown")
+
+
+def check_user_name(name: str) -> None:
+    """Check the name of a user.
+
+    Raises:
+        OctoError: it is empty, too long, or not text.
+    """
+    problem = text_problem("name", name, NAME_LENGTH)
+    if problem is not None:
+        raise OctoError(f"The user {quoted(name)} cannot be added: {problem}.", code="user-name-wrong")
 
 
 def text_problem(what: str, text: str, length: int) -> str | None:

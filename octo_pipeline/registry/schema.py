@@ -101,7 +101,7 @@ USERS = Table(
     Column("name", Text, primary_key=True),
     Column("role", Text, nullable=False),
     Column("added_at", UtcDateTime, nullable=False),
-    CheckConstraint("role IN ('admin', 'viewer')", name="ck_users_role"),
+    CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="ck_users_role"),
 )
 
 # The tokens of a removed user stay, revoked, so that an id in the audit trail can always be looked up.

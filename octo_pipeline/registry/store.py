@@ -24,7 +24,7 @@ from octo_pipeline.registry.records import (
     check_item_id,
 )
 from octo_pipeline.registry.statements import append_event, fetch_rows, select_columns
-from octo_pipeline.registry.users import Users, has_users, identify_admin
+from octo_pipeline.registry.users import Users, has_users, identify
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -42,8 +42,8 @@ class Registry(Database):
         users: the users, their roles and tokens.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, *, group: str | None = None) -> None:
+        super().__init__(url, group=group)
         self.accounts = Accounts(self)
         self.users = Users(self)
 
@@ -51,7 +51,7 @@ class Registry(Database):
         """Migrate the database to the version of the code; returns whether there was anything to do.
 
         Args:
-            caller: who asks for it. `Users.require_admin`, which identifies callers of other changes, needs the
+            caller: who asks for it. `Users.require`, which identifies callers of other changes, needs the
                 current version.
 
         Raises:
@@ -60,7 +60,7 @@ class Registry(Database):
 
         def permit(connection: "Connection") -> None:
             if has_users(connection):
-                identify_admin(connection, caller)
+                identify(connection, caller, "admin")
 
         return self.migrate(permit)
 

@@ -1,4 +1,4 @@
-"""The users of the registry, their roles and tokens, and who counts as an administrator."""
+"""The users of the registry, their roles and tokens, and who may act in which role."""
 
 import hashlib
 import hmac
@@ -12,12 +12,14 @@ from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.database import Database
 from octo_pipeline.registry.records import (
     NAME_LENGTH,
+    ROLES,
     Actor,
-    Admin,
     Caller,
+    Role,
     Token,
     User,
     check_role,
+    check_user_name,
     text_problem,
 )
 from octo_pipeline.registry.statements import append_event, fetch_rows, select_columns
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _TOKEN_BYTES = 32
 _USER = ("name", "role", "added_at")
+_ROLE_TITLES = {"viewer": "a viewer", "editor": "an editor", "admin": "an administrator"}
+_MAY = {"viewer": "users", "editor": "editors and administrators", "admin": "administrators"}
 _TOKEN = ("id", "user_name", "label", "made_at", "revoked_at")
 
 
@@ -41,29 +45,49 @@ class Users:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def require_admin(self, caller: Caller) -> Admin:
-        """The caller as an administrator. If the registry has no users, the first caller becomes one.
+    def init(self, name: str, caller: Caller, *, with_token: bool) -> str | None:
+        """Make the first administrator, and the registry if there is none.
+
+        Args:
+            name: the administrator.
+            caller: who asks for it; the audit trail names them.
+            with_token: make a token for them too, where the users of the operating system do not count. Then an
+                administrator of an earlier edition gets one as well, as long as no administrator has a token.
+
+        Returns:
+            The token's text, which cannot be read again later; None without `with_token`.
 
         Raises:
-            OctoError: the token is unknown or revoked, or the caller is not a user or not an administrator.
+            OctoError: the name is not valid, or the registry has users already.
+        """
+        check_user_name(name)
+        actor = Actor(caller.os_user or name)
+        with self._database.writing() as connection:
+            if not has_users(connection):
+                _add_user(connection, name, "admin", actor)
+            elif not with_token or not _lacks_tokens(connection, name):
+                raise OctoError(
+                    "The registry has users already; nothing was changed. Ask one of its administrators to add you.",
+                    code="registry-has-users",
+                    remedy=Remedy("users list", to="see them"),
+                )
+            return _make_token(connection, name, "first token", actor) if with_token else None
+
+    def require(self, caller: Caller, role: Role) -> Actor:
+        """The caller, if they have this role or one that may do more.
+
+        Raises:
+            OctoError: the registry has no users yet, a token is required, unknown or revoked, or the caller is not a
+                user or lacks the role.
         """
         with self._database.reading() as connection:
-            if connection is not None and (caller.token is not None or has_users(connection)):
-                return Admin(identify_admin(connection, caller), is_new=False)
-        if caller.token is not None:
-            raise OctoError(
-                "There is a token, but this registry has no users yet. Leave the token out: the first user to change "
-                "something becomes the administrator, who can then make tokens.",
-                code="token-before-users",
-                remedy=Remedy("unset", setting="token"),
-            )
-        with self._database.writing() as connection:
-            # Another caller may have become the first user in the meantime.
-            if has_users(connection):
-                return Admin(identify_admin(connection, caller), is_new=False)
-            actor = Actor(caller.os_user)
-            _add_user(connection, actor, "admin", actor)
-            return Admin(actor, is_new=True)
+            if connection is None or not has_users(connection):
+                raise OctoError(
+                    "The registry has no users yet, so nobody may change anything.",
+                    code="registry-without-users",
+                    remedy=Remedy("registry init", admin="NAME", to="make the first administrator"),
+                )
+            return identify(connection, caller, role)
 
     def all(self) -> list[User]:
         """The users by name."""
@@ -84,9 +108,7 @@ class Users:
         Raises:
             OctoError: the name is not valid or is taken, or the role is unknown.
         """
-        problem = text_problem("name", name, NAME_LENGTH)
-        if problem is not None:
-            raise OctoError(f"The user {quoted(name)} cannot be added: {problem}.", code="user-name-wrong")
+        check_user_name(name)
         check_role(role)
         with self._database.writing() as connection:
             _add_user(connection, name, role, actor)
@@ -132,21 +154,8 @@ class Users:
         problem = text_problem("label", label, NAME_LENGTH)
         if problem is not None:
             raise OctoError(f"The token cannot be made: {problem}.", code="token-label-wrong")
-        token_id = secrets.token_hex(4)
-        text = f"octo_{token_id}_{secrets.token_urlsafe(_TOKEN_BYTES)}"
         with self._database.writing() as connection:
-            user = _user(connection, name)
-            row = {
-                "id": token_id,
-                "user_name": name,
-                "label": label,
-                "sha256": _digest(text),
-                "made_at": datetime.now(UTC),
-                "revoked_at": None,
-            }
-            connection.execute(sql.TOKENS.insert(), row)
-            append_event(connection, actor, "make_token", token_id, {"user": name, "role": user.role, "label": label})
-        return text
+            return _make_token(connection, name, label, actor)
 
     def revoke(self, token_id: str, actor: Actor) -> None:
         """Revoke a token by its id.
@@ -222,27 +231,63 @@ def _refuse_last_admin(connection: "Connection", user: User) -> None:
         )
 
 
-def identify_admin(connection: "Connection", caller: Caller) -> Actor:
-    """The caller as an administrator.
+def _make_token(connection: "Connection", name: str, label: str, actor: Actor) -> str:
+    """Make a token for a user; returns its text.
 
     Raises:
-        OctoError: the token is unknown or revoked, or the caller is not a user or not an administrator.
+        OctoError: there is no such user.
     """
-    name = caller.os_user if caller.token is None else _token_user(connection, caller.token)
+    token_id = secrets.token_hex(4)
+    text = f"octo_{token_id}_{secrets.token_urlsafe(_TOKEN_BYTES)}"
+    user = _user(connection, name)
+    row = {
+        "id": token_id,
+        "user_name": name,
+        "label": label,
+        "sha256": _digest(text),
+        "made_at": datetime.now(UTC),
+        "revoked_at": None,
+    }
+    connection.execute(sql.TOKENS.insert(), row)
+    append_event(connection, actor, "make_token", token_id, {"user": name, "role": user.role, "label": label})
+    return text
+
+
+def _lacks_tokens(connection: "Connection", name: str) -> bool:
+    """Whether this is an administrator, and no administrator has a valid token."""
+    admins = {user.name for user in _users(connection) if user.role == "admin"}
+    live = select_columns(sql.TOKENS, ("user_name",)).where(sql.TOKENS.c.revoked_at.is_(None))
+    return name in admins and not admins & {row.user_name for row in fetch_rows(connection, live)}
+
+
+def identify(connection: "Connection", caller: Caller, role: Role) -> Actor:
+    """The caller, if they have this role or one that may do more.
+
+    Raises:
+        OctoError: as `Users.require`.
+    """
+    if caller.token is None and caller.os_user is None:
+        raise OctoError(
+            "This registry takes tokens only: several machines or several people of one use it, so the user of a machine "
+            "does not count.",
+            code="token-required",
+            remedy=Remedy("set", setting="token", to="a token that an administrator made for you"),
+        )
+    name = _token_user(connection, caller.token) if caller.token is not None else str(caller.os_user)
     user = _find_user(connection, name)
     if user is None:
         raise OctoError(
-            f"{quoted(name)} is not a user of this registry, and only its administrators may change anything. Ask one "
-            "of them to add you or to make you a token.",
+            f"{quoted(name)} is not a user of this registry, and only its users may change anything. Ask an administrator "
+            "to add you or to make you a token.",
             code="caller-not-a-user",
-            remedy=Remedy("users add", name, role="admin", to="add them, as an administrator"),
+            remedy=Remedy("users add", name, role=role, to="add them, as an administrator"),
         )
-    if user.role != "admin":
+    if ROLES.index(user.role) < ROLES.index(role):
         raise OctoError(
-            f"{quoted(name)} is a {user.role}, and only administrators may change anything; nothing was changed. "
-            "Ask an administrator to do it or to give you the role.",
-            code="caller-not-an-administrator",
-            remedy=Remedy("users role", name, "admin", to="give them the role, as an administrator"),
+            f"{quoted(name)} is {_ROLE_TITLES[user.role]}, and only {_MAY[role]} may do this; nothing was changed. Ask an "
+            "administrator to do it or to give you the role.",
+            code="caller-lacks-role",
+            remedy=Remedy("users role", name, role, to="give them the role, as an administrator"),
         )
     return Actor(name)
 

@@ -1,26 +1,45 @@
 """Who asks for a change: the holder of a token, or the user of this machine.
 
-The command line or the launchpad says which token counts and has the registry resolve the caller to an administrator
-once; services take that administrator's name as `actor`. Reading and running the pipeline need no administrator: access
-to the lake's files is enough.
+A face (command line, launchpad) has the registry resolve the caller to a user with the role that the change needs, once;
+services take that user's name as `actor`. Editors change rules and decisions, administrators accounts, users, secrets
+and deliveries. Reading, and running the pipeline, is open to whoever may read and write the lake.
+
+The user of the machine counts on one machine only: where the registry is on a server, a machine's name for somebody says
+nothing, and where several people share a machine's user, neither does it. The setting ``require_token`` is for those.
 """
 
 import os
 
-from pydantic import SecretStr
+from octo_pipeline.registry.records import Actor, Caller, Role
+from octo_pipeline.workspace import Workspace
 
-from octo_pipeline.registry.records import Caller
+
+def acting(workspace: Workspace, role: Role) -> Actor:
+    """The name of who acts, if they have this role or one that may do more.
+
+    Raises:
+        OctoError: they do not, are not users, or there are no users yet.
+    """
+    return workspace.registry.users.require(caller(workspace), role)
 
 
-def caller(token: SecretStr | None) -> Caller:
-    """The caller with this token or, without one, the user this process runs as."""
-    return Caller(os_user(), token.get_secret_value() if token is not None else None)
+def caller(workspace: Workspace) -> Caller:
+    """The caller with the token of the settings or, where none is required, the user this process runs as."""
+    token = workspace.settings.token
+    if token is not None:
+        return Caller(os_user(), token.get_secret_value())
+    return Caller(None if needs_token(workspace) else os_user())
+
+
+def needs_token(workspace: Workspace) -> bool:
+    """Whether users of the operating system do not count: the setting says so, or the registry is on a server."""
+    return workspace.settings.require_token or workspace.registry.path is None
 
 
 def os_user() -> str:
     """The name of the user this process runs as.
 
-    The system is asked, not the environment, because anybody can set LOGNAME and USER to any name.
+    The system is asked, not the environment: LOGNAME and USER are whatever their setter likes.
     """
     import pwd
 

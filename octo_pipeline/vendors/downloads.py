@@ -232,7 +232,7 @@ def _fetch_file(file: SourceFile, target: Path, source: str, partial: Path | Non
 def _begun(file: SourceFile, origin: str, target: Path, partial: Path | None) -> Iterator[tuple[BinaryIO, Path]]:
     """The file to write to and its path: the locked partial file, or the target if nothing is to be kept."""
     if partial is not None and file.open_at is not None and file.etag is not None:
-        partial.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
         named = f"{origin}\0{file.name}\0{file.etag}\0{file.size}"
         path = partial / hashlib.sha256(named.encode()).hexdigest()[:32]
         with path.open("a+b") as stream:

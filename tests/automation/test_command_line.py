@@ -25,6 +25,7 @@ from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.workspace import Workspace
+from tests.support.workspaces import administered
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,7 @@ def test_a_restore_and_the_removal_of_an_account_are_seen_on_the_assets(instance
     workspace.registry.accounts.add([NewAccount("aws", PAYER, "Main", "payer", None, "an-external-id")], "ana")
     list(make_months(workspace, MONTHS))
     assert instance.get_materialized_partitions(dg.AssetKey("allocations")) == set()
+    administered(workspace)
     octo("allocations", "restore", "--allocator", "support", "--month", MONTHS[0], "--reason", "ours", "--yes")
     assert instance.get_materialized_partitions(dg.AssetKey("allocations")) == {MONTHS[0]}
     (record,) = instance.fetch_materializations(dg.AssetKey("allocations"), limit=5).records

@@ -10,7 +10,6 @@ from octo_pipeline.automation.operations import (
     restore_items,
     simulate_allocator,
 )
-from octo_pipeline.registry.records import Caller
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
@@ -19,7 +18,7 @@ from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator
-from tests.support.workspaces import workspace_in
+from tests.support.workspaces import administered, workspace_in
 
 
 def launched(job: dg.JobDefinition, workspace: Workspace, op: str, config: dict, instance=None):
@@ -124,7 +123,7 @@ def split_month(tmp_path):
     workspace = run(
         workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator() | {"id": "half"}]), [MONTH]
     )
-    return Workspace(workspace.settings)
+    return administered(Workspace(workspace.settings))
 
 
 def statuses(workspace: Workspace) -> set[str]:
@@ -156,9 +155,7 @@ def test_items_are_restored_and_re_applied_on_the_record_and_recorded_in_dagster
 def test_a_viewer_restores_nothing(split_month, monkeypatch):
     from octo_pipeline.services import access as acting
 
-    users = split_month.registry.users
-    admin = users.require_admin(Caller("ana")).name
-    users.add("ben", "viewer", admin)
+    split_month.registry.users.add("ben", "viewer", "ana")
     monkeypatch.setattr(acting, "os_user", lambda: "ben")
     result = launched(restore_items, split_month, "restore", {"allocator": "half", "month": MONTH, "reason": "x"})
     assert "ben" in reason(result)
@@ -184,6 +181,7 @@ def test_a_delivery_is_fetched_again_if_its_source_still_has_it(tmp_path):
     write_cur(tmp_path / "exports", months=[MONTH], accounts=3, lines=100)
     exports = tmp_path / "exports" / "aws"
     workspace = Workspace(Settings(lake=str(tmp_path / "lake"), config=tmp_path / "config", aws_exports=exports))
+    administered(workspace)
     (delivery,) = land_month(workspace, "aws", sources(workspace, "aws"), MONTH).deliveries
     file = delivery.file_paths[0]
     whole = file.read_bytes()

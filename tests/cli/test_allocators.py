@@ -18,7 +18,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import parse_allocator
 from octo_pipeline.workspace import Workspace
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
-from tests.support.workspaces import workspace_in
+from tests.support.workspaces import administered, workspace_in
 
 # A template as people fill it in: numbers as strings, and empty strings for what is not set.
 TEMPLATE = {
@@ -40,10 +40,12 @@ SUPPORT = line_item(
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     """A lake of one month, and one live allocator ``a0`` that takes the fee of 100."""
-    return workspace_in(
-        tmp_path,
-        [*USAGE_OF_10_AND_30, FEE_OF_100, SUPPORT],
-        [fee_allocator(criteria=[{"and": {"productCode": "AmazonEC2"}}])],
+    return administered(
+        workspace_in(
+            tmp_path,
+            [*USAGE_OF_10_AND_30, FEE_OF_100, SUPPORT],
+            [fee_allocator(criteria=[{"and": {"productCode": "AmazonEC2"}}])],
+        )
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from octo_pipeline.services.access import os_user
 from octo_pipeline.vendors.aws.sample import write_cur
 from tests.emulators.aws import upload
 from tests.support.reports import write_json
@@ -78,6 +79,7 @@ def test_a_month_is_run_not_run_again_and_replaced_when_it_is_delivered_anew(oct
     ] * 2
     newest = listed[2].split(",")[3]
     assert "verified" in octo("deliveries", "show", newest)
+    octo("registry", "init", "--admin", os_user())
     octo("deliveries", "remove", newest, "--yes")
     assert "cost_line_items" in octo("stale")
     octo("run", "--month", MONTH)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from octo_pipeline.cli.main import app
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
+from octo_pipeline.services.access import os_user
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.graph import TABLES as MADE
@@ -103,6 +104,7 @@ def test_a_lake_in_a_bucket_is_a_lake(octo, s3_server, tmp_path):
 
     item = next(row["item_id"] for row in table(listed[1]) if row["status"] == "checked_splitted")
     for place in places:
+        octo(place, "registry", "init", "--admin", os_user())
         assert "restore recorded" in octo(place, "allocations", "restore", item, "--reason", "test", "--yes")
     assert rows(lakes[0], "allocations") == rows(lakes[1], "allocations")
 
@@ -133,7 +135,7 @@ from octo_pipeline.workspace import Workspace
 url, config, temp, registry, cur = sys.argv[1:]
 settings = Settings(lake=url, config=Path(config), temp=Path(temp), database_url=f"sqlite:///{registry}")
 workspace = Workspace(settings)
-workspace.registry.upgrade(caller(None))
+workspace.registry.upgrade(caller(workspace))
 print("ready", flush=True)
 sys.stdin.readline()
 land_month(workspace, "aws", [CurFolderSource(Path(cur))], "2024-01")

@@ -1,6 +1,7 @@
 """`octo users`, `octo audit`, `octo secrets`, and who every changing command refuses."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,22 +39,68 @@ def refused(*arguments: str) -> str:
     return sentence(result.exception)
 
 
-def test_first_use_says_that_it_makes_an_administrator(workspace: Workspace) -> None:
-    first = octo("users", "add", "vic")
-    assert "The registry had no users: ana, the user of this machine, is its administrator from now on." in first.stderr
-    assert first.stdout == "vic is a user with the role viewer.\n"
+@pytest.fixture
+def ana(workspace: Workspace) -> Workspace:
+    """The workspace with ana as its administrator."""
+    octo("registry", "init", "--admin", "ana")
+    return workspace
+
+
+def test_the_first_administrator_adds_the_others(ana: Workspace) -> None:
+    assert octo("users", "add", "vic").stdout == "vic is a user with the role viewer.\n"
+    octo("users", "add", "ed", "--role", "editor")
     assert octo("users", "add", "bob", "--role", "admin").stderr == ""
     rows = json.loads(octo("users", "list", "-o", "json").stdout)
     assert [(row["name"], row["role"], row["tokens"]) for row in rows] == [
-        ("ana", "admin", 0), ("bob", "admin", 0), ("vic", "viewer", 0),
+        ("ana", "admin", 0), ("bob", "admin", 0), ("ed", "editor", 0), ("vic", "viewer", 0),
     ]  # fmt: skip
+    assert "The role 'root' is unknown; it is one of viewer, editor, admin." in refused(
+        "users", "add", "x", "--role", "root"
+    )
 
 
-CHANGES = [
+def test_a_failed_command_makes_nobody_an_administrator(workspace: Workspace) -> None:
+    """Regression: `octo accounts delete nothing` failed, and whoever ran it was the administrator from then on."""
+    for command in (("accounts", "delete", "nothing", "--yes"), ("users", "add", "vic"), ("deliveries", "remove", "v")):
+        assert "Run `octo registry init --admin NAME` to make the first administrator." in refused(*command)
+    assert not workspace.registry.exists()
+
+
+def test_a_token_can_be_required(ana: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: without OCTO_TOKEN a viewer was the administrator that the machine's user is."""
+    octo("users", "add", "vic")
+    monkeypatch.setenv("OCTO_REQUIRE_TOKEN", "true")
+    assert "This registry takes tokens only" in refused("users", "role", "vic", "admin")
+    text = octo("registry", "init", "--admin", "ana").stdout.strip()
+    monkeypatch.setenv("OCTO_TOKEN", text)
+    octo("users", "role", "vic", "editor")
+    assert text not in octo("audit", "-o", "json").stdout
+
+
+def test_the_machines_user_does_not_count_where_the_registry_is_on_a_server(
+    postgresql: Callable[[], str], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCTO_DATABASE_URL", postgresql())
+    made = octo("registry", "init", "--admin", "ana")
+    assert "ana is an administrator of this registry." in made.stderr
+    assert "This registry takes tokens only" in refused("users", "add", "vic")
+    assert "This registry takes tokens only" in refused("registry", "upgrade")
+    monkeypatch.setenv("OCTO_TOKEN", made.stdout.strip())
+    octo("users", "add", "vic")
+
+
+# What editors may, and what only administrators may.
+EDITS = [
     ("allocations", "restore", "a" * 32, "--reason", "x", "--yes"),
     ("allocations", "reapply", "a" * 32, "--reason", "x", "--yes"),
     ("allocators", "add", "new.json", "--yes"),
     ("allocators", "remove", "a0", "--yes"),
+    ("charges", "import", "charges.csv", "--month", "2024-01", "--merge"),
+]
+CHANGES = [
+    *EDITS,
+    ("accounts", "delete", "a", "--yes"),
+    ("accounts", "register", "gcp", "--id", "a", "--project", "p", "--dataset", "d", "--region", "EU"),
     ("deliveries", "remove", "v1", "--yes"),
     ("registry", "upgrade"),
     ("secrets", "rotate"),
@@ -66,22 +113,36 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=" ".join)
-def test_a_viewer_and_a_stranger_change_nothing(
+def test_who_lacks_the_role_changes_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...]
 ) -> None:
+    monkeypatch.chdir(workspace.settings.config)
     workspace.registry.users.add("ana", "admin", "ana")
     workspace.registry.users.add("vic", "viewer", "ana")
+    workspace.registry.users.add("ed", "editor", "ana")
     events = workspace.registry.audit()
-    for name, message in (
-        ("vic", "'vic' is a viewer, and only administrators"),
-        ("eve", "'eve' is not a user of this"),
-    ):
+    Path("charges.csv").write_text("month,account,description,amount,currency,seller\n")
+    refusals = [("vic", "'vic' is a viewer, and only"), ("eve", "'eve' is not a user of this")]
+    if change not in EDITS:
+        refusals.append(("ed", "'ed' is an editor, and only administrators"))
+    for name, message in refusals:
         monkeypatch.setattr(acting, "os_user", lambda name=name: name)
         assert message in refused(*change)
     assert workspace.registry.audit() == events
 
 
-def test_a_token_stands_for_its_user(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("edit", EDITS, ids=" ".join)
+def test_an_editor_is_asked_for_more_than_a_role(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, edit: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(workspace.settings.config)
+    workspace.registry.users.add("ana", "editor", "root")
+    result = CliRunner().invoke(app, edit)
+    assert "only" not in str(result.exception)
+    assert "is not a user" not in str(result.exception)
+
+
+def test_a_token_stands_for_its_user(ana: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     octo("users", "add", "ci", "--role", "admin")
     made = octo("users", "token", "ci", "--label", "nightly job")
     text = made.stdout.strip()
@@ -89,7 +150,7 @@ def test_a_token_stands_for_its_user(workspace: Workspace, monkeypatch: pytest.M
     monkeypatch.setattr(acting, "os_user", lambda: "somebody")
     monkeypatch.setenv("OCTO_TOKEN", text)
     octo("users", "add", "vic")
-    assert workspace.registry.audit()[0].actor == "ci"
+    assert ana.registry.audit()[0].actor == "ci"
 
     listed = octo("users", "tokens")
     assert "nightly job" in listed.stdout
@@ -100,7 +161,7 @@ def test_a_token_stands_for_its_user(workspace: Workspace, monkeypatch: pytest.M
     assert text not in said + octo("audit", "-o", "json").stdout
 
 
-def test_the_audit_trail_is_printed_newest_first(workspace: Workspace) -> None:
+def test_the_audit_trail_is_printed_newest_first(ana: Workspace) -> None:
     octo("users", "add", "vic")
     octo("users", "role", "vic", "admin")
     events = json.loads(octo("audit", "-o", "json").stdout)
@@ -112,33 +173,33 @@ def test_the_audit_trail_is_printed_newest_first(workspace: Workspace) -> None:
     assert len(octo("audit", "--limit", "2", "-o", "csv").stdout.splitlines()) == 3
 
 
-def test_a_moment_is_never_cut_however_long_the_rest_is(workspace: Workspace) -> None:
+def test_a_moment_is_never_cut_however_long_the_rest_is(ana: Workspace) -> None:
     """Regression: a moment has a space, so it was narrowed before all else, to '2024-03…'."""
     octo("users", "add", "v" * 60)
-    moment = f"{workspace.registry.audit()[0].at:%Y-%m-%d %H:%M}"
+    moment = f"{ana.registry.audit()[0].at:%Y-%m-%d %H:%M}"
     table = octo("audit").stdout
     assert moment in table
     assert max(map(len, table.splitlines())) <= 100
 
 
-def test_secrets_are_rotated(workspace: Workspace, tmp_path: Path) -> None:
-    workspace.secrets.put("azure", "1", {"key": SecretStr("hunter2")}, "ana")
+def test_secrets_are_rotated(ana: Workspace, tmp_path: Path) -> None:
+    ana.secrets.put("azure", "1", {"key": SecretStr("hunter2")}, "ana")
     key = (tmp_path / "lake" / "registry.key").read_text()
     assert octo("secrets", "rotate").stdout == "1 secret is encrypted with the new key.\n"
     assert (tmp_path / "lake" / "registry.key").read_text() != key
-    assert workspace.secrets.get("azure", "1", "key").get_secret_value() == "hunter2"
+    assert ana.secrets.get("azure", "1", "key").get_secret_value() == "hunter2"
 
 
-def test_what_is_changed_in_files_is_in_the_audit_trail(workspace: Workspace) -> None:
+def test_what_is_changed_in_files_is_in_the_audit_trail(ana: Workspace) -> None:
     document = {
         "id": "new", "category": "fee", "startMonth": "2024-01", "criteria": [{"and": {"description": "x"}}],
         "allocator": [{"type": "account", "value": "1", "formula": "cost*usage"}],
     }  # fmt: skip
-    file = workspace.settings.config / "new.json"
+    file = ana.settings.config / "new.json"
     file.write_text(json.dumps(document))
     octo("allocators", "add", str(file), "--yes")
     octo("allocators", "remove", "new", "--yes")
-    removed, saved, _ = workspace.registry.audit()
+    removed, saved, *_ = ana.registry.audit()
     assert (saved.actor, saved.action, saved.subject) == ("ana", "save_allocator", "new")
     assert (removed.actor, removed.action, removed.subject) == ("ana", "remove_allocator", "new")
 

@@ -1,5 +1,6 @@
 """Opening, making, migrating and refusing the database."""
 
+import grp
 import os
 import shutil
 import socket
@@ -31,8 +32,8 @@ Sql = Callable[[str], Sequence[Any]]
 _SECOND_MIGRATION = """
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade():
@@ -57,9 +58,9 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     def switch() -> None:
         scripts = tmp_path / "migrations"
         shutil.copytree(Path(migrations.__file__).parent, scripts)
-        (scripts / "versions" / "v0003_second.py").write_text(_SECOND_MIGRATION)
+        (scripts / "versions" / "v0004_second.py").write_text(_SECOND_MIGRATION)
         monkeypatch.setattr(database, "SCRIPTS", str(scripts))
-        monkeypatch.setattr(database, "HEAD", "0003")
+        monkeypatch.setattr(database, "HEAD", "0004")
 
     return switch
 
@@ -111,6 +112,51 @@ def test_the_sqlite_file_is_for_its_owner_only(sqlite_url: str, decide: Decide) 
     assert [child.name for child in path.parent.iterdir()] == ["registry.sqlite"]
 
 
+def test_editors_can_be_made_after_the_upgrade_of_an_older_registry(url: str, sql: Sql) -> None:
+    registry = Registry(url)
+    registry.users.add("ana", "admin", "ana")
+    registry.users.make_token("ana", "nightly", "ana")
+    # As the second migration left it.
+    sql("ALTER TABLE users RENAME TO users_now")
+    names = "name TEXT NOT NULL PRIMARY KEY, role TEXT NOT NULL, added_at TIMESTAMP NOT NULL"
+    sql(f"CREATE TABLE users ({names}, CONSTRAINT ck_users_role CHECK (role IN ('admin', 'viewer')))")
+    sql("INSERT INTO users SELECT name, role, added_at FROM users_now")
+    sql("DROP TABLE users_now")
+    sql(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
+
+    assert registry.upgrade(Caller("ana"))
+    registry.users.add("ed", "editor", "ana")
+    assert [(user.name, user.role) for user in registry.users.all()] == [("ana", "admin"), ("ed", "editor")]
+    assert len(registry.users.tokens()) == 1
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o660, 0o602])
+def test_a_registry_that_others_can_write_is_refused(sqlite_url: str, decide: Decide, mode: int) -> None:
+    """Regression: a registry with 0666 was used without a word, and whoever wrote it made the administrators."""
+    registry = Registry(sqlite_url)
+    registry.record_decisions([decide()])
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    path.chmod(mode)
+    for use in (registry.audit, lambda: registry.record_decisions([decide("b" * 32)])):
+        with pytest.raises(OctoError, match=r"can be changed by others than its owner.*`chmod go-w "):
+            use()
+    path.chmod(0o640)
+    path.parent.chmod(0o777)
+    with pytest.raises(OctoError, match="or its folder can"):
+        registry.audit()
+    path.parent.chmod(0o750)
+    assert len(registry.audit()) == 1
+
+
+def test_a_group_may_read_the_registry_and_no_more(sqlite_url: str, decide: Decide) -> None:
+    own = grp.getgrgid(os.getgid()).gr_name
+    Registry(sqlite_url, group=own).record_decisions([decide()])
+    state = Path(sqlite_url.removeprefix("sqlite:///")).stat()
+    assert (stat.S_IMODE(state.st_mode), state.st_gid) == (0o640, os.getgid())
+    with pytest.raises(OctoError, match="The group 'no-such-group' does not exist on this machine"):
+        Registry(sqlite_url, group="no-such-group").record_decisions([decide("b" * 32)])
+
+
 def test_a_path_relative_and_full_of_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decide: Decide) -> None:
     monkeypatch.chdir(tmp_path)
     registry = Registry("sqlite:///a folder/100% #1 é;x.sqlite")
@@ -153,7 +199,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
     ):
         if use == registry.exists and registry.path is not None:
             continue
-        with pytest.raises(OctoError, match=r"is at version 0002 and .* needs 0003. Back it up"):
+        with pytest.raises(OctoError, match=r"is at version 0003 and .* needs 0004. Back it up"):
             use()
 
     assert registry.upgrade(Caller("root")) is True
@@ -170,7 +216,7 @@ def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(registry: Registry
         lambda: registry.upgrade(Caller("root")),
         lambda: registry.record_decisions([decide()]),
     ):
-        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0002: a newer one wrote it"):
+        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0003: a newer one wrote it"):
             use()
 
     assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0999",)]
@@ -186,7 +232,7 @@ def test_a_failed_migration_changes_nothing(
     with pytest.raises(OctoError, match=r"cannot be used: .*second.* already exists"):
         registry.upgrade(Caller("root"))
 
-    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0002",)]
+    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0003",)]
 
 
 def test_a_database_of_something_else_is_left_alone(registry: Registry, decide: Decide, sql: Sql, url: str) -> None:

@@ -7,48 +7,94 @@ import pytest
 
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.records import Admin, Caller, Decision
+from octo_pipeline.registry.records import Caller, Decision
 from octo_pipeline.registry.store import Registry
 
 Decide = Callable[..., Decision]
 Sql = Callable[[str], Sequence[Any]]
 
 
-def test_the_first_to_change_something_becomes_the_administrator(registry: Registry) -> None:
+def test_the_first_administrator_is_made_on_purpose(registry: Registry, decide: Decide) -> None:
+    """Regression: whoever ran the first changing command became the administrator, even if the command failed."""
     assert registry.users.all() == []
-    assert registry.users.require_admin(Caller("ana")) == Admin("ana", is_new=True)
-    assert registry.users.require_admin(Caller("ana")) == Admin("ana", is_new=False)
-    with pytest.raises(OctoError, match="'bob' is not a user of this registry") as refused:
-        registry.users.require_admin(Caller("bob"))
-    assert "Run `octo users add bob --role admin` to add them" in sentence(refused.value)
-
-    assert [(user.name, user.role) for user in registry.users.all()] == [("ana", "admin")]
-    (event,) = registry.audit()
-    assert (event.actor, event.action, event.subject, event.details) == ("ana", "add_user", "ana", {"role": "admin"})
-
-
-def test_a_token_is_no_first_user(registry: Registry, decide: Decide) -> None:
-    with pytest.raises(OctoError, match="There is a token, but this registry has no users yet"):
-        registry.users.require_admin(Caller("ana", "octo_1_2"))
+    for caller in (Caller("ana"), Caller("ana", "octo_1_2"), Caller(None)):
+        with pytest.raises(OctoError, match="The registry has no users yet, so nobody may change anything") as refused:
+            registry.users.require(caller, "editor")
+        assert "Run `octo registry init --admin NAME` to make the first administrator." in sentence(refused.value)
     assert not registry.exists()
 
     registry.record_decisions([decide()])
-    with pytest.raises(OctoError, match="The token does not belong to this registry"):
-        registry.users.require_admin(Caller("ana", "octo_1_2"))
-    assert registry.users.all() == []
+    assert registry.users.init("ana", Caller("root"), with_token=False) is None
+    assert registry.users.require(Caller("ana"), "admin") == "ana"
+    assert [(user.name, user.role) for user in registry.users.all()] == [("ana", "admin")]
+    event = registry.audit()[0]
+    assert (event.actor, event.action, event.subject, event.details) == ("root", "add_user", "ana", {"role": "admin"})
+    for name, with_token in (("eve", False), ("eve", True), ("ana", False)):
+        with pytest.raises(OctoError, match="The registry has users already; nothing was changed"):
+            registry.users.init(name, Caller(name), with_token=with_token)
+    assert len(registry.audit()) == 2
+
+
+def test_where_a_token_is_required_the_first_administrator_gets_one(registry: Registry) -> None:
+    text = registry.users.init("ana", Caller(None), with_token=True)
+    assert text is not None
+    assert registry.users.require(Caller(None, text), "admin") == "ana"
+    with pytest.raises(OctoError, match="This registry takes tokens only") as refused:
+        registry.users.require(Caller(None), "editor")
+    assert "Set OCTO_TOKEN to a token that an administrator made for you." in sentence(refused.value)
+    with pytest.raises(OctoError, match="The registry has users already"):
+        registry.users.init("ana", Caller(None), with_token=True)
+
+
+def test_an_administrator_of_an_earlier_edition_gets_a_first_token(registry: Registry) -> None:
+    registry.users.add("ana", "admin", "ana")
+    registry.users.add("vic", "viewer", "ana")
+    registry.users.make_token("vic", "report", "ana")
+    for name in ("vic", "eve"):
+        with pytest.raises(OctoError, match="The registry has users already"):
+            registry.users.init(name, Caller(name), with_token=True)
+    text = registry.users.init("ana", Caller("ana"), with_token=True)
+    assert registry.users.require(Caller(None, text), "admin") == "ana"
+    with pytest.raises(OctoError, match="The registry has users already"):
+        registry.users.init("ana", Caller("ana"), with_token=True)
+
+
+def test_each_role_may_do_what_the_lesser_ones_may(registry: Registry) -> None:
+    for name, role in (("vic", "viewer"), ("ed", "editor"), ("ana", "admin")):
+        registry.users.add(name, role, "ana")
+    allowed = {
+        (name, role)
+        for name in ("vic", "ed", "ana")
+        for role in ("viewer", "editor", "admin")
+        if _may(registry, name, role)
+    }
+    assert allowed == {
+        ("vic", "viewer"), ("ed", "viewer"), ("ed", "editor"), ("ana", "viewer"), ("ana", "editor"), ("ana", "admin"),
+    }  # fmt: skip
+    with pytest.raises(OctoError, match="'vic' is a viewer, and only editors and administrators may do this"):
+        registry.users.require(Caller("vic"), "editor")
+    with pytest.raises(OctoError, match="'ed' is an editor, and only administrators may do this"):
+        registry.users.require(Caller("ed"), "admin")
+
+
+def _may(registry: Registry, name: str, role: Any) -> bool:
+    try:
+        return registry.users.require(Caller(name), role) == name
+    except OctoError:
+        return False
 
 
 def test_a_viewer_is_refused_and_a_changed_role_counts_at_once(registry: Registry) -> None:
     registry.users.add("ana", "admin", "ana")
     registry.users.add("vic", "viewer", "ana")
-    with pytest.raises(OctoError, match="'vic' is a viewer, and only administrators may change anything; nothing"):
-        registry.users.require_admin(Caller("vic"))
+    with pytest.raises(OctoError, match="'vic' is a viewer, and only administrators may do this; nothing"):
+        registry.users.require(Caller("vic"), "admin")
 
     registry.users.set_role("vic", "admin", "ana")
-    assert registry.users.require_admin(Caller("vic")).name == "vic"
+    assert registry.users.require(Caller("vic"), "admin") == "vic"
     registry.users.set_role("ana", "viewer", "vic")
     with pytest.raises(OctoError, match="'ana' is a viewer"):
-        registry.users.require_admin(Caller("ana"))
+        registry.users.require(Caller("ana"), "admin")
     assert registry.audit()[0].details == {"role": "viewer", "before": "admin"}
 
 
@@ -69,14 +115,14 @@ def test_a_token_acts_as_its_user_until_it_is_revoked(registry: Registry) -> Non
     text = registry.users.make_token("ana", "nightly", "ana")
     viewers = registry.users.make_token("vic", "report", "ana")
 
-    assert registry.users.require_admin(Caller("nobody", text)).name == "ana"
+    assert registry.users.require(Caller("nobody", text), "admin") == "ana"
     with pytest.raises(OctoError, match="'vic' is a viewer"):
-        registry.users.require_admin(Caller("ana", viewers))
+        registry.users.require(Caller("ana", viewers), "admin")
     token = registry.users.tokens()[0]
     assert (token.id, token.user_name, token.label) == (text.split("_")[1], "ana", "nightly")
     registry.users.revoke(token.id, "ana")
     with pytest.raises(OctoError, match="or was revoked"):
-        registry.users.require_admin(Caller("ana", text))
+        registry.users.require(Caller("ana", text), "admin")
     with pytest.raises(OctoError, match=f"The token {token.id} was already revoked at 20"):
         registry.users.revoke(token.id, "ana")
     assert [one.revoked_at is None for one in registry.users.tokens()] == [False, True]
@@ -90,7 +136,7 @@ def test_a_token_of_a_removed_user_opens_nothing_ever_again(registry: Registry) 
     registry.users.add("bob", "admin", "ana")
 
     with pytest.raises(OctoError, match="or was revoked"):
-        registry.users.require_admin(Caller("bob", text))
+        registry.users.require(Caller("bob", text), "admin")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +156,7 @@ def test_a_wrong_token_is_refused(registry: Registry, wrong: Callable[[str], str
     text = registry.users.make_token("ana", "nightly", "ana")
 
     with pytest.raises(OctoError, match="The token does not belong to") as refused:
-        registry.users.require_admin(Caller("ana", wrong(text)))
+        registry.users.require(Caller("ana", wrong(text)), "admin")
     assert text.split("_", 2)[2] not in str(refused.value)
 
 
@@ -130,7 +176,10 @@ def test_bad_users_are_refused(registry: Registry) -> None:
         (lambda: registry.users.add("ana", "viewer", "ana"), "'ana' is already a user, with the role admin"),
         (lambda: registry.users.add("", "viewer", "ana"), "the name is empty"),
         (lambda: registry.users.add("x\0", "viewer", "ana"), "is not text"),
-        (lambda: registry.users.add("bob", "root", "ana"), "The role 'root' is unknown; it is one of admin, viewer"),
+        (
+            lambda: registry.users.add("bob", "root", "ana"),
+            "The role 'root' is unknown; it is one of viewer, editor, admin",
+        ),
         (lambda: registry.users.set_role("ana", "", "ana"), "The role '' is unknown"),
         (lambda: registry.users.set_role("bob", "admin", "ana"), "There is no user 'bob'"),
         (lambda: registry.users.remove("bob", "ana"), "There is no user 'bob'"),

@@ -15,6 +15,7 @@ from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.charges import ImportMode, month_charges, plan_import, run_import
 from octo_pipeline.vendors.landing import deliveries
 from tests.support.focus_files import line_items
+from tests.support.workspaces import administered
 
 MONTH = "2024-03"
 HEADER = "month,account,description,amount,currency,seller\n"
@@ -209,6 +210,7 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(workspace, tmp_path):
 
 @pytest.fixture
 def octo(workspace, monkeypatch):
+    administered(workspace)
     monkeypatch.setenv("OCTO_LAKE", str(workspace.settings.lake))
     monkeypatch.setenv("OCTO_CONFIG", str(workspace.settings.config))
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)])

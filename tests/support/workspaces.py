@@ -7,7 +7,8 @@ from pathlib import Path
 
 import duckdb
 
-from octo_pipeline.registry.records import Decision
+from octo_pipeline.registry.records import Actor, Decision
+from octo_pipeline.services.access import os_user
 from octo_pipeline.services.checks import CHECKS, CheckResult
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
@@ -42,6 +43,12 @@ def write_lines(workspace: Workspace, folder: Path, rows: list[Line], *, empty: 
     path = folder / "line_items.csv"
     path.write_text("\n".join(text) + "\n")
     load_line_items(workspace.lake, path, empty=empty)
+
+
+def administered(workspace: Workspace) -> Workspace:
+    """The workspace with who runs the tests as its administrator."""
+    workspace.registry.users.add(os_user(), "admin", Actor("tester"))
+    return workspace
 
 
 def decision(action: str, item_id: str, origin: str) -> Decision:

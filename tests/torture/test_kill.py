@@ -64,6 +64,7 @@ def _undisturbed(whole: World, folder: Path, kind: Kind) -> Scenario:
     if kind == "refresh":
         world.restate(MONTHS[:1], seed=2)
     else:
+        world.make_administrator()
         command = ("allocations", "restore", _some_item(world), "--reason", "it is ours", "--yes")
     before, copy = world.snapshot(), world.copy(folder / "done")
     ended = copy.octo(*command, hurt=partial(kill_at_step, 0, copy.steps))

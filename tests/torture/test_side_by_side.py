@@ -20,6 +20,7 @@ def taken_items(world: World, count: int) -> list[str]:
 @rounds(1, 5)
 def test_runs_landings_and_restores_at_once_end_as_one_whole_result(whole: World, dice: Dice, tmp_path):
     world = whole.copy(tmp_path / "world")
+    world.make_administrator()
     items = taken_items(world, pick(1, 4))
     world.restate(MONTHS[:1], seed=2 + dice.number)
     month = ("run", "--month", MONTHS[0])

@@ -26,6 +26,9 @@ import duckdb
 
 from octo_pipeline.lake.lake import read_metadata
 from octo_pipeline.model.vendors import VENDORS
+from octo_pipeline.registry.records import Actor
+from octo_pipeline.registry.store import Registry
+from octo_pipeline.services.access import os_user
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
@@ -194,6 +197,11 @@ class World:
         """As `deliver`, but only AWS has something new."""
         for month in months:
             write_cur(self.exports, months=[month], accounts=3 + seed % 3, lines=lines, seed=seed)
+
+    def make_administrator(self) -> None:
+        """Let who runs the tests change something."""
+        registry = Registry(f"sqlite:///{self.lake}/registry.sqlite")
+        registry.users.add(os_user(), "admin", Actor("tester"))
 
     def copy(self, folder: Path) -> "World":
         """The same installation in another folder."""

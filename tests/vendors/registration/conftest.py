@@ -22,4 +22,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setenv("OCTO_AWS_TEMPLATE_URL", TEMPLATE_URL)
     monkeypatch.setenv("OCTO_GCP_SERVICE_ACCOUNT", "octo@company.iam.gserviceaccount.com")
     monkeypatch.setattr(acting, "os_user", lambda: "ana")
-    return Workspace(Settings())
+    workspace = Workspace(Settings())
+    workspace.registry.users.add("ana", "admin", "ana")
+    return workspace

@@ -16,7 +16,7 @@ from octo_pipeline.cli.main import app
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.definitions import defs
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.registry.records import NewAccount
+from octo_pipeline.registry.records import Caller, NewAccount
 from octo_pipeline.services import access as acting
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
@@ -47,13 +47,14 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, wo
     if request.param == "postgresql":
         make: Callable[[], str] = request.getfixturevalue("postgresql")
         monkeypatch.setenv("OCTO_DATABASE_URL", make())
+        token = Workspace(Settings()).registry.users.init("ana", Caller(None), with_token=True)
+        monkeypatch.setenv("OCTO_TOKEN", str(token))
     return Workspace(Settings())
 
 
 def test_a_payer_by_flags(database: Workspace, aws_accounts: AwsAccounts, tmp_path: Path) -> None:
     aws_accounts.organization(SAMPLE_PAYER)
     result = octo("register", "aws", "--id", SAMPLE_PAYER, "--name", "Main")
-    assert "ana, the user of this machine, is its administrator from now on" in result.stderr
     assert f"Registered the aws account {SAMPLE_PAYER} (Main)." in result.stdout
     assert f"Open this link signed in to account {SAMPLE_PAYER}" in result.stdout
     assert "AWS does not let this machine's credentials assume" in refused("confirm", "Main")
@@ -164,7 +165,7 @@ def test_a_viewer_is_refused(workspace: Workspace, monkeypatch: pytest.MonkeyPat
     workspace.registry.users.add("vic", "viewer", "ana")
     before = workspace.registry.accounts.all()
     monkeypatch.setattr(acting, "os_user", lambda: "vic")
-    assert "'vic' is a viewer, and only administrators may change anything" in refused(*change)
+    assert "'vic' is a viewer, and only administrators may do this" in refused(*change)
     assert workspace.registry.accounts.all() == before
     assert SAMPLE_PAYER in octo("list").stdout
     assert "is not known yet" in octo("show", SAMPLE_PAYER).stdout
@@ -219,7 +220,6 @@ def test_the_jobs_do_the_same(workspace: Workspace, aws_accounts: AwsAccounts, t
 
 
 def test_a_viewer_runs_no_job(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    workspace.registry.users.add("ana", "admin", "ana")
     workspace.registry.users.add("vic", "viewer", "ana")
     monkeypatch.setattr(acting, "os_user", lambda: "vic")
     for job, op, config in (
@@ -238,7 +238,6 @@ def test_no_secret_is_in_a_log_an_event_a_file_or_a_sentence(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    workspace.registry.users.add("ana", "admin", "ana")
     token = workspace.registry.users.make_token("ana", "launchpad", "ana")
     key = base64.urlsafe_b64encode(os.urandom(32)).decode()
     monkeypatch.setenv("OCTO_TOKEN", token)
