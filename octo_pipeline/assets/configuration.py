@@ -10,16 +10,20 @@ from typing import Any
 import dagster as dg
 
 from octo_pipeline.assets.dagster_compat import observation_tags, recorded_version
+from octo_pipeline.assets.markdown import markdown_list, plain_markdown
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.workspace import Workspace
 
 
 def _allocators(workspace: Workspace) -> tuple[str, dict[str, Any]]:
     configuration = workspace.configuration
-    lines = [f"| {a.id} | {a.category} | {a.start} | {a.end or ''} | {a.name} |" for a in configuration.allocators]
+    lines = [
+        "| " + " | ".join(map(plain_markdown, (a.id, a.category, a.start, a.end or "", a.name))) + " |"
+        for a in configuration.allocators
+    ]
     return fingerprint({a.id: a.version for a in configuration.allocators}), {
         "allocators": len(configuration.allocators),
-        "problems": dg.MetadataValue.md("\n".join(f"- {p}" for p in configuration.problems) or "none"),
+        "problems": dg.MetadataValue.md(markdown_list(list(map(str, configuration.problems))) or "none"),
         "list": dg.MetadataValue.md(
             "\n".join(["| id | category | start | end | name |", "| --- | --- | --- | --- | --- |", *lines])
         ),

@@ -5,8 +5,9 @@ from decimal import Decimal
 from typing import Any
 
 import dagster as dg
-from jinja2 import Environment, PackageLoader, select_autoescape
 
+from octo_pipeline.assets.markdown import plain_markdown
+from octo_pipeline.model.html import html_template
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.figures import Bars, Figures
 
@@ -30,7 +31,7 @@ def markdown_table(result: Rows) -> str:
     """The rows as a Markdown table; only the first ones if there are many."""
     if not result.rows:
         return "none"
-    lines = [f"| {' | '.join(name.replace('_', ' ') for name in result.columns)} |"]
+    lines = [f"| {' | '.join(plain_markdown(name.replace('_', ' ')) for name in result.columns)} |"]
     lines.append("|" + " --- |" * len(result.columns))
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in result.rows[:_MOST_ROWS]]
     more = len(result.rows) - _MOST_ROWS
@@ -42,15 +43,12 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, Decimal):
         return f"{value:,.10f}".rstrip("0").rstrip(".")
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return plain_markdown(str(value))
 
 
 def _image(chart: Bars) -> str:
     largest = max((abs(value) for _, value in chart.bars), default=Decimal(0)) or Decimal(1)
-    environment = Environment(
-        loader=PackageLoader("octo_pipeline.assets", "."), autoescape=select_autoescape(default=True)
-    )
-    drawn = environment.get_template("bars.svg.j2").render(
+    drawn = html_template("assets/bars.svg.j2").render(
         chart=chart, width=lambda value: round(float(abs(value) / largest) * 420, 1)
     )
     return f"![{chart.title}](data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()})"

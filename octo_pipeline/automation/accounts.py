@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.assets.failures import action_in_dagster
+from octo_pipeline.assets.markdown import plain_markdown
 from octo_pipeline.automation.launchpad import acting_admin, translate_errors
 from octo_pipeline.automation.recording import AssetEvent, recorded_in_op
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -250,7 +251,9 @@ def _show(context: dg.OpExecutionContext, workspace: Workspace, account: Account
     }
     metadata |= {step: f"{at:%Y-%m-%d %H:%M} UTC" if at else "open" for step, at in account.steps.items()}
     if next_step:
-        metadata["next"] = dg.MetadataValue.md("\n\n".join(next_step))
+        metadata["next"] = dg.MetadataValue.md(
+            "\n\n".join(line if line in links else plain_markdown(line) for line in next_step)
+        )
     if links:
         metadata["launch link"] = dg.MetadataValue.url(links[0])
     context.add_output_metadata(metadata)

@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.assets.configuration import changed_documents
+from octo_pipeline.assets.markdown import markdown_list
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.automation.launchpad import acting_admin, acting_editor, translate_errors
 from octo_pipeline.automation.recording import (
@@ -76,7 +77,7 @@ def _simulation_metadata(simulation: Simulation, notes: list[str]) -> dict[str, 
         "allocator": f"{simulation.allocator.id} ({simulation.allocator.category}) on {simulation.month}{replaces}"
     }
     if warnings := [*notes, *simulation.warnings]:
-        metadata["warnings"] = dg.MetadataValue.md("\n".join(f"- {text}" for text in warnings))
+        metadata["warnings"] = dg.MetadataValue.md(markdown_list(warnings))
     for name, title in SECTIONS.items():
         if rows := simulation.tables[name]:
             metadata[title] = dg.MetadataValue.md(markdown_table(rows))

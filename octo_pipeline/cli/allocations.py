@@ -162,12 +162,16 @@ def _decide(
 def export(
     file: Annotated[Path, typer.Argument(help="The file to write: .csv, .parquet or .xlsx.")],
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
+    raw: Annotated[bool, typer.Option("--raw", help="CSV for programs: texts as they are.")] = False,
 ) -> None:
-    """Write a month's allocations to a file, each row with everything that explains it."""
+    """Write a month's allocations to a file, each row with everything that explains it.
+
+    In CSV, texts that a spreadsheet would take for a formula get a leading apostrophe, unless it is --raw.
+    """
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services.allocations import export_allocations
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
-    export_allocations(Workspace(load_settings()), parse_month(month), file)
+    export_allocations(Workspace(load_settings()), parse_month(month), file, is_raw=raw)
     typer.echo(f"Allocations of {month} written to {file}.")

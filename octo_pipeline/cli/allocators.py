@@ -218,7 +218,7 @@ def simulate(
     simulation = _simulated(workspace, submission, now, parse_month(month) if month else None)
     if output is Output.json:
         sys.stdout.write(json.dumps(_as_json(simulation), ensure_ascii=False, indent=1, default=str) + "\n")
-    elif output is Output.csv:
+    elif output in (Output.csv, Output.raw):
         print_rows("", simulation.bookings.columns, simulation.bookings.rows, output)
     else:
         _print_simulation(simulation)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.spreadsheet import csv_value
 from octo_pipeline.model.wording import amount
 
 
@@ -23,6 +24,7 @@ class Output(StrEnum):
     table = "table"
     json = "json"
     csv = "csv"
+    raw = "raw"
 
 
 # A moment has a space and is no prose.
@@ -30,7 +32,10 @@ _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)?")
 # Sentences in a narrower column than this cannot be read.
 _LEAST_PROSE = 16
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people; json or csv for machines.")]
+OutputOption = Annotated[
+    Output,
+    typer.Option("--output", "-o", help="table for people; csv for spreadsheets; json, or raw as CSV, for machines."),
+]
 
 
 def exact(value: Any) -> Any:
@@ -44,11 +49,17 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         records = [{c: exact(v) for c, v in zip(columns, row, strict=True)} for row in rows]
         sys.stdout.write(json.dumps(records, ensure_ascii=False, indent=1, default=str) + "\n")
     elif output is Output.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([exact(v) for v in row] for row in rows)
+        _write_csv([csv_value(name) for name in columns], ([exact(csv_value(v)) for v in row] for row in rows))
+    elif output is Output.raw:
+        _write_csv(columns, ([exact(v) for v in row] for row in rows))
     else:
         _print_table(title, columns, rows)
+
+
+def _write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
 
 
 def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -6,6 +6,7 @@ import duckdb
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.spreadsheet import csv_column_sql, xlsx_value
 from octo_pipeline.model.sql import Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
@@ -47,8 +48,14 @@ def listed_allocations(
         return Rows.fetched(connection, query)
 
 
-def export_allocations(workspace: Workspace, month: str, file: Path) -> None:
+def export_allocations(workspace: Workspace, month: str, file: Path, *, is_raw: bool = False) -> None:
     """Write a month's allocations, each row with everything that explains it, in the format of the file's ending.
+
+    Args:
+        workspace: the lake.
+        month: the booking month.
+        file: where to.
+        is_raw: whether CSV has the texts as they are, for programs; else none of them becomes a formula.
 
     Raises:
         OctoError: the month was not run, the ending is unknown, the folder does not exist, or the rows do not fit on a
@@ -71,7 +78,15 @@ def export_allocations(workspace: Workspace, month: str, file: Path) -> None:
             _write_xlsx(connection.execute(query), file)
         else:
             options = "format csv, header" if kind == "csv" else "format parquet"
+            if kind == "csv" and not is_raw:
+                query = _without_formulas(connection, query)
             connection.execute(f"copy ({query}) to {literal(str(file))} ({options})")
+
+
+def _without_formulas(connection: duckdb.DuckDBPyConnection, query: Sql) -> Sql:
+    described = connection.execute(f"describe {query}").fetchall()
+    texts = {name: csv_column_sql(name) for name, kind, *_ in described if kind == "VARCHAR"}
+    return render("services/exported_texts", exported_allocations=query, texts=texts)
 
 
 def _explained(workspace: Workspace, month: str) -> Sql:
@@ -88,9 +103,11 @@ def _explained(workspace: Workspace, month: str) -> Sql:
 def _write_xlsx(result: duckdb.DuckDBPyConnection, file: Path) -> None:
     """Write a sheet of at most 1,048,575 rows. Amounts are numbers, of which a sheet keeps 15 digits."""
     from openpyxl import Workbook
+    from openpyxl.utils import get_column_letter
 
     book = Workbook(write_only=True)
     sheet = book.create_sheet("allocations")
+    sheet.freeze_panes = "A2"
     sheet.append([column[0] for column in result.description or []])
     written = 0
     while rows := result.fetchmany(10_000):
@@ -101,5 +118,6 @@ def _write_xlsx(result: duckdb.DuckDBPyConnection, file: Path) -> None:
                 code="export-too-long",
             )
         for row in rows:
-            sheet.append([str(v) if isinstance(v, dict) else v for v in row])
+            sheet.append([xlsx_value(sheet, str(v) if isinstance(v, dict) else v) for v in row])
+    sheet.auto_filter.ref = f"A1:{get_column_letter(len(result.description or []))}{written + 1}"
     book.save(file)

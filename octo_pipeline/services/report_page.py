@@ -5,10 +5,10 @@ import os
 from decimal import Decimal
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount, reason
+from octo_pipeline.model.html import html_template
+from octo_pipeline.model.spreadsheet import csv_value
+from octo_pipeline.model.wording import reason
 from octo_pipeline.services.report import Report
 
 ACCOUNT_COLUMNS = (
@@ -53,15 +53,8 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _html(report: Report) -> str:
-    environment = Environment(
-        loader=PackageLoader("octo_pipeline.services", "."),
-        autoescape=select_autoescape(default=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["amount"] = lambda value: "" if value is None else amount(value)
     largest = max((abs(row[7]) for row in report.accounts), default=Decimal(0))
-    return environment.get_template("report_page.html.j2").render(
+    return html_template("services/report_page.html.j2").render(
         report=report,
         # In percent of the column; the bar of the largest account fills it.
         width=lambda value: round(float(abs(value) / largest) * 100, 1) if largest else 0,
@@ -74,5 +67,5 @@ def _csv(report: Report) -> str:
     text = StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(ACCOUNT_COLUMNS)
-    writer.writerows([f"{v:f}" if isinstance(v, Decimal) else v for v in row] for row in report.accounts)
+    writer.writerows([f"{v:f}" if isinstance(v, Decimal) else csv_value(v) for v in row] for row in report.accounts)
     return text.getvalue()

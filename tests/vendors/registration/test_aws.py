@@ -78,7 +78,14 @@ def test_a_payer_from_the_first_step_to_the_daily_run(
     (landed,) = source.land(workspace.lake.root, CURRENT_MONTH, datetime.now(UTC))
     assert (landed.delivery.account, landed.delivery.report, landed.is_new) == (SAMPLE_PAYER, "octo-sample", True)
     actions = [event.action for event in reversed(workspace.registry.audit())]
-    assert actions == ["register_account", "confirm_account", "set_up_cur", "confirm_account", "confirm_account"]
+    assert actions == [
+        "add_user",
+        "register_account",
+        "confirm_account",
+        "set_up_cur",
+        "confirm_account",
+        "confirm_account",
+    ]
 
 
 def test_a_data_export_in_an_existing_bucket(
@@ -260,7 +267,7 @@ def test_wrong_ids_register_nothing(workspace: Workspace, wrong: str) -> None:
         aws.register(workspace, "ana", SAMPLE_PAYER, payer_id=wrong)
     with pytest.raises(OctoError, match="cannot be its own payer"):
         aws.register(workspace, "ana", SAMPLE_PAYER, payer_id=SAMPLE_PAYER)
-    assert not workspace.registry.exists()
+    assert workspace.registry.accounts.all() == []
 
 
 def test_twice_and_taken_names_register_nothing(workspace: Workspace) -> None:
@@ -305,7 +312,7 @@ def test_an_installation_that_cannot_make_links(tmp_path: Path, settings: dict[s
     workspace = Workspace(Settings(**(right | settings)))
     with pytest.raises(OctoError, match=sentence):
         aws.register(workspace, "ana", SAMPLE_PAYER)
-    assert not workspace.registry.exists()
+    assert workspace.registry.accounts.all() == []
 
 
 def test_external_ids_are_made_once_for_each_account_and_cannot_be_guessed(workspace: Workspace) -> None:

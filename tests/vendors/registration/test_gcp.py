@@ -140,7 +140,7 @@ def test_wrong_values_register_nothing(workspace: Workspace, changed: dict[str, 
     right = {"billing_account_id": ACCOUNT, "project": "demo", "dataset": "billing", "region": "EU"}
     with pytest.raises(OctoError, match=sentence):
         gcp.register(workspace, "ana", **(right | changed))
-    assert not workspace.registry.exists()
+    assert workspace.registry.accounts.all() == []
 
 
 def test_twice_without_a_place_and_without_a_service_account(

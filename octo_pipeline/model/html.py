@@ -1,0 +1,34 @@
+"""The templates of pages and pictures: whatever is filled in is escaped, and no template may say otherwise."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import octo_pipeline
+from octo_pipeline.model.wording import amount
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
+
+
+def html_template(name: str) -> "Template":
+    """The template of HTML or SVG at ``octo_pipeline/<name>``. The filter ``amount`` writes an amount for people."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> "Environment":
+    # Imported here, so that commands that render nothing do not import it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(octo_pipeline.__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    del environment.filters["safe"]
+    environment.filters["amount"] = lambda value: "" if value is None else amount(value)
+    return environment
