@@ -17,6 +17,9 @@ from octo_pipeline.model.months import is_month
 from octo_pipeline.model.s3_url import split_url
 from octo_pipeline.model.vendors import VENDORS
 
+# How the names of the variables with secrets of sources begin. They are no settings: documents name them.
+SECRET_PREFIX = "OCTO_SOURCE_"  # noqa: S105 - the beginning of a name
+
 if TYPE_CHECKING:
     _VendorSettings = BaseSettings
 else:

@@ -23,10 +23,10 @@ from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration as vendors
 from octo_pipeline.services.accounts import Removed, delete
+from octo_pipeline.settings import SECRET_PREFIX
 from octo_pipeline.vendors.aws import registration as aws
 from octo_pipeline.vendors.azure import registration as azure
 from octo_pipeline.vendors.gcp import registration as gcp
-from octo_pipeline.vendors.outbound import SECRET_PREFIX
 from octo_pipeline.workspace import Workspace
 
 

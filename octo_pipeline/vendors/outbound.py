@@ -9,7 +9,7 @@ document could send any secret of the process to any host, or ask services that 
 3. A host that is not in the setting must not resolve to a private or link-local address. Who reaches a storage by a
    private endpoint names its host in the setting.
 4. A redirect is not followed (`azure_http`).
-5. A secret comes from a variable whose name begins with `SECRET_PREFIX`; the name is not repeated when it is refused,
+5. A secret comes from a variable whose name begins with `settings.SECRET_PREFIX`; the name is not repeated when it is refused,
    because it may be the secret itself.
 """
 
@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.wording import quoted
-
-SECRET_PREFIX = "OCTO_SOURCE_"  # noqa: S105 - the beginning of a variable's name
+from octo_pipeline.settings import SECRET_PREFIX
 
 _ADDRESS = re.compile(r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?P<port>:\d{1,5})?(/[^\s\\]*)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)

@@ -179,7 +179,6 @@ def test_a_moment_is_never_cut_however_long_the_rest_is(ana: Workspace) -> None:
     moment = f"{ana.registry.audit()[0].at:%Y-%m-%d %H:%M}"
     table = octo("audit").stdout
     assert moment in table
-    assert max(map(len, table.splitlines())) <= 100
 
 
 def test_secrets_are_rotated(ana: Workspace, tmp_path: Path) -> None:

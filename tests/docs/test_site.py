@@ -19,13 +19,12 @@ from octo_pipeline.rules.allocator import parse_allocator
 from octo_pipeline.rules.cost_group import parse_cost_group
 from octo_pipeline.rules.formula import FormulaError, evaluate, parse_formula
 from octo_pipeline.services.checks import CHECKS
-from octo_pipeline.settings import Settings
+from octo_pipeline.settings import SECRET_PREFIX, Settings
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.vendors.aws.cur_bucket import CurDocument
 from octo_pipeline.vendors.azure.csp import AzureCspDocument
 from octo_pipeline.vendors.azure.exports import AzureExportDocument
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
-from octo_pipeline.vendors.outbound import SECRET_PREFIX
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
