@@ -306,6 +306,11 @@ class Lake:
         selected = [*map(identifier, columns), *([f"month AS {identifier(month_as)}"] if month_as else [])]
         return Relation(f"(SELECT {', '.join(selected)} FROM {rows})")
 
+    def later_columns(self, table: str, columns: Mapping[str, str]) -> dict[str, str]:
+        """Those of the columns that a partition of an earlier edition does not have, with their types."""
+        present = self._identities(table)
+        return {name: columns[name] for name in self._lacking(table, list(present), present, columns)}
+
     def _lacking(
         self, table: str, months: Sequence[str], identities: Mapping[str, Hashable], columns: Mapping[str, str]
     ) -> list[str]:

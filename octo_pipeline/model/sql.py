@@ -16,13 +16,11 @@ Relation = NewType("Relation", str)
 
 _PLAIN_PATTERN = re.compile(r"\^?([^\W_]|[ ,:/-])*\$?")
 
-# The characters with Unicode's property White_Space.
-WHITE_SPACE = "".join(
-    map(
-        chr,
-        (*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000),
-    )
-)
+# The characters with Unicode's property White_Space, and those without width that web pages and spreadsheets leave at the
+# ends of what is copied from them. Joiners are not among these, since they change what is beside them.
+_SPACES = (*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+_WITHOUT_WIDTH = (0x180E, 0x200B, 0x2060, 0xFEFF)
+WHITE_SPACE = "".join(map(chr, (*_SPACES, *_WITHOUT_WIDTH)))
 # In hexadecimal: line breaks and invisible characters do not belong in the text of a query.
 _WHITE_SPACE_SQL = f"decode(unhex('{WHITE_SPACE.encode().hex()}'))"
 
@@ -106,7 +104,7 @@ def _without_nul(text: str) -> str:
 
 
 def trimmed(text: str) -> Sql:
-    """The text without Unicode's white space at its ends, null if nothing is left.
+    """The text without white space at its ends, null if nothing is left.
 
     trim() takes spaces alone, and with a list of characters it takes three times as long. Most texts begin and end
     with a visible ASCII character, and checking this is faster than a trim() of spaces.

@@ -51,7 +51,7 @@ class Landed:
         outcome: ``3 new``, ``unchanged`` or ``no delivery``.
         deliveries: how many count now, the newest of each account.
         size: of their files, in bytes.
-        fingerprint: a digest of their versions.
+        fingerprint: a digest of their rows.
         unanswered: for each source whose last good delivery is used because it could not deliver, why.
         passed_over: a sentence for each export of costs that another kind of source reads.
     """
@@ -241,7 +241,7 @@ def _land(workspace: Workspace, step: Landing, month: str) -> Landed:
         len(landed.deliveries),
         len(files),
         sum(file.size for file in files),
-        fingerprint({f"{delivery.vendor}/{delivery.account}": delivery.version for delivery in landed.deliveries}),
+        fingerprint({f"{delivery.vendor}/{delivery.account}": delivery.content for delivery in landed.deliveries}),
         landed.failures,
         landed.passed_over,
     )

@@ -44,6 +44,7 @@ def _rows(
         "services/partitions",
         partition_files=[str(file) for file in files[table]],
         partition_columns=list(columns),
+        later_columns=lake.later_columns(table, columns),
         month_as=month_as,
     )
     return Relation(f"({query})")

@@ -58,8 +58,8 @@ class CostLineItems(Table):
     )
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The newest complete delivery of each account."""
-        return {f"landing/{d.vendor}/{d.account}": d.version for d in counted_deliveries(workspace, month)}
+        """What the newest complete delivery of each account says."""
+        return {f"landing/{d.vendor}/{d.account}": d.content for d in counted_deliveries(workspace, month)}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Normalise the month's newest deliveries.

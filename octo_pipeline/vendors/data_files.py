@@ -44,6 +44,9 @@ MAX_LINE = 16 << 20
 _CHUNK = 1 << 20
 _BEGINNING = 1 << 16
 _LEAST_COMMAS = 5
+# What spreadsheets write instead of commas.
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _MAGIC = {b"PAR1": ".parquet", b"\x1f\x8b": ".csv.gz", b"PK\x03\x04": ".csv.zip"}
 _ENDINGS = (".parquet", ".csv", ".csv.gz", ".csv.zip")
 _UNREAD_FORMS = frozenset(
@@ -64,6 +67,8 @@ _UNREAD_FORMS = frozenset(
         ".tgz",
     }
 )
+# What DuckDB says of a line of JSON with a value that cannot be read.
+_JSON_LINE = re.compile(r'^Invalid Input Error: JSON transform error in file ".*", in line (\d+): (.*?)\.?$')
 _MUST_BE_QUOTED = re.compile(r'[",\r\n]')
 _DATA_NAME = re.compile(r"(.+?)(\.snappy)?\.(parquet|csv(\.gz|\.zip)?|zip)", re.IGNORECASE | re.DOTALL)
 
@@ -175,10 +180,12 @@ def csv_header(path: Location, origin: str) -> list[str]:
     """The column names of a CSV file.
 
     Raises:
-        OctoError: it cannot be read as CSV.
+        OctoError: it cannot be read as CSV, or is empty.
     """
     with translate_read_errors(origin), _open_csv(path) as stream:
-        return next((row for row in csv.reader(stream, strict=True) if row), [])
+        header = next((row for row in csv.reader(stream, strict=True) if row), [])
+    _check_header(header, origin)
+    return header
 
 
 def first_csv_row(path: Location, origin: str) -> dict[str, str]:
@@ -206,7 +213,9 @@ def count_csv_rows(path: Location, origin: str) -> int:
         reader = csv.reader(stream, strict=True)
         try:
             for row in reader:
-                width = width or len(row)
+                if not width:
+                    _check_header(row, origin)
+                    width = len(row)
                 if len(row) != width and row:
                     raise OctoError(
                         f"{origin}, line {line + 1}: the row has {len(row)} fields, the header has {width}. "
@@ -222,15 +231,45 @@ def count_csv_rows(path: Location, origin: str) -> int:
                 code="line-malformed",
             ) from error
         except UnicodeDecodeError as error:
+            if error.object.startswith(_UTF16_MARKS):
+                raise _text_in_utf16(origin) from error
             raise OctoError(
-                f"{origin}, line {_line_that_is_not_utf8(path)}: the text is not UTF-8. Fetch the file again.",
+                f"{origin}, line {_line_that_is_not_utf8(path)}: the text is not UTF-8. Take the file as it was exported, or "
+                "save it in UTF-8.",
                 code="line-malformed",
             ) from error
     if rows < 0:
-        raise OctoError(
-            f"{origin} has no header line, so its columns are unknown. Fetch it again.", code="header-missing"
-        )
+        _check_header([], origin)
     return rows
+
+
+def _check_header(header: Sequence[str], origin: str) -> None:
+    """Refuse a header that is missing, or that spreadsheets have written in their own way."""
+    if not header:
+        raise OctoError(
+            f"{origin} has no header line, so its columns are unknown. Fetch it again.",
+            code="header-missing",
+            place=origin,
+        )
+    text = ",".join(header)
+    if "\0" in text:
+        raise _text_in_utf16(origin)
+    for separator, name in _OTHER_SEPARATORS.items():
+        if text.count(separator) >= len(header):
+            raise OctoError(
+                f"{origin} has its columns separated by {name}, as spreadsheets save it. Take the file as it was exported, or "
+                "separate them by commas.",
+                code="separator-wrong",
+                place=origin,
+            )
+
+
+def _text_in_utf16(origin: str) -> OctoError:
+    return OctoError(
+        f"{origin} is text in UTF-16, as spreadsheets save it. Take the file as it was exported, or save it as CSV in UTF-8.",
+        code="encoding-wrong",
+        place=origin,
+    )
 
 
 def has_mixed_line_ends(path: Location, origin: str) -> bool:
@@ -352,10 +391,26 @@ def translate_read_errors(origin: str) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError) as error:
         raise OctoError(f"{origin} is damaged or cut off ({error}). Fetch it again.", code="file-damaged") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise OctoError(f"{origin} is not CSV in UTF-8 ({error}). Fetch it again.", code="file-damaged") from error
+    except UnicodeDecodeError as error:
+        if error.object.startswith(_UTF16_MARKS):
+            raise _text_in_utf16(origin) from error
+        raise OctoError(
+            f"{origin} is not text in UTF-8 ({error.reason} at byte {error.start}). Take the file as it was exported, or save "
+            "it as CSV in UTF-8.",
+            code="encoding-wrong",
+            place=origin,
+        ) from error
+    except csv.Error as error:
+        raise OctoError(f"{origin} is not CSV ({error}). Fetch it again.", code="file-damaged", place=origin) from error
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
+        if match := _JSON_LINE.search(reason):
+            line = f"{origin}, line {match[1]}"
+            raise OctoError(
+                f"{line} cannot be read: {match[2]}. Correct it or fetch the file again.",
+                code="value-wrong",
+                place=line,
+            ) from error
         raise OctoError(
             f"{origin} cannot be read: it is damaged or not what its name says ({reason}). Fetch it again.",
             code="file-damaged",

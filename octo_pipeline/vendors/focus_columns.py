@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import trimmed
 from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
 
 # A JSON object with sorted keys, as text.
@@ -71,7 +72,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 # What tells FOCUS from other exports.
 _TELLING = {"billedcost", "effectivecost", "chargecategory"}
 
-_NULLS = "('', 'NULL', 'null', 'None', '\\N')"
+_NULLS = "('NULL', 'null', 'None', '\\N')"
 _NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL\(.*\)")
 _ID_COLUMNS = ("billing_account_id", "sub_account_id")
 # A date with or without a time of day, which may lack seconds or minutes, and without an offset other than zero.
@@ -135,7 +136,8 @@ def _expression(name: str, kind: str, sources: Sequence[SourceColumn], origin: s
 
 def _text_of(source: SourceColumn) -> str:
     text = source.sql if source.type == "VARCHAR" else f"CAST({source.sql} AS VARCHAR)"
-    return f"CASE WHEN trim({text}) NOT IN {_NULLS} THEN trim({text}) END"
+    value = trimmed(text)
+    return f"CASE WHEN ({value}) NOT IN {_NULLS} THEN {value} END"
 
 
 def _text(name: str, source: SourceColumn, _origin: str) -> Expression:

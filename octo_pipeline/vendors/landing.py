@@ -36,6 +36,8 @@ from octo_pipeline.model.wording import cut, reason
 from octo_pipeline.vendors.downloads import DeliveredFile, SourceFile, fetch, safe_name
 
 KEEP = 3
+# The detail with the digest of a delivery's rows; see `content`.
+CONTENT = "content"
 
 _Export = TypeVar("_Export")
 
@@ -70,6 +72,11 @@ class Delivery:
     def file_paths(self) -> list[Location]:
         """Where the files are, in the order of `files`."""
         return [self.path / file.name for file in self.files]
+
+    @property
+    def content(self) -> str:
+        """What its rows are: two versions with the same rows have one content. The version where that is not noted."""
+        return str(self.details.get(CONTENT, self.version))
 
     @property
     def title(self) -> str:

@@ -135,8 +135,13 @@ class FolderFiles:
 
 
 def is_hidden(parts: Sequence[str]) -> bool:
-    """Whether a name below a listed place is what tools leave behind: it or a folder begins with a dot or underscore."""
-    return any(part.startswith((".", "_")) for part in parts)
+    """Whether a name below a listed place is not data: it is litter, or it or a folder begins with an underscore."""
+    return is_litter(parts) or any(part.startswith("_") for part in parts)
+
+
+def is_litter(parts: Sequence[str]) -> bool:
+    """Whether a name is what systems leave beside data: hidden files, macOS's copies of attributes, Office's locks."""
+    return any(part.startswith((".", "~$")) or part == "__MACOSX" for part in parts)
 
 
 def _listed(path: Path, root: Path) -> ListedFile:

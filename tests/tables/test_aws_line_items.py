@@ -9,6 +9,7 @@ import pytest
 
 from octo_pipeline.allocation.items import item_id_sql
 from octo_pipeline.model.columns import ACCOUNT_GRAIN, FEE_GRAIN, LINE_ITEM_GRAIN
+from octo_pipeline.services.views import views
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.table import materialise
@@ -118,3 +119,32 @@ def test_a_partition_of_an_earlier_edition_has_nulls_for_columns_that_came_later
         both = con.execute(f"{query} {lake.scan('cost_line_items', None, CostLineItems.columns)} ORDER BY 1").fetchall()
     assert old == [("2024-02", None, None, Decimal("1.5"))]
     assert both == [(MONTH, "AWS", None, Decimal("1.5")), *old]
+    # The views of SQL and of catalogues outlive the months that they were made with.
+    with lake.connect() as con:
+        con.execute(f"CREATE VIEW line_items AS {views(lake)['cost_line_items']}")
+        assert con.execute(f"{query} line_items ORDER BY 1").fetchall() == both
+
+
+def test_covered_usage_without_a_list_price_saves_nothing_that_is_known(made):
+    """Regression: a price of 0, which AWS writes where it has none, made what the reservation cost a negative saving."""
+    reserved = ROW | {
+        "lineItem/LineItemType": "DiscountedUsage",
+        "lineItem/UnblendedCost": "0",
+        "reservation/ReservationARN": "arn:aws:ec2:us-east-1:1:reserved-instances/r",
+        "reservation/EffectiveCost": "4",
+        "reservation/UnusedAmortizedUpfrontFeeForBillingPeriod": "",
+        "reservation/UnusedRecurringFee": "",
+    }
+    prices = {"a": "0", "b": "10", "c": ""}
+    rows = [
+        reserved | {"lineItem/UsageType": kind, "pricing/publicOnDemandCost": price} for kind, price in prices.items()
+    ]
+    usage = ROW | {"lineItem/UsageType": "d", "lineItem/UnblendedCost": "3", "pricing/publicOnDemandCost": "0"}
+    items, _ = made([*rows, usage])
+    columns = ("usage_type", "savings_kind", "effective_cost", "list_cost")
+    assert sorted(tuple(item[column] for column in columns) for item in items) == [
+        ("a", None, 4, 4),
+        ("b", "used", 4, 10),
+        ("c", None, 4, 4),
+        ("d", None, 3, 3),
+    ]

@@ -2,7 +2,12 @@ with
 
 cur as (
 
-    select * from {{ ref('stg_aws__cur') }}
+    select
+        *,
+        -- AWS writes 0 where it has no price.
+        nullif(public_on_demand_cost, 0) as known_list_cost
+
+    from {{ ref('stg_aws__cur') }}
 
 ),
 
@@ -43,7 +48,9 @@ charges as (
         coalesce(cur.reservation_arn, cur.savings_plan_arn) as commitment_discount_id,
         coalesce(reservations.offer_class, cur.offer_class) as offer_class,
         case
-            when cur.line_type in ('DiscountedUsage', 'SavingsPlanCoveredUsage') then 'used'
+            -- Without a list cost nothing is known to be saved.
+            when cur.line_type = 'DiscountedUsage' and cur.known_list_cost is not null then 'used'
+            when cur.line_type = 'SavingsPlanCoveredUsage' then 'used'
             when cur.line_type in ('RIFee', 'SavingsPlanRecurringFee') then 'unused'
         end as savings_kind,
         cur.tags_json,
@@ -68,7 +75,11 @@ charges as (
             when cur.line_type = 'Fee' and cur.reservation_arn is not null then 0
             else cur.unblended_cost
         end as effective_cost,
-        coalesce(cur.public_on_demand_cost, cur.unblended_cost) as list_cost
+        case
+            when cur.known_list_cost is not null then cur.known_list_cost
+            when cur.line_type = 'DiscountedUsage' then cur.reservation_effective_cost
+            else cur.unblended_cost
+        end as list_cost
 
     from cur
     left join reservations on cur.reservation_arn = reservations.reservation_arn

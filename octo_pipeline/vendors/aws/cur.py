@@ -21,7 +21,9 @@ from octo_pipeline.model.errors import OctoError, Remedy, combined
 from octo_pipeline.vendors.aws.cur_agreement import digest_of, disagreements
 from octo_pipeline.vendors.aws.cur_inspection import StagedFile, inspect_report
 from octo_pipeline.vendors.aws.cur_options import CurOptions
+from octo_pipeline.vendors.aws.cur_relations import relations
 from octo_pipeline.vendors.aws.cur_reports import CurReport, Search, search_reports
+from octo_pipeline.vendors.content import with_content
 from octo_pipeline.vendors.data_files import data_format, unify_line_ends, unzip
 from octo_pipeline.vendors.downloads import DeliveredFile, fetch, file_place
 from octo_pipeline.vendors.landing import (
@@ -126,7 +128,7 @@ def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> L
                 "split_rows": inspection.split_count,
             },
         )
-        return publish(root, folder, delivery)
+        return publish(root, folder, with_content(delivery, folder, relations))
 
 
 def _refuse_other_domain(root: Location, payer: str, report: CurReport) -> None:

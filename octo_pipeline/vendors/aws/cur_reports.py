@@ -45,6 +45,7 @@ from octo_pipeline.vendors.data_files import (
 )
 from octo_pipeline.vendors.downloads import SourceFile, inside
 from octo_pipeline.vendors.landing import describe
+from octo_pipeline.vendors.listing import is_hidden, is_litter
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,8 @@ def _manifests(root: Path) -> list[list[Path]]:
     for folder, _, names in os.walk(root, onerror=_refuse):
         for name in sorted(filter(is_manifest, names)):
             manifest = Path(folder) / name
+            if is_litter(manifest.relative_to(root).parts):
+                continue
             by_period[_period_folder(manifest, root) or manifest.parent, name].append(manifest)
     return [by_period[key] for key in sorted(by_period)]
 
@@ -258,7 +261,7 @@ def _locate(key: Sequence[str], manifest: Path, root: Path) -> Path:
 
 
 def _loose_files(folder: Path) -> list[Path]:
-    files = [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith((".", "_"))]
+    files = [entry for entry in folder.iterdir() if entry.is_file() and not is_hidden([entry.name])]
     unread = sorted(entry.name for entry in files if is_unread_form(entry.name))
     if unread:
         raise OctoError(

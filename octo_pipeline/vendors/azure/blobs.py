@@ -70,15 +70,6 @@ class Listing(Protocol):
         ...
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file is not the vendor's, such as the files that macOS and archives add beside each file or in a folder.
-
-    Args:
-        name: its path below the listed folder or container.
-    """
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
 class FolderListing:
     """The files below a folder, or one file."""
 

@@ -38,12 +38,13 @@ from octo_pipeline.model.currency import CURRENCY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.vendors.azure.azure_http import Http
-from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, is_hidden, open_blob
+from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, open_blob
 from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, land_month, version_of
 from octo_pipeline.vendors.azure.graph import Manifest, PartnerBilling, parse_manifest
 from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, CSP_USAGE
 from octo_pipeline.vendors.downloads import SourceFile
 from octo_pipeline.vendors.landing import Landed, land_each
+from octo_pipeline.vendors.listing import is_litter
 from octo_pipeline.vendors.source import Available
 
 REPORT = "partner billing"
@@ -190,7 +191,9 @@ class AzureCspFolderSource:
         return land_each(self._months(parse_month(month)), partial(land_month, root, fetched_at=fetched_at))
 
     def _months(self, month: str) -> list[Month]:
-        entries = {entry.name: entry for entry in FolderListing(self.path).entries() if not is_hidden(entry.name)}
+        entries = {
+            entry.name: entry for entry in FolderListing(self.path).entries() if not is_litter(entry.name.split("/"))
+        }
         exports: dict[str, list[Export]] = defaultdict(list)
         for name, entry in entries.items():
             match name.split("/"):

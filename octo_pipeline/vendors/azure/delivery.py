@@ -8,6 +8,7 @@ be read, rows of another payer, fewer files or rows than were announced, or no r
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.azure.days import days_between, spans_of
-from octo_pipeline.vendors.azure.usage import REPEATS_USAGE, rows_that_count
+from octo_pipeline.vendors.azure.usage import REPEATS_USAGE, relations, rows_that_count
 from octo_pipeline.vendors.azure.usage_columns import CSP_RECONCILIATION, Shape
 from octo_pipeline.vendors.azure.usage_rows import (
     AzureFile,
@@ -36,6 +37,7 @@ from octo_pipeline.vendors.azure.usage_rows import (
     open_file,
     relation,
 )
+from octo_pipeline.vendors.content import with_content
 from octo_pipeline.vendors.data_files import unify_line_ends
 from octo_pipeline.vendors.downloads import DeliveredFile, SourceFile, fetch, file_place
 from octo_pipeline.vendors.landing import (
@@ -50,6 +52,9 @@ from octo_pipeline.vendors.landing import (
 )
 
 VENDOR = "azure"
+
+# What `exports` begins the name of a run's file with.
+_NUMBER = re.compile(r"^\d{4}-")
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,10 @@ def land_month(root: Location, payer_month: Month, *, fetched_at: datetime) -> L
     if known is not None:
         return Landed(known, is_new=False)
     with staging(root) as folder, duckdb.connect() as con:
-        files = [_labelled(part, file) for part in payer_month.parts for file in part.files]
-        fetched = [_as_landed(file, folder, payer_month.source) for file in fetch(files, folder, payer_month.source)]
+        files = [(part, file) for part in payer_month.parts for file in part.files]
+        delivered = fetch([_labelled(part, file) for part, file in files], folder, payer_month.source)
+        origins = [_origin(file, part, payer_month) for part, file in files]
+        fetched = [_as_landed(file, folder, origin) for file, origin in zip(delivered, origins, strict=True)]
         contents: dict[str, dict[str, Any]] = {}
         opened: list[AzureFile] = []
         for part in payer_month.parts:
@@ -155,17 +162,22 @@ def land_month(root: Location, payer_month: Month, *, fetched_at: datetime) -> L
             ),
             details={"contents": contents},
         )
-        return publish(root, folder, delivery)
+        return publish(root, folder, with_content(delivery, folder, relations))
 
 
 def _labelled(part: Part, file: SourceFile) -> SourceFile:
     return replace(file, name=f"{part.label}-{file.name}" if part.label else file.name)
 
 
-def _as_landed(file: DeliveredFile, folder: Path, source: str) -> DeliveredFile:
+def _origin(file: SourceFile, part: Part, payer_month: Month) -> str:
+    """What sentences call a file: by its own name, without the number that keeps the names of a run apart."""
+    return file_place(_NUMBER.sub("", file.name) if part.source else file.name, part.source or payer_month.source)
+
+
+def _as_landed(file: DeliveredFile, folder: Path, origin: str) -> DeliveredFile:
     """The file, after its line ends were unified."""
     path = folder / file.name
-    if file_format(file.name) == "csv" and unify_line_ends(path, file_place(file.name, source)):
+    if file_format(file.name) == "csv" and unify_line_ends(path, origin):
         return describe(path)
     return file
 
@@ -177,7 +189,7 @@ def _inspect(
     opened = []
     for file in part.files:
         name = _labelled(part, file).name
-        path, origin = folder / name, file_place(file.name, part.source or payer_month.source)
+        path, origin = folder / name, _origin(file, part, payer_month)
         rows = count_rows(con, path, origin)
         content: dict[str, Any] = {
             "shape": part.shape.name,

@@ -36,13 +36,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, parse_month
-from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, Listing, is_hidden
+from octo_pipeline.vendors.azure.blobs import Entry, FolderListing, Listing
 from octo_pipeline.vendors.azure.days import days_between, spans_of
 from octo_pipeline.vendors.azure.delivery import VENDOR, Month, Part, land_month, version_of
 from octo_pipeline.vendors.azure.loose_files import has_data_files, months_of_files
 from octo_pipeline.vendors.azure.usage_columns import COST_DETAILS, FOCUS
 from octo_pipeline.vendors.downloads import SourceFile
 from octo_pipeline.vendors.landing import Landed, land_each
+from octo_pipeline.vendors.listing import is_litter
 from octo_pipeline.vendors.source import Available
 
 REPORT = "Cost Management"
@@ -157,7 +158,7 @@ class AzureExportSource:
         return land_each(self._months(parse_month(month)), partial(land_month, root, fetched_at=fetched_at))
 
     def _months(self, month: str) -> list[Month]:
-        entries = [entry for entry in self.listing.entries() if not is_hidden(entry.name)]
+        entries = [entry for entry in self.listing.entries() if not is_litter(entry.name.split("/"))]
         manifests = [entry for entry in entries if entry.name.split("/")[-1] == "manifest.json"]
         if manifests:
             runs = [run for entry in manifests if (run := _run(entry, self.listing.place, month))]

@@ -22,6 +22,7 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.templates import render
+from octo_pipeline.vendors.content import with_content
 from octo_pipeline.vendors.data_files import data_format, unify_line_ends, unzip
 from octo_pipeline.vendors.downloads import DeliveredFile, fetch, file_place
 from octo_pipeline.vendors.focus.charge_rows import (
@@ -33,7 +34,7 @@ from octo_pipeline.vendors.focus.charge_rows import (
     months_of,
     open_file,
 )
-from octo_pipeline.vendors.focus.charges import RELATION, source_costs
+from octo_pipeline.vendors.focus.charges import RELATION, relations, source_costs
 from octo_pipeline.vendors.focus.exports import MonthFile, files_of_month, is_cost_export
 from octo_pipeline.vendors.landing import (
     Delivery,
@@ -149,7 +150,7 @@ class FocusSource:
                 path=delivery_path(root, **key),
                 details=self._details(con, kept, month),
             )
-            return [publish(root, folder, delivery)]
+            return [publish(root, folder, with_content(delivery, folder, relations))]
 
     def _files(self, month: str) -> list[MonthFile]:
         origin = self.listing.place

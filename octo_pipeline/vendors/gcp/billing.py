@@ -38,9 +38,11 @@ import duckdb
 
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.vendors.content import with_content
 from octo_pipeline.vendors.downloads import DeliveredFile
 from octo_pipeline.vendors.gcp.billing_columns import known, lost
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
+from octo_pipeline.vendors.gcp.billing_relations import relations
 from octo_pipeline.vendors.gcp.billing_rows import FileFacts, inspect_file, write_batches
 from octo_pipeline.vendors.gcp.billing_tables import (
     BillingDataset,
@@ -142,7 +144,7 @@ class GcpBillingSource:
                 path=delivery_path(root, vendor=_VENDOR, account=self.account, month=month, version=version),
                 details=_details(export, fetched=[file.name for file in files if file.name not in kept]),
             )
-            return publish(root, folder, delivery)
+            return publish(root, folder, with_content(delivery, folder, relations))
 
     def _fetch(self, export: ExportedMonth, partition: Partition, month: str, path: Path) -> DeliveredFile:
         origin = f"The partition {partition.day} of {month} of {self.document.place}"

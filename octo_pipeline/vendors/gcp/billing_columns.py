@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from octo_pipeline.model.columns import MONEY
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.sql import literal, trimmed
 
 Kind = Literal["text", "amount", "time", "list", "struct", "other"]
 # The columns of a table or file, nested ones by their path: "project.id" -> text.
@@ -169,7 +169,7 @@ def comparable_values(schemas: Sequence[Schema]) -> list[str]:
         if kind not in ("list", "struct") and not path.startswith(lists)
     ]
     parts = [part for part in ("type", "id", "name", "full_name") if f"credits.{part}" in common]
-    texts = ", ".join(f"'{part}': nullif(trim(octo_credit.{part}), '')" for part in parts)
+    texts = ", ".join(f"'{part}': {trimmed(f'octo_credit.{part}')}" for part in parts)
     credit = f"{{{texts}, 'amount': CAST(octo_credit.amount AS DECIMAL(38, 9))}}"
     return [*values, f"coalesce(list_sort(list_transform(credits, lambda octo_credit: {credit})), [])"]
 
@@ -177,7 +177,7 @@ def comparable_values(schemas: Sequence[Schema]) -> list[str]:
 def _comparable(path: str, kind: Kind) -> str:
     match kind:
         case "text":
-            return f"nullif(trim({_path(path)}), '')"
+            return trimmed(_path(path))
         case "amount":
             return f"TRY_CAST({_path(path)} AS DECIMAL(38, 9))"
         case "time":
@@ -255,7 +255,7 @@ def _path(path: str) -> str:
 
 
 def _text(schema: Schema, path: str) -> str:
-    return f"nullif(trim({_path(path)}), '')" if path in schema else "NULL"
+    return trimmed(_path(path)) if path in schema else "NULL"
 
 
 # The type of spend-based commitments has the same beginning.
@@ -284,7 +284,7 @@ def _promotions(schema: Schema) -> str:
 
 
 def _credit_name(schema: Schema, parts: Iterable[str]) -> str:
-    names = [f"nullif(trim(octo_credit.{part}), '')" for part in parts if f"credits.{part}" in schema]
+    names = [trimmed(f"octo_credit.{part}") for part in parts if f"credits.{part}" in schema]
     return f"coalesce({', '.join([*names, 'NULL::VARCHAR', 'NULL'])})"
 
 
@@ -293,7 +293,7 @@ def _label_value(schema: Schema, key: str) -> str:
     if not {"labels.key", "labels.value"} <= set(schema):
         return "NULL"
     labels = f"list_filter(labels, lambda octo_label: octo_label.key = {literal(key)})"
-    return f"list_min(list_transform({labels}, lambda octo_label: nullif(trim(octo_label.value), '')))"
+    return f"list_min(list_transform({labels}, lambda octo_label: {trimmed('octo_label.value')}))"
 
 
 def _labels(schema: Schema, path: str) -> str:
@@ -305,9 +305,9 @@ def _labels(schema: Schema, path: str) -> str:
         return "'{}'"
     pairs = (
         f"list_transform({_path(path)}, lambda octo_label: "
-        "{'key': trim(octo_label.key), 'value': trim(octo_label.value)})"
+        f"{{'key': {trimmed('octo_label.key')}, 'value': {trimmed('octo_label.value')}}})"
     )
-    filled = f"list_filter({pairs}, lambda octo_label: octo_label.key <> '' AND octo_label.value <> '')"
+    filled = f"list_filter({pairs}, lambda octo_label: octo_label.key IS NOT NULL AND octo_label.value IS NOT NULL)"
     # array_to_string omits the nulls of repeated keys.
     text = (
         "list_transform(octo_labels, lambda octo_label, octo_at: "

@@ -31,9 +31,11 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import reason
+from octo_pipeline.vendors.content import with_content
 from octo_pipeline.vendors.data_files import read_parquet, translate_read_errors
 from octo_pipeline.vendors.gcp.billing_columns import comparable_values, expressions, table_names
 from octo_pipeline.vendors.gcp.billing_document import BILLING_ACCOUNT_ID
+from octo_pipeline.vendors.gcp.billing_relations import relations
 from octo_pipeline.vendors.gcp.billing_rows import file_schema, inspect_file
 from octo_pipeline.vendors.gcp.export_files import ExportFile, connect, export_files, refuse_unread
 from octo_pipeline.vendors.landing import (
@@ -288,7 +290,7 @@ def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
             path=delivery_path(root, **identity),
             details={"rows": sum(files.values())} | _days_by_table(export),
         )
-        return publish(root, folder, delivery)
+        return publish(root, folder, with_content(delivery, folder, relations))
 
 
 def _land_part(con: duckdb.DuckDBPyConnection, part: _Part, month: str, folder: Path) -> dict[str, int]:

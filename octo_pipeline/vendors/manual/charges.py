@@ -19,6 +19,7 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.currency import is_currency
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
+from octo_pipeline.model.sql import WHITE_SPACE
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import quoted
 from octo_pipeline.vendors.data_files import path_literals
@@ -145,7 +146,7 @@ def _rows(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         for fields in reader:
             first_line, line = line + 1, reader.line_num
-            if not any(field.strip() for field in fields):
+            if not any(field.strip(WHITE_SPACE) for field in fields):
                 continue
             if not header:
                 header = _header(fields, path)
@@ -156,7 +157,9 @@ def _rows(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
                     place=f"{path}, line {first_line}",
                 )
             else:
-                rows.append((first_line, dict(zip(header, (field.strip() for field in fields), strict=True))))
+                rows.append(
+                    (first_line, dict(zip(header, (field.strip(WHITE_SPACE) for field in fields), strict=True)))
+                )
     except csv.Error as error:
         raise OctoError(
             f"{path}, line {line + 1}: the row is not CSV ({error}).",
@@ -171,7 +174,7 @@ def _rows(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _header(fields: Sequence[str], path: Path) -> list[str]:
-    names = [field.strip().lower() for field in fields]
+    names = [field.strip(WHITE_SPACE).lower() for field in fields]
     missing = [name for name in COLUMNS if name not in names and name not in _OPTIONAL]
     unknown = [name for name in names if name not in COLUMNS]
     repeated = [name for name in COLUMNS if names.count(name) > 1]
