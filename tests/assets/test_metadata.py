@@ -63,7 +63,7 @@ def test_matched_items_count_takers_and_conflicts(month):
 
 @pytest.mark.parametrize("table", [table.name for table in TABLES[1:]])
 def test_a_month_without_anything_can_be_told_too(tmp_path, table):
-    workspace = run(workspace_in(tmp_path, [], [], empty=[MONTH]), [MONTH])
+    workspace = run(workspace_in(tmp_path, [], []), [MONTH])
     for mart in TABLES[-2:]:
         materialise(workspace, mart, MONTH)
     assert figures_metadata(figures(workspace, table, MONTH)) is not None

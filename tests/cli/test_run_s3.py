@@ -83,7 +83,7 @@ def test_a_lake_in_a_bucket_is_a_lake(octo, s3_server, tmp_path):
     for name in TABLES:
         expected, found = (rows(lake, name) for lake in lakes)
         assert found == expected, name
-        assert len(expected) > 0 or name == "cost_group_costs"
+        assert len(expected) > 0 or name in ("cost_group_costs", "container_usage")
     assert lakes[1].tables() == sorted(TABLES)
     assert "Every partition is current." in octo(bucket, "stale")
 
@@ -116,7 +116,7 @@ def test_a_lake_in_a_bucket_is_a_lake(octo, s3_server, tmp_path):
     assert table(octo(bucket, "deliveries", "list", "--month", MONTH, "-o", "csv")) == []
     stale = table(octo(bucket, "stale", "-o", "csv"))
     assert ("cost_line_items", MONTH) in {(row["table"], row["month"]) for row in stale}
-    assert "needs DuckDB's extension httpfs" in octo(bucket, "catalog", tmp_path / "views.duckdb")
+    assert "you need DuckDB's extension httpfs" in octo(bucket, "catalog", tmp_path / "views.duckdb")
     assert not list((tmp_path / "temp" / ".staging").iterdir())
     assert not (tmp_path / "s3:").exists(), "the URL was taken for a folder"
 

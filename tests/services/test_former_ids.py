@@ -22,7 +22,7 @@ from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.oracle import Line
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
-from tests.support.workspaces import workspace_in, write_lines
+from tests.support.workspaces import administered, workspace_in, write_lines
 
 NEXT = "2024-02"
 ALLOCATORS = [
@@ -164,6 +164,7 @@ def test_an_item_that_kept_its_id_is_re_applied_together_with_the_others(upgrade
 
 def test_the_command_line_takes_the_former_id(upgraded, monkeypatch):
     workspace, former_id = upgraded("fees", ("AWS", "Acme"))
+    administered(workspace)
     monkeypatch.setenv("OCTO_LAKE", str(workspace.settings.lake))
     monkeypatch.setenv("OCTO_CONFIG", str(workspace.settings.config))
     octo = CliRunner()

@@ -51,7 +51,8 @@ def test_a_refresh_that_was_taken_back_counts_no_more(workspace, tmp_path):
     assert landed(workspace, tmp_path / "first") == (1, first)
     assert landed(workspace, tmp_path / "first") == (0, first)
     assert [one.version for one in newest_deliveries(workspace.lake.root, "2024-01")] == first
-    assert CostLineItems().inputs(workspace, "2024-01")[f"landing/aws/{PAYER}"] == first[0]
+    newest = newest_deliveries(workspace.lake.root, "2024-01")[0]
+    assert CostLineItems().inputs(workspace, "2024-01")[f"landing/aws/{PAYER}"] == newest.content
 
 
 def test_a_version_that_was_taken_back_and_is_offered_again_is_news_to_the_sensor(workspace, tmp_path):

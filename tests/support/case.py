@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,6 +17,7 @@ from octo_pipeline.model.columns import (
     LINE_ITEM_COLUMNS,
     LINE_ITEM_GRAIN,
     LINE_ITEM_MEASURES,
+    LINE_ITEMS,
     MONEY,
     TAGS,
 )
@@ -88,8 +88,8 @@ def prepare(case: Case, folder: Path) -> Workspace:
     return workspace
 
 
-def load_line_items(lake: Lake, path: Path, *, empty: Sequence[str] = ()) -> None:
-    """Publish a CSV of line items as partitions of cost_line_items, normalised as §3 says, and empty months."""
+def load_line_items(lake: Lake, path: Path) -> None:
+    """Publish a CSV of line items as partitions of cost_line_items, normalised as §3 says."""
     rows = [tuple(row.get(name) for name in LINE_ITEM_COLUMNS) for row in read_rows(path)]
     with duckdb.connect() as connection:
         columns = dict.fromkeys(LINE_ITEM_COLUMNS, "VARCHAR")
@@ -116,8 +116,15 @@ def load_line_items(lake: Lake, path: Path, *, empty: Sequence[str] = ()) -> Non
             f"{measures} FROM (SELECT {', '.join(selected)} FROM source) GROUP BY {grain}"
         )
         months = [m for (m,) in connection.execute("SELECT DISTINCT billing_month FROM items").fetchall()]
-        for month in [*months, *empty]:
+        for month in months:
             publish(lake, connection, "cost_line_items", month, f"FROM items WHERE billing_month = '{month}'")
+
+
+def _publish_empty(lake: Lake, months: list[str]) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE items AS {rows_sql(LINE_ITEM_COLUMNS, [])}")
+        for month in months:
+            publish(lake, connection, LINE_ITEMS, month, "FROM items")
 
 
 def publish(lake: Lake, connection, table: str, month: str, query: str) -> None:
@@ -129,8 +136,9 @@ def publish(lake: Lake, connection, table: str, month: str, query: str) -> None:
 
 
 def run(workspace: Workspace, months: list[str]) -> Workspace:
-    """Run all months in order, with the configuration as it is now on disk."""
+    """Run all months in order, with the configuration as it is now on disk; a month without lines is one without costs."""
     fresh = Workspace(workspace.settings)
+    _publish_empty(fresh.lake, [month for month in months if fresh.lake.fingerprint(LINE_ITEMS, month) is None])
     for month in months:
         for table in ALLOCATION_TABLES:
             materialise(fresh, table, month)

@@ -1,7 +1,6 @@
 """Workspaces made of line items and allocator documents, and what tests read from them."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from tests.support.case import load_line_items
 from tests.support.oracle import Line
 
 
-def workspace_in(folder: Path, rows: list[Line], documents: list[dict], *, empty: Sequence[str] = ()) -> Workspace:
-    """A workspace whose line items, empty months and allocators are these."""
+def workspace_in(folder: Path, rows: list[Line], documents: list[dict]) -> Workspace:
+    """A workspace whose line items and allocators are these."""
     config = folder / "config"
     (config / "cost_groups").mkdir(parents=True)
     write_allocators(config, documents)
     workspace = Workspace(Settings(lake=folder / "lake", config=config))
-    write_lines(workspace, folder, rows, empty=empty)
+    write_lines(workspace, folder, rows)
     return workspace
 
 
@@ -33,7 +32,7 @@ def write_allocators(config: Path, documents: list[dict]) -> None:
         (config / "allocators" / f"a{i}.json").write_text(json.dumps(document))
 
 
-def write_lines(workspace: Workspace, folder: Path, rows: list[Line], *, empty: Sequence[str] = ()) -> None:
+def write_lines(workspace: Workspace, folder: Path, rows: list[Line]) -> None:
     """Publish the rows' months of cost_line_items."""
     columns = list(Line.__dataclass_fields__)
     text = [",".join(["vendor", "usage_date", *columns])]
@@ -42,7 +41,7 @@ def write_lines(workspace: Workspace, folder: Path, rows: list[Line], *, empty: 
         text.append(",".join(["aws", f"{line.billing_month}-01", *values]))
     path = folder / "line_items.csv"
     path.write_text("\n".join(text) + "\n")
-    load_line_items(workspace.lake, path, empty=empty)
+    load_line_items(workspace.lake, path)
 
 
 def administered(workspace: Workspace) -> Workspace:
