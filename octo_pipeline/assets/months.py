@@ -7,9 +7,10 @@ import dagster as dg
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.figures import figures
-from octo_pipeline.services.months import Failed, Landed, Step, make_months
-from octo_pipeline.tables.table import Materialised
+from octo_pipeline.services.months import Failed, Landed, Step, make_months, require_inputs
+from octo_pipeline.tables.table import Materialised, Table
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.workspace import Workspace
 
@@ -30,6 +31,11 @@ def make_step(
     """
     key = key or context.asset_key
     month = context.partition_key
+    if isinstance(step, Table):
+        try:
+            require_inputs(workspace, step, month)
+        except OctoError as error:
+            raise dg.Failure(in_dagster(error), allow_retries=False) from None
     (event,) = [
         event for event in make_months(workspace, [month], [step]) if isinstance(event, Landed | Materialised | Failed)
     ]

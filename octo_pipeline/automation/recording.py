@@ -20,7 +20,7 @@ from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
 from octo_pipeline.assets.tables import assets as table_assets
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.accounts import Removed
-from octo_pipeline.services.months import Event, Failed, Landed, MonthDone
+from octo_pipeline.services.months import Event, Failed, Landed, MonthDone, Skipped
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.graph import TABLES, stale
 from octo_pipeline.tables.table import Materialised
@@ -85,6 +85,8 @@ def log_lines(event: Event | Removed) -> Iterator[tuple[int, str]]:
         yield logging.INFO, f"{event.table} {event.month}: {event.outcome}"
     if isinstance(event, Failed):
         yield logging.ERROR, failure_in_dagster(event)
+    if isinstance(event, Skipped) and event.step == CostLineItems.name:
+        yield logging.WARNING, in_dagster(event.error)
     if isinstance(event, MonthDone):
         yield logging.INFO, f"{event.month}: {event.published} published, {event.unchanged} unchanged"
 

@@ -31,9 +31,10 @@ def run(
     if cur is not None and not cur.exists():
         raise OctoError(f"There is no file or folder {cur}.", code="exports-missing")
     workspace = Workspace(load_settings())
-    show_months(workspace, months, {"aws": cur.absolute()} if cur else None)
-    print_summary(months[-1])
-    raise_for_checks(workspace, months)
+    done = show_months(workspace, months, {"aws": cur.absolute()} if cur else None)
+    if made := [month.month for month in done if month.is_made]:
+        print_summary(made[-1])
+    raise_for_checks(workspace, made)
 
 
 def backfill(
@@ -51,7 +52,7 @@ def backfill(
     done = show_months(workspace, months, workers=workers)
     rows = sorted((month.month, month.published, month.unchanged) for month in done)
     print_rows("Backfilled", ("month", "published", "unchanged"), rows, Output.table)
-    raise_for_checks(workspace, months)
+    raise_for_checks(workspace, [month.month for month in done if month.is_made])
 
 
 def _months(first: str, last: str) -> list[str]:

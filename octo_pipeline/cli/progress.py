@@ -14,7 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from octo_pipeline.cli.output import sentence
+from octo_pipeline.cli.output import plain, sentence
 from octo_pipeline.cli.recorded import raise_for_failures, recorded_as_run
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import counted
@@ -23,6 +23,7 @@ from octo_pipeline.services.months import (
     Failed,
     Landed,
     MonthDone,
+    Skipped,
     Started,
     all_steps,
     make_months,
@@ -70,6 +71,8 @@ def show_months(
     passed_over = dict.fromkeys(message for event in done if isinstance(event, Landed) for message in event.passed_over)
     for message in passed_over:
         console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for skipped in dict.fromkeys(sentence(event.error) for event in done if isinstance(event, Skipped)):
+        console.print(plain(skipped), style="yellow", markup=False, highlight=False, soft_wrap=True)
     for month, error in unanswered:
         console.print(f"{month}: {sentence(error)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(_sentence(done))

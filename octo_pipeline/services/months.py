@@ -9,7 +9,9 @@ processes send them to the main process. This module knows none of its readers.
    months are made.
 3. A landing that fails blocks all tables of its month, because the costs of a source would be missing. A source that
    cannot be reached does not fail if it delivered the month before.
-4. An interruption ends everything at once. It is never mistaken for a failed step.
+4. A month of which no source has anything is skipped: an empty table would say that it has no costs. Without any source it
+   fails, since nobody was asked.
+5. An interruption ends everything at once. It is never mistaken for a failed step.
 """
 
 import multiprocessing
@@ -28,8 +30,9 @@ from octo_pipeline.model.errors import OctoError, Remedy, combined
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import folder_source, sources
 from octo_pipeline.settings import Settings
+from octo_pipeline.tables.cost_line_items import NothingLandedError
 from octo_pipeline.tables.graph import downstream_of, order, phases
-from octo_pipeline.tables.table import Materialised, Table, materialise
+from octo_pipeline.tables.table import OUTSIDE, Materialised, Table, materialise
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.source import Source, TellsMonths
 from octo_pipeline.workspace import Workspace
@@ -85,6 +88,15 @@ class Blocked:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A step was not done, since every source answered and none has anything of the month."""
+
+    step: str
+    month: str
+    error: OctoError
+
+
+@dataclass(frozen=True)
 class MonthDone:
     """All steps of a month are done, failed or blocked.
 
@@ -99,8 +111,13 @@ class MonthDone:
     unchanged: int
     failed: tuple[str, ...]
 
+    @property
+    def is_made(self) -> bool:
+        """Whether there is anything of the month."""
+        return self.published + self.unchanged > 0
 
-Event = Started | Landed | Materialised | Failed | Blocked | MonthDone
+
+Event = Started | Landed | Materialised | Failed | Blocked | Skipped | MonthDone
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,26 @@ def require_months(settings: Settings, months: Sequence[str]) -> None:
         )
 
 
+def require_inputs(workspace: Workspace, table: Table, month: str) -> None:
+    """Refuse a table whose inputs were never made for the month: it would be made, proved and published as an empty one.
+
+    For tables that are made one by one; `make_months` blocks what is made from a step that failed.
+
+    Raises:
+        OctoError: it names the input.
+    """
+    for read in table.reads:
+        if read.name in OUTSIDE or read.months == "pinned":
+            continue
+        if workspace.lake.fingerprint(read.name, month) is None:
+            raise OctoError(
+                f"{read.name} has no {month} yet, and {table.name} is made from it.",
+                code="input-not-made",
+                place=month,
+                remedy=Remedy("run", month=month),
+            )
+
+
 def make_months(workspace: Workspace, months: Sequence[str], steps: Sequence[Step] | None = None) -> Iterator[Event]:
     """Bring months up to date, one after the other.
 
@@ -179,7 +216,11 @@ def make_months_side_by_side(
     halves = [name for name in steps if name not in later], [name for name in steps if name in later]
     with _pool(workspace, folders or {}, min(workers, len(months))) as pool:
         for names in halves:
-            futures = {pool.submit(_work, month, names, _failed_steps(events[month])): month for month in months}
+            futures = {
+                pool.submit(_work, month, names, _failed_steps(events[month])): month
+                for month in months
+                if not any(isinstance(event, Skipped) for event in events[month])
+            }
             for future in as_completed(futures):
                 month = futures[future]
                 done = _result(future, month)
@@ -187,21 +228,37 @@ def make_months_side_by_side(
                 yield from done
                 if names is halves[-1]:
                     yield _summary(month, events[month])
+        for month in months:
+            if any(isinstance(event, Skipped) for event in events[month]):
+                yield _summary(month, events[month])
 
 
 def _month(
     workspace: Workspace, month: str, steps: Sequence[Step], failed_before: Sequence[str] = ()
 ) -> Iterator[Event]:
     failed = list(failed_before)
+    nothing: OctoError | None = None
     for step in steps:
+        if nothing is not None:
+            yield Skipped(step.name, month, nothing)
+            continue
         if step.name in _blocked_by(failed):
             yield Blocked(step.name, month)
             continue
         yield Started(step.name, month)
-        event = _do(workspace, step, month)
+        event: Event = _do(workspace, step, month)
         if isinstance(event, Failed):
-            failed.append(step.name)
+            if isinstance(event.error, NothingLandedError) and _has_asked(workspace, steps):
+                nothing = event.error
+                event = Skipped(step.name, month, nothing)
+            else:
+                failed.append(step.name)
         yield event
+
+
+def _has_asked(workspace: Workspace, steps: Sequence[Step]) -> bool:
+    """Whether a source was asked; without one nobody knows whether the month has costs."""
+    return any(step.folder or sources(workspace, step.vendor) for step in steps if isinstance(step, Landing))
 
 
 def _blocked_by(failed: Sequence[str]) -> set[str]:
@@ -213,7 +270,9 @@ def _blocked_by(failed: Sequence[str]) -> set[str]:
 
 def _do(workspace: Workspace, step: Step, month: str) -> Landed | Materialised | Failed:
     try:
-        return _land(workspace, step, month) if isinstance(step, Landing) else materialise(workspace, step, month)
+        if isinstance(step, Landing):
+            return _land(workspace, step, month)
+        return materialise(workspace, step, month)
     except Exception as error:
         if interruption := _interruption(error):
             raise interruption from None

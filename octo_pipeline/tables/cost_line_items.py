@@ -24,6 +24,10 @@ from octo_pipeline.workspace import Workspace
 INVOICES = "invoices"
 
 
+class NothingLandedError(OctoError):
+    """Nothing of a month was ever landed."""
+
+
 class CostLineItems(Table):
     """Every charge of the month in one shape for all vendors."""
 
@@ -65,14 +69,14 @@ class CostLineItems(Table):
         """Normalise the month's newest deliveries.
 
         Raises:
-            OctoError: nothing of the month was ever landed; or a delivery contains something that cannot be read, and the
-                message names the file and where in it.
+            NothingLandedError: nothing of the month was ever landed.
+            OctoError: a delivery contains something that cannot be read; the message names the file and where in it.
             ProofError: the sum of the billed costs differs from the source's.
         """
         counted = counted_deliveries(workspace, month)
         # A month whose deliveries were all removed has no costs any more. A month that never had any has unknown costs.
         if not counted and workspace.lake.fingerprint(self.name, month) is None:
-            raise OctoError(
+            raise NothingLandedError(
                 f"Nothing of {month} is landed, and no source offers any of it.",
                 code="month-not-landed",
                 place=month,

@@ -18,7 +18,6 @@ import duckdb
 import octo_pipeline
 from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged, fingerprint
-from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.tables.dues import due_digests
 from octo_pipeline.workspace import Workspace
@@ -148,23 +147,9 @@ def materialise(workspace: Workspace, table: Table, month: str) -> Materialised:
         ``unchanged`` if the published partition was made from the same inputs; then nothing is written.
 
     Raises:
-        OctoError: something that it reads was never made for the month, or the partition could not be made or proved;
-            the published one stays.
+        OctoError: the partition could not be made or proved; the published one stays.
     """
     started = time.monotonic()
-    for read in table.reads:
-        # Without this check the table would be made, proved and published as an empty one.
-        if (
-            read.name not in OUTSIDE
-            and read.months != "pinned"
-            and workspace.lake.fingerprint(read.name, month) is None
-        ):
-            raise OctoError(
-                f"{read.name} has no {month} yet, and {table.name} is made from it.",
-                code="input-not-made",
-                place=month,
-                remedy=Remedy("run", month=month),
-            )
     for attempt in range(_ATTEMPTS):
         try:
             return _attempt(workspace, table, month, started)

@@ -9,6 +9,7 @@ import pytest
 
 from octo_pipeline.assets.metadata import figures_metadata, markdown_table
 from octo_pipeline.assets.specs import table_metadata
+from octo_pipeline.assets.tables import assets
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.figures import Bars, Figures, figures
 from octo_pipeline.tables.graph import TABLES
@@ -96,3 +97,19 @@ def test_every_column_is_described_and_lineage_names_columns_that_are_there(tabl
         assert column in table.columns
         assert all(name in columns[asset] for asset, name in sources)
     assert isinstance(told["dagster/column_lineage"], dg.TableColumnLineage)
+
+
+def test_a_table_whose_input_was_never_made_is_refused_in_the_graph(tmp_path):
+    """Regression: months that were never landed were published as empty tables, and green."""
+    workspace = workspace_in(tmp_path, [], [])
+    result = dg.materialize(
+        [asset for asset in assets if asset.key == dg.AssetKey("matched_items")],
+        partition_key=MONTH,
+        resources={"workspace": workspace},
+        raise_on_error=False,
+    )
+    assert not result.success
+    (failed,) = [event for event in result.all_node_events if event.is_step_failure]
+    reason = failed.step_failure_data.user_failure_data.description
+    assert reason.startswith("cost_line_items has no 2024-01 yet, and matched_items is made from it.")
+    assert workspace.lake.months("matched_items") == []

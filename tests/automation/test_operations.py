@@ -167,7 +167,7 @@ def test_a_viewer_restores_nothing(split_month, monkeypatch):
     ("config", "said"),
     [
         ({"reason": "x"}, "Name either an item by its id, or an allocator"),
-        ({"reason": "x", "allocator": "half"}, "needs the month"),
+        ({"reason": "x", "allocator": "half"}, "Name the month in which"),
         ({"reason": "x", "item": "ffff"}, "ffff"),
     ],
 )

@@ -17,7 +17,6 @@ from octo_pipeline.model.columns import (
     LINE_ITEM_COLUMNS,
     LINE_ITEM_GRAIN,
     LINE_ITEM_MEASURES,
-    LINE_ITEMS,
     MONEY,
     TAGS,
 )
@@ -120,13 +119,6 @@ def load_line_items(lake: Lake, path: Path) -> None:
             publish(lake, connection, "cost_line_items", month, f"FROM items WHERE billing_month = '{month}'")
 
 
-def _publish_empty(lake: Lake, months: list[str]) -> None:
-    with duckdb.connect() as connection:
-        connection.execute(f"CREATE TABLE items AS {rows_sql(LINE_ITEM_COLUMNS, [])}")
-        for month in months:
-            publish(lake, connection, LINE_ITEMS, month, "FROM items")
-
-
 def publish(lake: Lake, connection, table: str, month: str, query: str) -> None:
     digest = connection.execute(f"SELECT md5(string_agg(t::VARCHAR, chr(10) ORDER BY t::VARCHAR)) FROM ({query}) AS t")
     inputs = {"content": digest.fetchone()[0] or ""}
@@ -136,9 +128,8 @@ def publish(lake: Lake, connection, table: str, month: str, query: str) -> None:
 
 
 def run(workspace: Workspace, months: list[str]) -> Workspace:
-    """Run all months in order, with the configuration as it is now on disk; a month without lines is one without costs."""
+    """Run all months in order, with the configuration as it is now on disk."""
     fresh = Workspace(workspace.settings)
-    _publish_empty(fresh.lake, [month for month in months if fresh.lake.fingerprint(LINE_ITEMS, month) is None])
     for month in months:
         for table in ALLOCATION_TABLES:
             materialise(fresh, table, month)

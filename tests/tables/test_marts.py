@@ -147,7 +147,7 @@ def test_without_cost_groups_the_month_is_an_empty_file(tmp_path):
 
 
 def test_a_month_without_allocations_is_refused(tmp_path):
-    with pytest.raises(OctoError, match="allocations has no 2024-01 yet, and account_costs is made from it") as refused:
+    with pytest.raises(OctoError, match="no allocations of 2024-01") as refused:
         materialise(workspace_in(tmp_path, LINES, []), AccountCosts(), MONTH)
     assert sentence(refused.value).endswith("Run `octo run --month 2024-01`.")
 

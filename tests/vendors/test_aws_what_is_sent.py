@@ -414,9 +414,11 @@ def test_recommendations_beside_a_report_are_passed_over(workspace, tmp_path):
     write_json(tmp_path / "in/coh/metadata/date=2024-03-05/coh-Manifest.json", document)
     write_json(tmp_path / "in/cur2/cur2-RedshiftManifest.json", {"entries": [{"url": "s3://x"}]})
     assert total(bill(workspace, tmp_path / "in")) == (Decimal(23), 4)
-    # A month without a report is a month without costs, not one that fails.
+    # A month without a report does not fail, and is not published as one without costs.
     configure(workspace, payer={"folder": str(tmp_path / "in")})
-    assert bill(workspace, None, "2024-02") == []
+    events = list(make_months(workspace, ["2024-02"]))
+    assert not any(isinstance(event, Failed) for event in events)
+    assert workspace.lake.months("cost_line_items") == [MONTH]
 
 
 # Months
@@ -438,7 +440,7 @@ def test_exports_of_another_month_than_is_named_are_refused(workspace, tmp_path,
     else:
         write(path / "cur.csv", rows)
     named = path / "cur.csv" if kind == "file" else path
-    assert f"{named} is of 2024-02, not of 2024-03" in refusal(workspace, named)
+    assert f"{named} has exports of 2024-02, not of 2024-03" in refusal(workspace, named)
     assert total(bill(workspace, named, "2024-02")) == (Decimal(23), 4)
 
 

@@ -215,7 +215,7 @@ def test_a_header_that_is_localised_is_refused_as_that(tmp_path, workspace, name
     [
         ({"a.csv": csv_bytes(PAYG), "b.csv": csv_bytes(USAGE)}, "several billing accounts (1234, aaaaaaaa-0000"),
         ({"a.csv": csv_bytes(PAYG | {"SubscriptionGuid": ""})}, "a.csv of"),
-        ({"a.csv": csv_bytes(USAGE, USAGE | {"BillingAccountId": ""})}, "line 3: billing_account_id is empty, though"),
+        ({"a.csv": csv_bytes(USAGE, USAGE | {"BillingAccountId": ""})}, "line 3: billing_account_id is empty, but"),
     ],
 )
 def test_rows_whose_payer_is_not_known(tmp_path, workspace, files, sentence):

@@ -45,7 +45,7 @@ def test_the_rows_of_a_month_are_picked_from_all_files(exports, lake):
     (landed,) = source.land(lake, MONTH, NOW)
 
     delivery = landed.delivery
-    assert (delivery.account, delivery.report, delivery.details) == (ACCOUNT, DETAILED, {"rows": 2})
+    assert (delivery.account, delivery.report, delivery.details["rows"]) == (ACCOUNT, DETAILED, 2)
     assert [file.name for file in delivery.files] == ["0.parquet", "1.parquet"]
     assert costs(lake) == [1, Decimal("3.5")]
     assert [(one.account, one.version) for one in source.available(MONTH)] == [(ACCOUNT, delivery.version)]

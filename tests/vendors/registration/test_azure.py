@@ -178,7 +178,7 @@ def test_what_is_refused_takes_the_confirmation_away(
     partner = azure.confirm(workspace, "ana", partner)
     # Who cannot be asked says nothing.
     microsoft.throttled = 99
-    with pytest.raises(NotAskedError, match="try again later"):
+    with pytest.raises(NotAskedError, match="Try again later"):
         azure.confirm(workspace, "ana", partner)
     assert workspace.registry.accounts.find(TENANT) == partner
     microsoft.throttled, microsoft.forbidden = 0, True

@@ -88,7 +88,7 @@ def test_a_dataset_in_another_region_and_its_edit(
 ) -> None:
     bigquery_server.create(f"demo.{dataset}.{STANDARD}", SCHEMA, location="EU")
     register(workspace, dataset, "asia-northeast1")
-    assert f"The dataset demo.{dataset} is in EU, and registered in asia-northeast1." in refused("confirm", "Shop")
+    assert f"The dataset demo.{dataset} is in EU, but registered in asia-northeast1." in refused("confirm", "Shop")
     assert "Problem: The dataset" in octo("show", "Shop").stdout
 
     octo("edit", "Shop", answer=f"Store\ny\ndemo\n{dataset}\nEU\n")
