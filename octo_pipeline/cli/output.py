@@ -109,8 +109,14 @@ def _print_blocks(title: str, headers: Sequence[str], cells: Sequence[Sequence[s
     width = max(map(cell_width, headers))
     for row in cells:
         sys.stdout.write("\n")
+        lines: list[str] = []
         for header, cell in zip(headers, row, strict=True):
-            sys.stdout.write(f" {header:{width}}  {cell}".rstrip() + "\n")
+            if header or not lines:
+                lines.append(f" {header:{width}}  {cell}".rstrip())
+            else:
+                # A column without a name is the unit of the one before it.
+                lines[-1] = f"{lines[-1]} {cell}".rstrip()
+        sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _available_width() -> int | None:

@@ -168,7 +168,7 @@ def test_other_tables_of_google_are_passed_over(folder):
         ("000.avro", b"Obj\x01\x04", "it is Avro"),
         ("000000000000", b"Obj\x01\x04", "it is Avro"),
         ("000.csv", "billing_account_id,cost\n", "it is CSV, which has no nested columns"),
-        ("000.csv.gz", gzip.compress(b"billing_account_id,cost\n"), "it is CSV, which has no nested columns"),
+        ("000.csv.gz", gzip.compress(b"billing_account_id,cost\n", mtime=0), "it is CSV, which has no nested columns"),
         ("000.zip", b"PK\x03\x04", "it is a zip archive"),
         ("000.json.zst", b"\x28\xb5\x2f\xfd", "packed with zstd"),
         ("000.dat", "billing", "it is neither Parquet nor JSON"),
