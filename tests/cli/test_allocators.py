@@ -16,6 +16,7 @@ from octo_pipeline.cli.main import app
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import parse_allocator
+from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
 from tests.support.workspaces import administered, workspace_in
@@ -178,6 +179,7 @@ def test_add_says_all_that_is_wrong_but_the_missing_start(octo, tmp_path, folder
 
 def test_add_works_before_there_is_a_lake(octo, tmp_path, folder, monkeypatch):
     monkeypatch.setenv("OCTO_LAKE", str(tmp_path / "none"))
+    administered(Workspace(Settings(lake=str(tmp_path / "none"), config=folder.parent)))
     result = octo("add", written(tmp_path, TEMPLATE), "--yes")
     assert "nothing to simulate" in result.stdout
     assert names(folder) == ["a0.json", "new.json"]

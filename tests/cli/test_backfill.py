@@ -116,7 +116,7 @@ def test_a_dead_worker_is_a_sentence(command, tmp_path):
     os.kill(int(listed.stdout.split()[0]), signal.SIGKILL)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 1
-    assert "A worker process died" in err
+    assert "A worker process was killed" in err
     assert "Traceback" not in err
 
 
