@@ -102,7 +102,7 @@ def recorded_version(instance: dg.DagsterInstance, asset: dg.AssetKey) -> str | 
     return version.value if version else None
 
 
-# A run with these tags is no process of Dagster's: the command itself records it.
+# Tags of runs that a command records. Dagster has no process for them.
 _HOST_TAG = "octo/host"
 _PROCESS_TAG = "octo/process"
 
@@ -113,7 +113,7 @@ def is_of_a_command(run: dg.DagsterRun) -> bool:
 
 
 def cancel_abandoned_runs(instance: dg.DagsterInstance) -> None:
-    """End the runs of commands of this machine that were killed: nobody else would, and they would seem to work for ever."""
+    """End the runs of killed commands of this machine, which would otherwise stay started for ever."""
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={_HOST_TAG: socket.gethostname()})
     for run in instance.get_runs(filters):
         try:
@@ -121,7 +121,7 @@ def cancel_abandoned_runs(instance: dg.DagsterInstance) -> None:
         except ProcessLookupError:
             instance.report_run_canceled(run, "The command was killed.")
         except PermissionError:
-            # It works for somebody else.
+            # The process exists and is another user's.
             continue
 
 

@@ -2,11 +2,7 @@
 
 import dagster as dg
 
-from octo_pipeline.assets.dagster_compat import accept_unstable_features
 from octo_pipeline.settings import load_settings
-
-# Every module that uses an unstable feature imports this one first.
-accept_unstable_features()
 
 # The current month is a partition too: its bill grows every day.
 monthly = dg.MonthlyPartitionsDefinition(start_date=load_settings().start_month, fmt="%Y-%m", end_offset=1)
