@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import parse_month
+from octo_pipeline.vendors.sample_months import require_months
 
 CURRENCY = "GBP"
 
@@ -142,17 +142,7 @@ def write_csp(
 
 
 def _checked(months: Sequence[str], subscriptions: int, lines: int, seed: int) -> _Sample:
-    if not months:
-        raise OctoError(
-            "A sample needs at least one month; give it as YYYY-MM, for example 2024-01.", code="sample-settings-wrong"
-        )
-    for month in months:
-        parse_month(month)
-    if len(set(months)) != len(months):
-        raise OctoError(
-            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one.",
-            code="sample-settings-wrong",
-        )
+    require_months(months)
     if subscriptions < len(_CUSTOMERS):
         raise OctoError(
             f"A sample of {subscriptions} subscriptions is too small; give at least {len(_CUSTOMERS)}.",

@@ -28,9 +28,10 @@ from typing import NamedTuple
 import duckdb
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import add_months, parse_month
+from octo_pipeline.model.months import add_months
 from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
+from octo_pipeline.vendors.sample_months import require_months
 
 BILLING_ACCOUNT = "0D1DR5-ADE21G-RF09W1"
 PLATFORM = "platform-gke"  # runs the shared clusters and owns the commitments
@@ -145,17 +146,7 @@ def write_billing_export(
 
 
 def _checked(months: Sequence[str], projects: int, lines: int, seed: int) -> _Sample:
-    if not months:
-        raise OctoError(
-            "A sample needs at least one month; give it as YYYY-MM, for example 2024-01.", code="sample-settings-wrong"
-        )
-    for month in months:
-        parse_month(month)
-    if len(set(months)) != len(months):
-        raise OctoError(
-            f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one.",
-            code="sample-settings-wrong",
-        )
+    require_months(months)
     if projects < _MIN_PROJECTS:
         raise OctoError(
             f"A sample of {projects} projects is too small; give at least {_MIN_PROJECTS}: the shared one, the "

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import parse_month
 from octo_pipeline.vendors.aws.sample.accounts import DATA_PLATFORM, PLATFORM, SANDBOX
+from octo_pipeline.vendors.sample_months import require_months
 
 REPORT_NAME = "octo-sample"
 LINES_PER_RESOURCE = 24
@@ -49,18 +49,7 @@ class SampleSettings:
         Raises:
             OctoError: an argument is out of range.
         """
-        if not months:
-            raise OctoError(
-                "A sample needs at least one month; give it as YYYY-MM, for example 2024-01.",
-                code="sample-settings-wrong",
-            )
-        for month in months:
-            parse_month(month)
-        if len(set(months)) != len(months):
-            raise OctoError(
-                f"A sample writes each month once; the months are {', '.join(months)}: remove the repeated one.",
-                code="sample-settings-wrong",
-            )
+        require_months(months)
         if accounts < _MIN_ACCOUNTS:
             raise OctoError(
                 f"A sample of {accounts} accounts is too small; give at least {_MIN_ACCOUNTS}:"
