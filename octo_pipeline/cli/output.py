@@ -27,9 +27,9 @@ class Output(StrEnum):
     raw = "raw"
 
 
-# A moment has a space and is no prose.
+# A timestamp contains a space but is not prose.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d)?")
-# Sentences in a narrower column than this cannot be read.
+# In a narrower column sentences become unreadable.
 _LEAST_PROSE = 16
 
 OutputOption = Annotated[

@@ -89,7 +89,7 @@ def sample(
 ) -> None:
     """Write sample months in the vendors' own formats.
 
-    If there is no configuration yet, the sample's is written too: allocators, cost groups and exchange rates.
+    Also writes the sample's configuration (allocators, cost groups, exchange rates) if there is none yet.
     """
     import shutil
 

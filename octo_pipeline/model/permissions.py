@@ -23,7 +23,7 @@ def share_folder(folder: Path, group: str) -> None:
     """Make a folder if it is missing, and let a group read it and what is made in it from now on.
 
     Raises:
-        OctoError: there is no such group, or this user may not give it the folder.
+        OctoError: the group does not exist, or this user may not give it the folder.
     """
     with _sharing(folder, group):
         folder.mkdir(mode=_OWN_FOLDER, parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def share_file(file: Path, group: str) -> None:
     """Let a group read a file.
 
     Raises:
-        OctoError: there is no such group, or this user may not give it the file.
+        OctoError: the group does not exist, or this user may not give it the file.
     """
     with _sharing(file, group):
         state = file.stat()

@@ -48,7 +48,7 @@ class Secrets:
             registers: the account, if it is to be registered in the same transaction.
 
         Raises:
-            OctoError: there is no usable key, or the account cannot be registered.
+            OctoError: no key is set or it cannot be used, or the account cannot be registered.
         """
         if registers is not None:
             check_account(registers, actor)
