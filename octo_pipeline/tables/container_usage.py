@@ -59,8 +59,8 @@ class ContainerUsage(Table):
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The newest complete deliveries that have such rows."""
-        return {f"landing/{d.vendor}/{d.account}": d.version for d in _deliveries(workspace, month)}
+        """The rows of the newest complete deliveries that have split rows."""
+        return {f"landing/{d.vendor}/{d.account}": d.content for d in _deliveries(workspace, month)}
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Sum up the split rows of the month's newest deliveries.
