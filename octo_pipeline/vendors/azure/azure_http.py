@@ -87,7 +87,7 @@ class Http:
 
         Raises:
             NotAskedError: all `ATTEMPTS` failed; the message names the address.
-            OctoError: the host is not allowed, or responds with a redirect.
+            OctoError: the address is malformed, the host is not allowed, or it responds with a redirect.
         """
         if self._reach is not None:
             self._reach.require(url)
@@ -115,9 +115,15 @@ class Http:
             response: Response = self._session.request(
                 method, url, headers=headers, json=json, stream=stream, timeout=TIMEOUT, allow_redirects=False
             )
-        except (requests.RequestException, ValueError) as error:
-            # Its text may hold the whole address. An address that is none is a plain ValueError.
+        except requests.RequestException as error:
+            # Its text may contain the whole address.
             return None, f"cannot be reached ({type(error).__name__})", None
+        except ValueError:
+            # The library reads where a redirect leads, even if it does not follow it. Asking again would not help.
+            raise OctoError(
+                f"{bare_url(url)} is not an address, or redirects to something that is not. Check the address.",
+                code="address-malformed",
+            ) from None
         if response.status_code not in _TRY_AGAIN:
             return response, "", None
         wait = retry_after(response.headers)
