@@ -3,7 +3,7 @@
 import dagster as dg
 
 from octo_pipeline.assets import checks, configuration, cost_line_items, raw, tables
-from octo_pipeline.automation import accounts, alerts, deliveries, jobs, operations, schedules, sensors
+from octo_pipeline.automation import accounts, alerts, deliveries, jobs, operations, restatement, schedules
 from octo_pipeline.resources.workspace_resource import run_resources
 from octo_pipeline.settings import load_settings
 
@@ -14,8 +14,8 @@ defs = dg.Definitions(
     schedules=[schedules.daily],
     sensors=[
         deliveries.deliveries,
-        sensors.stale_months,
-        sensors.restated_months,
+        restatement.stale_months,
+        restatement.restated_months,
         alerts.alert_on_failed_runs,
         alerts.alert_on_failed_checks,
     ],

@@ -124,7 +124,7 @@ def look_for_deliveries(
     job=monthly_allocation,
     minimum_interval_seconds=min(vendor.look_seconds for vendor in VENDORS.values()),
     description="Looks for new versions of all vendors' exports in the watched months. Requests one run of each month that "
-    "has some; if they are not landed and no run is on its way, the run is asked for again. A source that is down is logged "
+    "has some. If they are not landed and the run has ended, the run is asked for again. A source that is down is logged "
     "and not asked again for a while.",
 )
 def deliveries(
@@ -165,7 +165,7 @@ def _request(
     versions = {f"{d.vendor}/{d.account or ''}/{d.report}": d.version for d in available}
     digest = fingerprint(versions)
     if run := unfinished_run(instance, month=month):
-        return f"{month}: run {run.run_id[:8]} of {run.job_name} is on its way."
+        return f"{month}: run {run.run_id[:8]} of {run.job_name} has not ended."
     before = looked.asked.get(month)
     if before and before.deliveries != digest:
         before = None
@@ -174,7 +174,8 @@ def _request(
     wait = next_wait(before.wait if before else None, now, _LONGEST_WAIT_FOR_A_RUN)
     looked.asked[month] = Asked(digest, wait)
     return dg.RunRequest(
-        run_key=f"{month}/{digest}/{wait.failures}",
+        # Dagster drops a key that it has seen, and a version that was taken back may be offered again.
+        run_key=f"{month}/{digest}/{now.isoformat()}",
         partition_key=month,
         tags={"octo/deliveries": ", ".join(sorted({delivery.vendor for delivery in available}))},
     )

@@ -4,7 +4,7 @@ Each job is one op that calls the same function as the command and shows the res
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from octo_pipeline.model.months import month_range, parse_month
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.decide import Action, decide, find_items
 from octo_pipeline.services.landing import delivery_of, reland
-from octo_pipeline.services.months import make_months
+from octo_pipeline.services.months import Step, all_steps, make_months
 from octo_pipeline.services.rules import read, simulate_submission, submitted
 from octo_pipeline.services.simulate import SECTIONS, Simulation
 from octo_pipeline.services.sources import sources
@@ -103,9 +103,15 @@ def make_the_months(
         months = month_range(parse_month(config.first), parse_month(config.last))
         if not months:
             raise OctoError(f"The first month {config.first} is after the last {config.last}.", code="months-reversed")
-        yield from changed_documents(workspace, context.instance)
-        events = yield from recorded_in_op(context, workspace, make_months(workspace, months))
-        yield from stale_evaluations(workspace)
+        yield from _make(context, workspace, months, all_steps())
+
+
+def _make(
+    context: dg.OpExecutionContext, workspace: Workspace, months: Sequence[str], steps: Sequence[Step]
+) -> Iterator[AssetEvent | dg.Output[None]]:
+    yield from changed_documents(workspace, context.instance)
+    events = yield from recorded_in_op(context, workspace, make_months(workspace, months, steps))
+    yield from stale_evaluations(workspace)
     yield dg.Output(None, metadata={"months": months_table(events)})
 
 
@@ -124,11 +130,7 @@ def restate_the_months(
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     """Bring the tables of months up to date; each partition is recorded as it is made."""
     with translate_errors():
-        months = [parse_month(month) for month in config.months]
-        yield from changed_documents(workspace, context.instance)
-        events = yield from recorded_in_op(context, workspace, make_months(workspace, months, order()))
-        yield from stale_evaluations(workspace)
-    yield dg.Output(None, metadata={"months": months_table(events)})
+        yield from _make(context, workspace, [parse_month(month) for month in config.months], order())
 
 
 def restatement_config(months: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from octo_pipeline.automation import deliveries as deliveries_module
-from octo_pipeline.automation import sensors, watched
+from octo_pipeline.automation import restatement, watched
 from octo_pipeline.automation.deliveries import Looked, look_for_deliveries
 from octo_pipeline.automation.operations import restatement_config
 from octo_pipeline.automation.schedules import daily
@@ -101,12 +101,19 @@ def test_a_source_that_is_back_is_forgotten(two_payers, aws, tmp_path):
     assert (len(found), down, looked.down) == (1, [], {})
 
 
-def look(workspace: Workspace, instance: dg.DagsterInstance, cursor: str | None = None):
-    """A tick of the sensor as the daemon has it: what it returns, and the cursor of the next tick."""
+def tick(name: str, workspace: Workspace, instance: dg.DagsterInstance, cursor: str | None = None):
+    """A tick of a sensor as the daemon has it, with the configuration as it is now on disk."""
     with dg.build_sensor_context(
-        instance=instance, repository_def=defs.get_repository_def(), cursor=cursor, resources={"workspace": workspace}
+        instance=instance,
+        repository_def=defs.get_repository_def(),
+        cursor=cursor,
+        resources={"workspace": Workspace(workspace.settings)},
     ) as context:
-        return defs.resolve_sensor_def("deliveries").evaluate_tick(context)
+        return defs.resolve_sensor_def(name).evaluate_tick(context)
+
+
+def look(workspace: Workspace, instance: dg.DagsterInstance, cursor: str | None = None):
+    return tick("deliveries", workspace, instance, cursor)
 
 
 def at(monkeypatch, moment: datetime, module: str = "deliveries") -> None:
@@ -136,7 +143,7 @@ def test_one_tick_asks_for_one_run_of_a_month_whatever_vendors_delivered(workspa
     assert [request.tags["octo/deliveries"] for request in tick.run_requests] == ["aws, azure", "azure"]
 
 
-def test_a_run_that_was_lost_is_asked_for_again_and_one_on_its_way_is_not(workspace, instance, monkeypatch):
+def test_a_run_that_was_lost_is_asked_for_again_and_one_queued_is_not(workspace, instance, monkeypatch):
     available = [Available("aws", PAYER, "2024-01", "octo", "v1")]
     monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_: (list(available), []))
     at(monkeypatch, NOW)
@@ -154,7 +161,7 @@ def test_a_run_that_was_lost_is_asked_for_again_and_one_on_its_way_is_not(worksp
     )
     third = look(workspace, instance, second.cursor)
     assert not third.run_requests
-    assert f"2024-01: run {run.run_id[:8]} of monthly_allocation is on its way." in third.skip_message
+    assert f"2024-01: run {run.run_id[:8]} of monthly_allocation has not ended." in third.skip_message
     instance.report_run_failed(run)
     fourth = look(workspace, instance, third.cursor)
     (again,) = fourth.run_requests
@@ -236,17 +243,11 @@ LINES = [*USAGE_OF_10_AND_30, FEE_OF_100, *(line_item("1", "5", billing_month=mo
 @pytest.fixture
 def without_deliveries(monkeypatch):
     """The line items of these tests come from no delivery, so their own fingerprint is not asked for."""
-    monkeypatch.setattr(sensors, "TABLES", ALLOCATION_TABLES)
+    monkeypatch.setattr(restatement, "TABLES", ALLOCATION_TABLES)
 
 
 def restate(workspace: Workspace, instance: dg.DagsterInstance, cursor: str | None = None):
-    with dg.build_sensor_context(
-        instance=instance,
-        repository_def=defs.get_repository_def(),
-        cursor=cursor,
-        resources={"workspace": Workspace(workspace.settings)},
-    ) as context:
-        return defs.resolve_sensor_def("restated_months").evaluate_tick(context)
+    return tick("restated_months", workspace, instance, cursor)
 
 
 def asked(workspace: Workspace, instance: dg.DagsterInstance) -> list[str]:
@@ -288,21 +289,21 @@ def test_a_change_is_asked_for_once_as_one_run_and_again_only_after_a_wait(
     first = restate(workspace, instance)
     (request,) = first.run_requests
     assert request.run_config == restatement_config(MONTHS)
-    on_its_way = instance.create_run_for_job(
+    queued = instance.create_run_for_job(
         defs.resolve_job_def("restatement"), run_config=request.run_config, status=dg.DagsterRunStatus.STARTED
     )
     # The run has begun to work: what is left has other fingerprints.
     materialise(Workspace(workspace.settings), MatchedItems(), MONTHS[0])
     second = restate(workspace, instance, first.cursor)
     assert not second.run_requests
-    assert f"Run {on_its_way.run_id[:8]} of restatement is on its way" in second.skip_message
+    assert f"Run {queued.run_id[:8]} of restatement has not ended" in second.skip_message
     # It is killed.
-    instance.report_run_failed(on_its_way)
+    instance.report_run_failed(queued)
     third = restate(workspace, instance, first.cursor)
     (again,) = third.run_requests
     assert again.run_key != request.run_key
     assert "was asked for and did not make them" in restate(workspace, instance, third.cursor).skip_message
-    at(monkeypatch, datetime.now(UTC) + timedelta(minutes=11), "sensors")
+    at(monkeypatch, datetime.now(UTC) + timedelta(minutes=11), "restatement")
     assert len(restate(workspace, instance, third.cursor).run_requests) == 1
 
 
@@ -318,22 +319,47 @@ def test_a_month_that_is_landed_and_was_never_made_is_stale(workspace, instance,
 def test_stale_months_reports_changed_documents_once(tmp_path, instance):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
 
-    def tick(cursor: str | None = None):
-        with dg.build_sensor_context(
-            instance=instance,
-            repository_def=defs.get_repository_def(),
-            cursor=cursor,
-            resources={"workspace": Workspace(workspace.settings)},
-        ) as context:
-            return defs.resolve_sensor_def("stale_months").evaluate_tick(context)
-
-    first = tick()
+    first = tick("stale_months", workspace, instance)
     observations = [event for event in first.asset_events if isinstance(event, dg.AssetObservation)]
     assert [event.asset_key.to_user_string() for event in observations] == ["allocators", "cost_groups"]
     for event in observations:
         instance.report_runless_asset_event(event)
-    assert tick(first.cursor).skip_message == "Nothing changed since the last look."
+    assert (
+        tick("stale_months", workspace, instance, first.cursor).skip_message == "Nothing changed since the last look."
+    )
     (document,) = (workspace.settings.config / "allocators").iterdir()
     document.rename(document.with_name("renamed.json"))
-    again = [event for event in tick(first.cursor).asset_events if isinstance(event, dg.AssetObservation)]
+    again = [
+        event
+        for event in tick("stale_months", workspace, instance, first.cursor).asset_events
+        if isinstance(event, dg.AssetObservation)
+    ]
     assert [event.asset_key.to_user_string() for event in again] == ["allocators"]
+
+
+def test_a_change_that_was_taken_back_is_asked_for_when_it_comes_again(tmp_path, instance, without_deliveries):
+    """Regression: Dagster drops a request whose key it has seen, and the same change had the same key."""
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    document = workspace.settings.config / "allocators" / "a0.json"
+    original, changed = document.read_text(), json.dumps(TWO_MONTHS | {"expiration": "2024-02-01T00:00:00Z"})
+    cursor, keys = None, []
+    for text in (changed, original, changed):
+        document.write_text(text)
+        asked_for = restate(workspace, instance, cursor)
+        (request,) = asked_for.run_requests
+        keys.append(request.run_key)
+        cursor = asked_for.cursor
+        run(workspace, MONTHS)
+    assert len(set(keys)) == 3
+
+
+def test_a_version_that_is_offered_again_is_asked_for_again(workspace, instance, monkeypatch):
+    keys, cursor = [], None
+    for version in ("v1", "v2", "v1"):
+        available = [Available("aws", PAYER, "2024-01", "octo", version)]
+        monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_, offered=available: (offered, []))
+        asked_for = look(workspace, instance, cursor)
+        (request,) = asked_for.run_requests
+        keys.append(request.run_key)
+        cursor = asked_for.cursor
+    assert len(set(keys)) == 3

@@ -56,7 +56,7 @@ def stale_months(
     minimum_interval_seconds=_RESTATE_SECONDS,
     description="Looks for months whose inputs changed after they were made, or that are landed and were never made: a late "
     "delivery of an earlier month, a decision, a rule or a rate; see `octo stale`. Requests one run for all of them, and "
-    "none while a run that makes months is on its way.",
+    "none while a run that makes months is queued or running.",
 )
 def restated_months(
     context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]
@@ -67,7 +67,7 @@ def restated_months(
         return dg.SkipReason(f"Fix the configuration first: {problems[0]}")
     if run := unfinished_run(context.instance, [restatement.name, backfill.name, monthly_allocation.name]):
         return dg.SkipReason(
-            f"Run {run.run_id[:8]} of {run.job_name} is on its way; what is stale then is made after it."
+            f"Run {run.run_id[:8]} of {run.job_name} has not ended. What is stale then is asked for after it."
         )
     partitions = {f"{partition.table}/{partition.month}": partition for partition in stale(workspace, TABLES)}
     if not partitions:
@@ -91,7 +91,8 @@ def restated_months(
     cause = fingerprint({name: partition.fingerprint for name, partition in partitions.items()})
     months = _months(partitions.values())
     request = dg.RunRequest(
-        run_key=f"{cause}/{max(wait.failures for wait in waits.values())}",
+        # Dagster drops a key that it has seen, and a change that was taken back may come again.
+        run_key=f"{cause}/{now.isoformat()}",
         run_config=restatement_config(months),
         tags={"octo/months": f"{months[0]} … {months[-1]}" if len(months) > 1 else months[0]},
     )
