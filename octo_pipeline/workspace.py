@@ -98,7 +98,7 @@ class Workspace:
         return Configuration(
             allocators,
             {group.id: group for group in cost_groups},
-            load_rates(folder / "exchange_rates.csv"),
+            load_rates(folder / "exchange_rates.csv", self.settings.base_currency),
             (*allocator_problems, *cost_group_problems),
         )
 

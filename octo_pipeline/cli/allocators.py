@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from octo_pipeline.rules.documents import Problem
     from octo_pipeline.services.rules import Submission
     from octo_pipeline.services.simulate import Simulation
+    from octo_pipeline.settings import Settings
     from octo_pipeline.workspace import Workspace
 
 app = typer.Typer(help="Allocators: the rules that say which items go where.", no_args_is_help=True)
@@ -62,8 +63,8 @@ def validate(
     """Check documents and print every problem as `file: path: message`."""
     from octo_pipeline.settings import load_settings
 
-    valid, problems = _check_files(files) if files else _check_folder(load_settings().config)
-    for problem in problems:
+    valid, problems, hints = _check_files(files) if files else _check_folder(load_settings())
+    for problem in [*problems, *hints]:
         typer.echo(str(problem))
     if problems:
         bad = len({problem.file for problem in problems})
@@ -73,39 +74,46 @@ def validate(
     typer.echo(f"{valid} file{' is' if valid == 1 else 's are'} valid.")
 
 
-def _check_files(files: list[Path]) -> "tuple[int, list[Problem]]":
-    """How many are valid, and what is wrong in the others."""
+def _check_files(files: list[Path]) -> "tuple[int, list[Problem], list[Problem]]":
+    """How many are valid, what is wrong in the others, and what is allowed but hardly meant."""
     from octo_pipeline.rules.allocator import parse_allocator
-    from octo_pipeline.rules.documents import DocumentError
+    from octo_pipeline.rules.conditions import pattern_hints
+    from octo_pipeline.rules.documents import DocumentError, Problem
     from octo_pipeline.services import rules as allocator_files
 
     valid = 0
     problems: list[Problem] = []
+    hints: list[Problem] = []
     for file in files:
         try:
-            parse_allocator(allocator_files.read(file), file=str(file))
+            allocator = parse_allocator(allocator_files.read(file), file=str(file))
+            hints += [Problem(str(file), "criteria", hint) for hint in pattern_hints(allocator.criteria)]
             valid += 1
         except DocumentError as error:
             problems += error.problems
-    return valid, problems
+    return valid, problems, hints
 
 
-def _check_folder(config: Path) -> "tuple[int, list[Problem]]":
+def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Problem]]":
     """The same for all documents of the configuration: allocators, cost groups and exchange rates."""
     from octo_pipeline.rules.allocator import load_allocators
+    from octo_pipeline.rules.conditions import pattern_hints
     from octo_pipeline.rules.cost_group import load_cost_groups
-    from octo_pipeline.rules.documents import DocumentError
+    from octo_pipeline.rules.documents import DocumentError, Problem
     from octo_pipeline.rules.rates import load_rates
     from octo_pipeline.services import rules as allocator_files
 
+    config = settings.config
     allocators, allocator_problems = load_allocators(allocator_files.folder_of(config))
     cost_groups, cost_group_problems = load_cost_groups(config / "cost_groups")
     valid, problems = len(allocators) + len(cost_groups), [*allocator_problems, *cost_group_problems]
     try:
-        load_rates(config / "exchange_rates.csv")
+        load_rates(config / "exchange_rates.csv", settings.base_currency)
     except DocumentError as error:
         problems += error.problems
-    return valid, problems
+    hints = [Problem(a.id, "criteria", hint) for a in allocators for hint in pattern_hints(a.criteria)]
+    hints += [Problem(group.id, "combinations", hint) for group in cost_groups for hint in pattern_hints(group.maps())]
+    return valid, problems, hints
 
 
 @app.command("list", epilog=_EXIT_CODES)

@@ -1,5 +1,6 @@
 """`octo cost-groups`: the cost group documents, and what each costs."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from octo_pipeline.model.wording import amount, reason
 
 if TYPE_CHECKING:
     from octo_pipeline.model.rows import Rows
+    from octo_pipeline.rules.cost_group import CostGroup
     from octo_pipeline.rules.documents import Problem
 
 app = typer.Typer(help="Cost groups and what they cost.", no_args_is_help=True)
@@ -32,12 +34,16 @@ def validate(
     ] = None,
 ) -> None:
     """Print everything that is wrong in cost groups; exit code 1 if anything is."""
-    from octo_pipeline.rules.documents import DocumentError
+    from octo_pipeline.rules.conditions import pattern_hints
+    from octo_pipeline.rules.documents import DocumentError, Problem
 
-    count, problems = _validate_files(files) if files else _validate_folder()
+    groups, problems = _validate_files(files) if files else _validate_folder()
+    for group in groups:
+        for hint in pattern_hints(group.maps()):
+            typer.echo(str(Problem(group.id, "combinations", hint)))
     if problems:
         raise DocumentError(problems)
-    typer.echo(f"{count} cost group{' is' if count == 1 else 's are'} valid.")
+    typer.echo(f"{len(groups)} cost group{' is' if len(groups) == 1 else 's are'} valid.")
 
 
 @app.command("list")
@@ -81,27 +87,27 @@ def show(
     _print_totals(costs)
 
 
-def _validate_files(files: list[Path]) -> tuple[int, list["Problem"]]:
+def _validate_files(files: list[Path]) -> tuple[Sequence["CostGroup"], Sequence["Problem"]]:
     from octo_pipeline.rules.cost_group import parse_cost_group
     from octo_pipeline.rules.documents import DocumentError
 
+    groups: list[CostGroup] = []
     problems: list[Problem] = []
     for file in files:
         try:
-            parse_cost_group(file.read_bytes(), file=str(file))
+            groups.append(parse_cost_group(file.read_bytes(), file=str(file)))
         except DocumentError as error:
             problems += error.problems
         except OSError as error:
             raise OctoError(f"Cannot read {file}: {reason(error)}.", code="file-unreadable") from error
-    return len(files), problems
+    return groups, problems
 
 
-def _validate_folder() -> tuple[int, list["Problem"]]:
+def _validate_folder() -> tuple[Sequence["CostGroup"], Sequence["Problem"]]:
     from octo_pipeline.rules.cost_group import load_cost_groups
     from octo_pipeline.settings import load_settings
 
-    groups, problems = load_cost_groups(load_settings().config / "cost_groups")
-    return len(groups), list(problems)
+    return load_cost_groups(load_settings().config / "cost_groups")
 
 
 def _months(first: str, last: str) -> list[str]:

@@ -9,11 +9,20 @@ from octo_pipeline.model.errors import OctoError
 MOST_MONTHS = 36
 
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
+# How people and spreadsheets write a month, with or without a day.
+_OTHER_SPELLING = re.compile(r"(\d{4})[-/. ]?(\d{1,2})([-/. ]\d{1,2})?", re.ASCII)
 
 
 def is_month(text: str) -> bool:
     """Whether the text is a month ``YYYY-MM`` of the years 0001 to 9999."""
     return _MONTH.fullmatch(text) is not None and not text.startswith("0000")
+
+
+def month_spelling(value: object) -> str:
+    """How to write a month, for messages; if the value can only mean one month, with that month as the example."""
+    other = _OTHER_SPELLING.fullmatch(str(value))
+    month = f"{other[1]}-{other[2]:0>2}" if other else ""
+    return f"write it as YYYY-MM, for example {month if is_month(month) else '2024-01'}"
 
 
 def parse_month(text: str) -> str:
@@ -23,7 +32,7 @@ def parse_month(text: str) -> str:
         OctoError: it is not ``YYYY-MM``.
     """
     if not is_month(text):
-        raise OctoError(f"{text!r} is not a month; write it as YYYY-MM, for example 2024-01.", code="month-malformed")
+        raise OctoError(f"{text!r} is not a month; {month_spelling(text)}.", code="month-malformed")
     return text
 
 

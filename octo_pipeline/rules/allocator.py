@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from octo_pipeline.model.columns import CRITERIA_COLUMNS
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import MOST_MONTHS, add_months, is_month, months_between
+from octo_pipeline.model.months import MOST_MONTHS, add_months, is_month, month_spelling, months_between
 from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.conditions import Conditions, parse_alternatives, written_alternatives
 from octo_pipeline.rules.documents import (
@@ -74,9 +74,11 @@ def created_month(create_time: object) -> str | None:
         return None
 
 
-def _month(value: str) -> str:
+def _month(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be text in double quotes, not {quoted_json(value)}; {month_spelling(value)}")
     if not is_month(value):
-        raise ValueError(f"{quoted_json(value)} is not a month; write it as YYYY-MM, for example 2024-01")
+        raise ValueError(f"{quoted_json(value)} is not a month; {month_spelling(value)}")
     return value
 
 
@@ -127,7 +129,7 @@ class Allocator(Document):
     entries: tuple[Entry, ...] = Field(alias="allocator", description="a list of allocator entries")
     create_time: Time | None = Field(default=None, alias="createTime")
     update_time: Time | None = Field(default=None, alias="updateTime")
-    start_month: Annotated[str, AfterValidator(_month)] | None = Field(
+    start_month: Annotated[str, BeforeValidator(_month)] | None = Field(
         default=None, alias="startMonth", validate_default=True
     )
     expiration: Annotated[int, BeforeValidator(lambda value: _whole_number(value, MAX_EXPIRATION))] | None = None

@@ -96,6 +96,28 @@ def parse_condition(written: str) -> Condition:
     return Condition("eq", written, has_prefix=False)
 
 
+def pattern_hints(alternatives: Iterable[Conditions]) -> list[str]:
+    """A sentence for each text that is compared as it is written, and looks as if a pattern was meant."""
+    written = dict.fromkeys(
+        condition.text for conditions in alternatives for condition in conditions.values() if not condition.has_prefix
+    )
+    return [
+        f"{quoted_json(text)} is compared as it is written, sign by sign; for a pattern write {quoted_json(pattern)}"
+        for text in written
+        if (pattern := _meant_pattern(text))
+    ]
+
+
+def _meant_pattern(text: str) -> str:
+    """The pattern that somebody meant who wrote the text without a prefix; empty if it looks like a text."""
+    if ".*" in text or text.startswith("^") or text.endswith("$"):
+        return f"re:{text}"
+    if text.strip("*") and text != text.strip("*"):
+        start, end = "" if text.startswith("*") else "^", "" if text.endswith("*") else "$"
+        return f"re:{start}{re2.escape(text.strip('*'))}{end}"
+    return ""
+
+
 def parse_alternatives(value: object, *, word: str, keys: Collection[str] | None) -> tuple[Conditions, ...]:
     """Read a list (OR) of ``{word: {key: condition}}`` (AND).
 

@@ -6,7 +6,7 @@ This module has its fields, their checks and its meaning in SQL. What a cost gro
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -152,6 +152,13 @@ class CostGroup(Document):
             "combinations": {key: value for key, value in options.items() if value},
         }
         return {key: value for key, value in values.items() if value}
+
+    def maps(self) -> Iterator[Conditions]:
+        """Every map of every list of filters."""
+        for _, options in self.combinations.by_vendor():
+            yield from options.filters
+            for maps, _ in options.label_lists():
+                yield from maps
 
     def sql(self) -> Sql:
         """A truth value over a row of ``cost_line_items``: whether the group matches it."""

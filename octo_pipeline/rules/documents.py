@@ -301,7 +301,8 @@ def read_object(text: str | bytes, *, file: str) -> dict[str, Any]:
         )
     except json.JSONDecodeError as error:
         position = f"line {error.lineno}, column {error.colno}"
-        raise DocumentError([Problem(file, position, f"is not valid JSON here: {error.msg}")]) from error
+        message = _likely_mistake(error.doc, error.pos) or f"is not valid JSON here: {error.msg}"
+        raise DocumentError([Problem(file, position, message)]) from error
     except RecursionError:
         raise DocumentError([Problem(file, "", _TOO_DEEP)]) from None
     except ValueError as error:
@@ -309,6 +310,21 @@ def read_object(text: str | bytes, *, file: str) -> dict[str, Any]:
     if not isinstance(value, _Object):
         raise DocumentError([Problem(file, "", "must be one JSON object { … } and nothing else")])
     return value
+
+
+def _likely_mistake(text: str, position: int) -> str:
+    """What people mean where Python's reader only says what it expects; empty if nothing is likely.
+
+    Args:
+        text: the document.
+        position: where the reader stopped.
+    """
+    before, rest = text[:position].rstrip(), text[position:].lstrip()
+    if before.endswith(",") and rest[:1] in ("}", "]"):
+        return f"has a comma before the {rest[0]!r}; remove the comma"
+    if rest.startswith(":") and text.lstrip().startswith('"'):
+        return "must be one JSON object; write { before the first key and } after the last value"
+    return ""
 
 
 _REPEATED = "is given more than once; keep one"

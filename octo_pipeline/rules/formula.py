@@ -263,7 +263,21 @@ class _Parser:
 
     def _unexpected(self, expected: str) -> FormulaError:
         actual = "the formula ends" if self._token.kind == "end" else f"{quoted(self._token.text, _QUOTED)} stands"
-        return _error(self._token.column, f"{actual} where {expected} is expected")
+        return _error(self._token.column, f"{actual} where {expected} is expected{self._spelling_hint()}")
+
+    def _spelling_hint(self) -> str:
+        """The right spelling if the token belongs to a percentage or to a decimal comma; else nothing."""
+        before, following = (
+            self._tokens[max(self._position - 2, 0) : self._position],
+            self._tokens[self._position + 1 :],
+        )
+        kinds = [token.kind for token in (*before[-1:], *following[:1])]
+        if [token.kind for token in before] == ["number", "sign"] and before[1].text == "%":
+            number = before[0].text
+            return f"; '%' is the remainder of a division, so write {number}% as {float(number) / 100:g}"
+        if self._token.text == "," and kinds == ["number", "number"]:
+            return f"; write {before[-1].text}.{following[0].text}, with a decimal point"
+        return ""
 
     def _expression(self, loosest: int, ancestors: int) -> _Part:
         if ancestors >= MAX_DEPTH:

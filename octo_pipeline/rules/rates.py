@@ -11,8 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from octo_pipeline.model.currency import is_currency
-from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.months import is_month
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.months import is_month, month_spelling
 from octo_pipeline.model.wording import quoted_json, reason
 from octo_pipeline.rules.documents import DocumentError, Problem
 
@@ -39,8 +39,13 @@ def newest_rates(rates: Sequence[Rate], month: str) -> dict[str, Rate]:
     return {rate.currency: rate for rate in sorted(rates, key=lambda rate: rate.month) if rate.month <= month}
 
 
-def load_rates(path: Path) -> tuple[Rate, ...]:
+def load_rates(path: Path, base_currency: str) -> tuple[Rate, ...]:
     """Read the exchange rates; without the file there are none.
+
+    Args:
+        path: the file.
+        base_currency: the currency that rates are units of. A rate of its own that is not 1 is refused, because the file
+            was then written for another base currency, or the wrong way round.
 
     Returns:
         The rates, sorted by month and currency.
@@ -58,10 +63,10 @@ def load_rates(path: Path) -> tuple[Rate, ...]:
         ) from error
     except OSError as error:
         raise DocumentError([Problem(path.name, "", f"cannot be read ({reason(error)})")]) from error
-    return _parse(text, path.name)
+    return _parse(text, path.name, base_currency)
 
 
-def _parse(text: str, file: str) -> tuple[Rate, ...]:
+def _parse(text: str, file: str, base_currency: str) -> tuple[Rate, ...]:
     rates: dict[tuple[str, str], Rate] = {}
     problems: list[Problem] = []
     lines = text.splitlines() or [""]
@@ -71,7 +76,7 @@ def _parse(text: str, file: str) -> tuple[Rate, ...]:
             if number == 1:
                 _check_header(cells)
             elif any(cells):
-                rate = _rate(cells)
+                rate = _rate(cells, base_currency)
                 if rates.setdefault((rate.month, rate.currency), rate) is not rate:
                     raise OctoError(
                         f"{rate.currency} has a rate for {rate.month} in an earlier line; keep one",
@@ -91,16 +96,14 @@ def _check_header(cells: list[str]) -> None:
         )
 
 
-def _rate(cells: list[str]) -> Rate:
+def _rate(cells: list[str], base_currency: str) -> Rate:
     if len(cells) != len(HEADER):
         raise OctoError(
             f"has {len(cells)} values; it must have {len(HEADER)}: {','.join(HEADER)}", code="rate-malformed"
         )
     month, currency, rate = cells
     if not is_month(month):
-        raise OctoError(
-            f"{quoted_json(month)} is not a month; write it as YYYY-MM, for example 2024-01", code="rate-malformed"
-        )
+        raise OctoError(f"{quoted_json(month)} is not a month; {month_spelling(month)}", code="rate-malformed")
     if not is_currency(currency):
         raise OctoError(
             f"{quoted_json(currency)} is not a currency; write its three capital letters, for example EUR",
@@ -113,5 +116,12 @@ def _rate(cells: list[str]) -> Rate:
             f"{quoted_json(rate)} is not a rate; write a positive number below 1,000,000,000 with up to 16 decimals, "
             "for example 1.0842",
             code="rate-malformed",
+        )
+    if currency == base_currency and value != 1:
+        raise OctoError(
+            f"{currency} is the base currency, so its rate is 1, not {rate}; a rate is how many {base_currency} one unit of "
+            "the currency is worth. Remove the line, or set the base currency that the rates are for",
+            code="rate-of-base-currency",
+            remedy=Remedy("set", setting="base_currency", to="the currency that the rates are for"),
         )
     return Rate(month, currency, value)

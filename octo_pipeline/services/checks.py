@@ -4,13 +4,14 @@ A check looks at published partitions and says in its first line how much money 
 that guard a publication belong in the files of their tables.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from octo_pipeline.allocation import splits
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.months import booking_months
+from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
@@ -67,7 +68,7 @@ def _result(
     return CheckResult(False, sentence(rows), columns, tuple(rows[:100]))
 
 
-def _money(rows: list[tuple[Any, ...]], cost: int, currency: int) -> str:
+def _money(rows: Sequence[tuple[Any, ...]], cost: int, currency: int) -> str:
     """The total of the rows per currency, as a text."""
     totals: dict[str, Any] = {}
     for row in rows:
@@ -157,16 +158,20 @@ def _earlier_rates(workspace: Workspace, month: str) -> CheckResult:
 
 
 def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
-    return _result(
-        workspace,
-        render("services/check_over_allocation", explained_allocations=explained_allocations(workspace.lake, [month])),
+    with workspace.lake.connect() as connection:
+        query = render("services/over_allocated", explained_allocations=explained_allocations(workspace.lake, [month]))
+        rows = Rows.fetched(connection, query)
+    if not rows:
+        return CheckResult(True, "No allocator hands out more than there is.")
+    nets = sorted(
+        {(name, currency, abs(net)) for name, currency, net in rows.select("allocator_id", "currency", "net_cost")}
+    )
+    return CheckResult(
+        False,
+        f"{', '.join(dict.fromkeys(name for name, *_ in nets))} handed out {_money(nets, 2, 1)} more than there was; the "
+        "default account bears the difference. Check the formulas.",
         ("allocator", "item", "currency", "tranche", "remainder"),
-        lambda rows: (
-            f"{', '.join(sorted({r[0] for r in rows}))} handed out "
-            f"{_money([(*r[:4], abs(r[4])) for r in rows], 4, 2)} more than there was; the default account bears the "
-            "difference. Check the formulas."
-        ),
-        "No allocator hands out more than there is.",
+        tuple(rows.select("allocator_id", "item_id", "currency", "tranche_cost", "cost")[:100]),
     )
 
 
@@ -287,7 +292,7 @@ CHECKS: tuple[Check, ...] = (
         "no_over_allocation",
         "allocations",
         "warning",
-        "No allocator hands out more than there is.",
+        "No allocator hands out more in a month than it takes, all of its items together.",
         _over_allocation,
     ),
     Check("formulas_hold", "allocations", "error", "Every formula has a result.", _failed_formulas),

@@ -156,11 +156,16 @@ def require_months(settings: Settings, months: Sequence[str]) -> None:
         OctoError: a month is outside; the message names the first one, the remedy the setting.
     """
     # The current month can be made as well: its bill grows every day.
-    first, last = settings.start_month, datetime.now(UTC).strftime("%Y-%m")
-    outside = [month for month in months if not first <= month <= last]
-    if outside:
+    first, current = settings.start_month, datetime.now(UTC).strftime("%Y-%m")
+    if future := [month for month in months if month > current]:
         raise OctoError(
-            f"{outside[0]} is not between {first} and the current month {last}.",
+            f"{future[0]} has not begun, so nothing of it is billed; the current month is {current}.",
+            code="month-not-begun",
+            place=future[0],
+        )
+    if outside := [month for month in months if month < first]:
+        raise OctoError(
+            f"{outside[0]} is before {first}, the first month of the lake.",
             code="month-outside-lake",
             place=outside[0],
             remedy=Remedy("set", setting="start_month", to="an earlier month"),

@@ -37,6 +37,7 @@ from octo_pipeline.model.sql import Relation, Sql, identifier, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.allocator import Allocator, values_named
+from octo_pipeline.rules.conditions import pattern_hints
 from octo_pipeline.services.targets import UnknownTarget, unknown_targets
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
@@ -72,7 +73,8 @@ class Simulation:
         bookings: every split and remainder of the candidate alone, in the months that have usage data.
         accounts: the bookings summed per booking month, target account and kind.
         later_instalments: what falls in booking months of which the lake has no line items yet.
-        over_allocated: bookings where more is handed out than there is; ``cost`` is the negative remainder.
+        over_allocated: in months in which more is handed out than there is, all items together, the items that are handed
+            out too much of; ``cost`` is the remainder of the item, ``net_cost`` that of all items.
         unresolved: entries that resolve to nobody, per booking month.
         failed: items whose formula fails, per booking month, with the amount that is not distributed.
         conflicts: who takes the items that the candidate and a live allocator both match.
@@ -162,7 +164,7 @@ class _Simulator:
             "bookings": self._fetch("simulation_bookings"),
             "accounts": self._fetch("simulation_accounts"),
             "later_instalments": self._later_instalments(sorted(due.keys() - booked)),
-            "over_allocated": self._fetch("simulation_over_allocated"),
+            "over_allocated": self._fetch("over_allocated", explained_allocations=Sql("from alone_bookings")),
             "unresolved": self._fetch("simulation_unresolved"),
             "failed": self._fetch("simulation_failed"),
             "conflicts": conflicts,
@@ -317,6 +319,7 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
     sentences = _taken_before_sentence(allocator, tables["matched_items"])
     if not tables["matched_items"]:
         sentences.append(f"It matches no item of {month}. Compare its criteria and its months with the items.")
+    sentences += [f"{hint}." for hint in pattern_hints(allocator.criteria)]
     if restored:
         are = "is restored and stays" if restored == 1 else "are restored and stay"
         sentences.append(f"{restored} of the items it matches {are} undistributed until re-applied.")
@@ -329,7 +332,7 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
         )
     sentences += _unresolved_sentence(tables["unresolved"])
     if tables["over_allocated"]:
-        surplus = Rows(("currency", "cost"), _absolute(tables["over_allocated"]))
+        surplus = Rows(("currency", "cost"), _surplus(tables["over_allocated"]))
         sentences.append(
             f"It hands out {surplus.total()} more than there is; the default account, or the item's own account, bears the "
             "difference. Check the formulas."
@@ -364,10 +367,10 @@ def _taken_before_sentence(allocator: Allocator, matched_items: Rows) -> list[st
     return [f"It would take nothing: {' and '.join(takers[:3])} {'comes' if len(takers) == 1 else 'come'} first."]
 
 
-def _absolute(rows: Rows) -> tuple[tuple[Any, ...], ...]:
-    return tuple(
-        (currency, abs(cost)) for currency, cost in zip(rows.column("currency"), rows.column("cost"), strict=True)
-    )
+def _surplus(rows: Rows) -> tuple[tuple[Any, ...], ...]:
+    """What is handed out too much of, by currency and month."""
+    nets = dict.fromkeys(rows.select("booking_month", "currency", "net_cost"))
+    return tuple((currency, abs(cost)) for _, currency, cost in nets)
 
 
 def _not_reached_sentence(allocator: Allocator, rows: Rows) -> list[str]:

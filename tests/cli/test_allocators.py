@@ -322,3 +322,35 @@ def test_as_a_program_it_loads_neither_dagster_nor_dbt(workspace, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_validate_points_out_what_is_hardly_meant(octo, tmp_path, workspace):
+    rule = fee_allocator(criteria=[{"and": {"productCode": "AWSSupport*"}}])
+    hint = '"AWSSupport*" is compared as it is written, sign by sign; for a pattern write "re:^AWSSupport"'
+    assert octo("validate", written(tmp_path, rule)).output.splitlines() == [
+        f"{tmp_path}/new.json: criteria: {hint}",
+        "1 file is valid.",
+    ]
+    written(workspace.settings.config / "allocators", rule, "a1")
+    group = {"combinations": {"awsOptions": {"tagFilters": [{"andFilters": {"team": "shop-*"}}]}}}
+    written(workspace.settings.config / "cost_groups", group, "shop")
+    pattern = '"shop-*" is compared as it is written, sign by sign; for a pattern write "re:^shop\\\\-"'
+    lines = octo("validate").output.splitlines()
+    assert lines[:2] == [f"a1: criteria: {hint}", f"shop: combinations: {pattern}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # As the documentation shows a rule, without the braces around it.
+        ('"category": "",\n"criteria": []', "line 1, column 11: must be one JSON object; write { before the first key"),
+        ('{"criteria": [], }', "line 1, column 18: has a comma before the '}'; remove the comma"),
+        ('{"criteria": [{},\n]}', "line 2, column 1: has a comma before the ']'; remove the comma"),
+        ('{"criteria": [],, }', "line 1, column 17: is not valid JSON here: "),
+        ('{"criteria" []}', "line 1, column 13: is not valid JSON here: "),
+    ],
+)
+def test_common_mistakes_in_json_have_a_hint(octo, tmp_path, text, message):
+    file = tmp_path / "new.json"
+    file.write_text(text)
+    assert f"{file}: {message}" in octo("validate", file, code=1).output

@@ -103,7 +103,9 @@ def test_a_wrong_call_is_a_sentence(octo, tmp_path):
     for arguments, expected in (
         (["run"], "octo: Say which month"),
         (["run", "--month", "2024-13"], "octo: '2024-13' is not a month"),
-        (["run", "--month", "1999-01"], "octo: 1999-01 is not between 2018-01 and the current month "),
+        (["run", "--month", "1999-01"], "octo: 1999-01 is before 2018-01, the first month of the lake. Set OCTO_"),
+        (["run", "--month", "2999-01"], "octo: 2999-01 has not begun"),
+        (["run", "--month", "202403"], "octo: '202403' is not a month; write it as YYYY-MM, for example 2024-03."),
         (["run", "--month", MONTH, "--cur", str(tmp_path / "gone")], "octo: There is no file or folder "),
         (["run", "--from", "2024-02", "--to", "2024-01"], "octo: --from 2024-02 is after --to 2024-01."),
         (["allocations", "list", "--month", MONTH], "octo: The lake has no allocations of 2024-01. "),

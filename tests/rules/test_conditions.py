@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from octo_pipeline.model import sql
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.rules.conditions import MAX_PATTERN, Condition, parse_condition
+from octo_pipeline.rules.conditions import MAX_PATTERN, Condition, parse_condition, pattern_hints
 
 VALUES = [
     None,
@@ -206,3 +206,28 @@ def test_regexp_matches_finds_anywhere_and_is_null_on_null(connection):
     row = "SELECT 'xay' AS c, NULL::VARCHAR AS n"
     found = ", ".join([sql.regexp_matches("c", "a"), sql.regexp_matches("c", "^a"), sql.regexp_matches("n", "a")])
     assert connection.execute(f"SELECT {found} FROM ({row})").fetchone() == (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "pattern"),
+    [
+        ("AWSSupport*", "re:^AWSSupport"),
+        ("*Fee", "re:Fee$"),
+        ("*Support (Business)*", r"re:Support\\ \\(Business\\)"),
+        (".*Fee.*", "re:.*Fee.*"),
+        ("^Fee", "re:^Fee"),
+        ("Fee$", "re:Fee$"),
+        ("AWSSupportBusiness", None),
+        ("2 * vCPU", None),
+        ("*", None),
+        ("", None),
+        ("eq:AWSSupport*", None),
+        ("re:AWSSupport*", None),
+        ("!re:Fee$", None),
+    ],
+)
+def test_a_text_that_looks_like_a_pattern_has_a_hint(written, pattern):
+    hints = pattern_hints([{"a": parse_condition(written)}, {"b": parse_condition(written)}])
+    assert hints == (
+        [f'"{written}" is compared as it is written, sign by sign; for a pattern write "{pattern}"'] if pattern else []
+    )

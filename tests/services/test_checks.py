@@ -80,6 +80,20 @@ def test_over_allocation(tmp_path):
     assert [row[3:] for row in found.details] == [(Decimal(100), Decimal(-50))]
 
 
+def test_over_allocation_is_judged_on_all_items_of_an_allocator_and_month(tmp_path):
+    """A constant is more than the small fee, and the large fee makes up for it."""
+    small_fee, large_fee = line_item("9", "3", "Fee", "Purchase", charge_description="small"), FEE_OF_100
+    constants = fee_allocator("5")
+    workspace = run(workspace_in(tmp_path, [*USAGE_OF_10_AND_30, small_fee, large_fee], [constants]), [MONTH])
+    assert run_check("no_over_allocation", workspace, MONTH).passed
+
+    write_allocators(workspace.settings.config, [fee_allocator("30")])
+    found = run_check("no_over_allocation", run(Workspace(workspace.settings), [MONTH]), MONTH)
+    # 4 times 30 of 103; the details have the item that is exceeded.
+    assert found.summary.startswith("a0 handed out 17.00 USD more than there was; ")
+    assert [row[2:] for row in found.details] == [("USD", Decimal(3), Decimal(-57))]
+
+
 @pytest.mark.parametrize("months", [1, 2])
 def test_failed_formulas(tmp_path, months):
     failing = fee_allocator()

@@ -257,6 +257,25 @@ def test_over_allocation(cost, tmp_path):
     )
 
 
+def test_over_allocation_is_judged_on_all_items_together(tmp_path):
+    small_fee = line_item("9", "3", "Fee", "Purchase", charge_description="small")
+    lines = [*USAGE_OF_10_AND_30, small_fee, FEE_OF_100]
+    assert not simulation(tmp_path / "fits", fee_allocator("5"), lines).over_allocated
+    found = simulation(tmp_path / "exceeds", fee_allocator("30"), lines)
+    assert picked(found.over_allocated, "tranche_cost", "cost", "net_cost") == [
+        (Decimal(3), Decimal(-57), Decimal(-17))
+    ]
+    assert found.warnings[0].startswith("It hands out 17.00 USD more than there is;")
+
+
+def test_a_text_that_looks_like_a_pattern_is_pointed_out(tmp_path):
+    found = simulation(tmp_path, fee_allocator(criteria=[{"and": {"lineType": "Fe*"}}]))
+    assert found.warnings == (
+        "It matches no item of 2024-01. Compare its criteria and its months with the items.",
+        '"Fe*" is compared as it is written, sign by sign; for a pattern write "re:^Fe".',
+    )
+
+
 def test_entries_that_resolve_to_nobody(tmp_path):
     document = fee_allocator() | {
         "allocator": [entry("1"), {"type": "payer", "value": "5"}, {"type": "costgroup", "value": "gone"}]

@@ -112,7 +112,7 @@ def test_any_exchange_rates(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("rates") / "exchange_rates.csv"
     file.write_bytes(content)
     with bounded():
-        load_rates(file)
+        load_rates(file, "USD")
 
 
 @fuzz(40, 800)

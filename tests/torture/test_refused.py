@@ -104,4 +104,4 @@ def test_a_run_that_begins_before_midnight_of_a_months_last_day_and_ends_after_i
     assert {key: state.rows for key, state in world.snapshot().items()} == {key: s.rows for key, s in found.items()}
     early = world.octo("run", "--month", "2024-02", hurt=partial(from_the_time, midnight - timedelta(hours=1)))
     assert said_in_a_sentence(early)
-    assert "2024-02 is not between 2018-01 and the current month 2024-01" in early.said
+    assert "2024-02 has not begun, so nothing of it is billed; the current month is 2024-01." in early.said
