@@ -243,7 +243,8 @@ def test_tags_of_legacy_csv(con, lake):
         "resourceTags/user:B": "capital",
         "resourceTags/user:a b": 'a "quoted" \\ value',
         "resourceTags/aws:createdBy": "Root",
-        "resourceTags/user:empty": "  ",
+        "resourceTags/user:blank": "  ",
+        "resourceTags/user:empty": "",
         "resourceTags/user:été": "é\nü",
     }
     (found,) = read_csv(con, lake, ROW | tags, columns="tags_json")
@@ -251,7 +252,8 @@ def test_tags_of_legacy_csv(con, lake):
         "B": "capital",
         "a b": 'a "quoted" \\ value',
         "aws:createdBy": "Root",
-        "b": "two",
+        "b": " two ",
+        "blank": "  ",
         "été": "é\nü",
     }
     assert json.loads(found[0]) == expected
@@ -282,7 +284,7 @@ def test_of_tag_columns_with_one_key_the_last_that_is_filled_wins(con, lake):
 MAPS = [
     ({"user_team": "platform", "user_env": "prod"}, '{"env":"prod","team":"platform"}'),
     ({"user_env": "prod", "user_team": "platform"}, '{"env":"prod","team":"platform"}'),
-    ({"user:team": " platform ", "user_env": ""}, '{"team":"platform"}'),
+    ({"user:team": " platform ", "user_env": ""}, '{"team":" platform "}'),
     ({"aws_created_by": "me", "aws:x": "y"}, '{"aws:x":"y","aws_created_by":"me"}'),
     ({"user_team": "z first", "team": "a second", "user:team": ""}, '{"team":"a second"}'),
     ({"user_a b": "1", "user_a": "2", 'user_"q"': "\\"}, '{"\\"q\\"":"\\\\","a":"2","a b":"1"}'),

@@ -345,7 +345,7 @@ def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn], origin:
             key = column.name
         if key is not None:
             text = column.sql if column.type == "VARCHAR" else f"CAST({column.sql} AS VARCHAR)"
-            values.setdefault(key, []).append(trimmed(text))
+            values.setdefault(key, []).append(f"nullif({text}, '')")
     members = [
         f"{literal(json.dumps(key, ensure_ascii=False) + ':')} || to_json({_coalesced(texts[::-1])})"
         for key, texts in sorted(values.items())
@@ -364,11 +364,10 @@ def _tags_of_entries(entries: str) -> str:
         f"THEN substr(octo_tag.key, {len(_RESOURCE_PREFIX) + 1}) ELSE octo_tag.key END"
     )
     key = f"regexp_replace({bare}, '^user[:_]', '')"
-    value = trimmed("octo_tag.value")
-    filled = f"list_filter({entries}, lambda octo_tag: octo_tag.key IS NOT NULL AND ({value}) IS NOT NULL)"
+    filled = f"list_filter({entries}, lambda octo_tag: octo_tag.key IS NOT NULL AND octo_tag.value <> '')"
     members = (
         f"list_sort(list_transform({filled}, lambda octo_tag, octo_at: "
-        f"{{'key': {key}, 'at': octo_at, 'value': {value}}}))"
+        f"{{'key': {key}, 'at': octo_at, 'value': octo_tag.value}}))"
     )
     last = "list_filter(octo_tags, lambda octo_tag, octo_at: octo_tags[octo_at + 1].key IS DISTINCT FROM octo_tag.key)"
     text = f"list_transform({last}, lambda octo_tag: to_json(octo_tag.key) || ':' || to_json(octo_tag.value))"

@@ -389,7 +389,7 @@ def _tags(name: str, kind: str, source: SourceColumn, origin: str) -> Expression
 def _sorted_object(json: str) -> str:
     # Bound to a name first: a lambda that repeats the expression evaluates it again for every key.
     value = "json_extract_string(octo_tags, '/' || replace(replace(octo_key, '~', '~0'), '/', '~1'))"
-    keys = f"list_filter(list_sort(list_distinct(json_keys(octo_tags))), lambda octo_key: trim({value}) <> '')"
+    keys = f"list_filter(list_sort(list_distinct(json_keys(octo_tags))), lambda octo_key: {value} <> '')"
     members = f"list_transform({keys}, lambda octo_key: to_json(octo_key) || ':' || to_json({value}))"
     text = f"'{{' || array_to_string({members}, ',') || '}}'"
     return f"list_transform([{json}], lambda octo_tags: {text})[1]"

@@ -303,11 +303,8 @@ def _labels(schema: Schema, path: str) -> str:
     """
     if not {f"{path}.key", f"{path}.value"} <= set(schema):
         return "'{}'"
-    pairs = (
-        f"list_transform({_path(path)}, lambda octo_label: "
-        f"{{'key': {trimmed('octo_label.key')}, 'value': {trimmed('octo_label.value')}}})"
-    )
-    filled = f"list_filter({pairs}, lambda octo_label: octo_label.key IS NOT NULL AND octo_label.value IS NOT NULL)"
+    pairs = f"list_transform({_path(path)}, lambda octo_label: {{'key': octo_label.key, 'value': octo_label.value}})"
+    filled = f"list_filter({pairs}, lambda octo_label: octo_label.key <> '' AND octo_label.value <> '')"
     # array_to_string omits the nulls of repeated keys.
     text = (
         "list_transform(octo_labels, lambda octo_label, octo_at: "
