@@ -5,7 +5,7 @@ different sets of columns.
 
 Stages:
 1. The maps (OR-ed alternatives) of all allocators are put into groups that read the same columns; a map that
-   reads fewer columns joins a group that reads more.
+   reads fewer columns joins a group that reads more. Each tag that a map names is a column of its own.
 2. For each column that any map names, every distinct condition is evaluated once on every distinct value. The
    outcome for a group is one bit string per value: bit *m* is 1 if the group's map *m* does not read the column
    or matches the value. Values with the same bit string form a class, a number; if no bit is 1, the class is null.
@@ -32,10 +32,11 @@ import duckdb
 
 from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item_sql
 from octo_pipeline.allocation.temp_tables import create_temp_table
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
-from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.allocator import Allocator, criterion_sql
 from octo_pipeline.rules.conditions import Condition
 
 CATEGORIES = ("fee", "account", "savings")
@@ -89,13 +90,17 @@ def matched_items_sql(
     create_temp_table(connection, "matching_allocators", _allocators_sql(live, month))
     queries = []
     for category in categories:
-        maps = [
-            _Map(i, dict(conditions))
+        alternatives = [
+            (i, conditions)
             for i, allocator in enumerate(live)
             if allocator.category == category
             for conditions in allocator.criteria
         ]
-        queries.append(_category_sql(connection, line_items, category, maps))
+        tags = sorted({key for _, conditions in alternatives for key in conditions if key not in LINE_ITEM_COLUMNS})
+        names = {tag: f"tag_{number}" for number, tag in enumerate(tags)}
+        maps = [_Map(i, {names.get(key, key): c for key, c in conditions.items()}) for i, conditions in alternatives]
+        criteria_tags = {name: criterion_sql(tag) for tag, name in names.items()}
+        queries.append(_category_sql(connection, line_items, category, maps, criteria_tags))
     return Sql(" union all ".join(queries))
 
 
@@ -206,11 +211,18 @@ def _columns_of(groups: Sequence[_Group]) -> list[str]:
 
 
 def _category_sql(
-    connection: duckdb.DuckDBPyConnection, line_items: Relation, category: str, maps: Sequence[_Map]
+    connection: duckdb.DuckDBPyConnection,
+    line_items: Relation,
+    category: str,
+    maps: Sequence[_Map],
+    criteria_tags: Mapping[str, Sql],
 ) -> Sql:
     # Fee and savings items are listed whether taken or not, account-usage items only if taken.
     only_taken = category == "account"
     items = Relation(f"({items_sql(category, line_items)})")
+    if criteria_tags:
+        items = _with_tags(items, criteria_tags)
+        line_items = _with_tags(line_items, criteria_tags)
     if category != "account":
         # There are few aggregated items, and they are read more than once; account-usage items are the lines themselves.
         items = create_temp_table(connection, f"matching_{category}_items", items_sql(category, line_items))
@@ -257,6 +269,10 @@ def _category_sql(
         takers=_create_takers(connection, classified_items, outcomes),
         only_taken=only_taken,
     )
+
+
+def _with_tags(items: Relation, criteria_tags: Mapping[str, Sql]) -> Relation:
+    return Relation(f"({render('allocation/match_tags', items=items, criteria_tags=criteria_tags)})")
 
 
 def _groups(category: str, maps: Sequence[_Map]) -> list[_Group]:

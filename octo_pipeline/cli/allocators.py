@@ -124,10 +124,20 @@ def list_(output: OutputOption = Output.table) -> None:
 
     configuration = Workspace(load_settings()).configuration
     rows = [
-        (a.id, a.category, a.start, a.end or "", a.tranche_count, len(a.entries), a.default_account or "", a.name)
+        (
+            a.id,
+            a.category,
+            a.priority,
+            a.start,
+            a.end or "",
+            a.tranche_count,
+            len(a.entries),
+            a.default_account or "",
+            a.name,
+        )
         for a in configuration.allocators
     ]
-    columns = ("id", "category", "start", "end", "months", "entries", "default_account", "name")
+    columns = ("id", "category", "priority", "start", "end", "months", "entries", "default_account", "name")
     print_rows("Allocators; the first that matches takes an item", columns, rows, output)
     left_out = sorted({p.file for p in configuration.problems})
     if left_out:
@@ -174,8 +184,45 @@ def add(
     typer.echo(f"{allocator.id} will be valid {_window(allocator)}, saved as {target}.")
     if not yes:
         typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
-    allocator_files.write(target, json.dumps(submission.document, ensure_ascii=False, indent=2) + "\n")
+    allocator_files.write(target, allocator_files.as_text(submission.document))
     workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
+    typer.echo("Saved. `octo stale` lists the months to run again.")
+
+
+@app.command(epilog=_EXIT_CODES)
+def supersede(
+    allocator_id: IdArgument,
+    file: FileArgument,
+    first: Annotated[
+        str, typer.Option("--from", help="The first month of the new allocator, YYYY-MM; the old one ends before it.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """End an allocator and start another one, with an id of its own, in the next month. Both are saved, or neither."""
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.services.simulate import simulate
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    actor = editor(workspace)
+    planned = allocator_files.succession(
+        workspace, allocator_id, allocator_files.read(file), str(file), parse_month(first), datetime.now(UTC)
+    )
+    old, new = planned.predecessor.allocator, planned.successor.allocator
+    folder = allocator_files.folder_of(workspace.settings.config)
+    target = allocator_files.target_of(folder, new.id, replace=False)
+    if planned.first_month in workspace.lake.months("cost_line_items"):
+        _print_simulation(simulate(workspace, new, planned.first_month, ended=old))
+    else:
+        typer.echo(f"The lake has no line items of {planned.first_month}, so there is nothing to simulate.")
+    typer.echo(f"{old.id} will be valid {_window(old)}, {new.id} {_window(new)}, saved as {target}.")
+    if not yes:
+        typer.confirm("Save both?", abort=True)
+    allocator_files.save_succession(folder, planned)
+    files = {"file": str(target), "version": new.version, "superseded_version": old.version}
+    workspace.registry.note(actor, "supersede_allocator", old.id, files | {"successor": new.id})
     typer.echo("Saved. `octo stale` lists the months to run again.")
 
 

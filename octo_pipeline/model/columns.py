@@ -83,29 +83,42 @@ ITEM_GRAINS: dict[str, tuple[str, ...]] = {
 CRITERIA_COLUMNS: dict[str, dict[str, str]] = {
     "fee": {
         "account": "sub_account_id",
+        "payer": "billing_account_id",
+        "vendor": "vendor",
+        "seller": "publisher_name",
         "lineType": "line_type",
         "productCode": "service_code",
-        "description": "charge_description",
         "productName": "service_name",
+        "description": "charge_description",
         "currency": "billing_currency",
     },
     "account": {
         "account": "sub_account_id",
-        "operation": "operation",
-        "description": "charge_description",
+        "payer": "billing_account_id",
+        "vendor": "vendor",
+        "seller": "publisher_name",
+        "lineType": "line_type",
         "productCode": "service_code",
+        "productName": "service_name",
+        "description": "charge_description",
+        "operation": "operation",
         "usageType": "usage_type",
         "region": "region_id",
+        "currency": "billing_currency",
     },
     "savings": {
         "type": "commitment_discount_type",
-        "payer": "billing_account_id",
         "account": "sub_account_id",
+        "payer": "billing_account_id",
+        "vendor": "vendor",
         "arn": "commitment_discount_id",
         "productCode": "service_code",
         "offerClass": "offer_class",
+        "currency": "billing_currency",
     },
 }
+# Prefixes of criteria keys that name a tag, and the columns that hold the tags: ``tag:team`` is the value of team.
+CRITERIA_TAGS: dict[str, dict[str, str]] = {"account": {"tag:": "tags", "projectLabel:": "project_labels"}}
 
 # Filter keys of a cost group (allocation.md §11).
 COST_GROUP_COLUMNS: dict[str, str] = {

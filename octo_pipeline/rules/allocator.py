@@ -7,17 +7,18 @@ Times are compared in UTC: the month of createTime is its UTC month, and a time 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from octo_pipeline.model.columns import CRITERIA_COLUMNS
+from octo_pipeline.model.columns import CRITERIA_COLUMNS, CRITERIA_TAGS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import MOST_MONTHS, add_months, is_month, month_spelling, months_between
+from octo_pipeline.model.sql import Sql, identifier, map_value
 from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.conditions import Conditions, parse_alternatives, written_alternatives
 from octo_pipeline.rules.documents import (
@@ -33,15 +34,16 @@ Category = Literal["fee", "account", "savings"]
 EntryType = Literal["account", "payer", "costgroup"]
 
 MAX_EXPIRATION = 9_999
+MAX_PRIORITY = 1_000
 
 _LAST_MONTH = "9999-12"
 # Narrower than datetime.fromisoformat, which accepts more with each version of Python.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
-_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+_DIGITS = re.compile(r"-?\d{1,9}", re.ASCII)
 
 
-def _whole_number(value: object, highest: int) -> int:
-    number = 0
+def _whole_number(value: object, lowest: int, highest: int) -> int:
+    number = lowest - 1
     match value:
         case bool():
             pass
@@ -49,8 +51,8 @@ def _whole_number(value: object, highest: int) -> int:
             number = int(value)
         case str() if _DIGITS.fullmatch(value):
             number = int(value)
-    if not 1 <= number <= highest:
-        raise ValueError(f"must be a whole number from 1 to {highest}, not {quoted_json(value)}")
+    if not lowest <= number <= highest:
+        raise ValueError(f"must be a whole number from {lowest} to {highest}, not {quoted_json(value)}")
     return number
 
 
@@ -111,14 +113,16 @@ class Entry(Section):
         description="an account id, a payer id or the id of a cost group"
     )
     formula: Annotated[str, AfterValidator(_formula)] = DEFAULT_FORMULA
-    months: Annotated[int, BeforeValidator(lambda value: _whole_number(value, MOST_MONTHS))] = 1
+    months: Annotated[int, BeforeValidator(lambda value: _whole_number(value, 1, MOST_MONTHS))] = 1
 
 
 class Allocator(Document):
     """A rule that matches items and says where their cost goes.
 
     Attributes:
-        criteria: alternatives; each maps a column of the items to the condition on it.
+        criteria: alternatives; each maps a column of the items, or the key of a tag such as ``tag:team``, to the
+            condition on it; see `criterion_sql`.
+        priority: the place in the order in which allocators take items; the lowest comes first.
         entries: the document's ``allocator`` list.
     """
 
@@ -132,7 +136,9 @@ class Allocator(Document):
     start_month: Annotated[str, BeforeValidator(_month)] | None = Field(
         default=None, alias="startMonth", validate_default=True
     )
-    expiration: Annotated[int, BeforeValidator(lambda value: _whole_number(value, MAX_EXPIRATION))] | None = None
+    expiration: Annotated[int, BeforeValidator(lambda value: _whole_number(value, 1, MAX_EXPIRATION))] | None = None
+    end_month: Annotated[str, BeforeValidator(_month)] | None = Field(default=None, alias="endMonth")
+    priority: Annotated[int, BeforeValidator(lambda value: _whole_number(value, -MAX_PRIORITY, MAX_PRIORITY))] = 0
     default_account: str | None = Field(default=None, alias="defaultAccount")
 
     @field_validator("criteria", mode="plain")
@@ -140,11 +146,12 @@ class Allocator(Document):
     def _parse_criteria(cls, value: object, info: ValidationInfo) -> tuple[Conditions, ...]:
         if value == []:
             raise ValueError('is empty, so it matches nothing; list at least one {"and": {key: value}}')
-        columns = CRITERIA_COLUMNS.get(info.data.get("category", ""))
         # With an unknown category the keys of all categories are allowed: the category's own error is enough.
-        keys = columns or {key: key for known in CRITERIA_COLUMNS.values() for key in known}
-        alternatives = parse_alternatives(value, word="and", keys=keys)
-        return tuple({keys[key]: condition for key, condition in c.items()} for c in alternatives)
+        categories = [category] if (category := info.data.get("category")) else list(CRITERIA_COLUMNS)
+        keys = {key: column for known in categories for key, column in CRITERIA_COLUMNS[known].items()}
+        prefixes = [prefix for known in categories for prefix in CRITERIA_TAGS.get(known, {})]
+        alternatives = parse_alternatives(value, word="and", keys=keys, prefixes=prefixes)
+        return tuple({keys.get(key, key): condition for key, condition in c.items()} for c in alternatives)
 
     @field_validator("entries", mode="after")
     @classmethod
@@ -186,6 +193,18 @@ class Allocator(Document):
             )
         return value
 
+    @field_validator("end_month", mode="after")
+    @classmethod
+    def _check_end_month(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or not {"create_time", "start_month", "entries"} <= info.data.keys():
+            return value
+        first = _first_origin(info.data["create_time"], info.data["start_month"], info.data["entries"])
+        if value < first:
+            raise ValueError(
+                f"{value} is before {first}, the first month whose items it takes; end later or start earlier"
+            )
+        return value
+
     @field_validator("default_account", mode="after")
     @classmethod
     def _trim(cls, value: str | None) -> str | None:
@@ -194,7 +213,7 @@ class Allocator(Document):
     def normalised(self) -> dict[str, object]:
         """The document as JSON values, without what is not set and with the defaults written out."""
         keys = {column: key for key, column in CRITERIA_COLUMNS[self.category].items()}
-        criteria = [{keys[column]: condition for column, condition in c.items()} for c in self.criteria]
+        criteria = [{keys.get(column, column): condition for column, condition in c.items()} for c in self.criteria]
         values: dict[str, object] = {
             "id": self.id,
             "name": self.name or None,
@@ -203,6 +222,9 @@ class Allocator(Document):
             "updateTime": _written_time(self.update_time),
             "category": self.category,
             "expiration": self.expiration,
+            "endMonth": self.end_month,
+            # Not written where it is the default, so that documents of earlier editions keep their versions.
+            "priority": self.priority or None,
             "startMonth": self.start_month,
             "defaultAccount": self.default_account,
             "criteria": written_alternatives(criteria, word="and"),
@@ -220,9 +242,13 @@ class Allocator(Document):
         return parse_allocator(document, file="pinned allocator")
 
     @property
-    def precedence(self) -> tuple[bool, datetime, str]:
-        """The sort key: the first match of a category takes an item, and allocators without createTime come first."""
-        return (self.create_time is not None, self.create_time or datetime.min.replace(tzinfo=UTC), self.id)
+    def precedence(self) -> tuple[int, bool, datetime, str]:
+        """The sort key: the first match of a category takes an item.
+
+        Those without createTime come before the others of their priority.
+        """
+        time = self.create_time or datetime.min.replace(tzinfo=UTC)
+        return (self.priority, self.create_time is not None, time, self.id)
 
     @property
     def created_month(self) -> str | None:
@@ -237,7 +263,13 @@ class Allocator(Document):
     @cached_property
     def end(self) -> str | None:
         """The last origin month that the allocator matches; None if it never ends."""
-        return _end(self.created_month or self.start, self.expiration) if self.expiration else None
+        expired = _end(self.created_month or self.start, self.expiration) if self.expiration else None
+        return min(filter(None, (expired, self.end_month)), default=None)
+
+    @cached_property
+    def first_origin(self) -> str:
+        """The first origin month that the allocator matches."""
+        return _first_origin(self.create_time, self.start_month, self.entries)
 
     @property
     def is_spreading(self) -> bool:
@@ -251,8 +283,7 @@ class Allocator(Document):
 
     def matches_month(self, origin: str) -> bool:
         """Whether the allocator can match items billed in the month."""
-        first = min(self.created_month or self.start, self.start) if self.is_spreading else self.start
-        return first <= origin <= (self.end or _LAST_MONTH)
+        return self.first_origin <= origin <= (self.end or _LAST_MONTH)
 
     def first_booking_month(self, origin: str) -> str:
         """The month in which an item billed in `origin` is first booked on accounts."""
@@ -290,12 +321,40 @@ def values_named(allocators: Iterable[Allocator], entry_type: EntryType) -> list
     return sorted({entry.value for a in allocators for entry in a.entries if entry.type == entry_type})
 
 
+def criterion_sql(column: str) -> Sql:
+    """What a condition of `Allocator.criteria` looks at, as SQL over an item: a column, or the value of a tag."""
+    tag = _tag(column)
+    return map_value(Sql(tag[0]), tag[1]) if tag else identifier(column)
+
+
+def criterion_value(column: str, item: Mapping[str, Any]) -> str | None:
+    """The same of one item, whose columns are the keys of `item`."""
+    tag = _tag(column)
+    value = item[tag[0]].get(tag[1]) if tag else item[column]
+    return None if value is None else str(value)
+
+
+def _tag(column: str) -> tuple[str, str] | None:
+    """The column that holds the tags, and the tag's key; None if it is a column itself."""
+    for prefixes in CRITERIA_TAGS.values():
+        for prefix, tags in prefixes.items():
+            if column.startswith(prefix):
+                return tags, column.removeprefix(prefix)
+    return None
+
+
 def _month_of(time: datetime | None) -> str | None:
     return f"{time.year:04d}-{time.month:02d}" if time else None
 
 
 def _longest(entries: tuple[Entry, ...]) -> int:
     return max(entry.months for entry in entries)
+
+
+def _first_origin(create_time: datetime | None, start_month: str | None, entries: tuple[Entry, ...]) -> str:
+    # One of the two is set: _check_start.
+    created, start = _month_of(create_time), start_month or cast(str, _month_of(create_time))
+    return min(created or start, start) if _longest(entries) > 1 else start
 
 
 def _end(first: str, months: int) -> str:

@@ -118,13 +118,16 @@ def _meant_pattern(text: str) -> str:
     return ""
 
 
-def parse_alternatives(value: object, *, word: str, keys: Collection[str] | None) -> tuple[Conditions, ...]:
+def parse_alternatives(
+    value: object, *, word: str, keys: Collection[str] | None, prefixes: Collection[str] = ()
+) -> tuple[Conditions, ...]:
     """Read a list (OR) of ``{word: {key: condition}}`` (AND).
 
     Args:
         value: the JSON value.
         word: ``and`` or ``andFilters``.
         keys: the keys that a map may have; None for free text.
+        prefixes: what else a key may begin with, such as ``tag:``; the name of a tag follows.
 
     Raises:
         ValidationError: with every flaw in it.
@@ -132,7 +135,8 @@ def parse_alternatives(value: object, *, word: str, keys: Collection[str] | None
     if not isinstance(value, list):
         raise ValueError(f"must be a list of {{{quoted_json(word)}: {{key: value}}}}, not {quoted_json(value)}")
     flaws: list[tuple[Location, str]] = []
-    alternatives = [_parse_alternative(item, (i,), word, keys, flaws) for i, item in enumerate(value)]
+    allowed = _Keys(keys, prefixes)
+    alternatives = [_parse_alternative(item, (i,), word, allowed, flaws) for i, item in enumerate(value)]
     if flaws:
         refuse(flaws)
     return tuple(alternatives)
@@ -147,8 +151,31 @@ def _not_null(column: Sql) -> Sql:
     return Sql(f"coalesce({column}, '')")
 
 
+@dataclass(frozen=True)
+class _Keys:
+    """The keys that a map may have."""
+
+    names: Collection[str] | None
+    prefixes: Collection[str]
+
+    @property
+    def allowed(self) -> str:
+        """Them as a part of a sentence."""
+        if self.names is None:
+            return "any tag or label key"
+        return ", ".join([*self.names, *(f"{prefix}KEY" for prefix in self.prefixes)])
+
+    def flaw(self, key: str) -> str:
+        """What is wrong with a key, if anything."""
+        if not key if self.names is None else key in self.prefixes:
+            return "a tag or label key cannot be empty"
+        if self.names is None or key in self.names or key.startswith(tuple(self.prefixes)):
+            return ""
+        return f"unknown key; allowed: {self.allowed}"
+
+
 def _parse_alternative(
-    item: object, location: Location, word: str, keys: Collection[str] | None, flaws: list[tuple[Location, str]]
+    item: object, location: Location, word: str, keys: _Keys, flaws: list[tuple[Location, str]]
 ) -> Conditions:
     if not isinstance(item, dict):
         flaws.append((location, f"must be an object {{{quoted_json(word)}: {{key: value}}}}, not {quoted_json(item)}"))
@@ -156,12 +183,11 @@ def _parse_alternative(
     flaws.extend(((*location, key), f"unknown key; allowed: {word}") for key in item if key != word)
     conditions = item.get(word)
     if not isinstance(conditions, dict) or not conditions:
-        allowed = "any tag or label key" if keys is None else ", ".join(keys)
-        flaws.append(((*location, word), f"must be an object with at least one key; allowed: {allowed}"))
+        flaws.append(((*location, word), f"must be an object with at least one key; allowed: {keys.allowed}"))
         return {}
     parsed = {}
     for key, written in conditions.items():
-        flaw = _key_flaw(key, keys)
+        flaw = keys.flaw(key)
         if flaw:
             flaws.append(((*location, word, key), flaw))
         if not isinstance(written, str):
@@ -173,12 +199,6 @@ def _parse_alternative(
         except OctoError as error:
             flaws.append(((*location, word, key), str(error)))
     return parsed
-
-
-def _key_flaw(key: str, keys: Collection[str] | None) -> str:
-    if keys is None:
-        return "" if key else "a tag or label key cannot be empty"
-    return "" if key in keys else f"unknown key; allowed: {', '.join(keys)}"
 
 
 def _check_pattern(pattern: str) -> None:

@@ -224,21 +224,13 @@ def story(workspace: Workspace, item: str) -> list[str]:
     ]
 
 
-_ITEM_FACTS = (
-    "item_id", "origin_month", "category", "vendor", "billing_account_id", "sub_account_id", "service_code",
-    "charge_description", "line_type", "commitment_discount_id", "publisher_name", "billing_currency", "cost",
-    "allocator_id", "allocator_version", "allocator_document", "first_booking_month", "tranche_count",
-    "conflicting_allocator_ids",
-)  # fmt: skip
-
-
 def _item_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation, item: str) -> dict[str, object]:
-    columns = (*_ITEM_FACTS, "former_item_id")
+    columns = (*MatchedItems.columns, "former_item_id")
     rows: list[tuple[object, ...]] = []
     for item_column in ("item_id", "former_item_id"):
         query = render(
             "services/item_facts",
-            item_facts=_ITEM_FACTS,
+            item_facts=MatchedItems.columns,
             former_item_id=former_item_id_sql(),
             matched_items=matched_items,
             item_column=item_column,
@@ -267,7 +259,7 @@ def _months_of(workspace: Workspace, facts: dict[str, object]) -> list[str]:
 
 
 def _item_sentences(facts: dict[str, object]) -> list[str]:
-    from octo_pipeline.rules.allocator import Allocator
+    from octo_pipeline.rules.allocator import Allocator, criterion_value
 
     category = facts["category"]
     description = facts["charge_description"] or facts["commitment_discount_id"] or facts["service_code"]
@@ -280,7 +272,7 @@ def _item_sentences(facts: dict[str, object]) -> list[str]:
         return [*lines, "No allocator's criteria match it, so it stays where it was billed."]
     allocator = Allocator.from_document(str(facts["allocator_document"]))
     for criteria in allocator.criteria:
-        values = {column: _text(facts.get(column)) for column in criteria}
+        values = {column: criterion_value(column, facts) for column in criteria}
         if all(condition.holds(values[column]) for column, condition in criteria.items()):
             tests = " and ".join(f"{c} is {v!r}, which fits {criteria[c].written!r}" for c, v in values.items())
             lines.append(f"Allocator {allocator.id} (version {allocator.version[:8]}) takes it: {tests}.")
@@ -289,17 +281,13 @@ def _item_sentences(facts: dict[str, object]) -> list[str]:
         lines.append(f"Allocator {allocator.id} (version {allocator.version[:8]}) takes it.")
     if facts["conflicting_allocator_ids"]:
         others = ", ".join(facts["conflicting_allocator_ids"])  # type: ignore[arg-type]
-        lines.append(f"{others} would match it too; the first by createTime and id takes it.")
+        lines.append(f"{others} would match it too; the first by priority, createTime and id takes it.")
     if allocator.is_spreading:
         lines.append(
             f"It is spread over {facts['tranche_count']} months from {facts['first_booking_month']}. Each month splits its "
             "instalment by its own accounts and usage."
         )
     return lines
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _booking_sentences(rows: Sequence[tuple[object, ...]]) -> list[str]:

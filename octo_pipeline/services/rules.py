@@ -4,6 +4,7 @@ This module has what the command line and Dagster's jobs do with a document befo
 document means belongs in `octo_pipeline.rules`, what it would do in `simulate`.
 """
 
+import json
 import os
 import uuid
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any
 
 from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.months import add_months
 from octo_pipeline.model.wording import reason
 from octo_pipeline.rules.allocator import Allocator, created_month, parse_allocator
-from octo_pipeline.rules.documents import DocumentError, is_unset, parse_object, read_object
+from octo_pipeline.rules.documents import DocumentError, Problem, is_unset, parse_object, read_object
 from octo_pipeline.services.simulate import Simulation, simulate
 from octo_pipeline.workspace import Workspace
 
@@ -55,7 +57,7 @@ def submitted(workspace: Workspace, content: bytes, file: str, now: datetime) ->
     written = read_object(content, file=file)
     allocator_id = Path(file).stem if is_unset(written, "id") else written["id"]
     replaced = next((a for a in workspace.configuration.allocators if a.id == allocator_id), None)
-    time = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    time = _written_time(now)
     starts_when_saved = False
     if replaced:
         written["updateTime"] = time
@@ -69,6 +71,112 @@ def submitted(workspace: Workspace, content: bytes, file: str, now: datetime) ->
     # The id that a document lacks is added in front.
     document = {"id": allocator.id} | written | {"id": allocator.id} if is_unset(written, "id") else written
     return Submission(file, document, allocator, starts_when_saved)
+
+
+@dataclass(frozen=True)
+class Succession:
+    """An allocator that ends, and the one that takes its place from the next month on.
+
+    Attributes:
+        first_month: the month in which the successor starts.
+        predecessor: the allocator that ends in the month before; its file is the one that it is read from.
+    """
+
+    first_month: str
+    predecessor: Submission
+    successor: Submission
+
+
+def succession(
+    workspace: Workspace, allocator_id: str, content: bytes, file: str, first_month: str, now: datetime
+) -> Succession:
+    """Let one allocator end in the month before `first_month`, and another start in it.
+
+    The successor gets startMonth; and where the document leaves them out createTime, so that it takes no item billed
+    before, and the predecessor's priority.
+
+    Args:
+        workspace: the live allocators.
+        allocator_id: the predecessor.
+        content: the successor's document.
+        file: its name, for messages and as its id if it has none.
+        first_month: the month in which the successor starts.
+        now: the current time, with a time zone.
+
+    Raises:
+        OctoError: there is no such allocator, it takes no item before the month or ends before it, or the successor's
+            document does not fit.
+    """
+    path = path_of(folder_of(workspace.settings.config), allocator_id)
+    ending = read_object(read(path), file=str(path))
+    current = parse_object(Allocator, ending.copy(), file=str(path))
+    last_month = add_months(first_month, -1)
+    if last_month < current.first_origin:
+        raise OctoError(
+            f"{allocator_id} takes items from {current.first_origin} on, so nothing would be left of it if it ended in "
+            f"{last_month}. Replace it instead.",
+            code="nothing-to-supersede",
+            place=str(path),
+            remedy=Remedy("allocators add", "FILE", replace=True, to="replace it"),
+        )
+    if current.end and current.end < last_month:
+        raise OctoError(
+            f"{allocator_id} already ends in {current.end}, so nothing takes its items until {first_month}. Start in "
+            f"{add_months(current.end, 1)}, or add the new allocator by itself.",
+            code="nothing-to-supersede",
+            place=str(path),
+            remedy=Remedy("allocators add", "FILE", to="add it"),
+        )
+    time = _written_time(now)
+    ending |= {"endMonth": last_month, "updateTime": time}
+    predecessor = Submission(str(path), ending, parse_object(Allocator, ending.copy(), file=str(path)), False)
+    return Succession(first_month, predecessor, _successor(current, content, file, first_month, time))
+
+
+def _successor(predecessor: Allocator, content: bytes, file: str, first_month: str, time: str) -> Submission:
+    written = read_object(content, file=file)
+    if is_unset(written, "startMonth"):
+        written["startMonth"] = first_month
+    if is_unset(written, "createTime"):
+        # Not before the month: a spreading allocator takes items from its creation on.
+        written["createTime"] = max(time, f"{first_month}-01T00:00:00Z")
+    if is_unset(written, "priority") and predecessor.priority:
+        written["priority"] = predecessor.priority
+    allocator = parse_object(Allocator, written.copy(), file=file)
+    problem = None
+    if allocator.id == predecessor.id:
+        problem = Problem(file, "id", f"is {allocator.id}, the allocator that ends; give the next one an id of its own")
+    elif allocator.start != first_month:
+        problem = Problem(file, "startMonth", f"is {allocator.start}; it must be {first_month}, or left out")
+    elif allocator.first_origin < first_month:
+        problem = Problem(
+            file,
+            "createTime",
+            f"is in {allocator.created_month}, so that it also takes items billed before {first_month}; leave it out",
+        )
+    if problem:
+        raise DocumentError([problem])
+    return Submission(file, {"id": allocator.id} | written | {"id": allocator.id}, allocator, False)
+
+
+def save_succession(folder: Path, planned: Succession) -> Path:
+    """Write the successor and the end of its predecessor; both, or none of them.
+
+    Returns:
+        The successor's file.
+
+    Raises:
+        OctoError: the successor's id is taken, or a file cannot be written.
+    """
+    target = target_of(folder, planned.successor.allocator.id, replace=False)
+    # The successor first: while there are both, the predecessor is the older one and takes the items.
+    write(target, as_text(planned.successor.document))
+    try:
+        write(Path(planned.predecessor.file), as_text(planned.predecessor.document))
+    except OctoError:
+        target.unlink()
+        raise
+    return target
 
 
 def simulate_submission(
@@ -113,6 +221,15 @@ def read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise OctoError(f"The file {file} cannot be read ({reason(error)}).", code="file-unreadable") from error
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """The document as it is written into its file."""
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def _written_time(now: datetime) -> str:
+    return now.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def folder_of(config: Path) -> Path:

@@ -33,10 +33,10 @@ from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.model.sql import Relation, Sql, identifier, rows_sql
+from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
-from octo_pipeline.rules.allocator import Allocator, values_named
+from octo_pipeline.rules.allocator import Allocator, criterion_sql, values_named
 from octo_pipeline.rules.conditions import pattern_hints
 from octo_pipeline.services.targets import UnknownTarget, unknown_targets
 from octo_pipeline.tables.restored_items import create_restored_items
@@ -110,13 +110,14 @@ class Simulation:
         return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Rows)}
 
 
-def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulation:
+def simulate(workspace: Workspace, allocator: Allocator, month: str, *, ended: Allocator | None = None) -> Simulation:
     """Compute what the allocator would do to the items billed in the month, alone and beside the live ones.
 
     Args:
         workspace: the lake, the live configuration and the decisions, which are only read.
         allocator: the candidate; it replaces a live allocator of the same id.
         month: the origin month of the items.
+        ended: a live allocator as it will be beside the candidate, if it gets an end with it.
 
     Raises:
         OctoError: the lake has no line items of the month, or an exchange rate is missing.
@@ -131,14 +132,19 @@ def simulate(workspace: Workspace, allocator: Allocator, month: str) -> Simulati
             remedy=Remedy("run", month=month),
         )
     with workspace.lake.connect() as connection:
-        return _Simulator(connection, workspace, allocator, month).run()
+        return _Simulator(connection, workspace, allocator, month, ended).run()
 
 
 class _Simulator:
     """One simulation, with what its stages share."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, workspace: Workspace, candidate: Allocator, month: str
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        workspace: Workspace,
+        candidate: Allocator,
+        month: str,
+        ended: Allocator | None,
     ) -> None:
         self._connection = connection
         self._workspace = workspace
@@ -146,6 +152,7 @@ class _Simulator:
         self._month = month
         self._live = workspace.configuration.allocators
         self._replaced = next((a for a in self._live if a.id == candidate.id), None)
+        self._submitted = [candidate, *([ended] if ended else [])]
         self._months_with_data = workspace.lake.months(LINE_ITEMS)
 
     def run(self) -> Simulation:
@@ -157,7 +164,7 @@ class _Simulator:
         due = self._due("alone", [self._candidate])
         booked = self._book("alone", due)
         self._book("live", self._due("live", self._live))
-        self._book("merged", self._due("merged", [*self._live, self._candidate]))
+        self._book("merged", self._due("merged", [*self._live, *self._submitted]))
         tables: dict[str, Rows] = {
             "matched_costs": self._fetch("simulation_matched_costs"),
             "matched_items": matched_items,
@@ -198,9 +205,11 @@ class _Simulator:
 
     def _match_all(self) -> None:
         # An item has one category, so allocators of other categories keep their items.
-        categories = sorted({a.category for a in (self._candidate, self._replaced) if a})
+        ids = {a.id for a in self._submitted}
+        replaced = [a for a in self._live if a.id in ids]
+        categories = sorted({a.category for a in (*self._submitted, *replaced)})
         live = [a for a in self._live if a.category in categories]
-        merged = [a for a in live if a is not self._replaced] + [self._candidate]
+        merged = [a for a in live if a.id not in ids] + self._submitted
         self._match("alone", [self._candidate], categories)
         self._match("live", live, categories)
         self._match("merged", sorted(merged, key=lambda a: a.precedence), categories)
@@ -304,7 +313,7 @@ class _Simulator:
     def _matched_in(self, months: Sequence[str]) -> Rows:
         """What the criteria match in these months, in the candidate's window or not."""
         alternatives = [
-            " and ".join(condition.sql(identifier(column)) for column, condition in conditions.items())
+            " and ".join(condition.sql(criterion_sql(column)) for column, condition in conditions.items())
             for conditions in self._candidate.criteria
         ]
         items = items_sql(self._candidate.category, self._line_items(months))
@@ -379,7 +388,7 @@ def _not_reached_sentence(allocator: Allocator, rows: Rows) -> list[str]:
     window = f"from {allocator.start}" + (f" to {allocator.end}" if allocator.end else "")
     return [
         f"It would match {_counted(rows)} of {_span(rows)} ({rows.total()}), but it is only valid {window}. "
-        "Adjust startMonth or expiration to include them."
+        "Adjust startMonth, endMonth or expiration to include them."
     ]
 
 

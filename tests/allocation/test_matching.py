@@ -17,6 +17,8 @@ VALUES = {
     "region_id": ["us-east-1", "eu-west-1", "eu-central-1", None],
     "usage_type": [f"Type{i}" for i in range(8)],
     "operation": ["Run", "Get", None],
+    "tag:team": ["core", "data", None],
+    "projectLabel:env": ["prod", None],
 }
 CONDITIONS = {
     "account": ["111111111111", "222222222222", "re:^[13]", "!re:4"],
@@ -24,6 +26,8 @@ CONDITIONS = {
     "region": ["re:^eu-", "!re:^eu-", "us-east-1", ""],
     "usageType": ["Type1", "re:[2-5]$", "!re:7", "nowhere"],
     "operation": ["Run", "!re:t", ""],
+    "tag:team": ["core", "!re:^c", ""],
+    "projectLabel:env": ["re:^p", ""],
 }
 
 
@@ -42,9 +46,15 @@ def create_lines(connection: duckdb.DuckDBPyConnection, rows: list[dict]) -> Non
     connection.execute(f"CREATE TABLE lines ({typed})")
     fixed = {"billing_month": MONTH, "vendor": "aws", "charge_category": "Usage", "billing_currency": "USD"}
     for number, row in enumerate(rows):
-        row = fixed | row | {"charge_description": str(number), "billed_cost": "1", "tags": {}, "project_labels": {}}
+        maps = {"tags": tags_in(row, "tag:"), "project_labels": tags_in(row, "projectLabel:")}
+        columns = {name: value for name, value in row.items() if name in LINE_ITEM_COLUMNS}
+        row = fixed | columns | {"charge_description": str(number), "billed_cost": "1"} | maps
         names = ", ".join(row)
         connection.execute(f"INSERT INTO lines ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+
+
+def tags_in(row: dict, prefix: str) -> dict:
+    return {name.removeprefix(prefix): v for name, v in row.items() if name.startswith(prefix) and v is not None}
 
 
 def takers(rows: list[dict], candidates: list[Allocator]) -> dict[str, tuple[str, list[str]]]:

@@ -16,6 +16,7 @@ from octo_pipeline.cli.main import app
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import parse_allocator
+from octo_pipeline.services import rules as allocator_files
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
@@ -197,7 +198,7 @@ def test_list(octo, folder):
         ("late", "fee", "2024-02", "2024-04", 3, 2),
     ]
     assert "Invalid and left out: allocators/bad.json." in result.stderr
-    assert octo("list", "--output", "csv").stdout.splitlines()[1].startswith("a0,fee,2024-01,")
+    assert octo("list", "--output", "csv").stdout.splitlines()[1].startswith("a0,fee,0,2024-01,")
 
 
 def test_show_prints_a_document_that_can_be_added_again(octo, folder):
@@ -208,6 +209,79 @@ def test_show_prints_a_document_that_can_be_added_again(octo, folder):
     assert "has no allocator 'nothing'. Run `octo allocators list` to see them all." in error(
         octo("show", "nothing", code=1)
     )
+
+
+SUCCESSOR = {key: value for key, value in fee_allocator("cost*0.5").items() if key != "startMonth"}
+
+
+@pytest.fixture
+def ended_later(folder) -> dict:
+    """The live allocator, from a month before the one of the lake."""
+    document = fee_allocator(startMonth="2023-11", endMonth="2030-12", priority=-3, name="Half each")
+    (folder / "a0.json").write_text(json.dumps(document))
+    return document
+
+
+def test_supersede_ends_one_and_starts_the_next_in_one_step(octo, tmp_path, folder, workspace, ended_later):
+    result = octo("supersede", "a0", written(tmp_path, SUCCESSOR, "b"), "--from", MONTH, "--yes")
+    assert "b (fee) on 2024-01: matches 2 items of 1,000.00 USD." in result.stdout
+    assert f"a0 will be valid from 2023-11 to 2023-12, b from {MONTH} without end" in result.stdout
+    assert "Conflicts" not in result.stdout
+    old, new = (json.loads((folder / name).read_text()) for name in ("a0.json", "b.json"))
+    assert old == {**ended_later, "endMonth": "2023-12", "updateTime": old["updateTime"]}
+    assert new == {"id": "b", **SUCCESSOR, "startMonth": MONTH, "createTime": new["createTime"], "priority": -3}
+    assert new["createTime"] > MONTH
+    recorded = workspace.registry.audit()[0]
+    assert (recorded.action, recorded.subject, recorded.details["successor"]) == ("supersede_allocator", "a0", "b")
+
+
+def test_a_successor_that_spreads_takes_no_item_billed_before_its_month(octo, tmp_path, folder, ended_later):
+    document = SUCCESSOR | {"allocator": [{"type": "account", "value": "1", "months": 3}]}
+    octo("supersede", "a0", written(tmp_path, document, "b"), "--from", "2030-02", "--yes")
+    saved = parse_allocator((folder / "b.json").read_bytes(), file="b.json")
+    assert (saved.created_month, saved.first_origin) == ("2030-02", "2030-02")
+
+
+def test_supersede_asks_and_saves_neither_on_no(octo, tmp_path, folder, ended_later):
+    octo("supersede", "a0", written(tmp_path, SUCCESSOR, "b"), "--from", MONTH, answer="n\n", code=1)
+    assert names(folder) == ["a0.json"]
+    assert json.loads((folder / "a0.json").read_text()) == ended_later
+
+
+def test_supersede_saves_neither_if_one_cannot_be_written(octo, tmp_path, folder, ended_later, monkeypatch):
+    write = allocator_files.write
+
+    def fail_on_predecessor(target: Path, text: str) -> None:
+        if target.name == "a0.json":
+            raise OctoError("The disk is full.", code="file-not-writable")
+        write(target, text)
+
+    monkeypatch.setattr(allocator_files, "write", fail_on_predecessor)
+    octo("supersede", "a0", written(tmp_path, SUCCESSOR, "b"), "--from", MONTH, "--yes", code=1)
+    assert names(folder) == ["a0.json"]
+    assert json.loads((folder / "a0.json").read_text()) == ended_later
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "message"),
+    [
+        ({"id": "a0"}, MONTH, "id: is a0, the allocator that ends; give the next one an id of its own"),
+        ({"startMonth": "2024-03"}, "2024-02", "startMonth: is 2024-03; it must be 2024-02, or left out"),
+        (
+            {"createTime": "2023-12-05", "allocator": [{"type": "account", "value": "1", "months": 2}]},
+            "2024-02",
+            "createTime: is in 2023-12, so that it also takes items billed before 2024-02; leave it out",
+        ),
+        ({}, "2023-11", "a0 takes items from 2023-11 on, so nothing would be left of it if it ended in 2023-10."),
+        ({}, "2031-02", "a0 already ends in 2030-12, so nothing takes its items until 2031-02. Start in 2031-01,"),
+        ({}, "2024", "'2024' is not a month"),
+        ({"category": "fees"}, MONTH, 'category: "fees" is unknown'),
+    ],
+)
+def test_what_cannot_succeed(octo, tmp_path, folder, ended_later, changes, first, message):
+    result = octo("supersede", "a0", written(tmp_path, SUCCESSOR | changes, "b"), "--from", first, "--yes", code=1)
+    assert message in error(result)
+    assert names(folder) == ["a0.json"]
 
 
 def test_remove(octo, folder):

@@ -13,7 +13,7 @@ from octo_pipeline.model.columns import CRITERIA_COLUMNS, ITEM_GRAINS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.wording import quoted_json
-from octo_pipeline.rules.allocator import Allocator, load_allocators, parse_allocator
+from octo_pipeline.rules.allocator import Allocator, criterion_sql, load_allocators, parse_allocator
 from octo_pipeline.rules.conditions import Condition
 from octo_pipeline.rules.documents import DocumentError, Problem, canonical_json
 
@@ -102,7 +102,8 @@ MONTHS_36 = "must be a whole number from 1 to 36, not "
 MONTHS_9999 = "must be a whole number from 1 to 9999, not "
 NOT_TEXT = "must be text in double quotes, not "
 ZEROS = "; an id written as a number loses its leading zeros"
-FEE_KEYS = "account, lineType, productCode, description, productName, currency"
+FEE_KEYS = "account, payer, vendor, seller, lineType, productCode, productName, description, currency"
+PRIORITIES = "must be a whole number from -1000 to 1000, not "
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,21 @@ FEE_KEYS = "account, lineType, productCode, description, productName, currency"
         ({"expiration": [3]}, "expiration", MONTHS_9999 + "[3]"),
         ({"expiration": 10000}, "expiration", MONTHS_9999 + "10000"),
         ({"expiration": 1e300}, "expiration", MONTHS_9999),
+        ({"priority": 1001}, "priority", PRIORITIES + "1001"),
+        ({"priority": "-1001"}, "priority", PRIORITIES + '"-1001"'),
+        ({"priority": 0.5}, "priority", PRIORITIES + "0.5"),
+        ({"priority": "first"}, "priority", PRIORITIES + '"first"'),
+        ({"endMonth": "2024-13"}, "endMonth", '"2024-13" is not a month; write it as YYYY-MM'),
+        (
+            {"endMonth": "2023-12"},
+            "endMonth",
+            "2023-12 is before 2024-01, the first month whose items it takes; end later or start earlier",
+        ),
+        (
+            {"startMonth": "2024-05", "endMonth": "2023-12", "allocator": [ENTRY | {"months": 2}]},
+            "endMonth",
+            "2023-12 is before 2024-01, the first month whose items it takes",
+        ),
         ({"startMonth": "2024-13"}, "startMonth", '"2024-13" is not a month; write it as YYYY-MM, for example 2024-01'),
         ({"startMonth": "2024-1"}, "startMonth", '"2024-1" is not a month'),
         ({"startMonth": "2024-01-01"}, "startMonth", "is not a month"),
@@ -158,6 +174,17 @@ FEE_KEYS = "account, lineType, productCode, description, productName, currency"
         ({"criteria": [{"and": [1]}]}, "criteria[0].and", "must be an object with at least one key"),
         ({"criteria": [{"and": {"account": "1"}, "or": {}}]}, "criteria[0].or", "unknown key; allowed: and"),
         ({"criteria": [{"and": {"region": "x"}}]}, "criteria[0].and.region", f"unknown key; allowed: {FEE_KEYS}"),
+        ({"criteria": [{"and": {"tag:team": "x"}}]}, 'criteria[0].and["tag:team"]', f"unknown key; allowed: {FEE_KEYS}"),
+        (
+            {"category": "account", "criteria": [{"and": {"tag": "x"}}]},
+            "criteria[0].and.tag",
+            "operation, usageType, region, currency, tag:KEY, projectLabel:KEY",
+        ),
+        (
+            {"category": "account", "criteria": [{"and": {"tag:": "x"}}]},
+            'criteria[0].and["tag:"]',
+            "a tag or label key cannot be empty",
+        ),
         ({"criteria": [{"and": {"account": 1}}]}, "criteria[0].and.account", NOT_TEXT + "1" + ZEROS),
         ({"criteria": [{"and": {"account": None}}]}, "criteria[0].and.account", 'write "" for null or empty'),
         ({"criteria": [{"and": {"account": "!1"}}]}, "criteria[0].and.account", "begins with '!' but not with '!re:'"),
@@ -219,6 +246,11 @@ def test_refusals(changes, path, message):
         {"startMonth": "2024-05", "expiration": 5},
         {"startMonth": "2024-05", "expiration": 1, "allocator": [ENTRY | {"months": 2}]},
         {"createTime": "", "startMonth": "2024-05", "expiration": 1},
+        {"startMonth": "2024-05", "endMonth": "2024-01", "allocator": [ENTRY | {"months": 2}]},
+        {"startMonth": "2024-05", "endMonth": "2024-05"},
+        {"priority": "-1000"},
+        {"priority": 1000, "endMonth": "", "expiration": 2},
+        {"category": "account", "criteria": [{"and": {"tag:a b": "", "projectLabel::": "re:x"}}]},
         {"id": "A" * 100},
         {"id": "2024_a.b-c"},
         {"id": "Gebühr für Support 2024"},
@@ -372,6 +404,54 @@ def test_windows_of_the_golden_case():
     assert [m for m in month_range("2024-01", "2024-05") if monthly.matches_month(m)] == ["2024-02", "2024-03"]
 
 
+@pytest.mark.parametrize(
+    ("expiration", "end_month", "end"),
+    [(3, "2024-06", "2024-03"), (9, "2024-06", "2024-06"), ("", "2024-06", "2024-06")],
+)
+def test_the_earlier_of_end_month_and_expiration_ends_an_allocator(expiration, end_month, end):
+    allocator = parse(expiration=expiration, endMonth=end_month)
+    assert allocator.end == end
+    assert [m for m in month_range("2023-12", "2024-08") if allocator.matches_month(m)] == month_range("2024-01", end)
+
+
+def test_an_end_month_that_spreads_ends_origin_months_only():
+    allocator = parse(endMonth="2024-02", startMonth="2024-03", allocator=[ENTRY | {"months": 2}])
+    assert [m for m in month_range("2023-12", "2024-08") if allocator.matches_month(m)] == ["2024-01", "2024-02"]
+    assert allocator.first_booking_month("2024-02") == "2024-03"
+
+
+def test_what_is_not_set_leaves_the_version_of_earlier_editions():
+    assert parse(priority=0, endMonth="").document == parse().document
+    assert {parse(priority=-5).document, parse(endMonth="2030-01").document}.isdisjoint({parse().document})
+
+
+def test_the_lowest_priority_comes_first(tmp_path):
+    write(
+        tmp_path,
+        old=timed("2023-01-01"),
+        timeless=timed(""),
+        late=timed("2024-06-01") | {"priority": -1},
+        timeless_last=timed("") | {"priority": "2"},
+        last=timed("2022-01-01") | {"priority": 2},
+    )
+    allocators, found = load_allocators(tmp_path)
+    assert found == ()
+    assert [a.id for a in allocators] == ["late", "timeless", "old", "timeless_last", "last"]
+
+
+def test_criteria_name_tags_by_their_keys():
+    criteria = [{"and": {"tag:user:team": "a", "projectLabel:env": "", "seller": "re:x"}}]
+    allocator = parse(category="account", criteria=criteria)
+    (conditions,) = allocator.criteria
+    assert list(conditions) == ["tag:user:team", "projectLabel:env", "publisher_name"]
+    assert json.loads(allocator.document)["criteria"] == criteria
+    assert [criterion_sql(column) for column in conditions] == [
+        "map_extract_value(tags, 'user:team')",
+        "map_extract_value(project_labels, 'env')",
+        '"publisher_name"',
+    ]
+
+
 def test_an_end_beyond_the_calendar_is_the_last_month():
     allocator = parse(createTime="9998-06-01", expiration=9999)
     assert allocator.end == "9999-12"
@@ -521,6 +601,7 @@ def documents(draw) -> dict:
     }
     created = draw(times)
     start = add_months(created[:7], draw(st.integers(-24, 12)))
+    document["priority"] = draw(st.one_of(st.just(""), st.integers(-1000, 1000), st.integers(-1000, 1000).map(str)))
     document["expiration"] = draw(st.one_of(st.just(""), st.integers(13, 9999), st.integers(13, 9999).map(str)))
     document |= draw(
         st.sampled_from([{"createTime": created}, {"startMonth": start}, {"createTime": created, "startMonth": start}])

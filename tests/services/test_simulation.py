@@ -214,7 +214,7 @@ def test_items_of_months_outside_the_window(tmp_path):
     assert found.not_reached.rows == (("2023-11", "USD", 1, Decimal(40)), ("2023-12", "USD", 1, Decimal(40)))
     assert found.warnings == (
         "It would match 2 items of 2023-11 to 2023-12 (80.00 USD), but it is only valid "
-        "from 2024-01. Adjust startMonth or expiration to include them.",
+        "from 2024-01. Adjust startMonth, endMonth or expiration to include them.",
     )
 
 
