@@ -1,6 +1,8 @@
 """Workspaces made of line items and allocator documents, and what tests read from them."""
 
+import csv
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,12 +37,13 @@ def write_allocators(config: Path, documents: list[dict]) -> None:
 def write_lines(workspace: Workspace, folder: Path, rows: list[Line]) -> None:
     """Publish the rows' months of cost_line_items."""
     columns = list(Line.__dataclass_fields__)
-    text = [",".join(["vendor", "usage_date", *columns])]
-    for line in rows:
-        values = ["" if (v := getattr(line, name)) is None else str(v) for name in columns]
-        text.append(",".join(["aws", f"{line.billing_month}-01", *values]))
     path = folder / "line_items.csv"
-    path.write_text("\n".join(text) + "\n")
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for line in rows:
+            values = (getattr(line, name) for name in columns)
+            writer.writerow([json.dumps(v) if isinstance(v, Mapping) else v for v in values])
     load_line_items(workspace.lake, path)
 
 
