@@ -19,13 +19,13 @@ from octo_pipeline.vendors.aws.cur_reports import CurReport
 from octo_pipeline.vendors.aws.cur_rows import (
     CurFile,
     check_values,
-    count_rows,
     first_row,
     has_period,
     open_file,
     relation,
 )
 from octo_pipeline.vendors.downloads import DeliveredFile
+from octo_pipeline.vendors.file_rows import count_rows
 
 _PAYER = "bill_payer_account_id"
 _PERIOD_START = "bill_billing_period_start_date"

@@ -13,7 +13,8 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.aws.cur_columns import SPLIT_OPERATIONS, Costs
-from octo_pipeline.vendors.aws.cur_rows import check_values, count_rows, open_file, relation
+from octo_pipeline.vendors.aws.cur_rows import check_values, open_file, relation
+from octo_pipeline.vendors.file_rows import count_rows
 from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
 
 

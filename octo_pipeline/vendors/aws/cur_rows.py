@@ -10,21 +10,16 @@ from dataclasses import dataclass
 import duckdb
 
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import Relation, Sql, identifier, literal
+from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
-from octo_pipeline.model.wording import quoted
+from octo_pipeline.vendors import file_rows
 from octo_pipeline.vendors.aws.cur_columns import COLUMNS, Costs, expressions
-from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
+from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
-    count_csv_rows,
-    count_parquet_rows,
-    csv_header,
     data_format,
     first_csv_row,
     line_of_row,
     packing,
-    path_literals,
     read_parquet,
     row_group_of,
     translate_read_errors,
@@ -74,9 +69,8 @@ def open_file(con: duckdb.DuckDBPyConnection, path: Location, origin: str, costs
     Raises:
         OctoError: it is damaged or has no header.
     """
-    if data_format(path.name) == "parquet":
-        return CurFile(path, origin, "parquet", tuple(_parquet_columns(con, path, origin)), costs)
-    return CurFile(path, origin, "csv", tuple(_csv_columns(path, origin)), costs)
+    kind = data_format(path.name) or "csv"
+    return CurFile(path, origin, kind, tuple(file_rows.file_columns(con, path, origin)), costs)
 
 
 def relation(files: Sequence[CurFile], month: str | None = None) -> str:
@@ -150,17 +144,6 @@ def first_month(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> 
     return first_row[0] if first_row else None
 
 
-def count_rows(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> int:
-    """The number of rows of a data file; CSV is read to its end.
-
-    Raises:
-        OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
-    """
-    if data_format(path.name) == "parquet":
-        return count_parquet_rows(con, path, origin)
-    return count_csv_rows(path, origin)
-
-
 def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
     """Look for the first value that the relation cannot convert.
 
@@ -168,19 +151,9 @@ def check_values(con: duckdb.DuckDBPyConnection, file: CurFile) -> None:
         OctoError: there is one; the message names its column and row.
     """
     checks = [check for expression in file.expressions for check in expression.checks]
-    query = render("vendors/aws/first_bad", checks=checks, scan=_numbered(file))
-    with translate_read_errors(file.origin):
-        first_rows = con.execute(query).fetchall()[0]
-    bad = [(row, number) for number, row in enumerate(first_rows) if row is not None]
-    if bad:
-        row, number = min(bad)
-        check = checks[number]
-        value = _value(con, file, check.value, row)
-        raise OctoError(
-            f"{row_place(con, file, row)}: {check.column} is {value}, {check.reason}. Correct it or fetch "
-            "the file again.",
-            code="value-wrong",
-        )
+    file_rows.check_values(
+        con, checks, _scan([file]), _numbered(file), file.origin, lambda row: row_place(con, file, row)
+    )
 
 
 def first_row(
@@ -196,12 +169,9 @@ def first_row(
     """
     for file in files:
         value = next(expression.value for expression in file.expressions if expression.name == column)
-        condition = is_bad.format(f"({value})")
-        checks = [Check(column, value, condition, "")]
-        query = render("vendors/aws/first_bad", checks=checks, scan=_numbered(file))
-        row = con.execute(query).fetchall()[0][0]
+        row = file_rows.first_row(con, is_bad.format(f"({value})"), _numbered(file))
         if row is not None:
-            return row_place(con, file, row), _value(con, file, value, row)
+            return row_place(con, file, row), file_rows.quoted_value(con, value, _numbered(file), row)
     return None
 
 
@@ -210,18 +180,6 @@ def row_place(con: duckdb.DuckDBPyConnection, file: CurFile, row: int) -> str:
     if file.format == "csv":
         return f"{file.origin}, line {line_of_row(file.path, row)}"
     return f"{file.origin}, row {row + 1} (row group {row_group_of(con, file.path, row) + 1})"
-
-
-def _csv_columns(path: Location, origin: str) -> list[SourceColumn]:
-    """The columns of a CSV file by position, because DuckDB cannot tell apart names that differ only in case."""
-    header = csv_header(path, origin)
-    return [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
-
-
-def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> list[SourceColumn]:
-    with translate_read_errors(origin):
-        described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
-    return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
 
 
 def _branch(files: Sequence[CurFile], month: str | None) -> Sql:
@@ -242,37 +200,12 @@ def has_period(file: CurFile) -> bool:
 
 
 def _scan(files: Sequence[CurFile]) -> str:
-    paths = [file.path for file in files]
-    return read_parquet(paths) if files[0].format == "parquet" else _read_csv(paths, files[0].columns)
+    return file_rows.scan([file.path for file in files], files[0].columns)
 
 
 def _no_rows() -> Sql:
     return render("vendors/aws/no_rows", types=COLUMNS)
 
 
-def _read_csv(paths: Sequence[Location], columns: Sequence[SourceColumn], options: str = "") -> str:
-    """Sets every option that the reader could guess, so that a malformed row is an error."""
-    names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in columns)
-    return (
-        f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, "
-        "delim = ',', quote = '\"', escape = '\"', strict_mode = true, null_padding = false, "
-        f"compression = '{packing(paths[0])}', hive_partitioning = false{options})"
-    )
-
-
 def _numbered(file: CurFile) -> Relation:
-    """The rows of one file with `octo_row`, their number from 0."""
-    if file.format == "parquet":
-        number, scan = "file_row_number", read_parquet([file.path], ", file_row_number = true")
-    else:
-        # A parallel reader does not number rows in the order of the file.
-        number, scan = "row_number() over () - 1", _read_csv([file.path], file.columns, ", parallel = false")
-    return Relation(f"({render('vendors/aws/numbered', number=number, scan=scan)})")
-
-
-def _value(con: duckdb.DuckDBPyConnection, file: CurFile, value: str, row: int) -> str:
-    query = render("vendors/aws/value_of_row", value=value, row=row, scan=_numbered(file))
-    text = con.execute(query).fetchall()[0][0]
-    if text is None:
-        return "empty"
-    return quoted(text, _QUOTED)
+    return file_rows.numbered_scan(file.path, file.columns)

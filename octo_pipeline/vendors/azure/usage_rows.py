@@ -14,9 +14,9 @@ import duckdb
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import Relation, Sql, identifier
+from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
-from octo_pipeline.model.wording import quoted
+from octo_pipeline.vendors import file_rows
 from octo_pipeline.vendors.azure.usage_columns import (
     FOCUS,
     JSON_NUMBER,
@@ -35,14 +35,9 @@ from octo_pipeline.vendors.azure.usage_columns import (
 from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
     check_text,
-    count_csv_rows,
-    count_parquet_rows,
-    csv_header,
     data_format,
     line_of_row,
-    packing,
     path_literals,
-    read_parquet,
     translate_read_errors,
 )
 
@@ -91,15 +86,13 @@ def count_rows(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> i
         OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
     """
     match file_format(path.name):
-        case "parquet":
-            return count_parquet_rows(con, path, origin)
         case "jsonl":
             # DuckDB reads a truncated gzip file as far as it goes, without an error.
             check_text(path, origin)
             with translate_read_errors(origin), path.open("rb") as packed, gzip.open(packed) as stream:
                 return sum(1 for line in stream if line.strip())
         case _:
-            return count_csv_rows(path, origin)
+            return file_rows.count_rows(con, path, origin)
 
 
 def column_names(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> list[str]:
@@ -109,8 +102,6 @@ def column_names(con: duckdb.DuckDBPyConnection, path: Location, origin: str) ->
         OctoError: the file cannot be read; for JSON lines, the message names the line.
     """
     match file_format(path.name):
-        case "parquet":
-            return [column.name for column in _parquet_columns(con, path, origin)]
         case "jsonl":
             query = render("vendors/azure/json_keys", lines=_read_lines([path]))
             try:
@@ -120,7 +111,7 @@ def column_names(con: duckdb.DuckDBPyConnection, path: Location, origin: str) ->
                     f"{origin} cannot be read ({str(error).splitlines()[0]}). Fetch it again.", code="file-unreadable"
                 ) from error
         case _:
-            return csv_header(path, origin)
+            return [column.name for column in file_rows.file_columns(con, path, origin)]
 
 
 def open_file(
@@ -145,8 +136,6 @@ def open_file(
         OctoError: the file cannot be read.
     """
     match file_format(path.name):
-        case "parquet":
-            columns = _parquet_columns(con, path, origin)
         case "jsonl":
             kinds = {name: kind for column, kind in shape.columns.items() for name in shape.names(column)}
             numbers = {name for name, kind in kinds.items() if kind in (MONEY, RATE)}
@@ -157,8 +146,7 @@ def open_file(
                 for number, key in enumerate(keys, 1)
             ]
         case _:
-            header = csv_header(path, origin)
-            columns = [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
+            columns = file_rows.file_columns(con, path, origin)
     return AzureFile(path, origin, shape, tuple(columns), payer)
 
 
@@ -227,23 +215,8 @@ def check_values(con: duckdb.DuckDBPyConnection, file: AzureFile, columns: Colle
         if columns is None or expression.name in columns
         for check in expression.checks
     ]
-    with translate_read_errors(file.origin):
-        # First check whether there is any: numbering the rows and evaluating each check takes twice as long.
-        is_any = " OR ".join(f"({check.is_bad})" for check in checks) or "false"
-        query = render("vendors/azure/row_counts", condition=is_any, rows=_scan(file, [file.path]))
-        rows, wrong = con.execute(query).fetchall()[0]
-        if not wrong:
-            return int(rows)
-        conditions = [check.is_bad for check in checks]
-        query = render("vendors/azure/first_rows", conditions=conditions, rows=_numbered(file))
-        first_rows = con.execute(query).fetchall()[0]
-    row, number = min((row, number) for number, row in enumerate(first_rows) if row is not None)
-    check = checks[number]
-    value = _quoted_value(con, file, check.value, row)
-    raise OctoError(
-        f"{_row_place(file, row)}: {check.column} is {value}, {check.reason}. Correct it or fetch the file again.",
-        code="value-wrong",
-    )
+    scan = _scan(file, [file.path])
+    return file_rows.check_values(con, checks, scan, _numbered(file), file.origin, lambda row: _row_place(file, row))
 
 
 def check_dates(con: duckdb.DuckDBPyConnection, file: AzureFile) -> None:
@@ -281,8 +254,8 @@ def check_dates(con: duckdb.DuckDBPyConnection, file: AzureFile) -> None:
         ):
             return
         row = con.execute(render("vendors/azure/swapped_dates", rows=_numbered(file), **pieces)).fetchall()[0][0]
-    day = _quoted_value(con, file, _first_text(days), row)
-    period = _quoted_value(con, file, _first_text(starts), row)
+    day = file_rows.quoted_value(con, _first_text(days), _numbered(file), row)
+    period = file_rows.quoted_value(con, _first_text(starts), _numbered(file), row)
     billing_period = "" if period == "empty" else f" in the billing period that begins on {period}"
     raise OctoError(
         f"{_row_place(file, row)}: {days[0].name} is {day}{billing_period}, which makes sense only with the day before "
@@ -317,16 +290,11 @@ def first_row(con: duckdb.DuckDBPyConnection, file: AzureFile, column: str, is_b
         return None
     columns = [*file.expressions, Expression("octo_row", "octo_row")]
     numbered = render("vendors/azure/file_rows", file_columns=columns, scan=_numbered(file), additions="", condition="")
-    query = render("vendors/azure/first_rows", conditions=[is_bad], rows=f"({numbered})")
-    row = con.execute(query).fetchall()[0][0]
+    row = file_rows.first_row(con, is_bad, f"({numbered})")
+    if row is None:
+        return None
     value = next(expression.value for expression in file.expressions if expression.name == column)
-    return f"{_row_place(file, row)}: {column} is {_quoted_value(con, file, value, row)}"
-
-
-def _quoted_value(con: duckdb.DuckDBPyConnection, file: AzureFile, value: str, row: int) -> str:
-    query = render("vendors/azure/value_of_row", column=value, rows=_numbered(file), row=row)
-    text = con.execute(query).fetchall()[0][0]
-    return "empty" if text is None else quoted(text, _QUOTED)
+    return f"{_row_place(file, row)}: {column} is {file_rows.quoted_value(con, value, _numbered(file), row)}"
 
 
 def _row_place(file: AzureFile, row: int) -> str:
@@ -360,40 +328,24 @@ def _bad_line(path: Location, origin: str) -> OctoError | None:
     return None
 
 
-def _parquet_columns(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> list[SourceColumn]:
-    with translate_read_errors(origin):
-        described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
-    return [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
-
-
-def _scan(file: AzureFile, paths: Sequence[Location], *, in_order: bool = False) -> str:
-    match file.format:
-        case "parquet":
-            return read_parquet(paths)
-        case "jsonl":
-            numbers = [
-                f"{digits_sql(column, 'json')} AS {digits_name(column)}"
-                for column in file.columns
-                if column.type == JSON_NUMBER
-            ]
-            keys = [f'$."{column.name}"' for column in file.columns]
-            json_rows = render("vendors/azure/json_rows", keys=keys, numbers=numbers, lines=_read_lines(paths))
-            return f"({json_rows})"
-        case _:
-            names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in file.columns)
-            order = ", parallel = false" if in_order else ""
-            return (
-                f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, "
-                "delim = ',', quote = '\"', escape = '\"', strict_mode = true, null_padding = false, "
-                f"compression = '{packing(paths[0])}', hive_partitioning = false{order})"
-            )
+def _scan(file: AzureFile, paths: Sequence[Location]) -> str:
+    if file.format != "jsonl":
+        return file_rows.scan(paths, file.columns)
+    numbers = [
+        f"{digits_sql(column, 'json')} AS {digits_name(column)}"
+        for column in file.columns
+        if column.type == JSON_NUMBER
+    ]
+    keys = [f'$."{column.name}"' for column in file.columns]
+    json_rows = render("vendors/azure/json_rows", keys=keys, numbers=numbers, lines=_read_lines(paths))
+    return f"({json_rows})"
 
 
 def _numbered(file: AzureFile) -> str:
     """The rows of one file with `octo_row`, their number from 0."""
-    scan = _scan(file, [file.path], in_order=True)
-    numbered = render("vendors/azure/numbered_rows", scan=scan)
-    return f"({numbered})"
+    if file.format != "jsonl":
+        return file_rows.numbered_scan(file.path, file.columns)
+    return file_rows.numbered("row_number() over () - 1", _scan(file, [file.path]))
 
 
 def _read_lines(paths: Sequence[Location]) -> str:

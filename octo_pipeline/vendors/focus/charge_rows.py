@@ -10,19 +10,14 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.sql import Relation, Sql, identifier, literal
+from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
+from octo_pipeline.vendors import file_rows
 from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
-    count_csv_rows,
-    count_parquet_rows,
-    csv_header,
     data_format,
     line_of_row,
     packing,
-    path_literals,
-    read_parquet,
     translate_read_errors,
 )
 from octo_pipeline.vendors.focus_columns import COLUMNS, TAGS, expressions
@@ -64,6 +59,11 @@ class FocusFile:
         """How its canonical columns are made."""
         return expressions(self.columns, self.origin)
 
+    @property
+    def scan(self) -> str:
+        """SQL of its rows."""
+        return file_rows.scan([self.path], self.columns)
+
 
 def open_file(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> FocusFile:
     """A file with the columns that it has.
@@ -71,25 +71,7 @@ def open_file(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> Fo
     Raises:
         OctoError: the file cannot be read.
     """
-    if data_format(path.name) == "parquet":
-        with translate_read_errors(origin):
-            described = con.execute(f"DESCRIBE FROM {read_parquet([path])}").fetchall()
-        columns = [SourceColumn(name, kind, identifier(name)) for name, kind, *_ in described]
-    else:
-        header = csv_header(path, origin)
-        columns = [SourceColumn(name, "VARCHAR", f"c{number}") for number, name in enumerate(header)]
-    return FocusFile(path, origin, tuple(columns))
-
-
-def count_rows(con: duckdb.DuckDBPyConnection, path: Location, origin: str) -> int:
-    """The rows of a file; CSV is read to its end for it.
-
-    Raises:
-        OctoError: the file is damaged or cut off, or a CSV row does not fit the header.
-    """
-    if data_format(path.name) == "parquet":
-        return count_parquet_rows(con, path, origin)
-    return count_csv_rows(path, origin)
+    return FocusFile(path, origin, tuple(file_rows.file_columns(con, path, origin)))
 
 
 def charges(files: Sequence[FocusFile], month: str, facts: Mapping[str, Any]) -> Sql:
@@ -104,7 +86,7 @@ def charges(files: Sequence[FocusFile], month: str, facts: Mapping[str, Any]) ->
     return render(
         "vendors/focus/charges",
         file_columns=files[0].expressions,
-        scan=_scan(files[0], [file.path for file in files]),
+        scan=file_rows.scan([file.path for file in files], files[0].columns),
         month=month,
         shown_vendor=literal(facts["vendor"]) if facts.get("vendor") else "cast(null as varchar)",
         days=facts.get("days") or [],
@@ -124,7 +106,7 @@ def months_of(con: duckdb.DuckDBPyConnection, file: FocusFile) -> list[str]:
         OctoError: a date cannot be read.
     """
     check_values(con, file, _PERIODS)
-    rows = render("vendors/focus/months", file_columns=file.expressions, scan=_scan(file, [file.path]))
+    rows = render("vendors/focus/months", file_columns=file.expressions, scan=file.scan)
     with translate_read_errors(file.origin):
         return [month for (month,) in con.execute(rows).fetchall()]
 
@@ -142,7 +124,7 @@ def comparable_rows(files: Sequence[FocusFile], month: str, days: Sequence[Any])
             "vendors/focus/comparable_rows",
             file_columns=compared,
             periods=[expression for expression in file.expressions if expression.name in _PERIODS],
-            scan=_scan(file, [file.path]),
+            scan=file.scan,
             month=month,
             days=counted,
         )
@@ -177,24 +159,13 @@ def check_values(con: duckdb.DuckDBPyConnection, file: FocusFile, columns: Colle
         if columns is None or expression.name in columns
         for check in expression.checks
     ]
-    with translate_read_errors(file.origin):
-        # Whether there is any is asked first: numbering the rows and looking at every check costs twice as much.
-        counted = render("vendors/focus/count_bad", checks=checks, scan=_scan(file, [file.path]))
-        rows, bad = con.execute(counted).fetchall()[0]
-        if not bad:
-            return int(rows)
-        numbered = _scan(file, [file.path], in_order=True)
-        firsts = con.execute(render("vendors/focus/first_bad", checks=checks, scan=numbered)).fetchall()[0]
-        row, number = min((row, number) for number, row in enumerate(firsts) if row is not None)
-        check = checks[number]
-        value = render("vendors/focus/value_of_row", value=check.value, scan=numbered, row=row)
-        text = con.execute(value).fetchall()[0][0]
-    value_text = "empty" if text is None else repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
-    origin = row_place(file, row)
-    raise OctoError(
-        f"{origin}: {check.column} is {value_text}, {check.reason}. Correct it or fetch the file again.",
-        code="value-wrong",
-        place=origin,
+    return file_rows.check_values(
+        con,
+        checks,
+        file.scan,
+        file_rows.numbered_scan(file.path, file.columns),
+        file.origin,
+        lambda row: row_place(file, row),
     )
 
 
@@ -208,15 +179,3 @@ def row_place(file: FocusFile, row: int) -> str:
 def branch_of(file: FocusFile) -> tuple[object, ...]:
     """What files that are read together have in common."""
     return data_format(file.path.name), packing(file.path), file.columns
-
-
-def _scan(file: FocusFile, paths: Sequence[Location], *, in_order: bool = False) -> str:
-    if data_format(file.path.name) == "parquet":
-        return read_parquet(paths)
-    names = ", ".join(f"{column.sql}: 'VARCHAR'" for column in file.columns)
-    order = ", parallel = false" if in_order else ""
-    return (
-        f"read_csv({path_literals(paths)}, columns = {{{names}}}, auto_detect = false, header = true, delim = ',', "
-        f"quote = '\"', escape = '\"', strict_mode = true, null_padding = false, compression = '{packing(paths[0])}', "
-        f"hive_partitioning = false{order})"
-    )

@@ -10,12 +10,12 @@ import duckdb
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.templates import render
+from octo_pipeline.vendors.file_rows import count_rows
 from octo_pipeline.vendors.focus.charge_rows import (
     FocusFile,
     branch_of,
     charges,
     check_values,
-    count_rows,
     no_charges,
     open_file,
 )

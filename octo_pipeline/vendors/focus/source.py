@@ -25,12 +25,12 @@ from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.content import with_content
 from octo_pipeline.vendors.data_files import data_format, unify_line_ends, unzip
 from octo_pipeline.vendors.downloads import DeliveredFile, fetch, file_place
+from octo_pipeline.vendors.file_rows import count_rows
 from octo_pipeline.vendors.focus.charge_rows import (
     FocusFile,
     charges,
     check_values,
     comparable_rows,
-    count_rows,
     months_of,
     open_file,
 )
