@@ -109,5 +109,5 @@ def _read(path: Path) -> object:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise OctoError(
-            f"{path} is no JSON document of a source ({error}).", code="source-document-malformed", place=str(path)
+            f"{path} is not a source document in JSON ({error}).", code="source-document-malformed", place=str(path)
         ) from error

@@ -144,7 +144,7 @@ def _text(name: str, source: SourceColumn, _origin: str) -> Expression:
     text = _text_of(source)
     if name not in _ID_COLUMNS:
         return Expression(name, text)
-    reason = "which a spreadsheet has made of an account id; take the file as it was exported"
+    reason = "to which a spreadsheet shortened an account id; take the file as it was exported"
     return Expression(name, text, (Check(source.name, text, rf"regexp_matches({text}, '^\d\.\d+[eE]\+\d+$')", reason),))
 
 
@@ -182,7 +182,7 @@ def iso_day(text: str, cast: str) -> str:
 
     Args:
         text: SQL of the text, trimmed.
-        cast: ``CAST``, or ``TRY_CAST`` for null where the text is no date.
+        cast: ``CAST``, or ``TRY_CAST`` for null where the text is not a date.
     """
     parts = [f"nullif(regexp_extract(octo_day, '{_ANY_INSTANT}', {number}), '')" for number in range(1, 9)]
     year, month, day, hour, minute, second, offset, offset_minute = parts

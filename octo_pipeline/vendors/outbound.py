@@ -66,7 +66,7 @@ class Reach:
             )
         if host not in self.allowed and not any(host.endswith(f".{domain}") for domain in self.cloud):
             raise OctoError(
-                f"The host {quoted(host)} is none of the vendor's ({', '.join(f'*.{domain}' for domain in self.cloud)}), "
+                f"The host {quoted(host)} is not one of the vendor's ({', '.join(f'*.{domain}' for domain in self.cloud)}), "
                 "and no document may name another.",
                 code="source-host-refused",
                 place=host,

@@ -218,7 +218,7 @@ def test_the_daily_schedule_without_sources_says_why_it_asks_for_nothing(workspa
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("{", ["is no JSON document of a source"]),
+        ("{", ["is not a source document in JSON"]),
         ('{"vendor": "ibm"}', ["vendor must be one of", '"ibm"']),
         ('{"vendor": "aws", "account": "1", "bucket": "company-cur"}', ["account: "]),
         ('{"vendor": "aws", "account": "111122223333"}', ["bucket: Field required"]),

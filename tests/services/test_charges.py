@@ -163,7 +163,7 @@ def test_an_import_is_on_the_record_with_what_was_before(workspace, tmp_path):
         ([LICENCE.replace("1200.50", "")], "line 2: amount is empty"),
         ([LICENCE, REFUND.replace("222222222222", "")], "line 3: account is empty"),
         ([LICENCE.replace("USD", "Dollar")], "line 2: currency is 'Dollar', which is not a code such as USD"),
-        ([LICENCE.replace("111111111111", "1.11111E+11")], "which a spreadsheet has made of an id"),
+        ([LICENCE.replace("111111111111", "1.11111E+11")], "to which a spreadsheet shortened an id"),
         ([LICENCE.replace(",USD", "")], "line 2: the row has 5 fields, the header has 6"),
         (["\n", '"a' + LICENCE], "line 3: the row is not CSV|line 3: the row has"),
     ],

@@ -139,7 +139,7 @@ def test_the_setting_adds_hosts(tmp_path: Path) -> None:
     from octo_pipeline.vendors.listing import Place
 
     place = Place(container="https://storage.company.example/exports", sas_variable="OCTO_SOURCE_SAS")
-    with pytest.raises(OctoError, match="none of the vendor's") as refused:
+    with pytest.raises(OctoError, match="not one of the vendor's") as refused:
         ContainerFiles(place, {"OCTO_SOURCE_SAS": "s"}, ())
     assert [str(remedy.action) for remedy in refused.value.remedies] == ["set"]
     allowed = Settings(allowed_hosts=" Storage.company.example, other.example").allowed_host_names

@@ -1,4 +1,4 @@
-"""FOCUS files of any provider: a form, not a vendor. Their line items carry the name of who is behind each row."""
+"""FOCUS files of any provider: a format, not a vendor. Their line items carry the name of the provider of each row."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +34,10 @@ def _document_source(document: object, allowed_hosts: Sequence[str]) -> "Source"
     if described.folder is not None:
         listing = FolderFiles(described.folder)
     else:
-        # Each cloud knows how its own storage is read, whoever's exports lie there.
+        # Each cloud knows how its own storage is read, whichever provider's exports it holds.
         storage = VENDORS["aws" if described.bucket else "azure"].storage
         if storage is None:
-            raise TypeError("a cloud that keeps exports must give its storage")
+            raise TypeError("a cloud that stores exports must define its storage")
         listing = storage(described.place, described.source_name, allowed_hosts)
     return FocusSource(listing, described.source_name, described.vendor)
 

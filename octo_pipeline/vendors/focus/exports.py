@@ -6,8 +6,8 @@
 3. A folder such as ``billing_period=2024-03`` says the month. Otherwise the rows do, so the file is looked into once.
 4. Files without a manifest that share rows are told apart from parts by `shared_rows`, when they are landed.
 
-Exports that are no FOCUS costs are passed over where a manifest or their columns say what they are. A data file that is
-nothing known, or of a form that is not read, is refused by name: its costs could be missing.
+Exports that are not FOCUS costs are skipped where a manifest or their columns say what they are. A data file that is not
+recognised, or has a format that is not read, is refused by name: its costs could be missing.
 """
 
 import json
@@ -43,7 +43,7 @@ class MonthFile:
     Attributes:
         listed: where it is.
         days: spans of first and last day that count; () for all.
-        is_listed_once: whether a manifest says that it is no copy of another.
+        is_listed_once: whether a manifest says that it is not a copy of another file.
     """
 
     listed: ListedFile
@@ -70,7 +70,7 @@ def files_of_month(
         files: all files of the place.
         origin: what sentences call it.
         month: the billing month.
-        months_of: of which months a file has rows; none if it is no export of costs.
+        months_of: the months that a file has rows of; none if it is not a cost export.
 
     Raises:
         OctoError: a manifest cannot be understood or lists a file that is not there; a file is of a form that is not

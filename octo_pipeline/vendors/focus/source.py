@@ -1,7 +1,7 @@
-"""A source of FOCUS files: found, looked through to their end, and landed as one delivery per month.
+"""A source of FOCUS files: finds them, reads them to their end, and lands them as one delivery per month.
 
-A delivery is the source's, by its name: its files may have several providers and accounts. The newest counts, so a
-refresh of an open period replaces it, and a correction that is appended becomes a part of it.
+A delivery belongs to the source, by its name, because its files may cover several providers and accounts. The newest
+counts, so a refresh of an open period replaces it, and a correction that is appended becomes part of it.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ class FocusDocument(Place):
     """The configuration of one place of FOCUS files.
 
     Attributes:
-        vendor: what line items call whoever is behind the rows; None leaves it to the provider column.
+        vendor: the vendor of its line items; None takes it from the provider column.
         name: what the source is called; None takes it from the place.
     """
 
@@ -97,7 +97,7 @@ class FocusSource:
     Attributes:
         listing: the files.
         account: the source's name, under which it is landed.
-        shown_vendor: what line items call whoever is behind the rows; None leaves it to the provider column.
+        shown_vendor: the vendor of its line items; None takes it from the provider column.
     """
 
     listing: Listing
@@ -112,7 +112,7 @@ class FocusSource:
         return f"focus {self.account} at {self.listing.place}"
 
     def available(self, month: str) -> list[Available]:
-        """The current version of the month; files whose path does not say their month are looked into once.
+        """The current version of the month; files whose path does not name their month are opened once.
 
         Raises:
             OctoError: the place cannot be listed, or an export in it is not whole.
@@ -173,7 +173,7 @@ class FocusSource:
     def _fetch(
         self, con: duckdb.DuckDBPyConnection, files: Sequence[MonthFile], folder: Path, month: str
     ) -> list["_Staged"]:
-        """The files in the staging folder, each looked through to its end."""
+        """The files in the staging folder, each read to its end."""
         origin = self.listing.place
         named = [
             replace(month_file.listed.file, name=f"{number:04d}-{month_file.listed.file.name}")
@@ -247,7 +247,7 @@ class FocusSource:
         if any(vendor is None for vendor, *_ in billed):
             raise OctoError(
                 f"{staged.file.origin} has rows of {month} that name no provider. Set vendor in the source's document to "
-                "what they are to be shown as.",
+                "the name that they should have.",
                 code="provider-missing",
                 place=staged.file.origin,
             )
@@ -272,12 +272,12 @@ def _unpacked(path: Path, origin: str) -> list[Path]:
 
 
 def _months(listed: ListedFile, origin: str) -> tuple[str, ...]:
-    """Of which months a file has rows; a file is looked into once per version and process."""
+    """The months that a file has rows of; a file is opened once per version and process."""
     return _months_of_version(_Known(listed, origin, listed.name, listed.version))
 
 
 class _Known:
-    """A file of a version, which decides what is known of it."""
+    """A file, compared by its name and version."""
 
     def __init__(self, listed: ListedFile, *key: str) -> None:
         self.listed, self.origin, self._key = listed, key[0], key

@@ -19,7 +19,7 @@ def _files() -> LandedFiles:
 
 def _folder_source(path: Path) -> "Source":
     raise OctoError(
-        f"{path} cannot be fetched: charges by hand are imported with the month that they are of.",
+        f"{path} cannot be fetched: charges by hand are imported month by month.",
         code="charges-not-fetched",
         place=str(path),
         remedy=Remedy("charges import", str(path), month="YYYY-MM", dry_run=True),
@@ -28,7 +28,7 @@ def _folder_source(path: Path) -> "Source":
 
 def _document_source(document: object, _allowed_hosts: Sequence[str]) -> "Source":
     raise OctoError(
-        "Charges by hand have no document of a source: they are imported with the month that they are of.",
+        "Charges by hand have no source document: they are imported month by month.",
         code="charges-not-fetched",
         remedy=Remedy("charges import", "FILE", month="YYYY-MM", dry_run=True),
     )

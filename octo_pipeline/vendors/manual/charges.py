@@ -30,7 +30,7 @@ RELATION = "manual_charges"
 COLUMNS = ("month", "account", "description", "amount", "currency", "seller")
 _OPTIONAL = ("month", "seller")
 _AMOUNT = re.compile(r"-?[0-9]{1,28}(\.[0-9]{1,10})?", re.ASCII)
-# A spreadsheet shortens a long id so; with text in it, an id such as 1E5 is left alone.
+# How a spreadsheet shortens a long id. An id such as 1E5 is valid and must not match.
 _SHORTENED_ID = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+", re.ASCII)
 _MOST_CHARACTERS = 1_000
 
@@ -52,7 +52,7 @@ class Charge:
 
 
 def read_charges(path: Path, month: str) -> list[Charge]:
-    """The charges of a file that somebody wrote.
+    """The charges of a file that a person wrote.
 
     Args:
         path: the file.
@@ -211,7 +211,9 @@ def _problem(row: Mapping[str, str], month: str) -> str | None:
     if row_month and row_month != month:
         return f"month is {row_month}, but the import is of {month}. Import each month by itself."
     if _SHORTENED_ID.fullmatch(row["account"]):
-        return f"account is {quoted(row['account'])}, which a spreadsheet has made of an id. Format the column as text."
+        return (
+            f"account is {quoted(row['account'])}, to which a spreadsheet shortened an id. Format the column as text."
+        )
     if not _AMOUNT.fullmatch(row["amount"]):
         return (
             f"amount is {quoted(row['amount'])}, which is not an amount such as 1250.00: digits, a point and at most ten "
