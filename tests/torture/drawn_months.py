@@ -5,7 +5,7 @@ overlap and totals are 0.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +13,7 @@ from random import Random
 
 from octo_pipeline.model.months import add_months, months_between
 from tests.support.oracle.lines import Line
+from tests.support.oracle.targets import Containers
 
 MONTHS = ["2024-01", "2024-02", "2024-03"]
 ACCOUNTS = ["111111111111", "222222222222", "333333333333", "444444444444", "555555555555"]
@@ -23,6 +24,8 @@ VENDORS = ["aws", "aws", "aws", "aws", "azure", "gcp", "oci"]
 CURRENCIES = ["USD", "USD", "USD", "EUR", "JPY"]
 # Powers of two: a sum of converted amounts is exact in doubles as well.
 RATES = "month,currency,rate\n2023-12,EUR,1.25\n2024-02,EUR,2\n2023-11,JPY,0.0078125\n2024-03,JPY,0.015625\n"
+# Without any rate, so that only fees are billed in it: usage would have to be compared.
+UNKNOWN_CURRENCY = "KWD"
 SERVICES = ["AmazonEC2", "AmazonS3", "AmazonEKS", None]
 DESCRIPTIONS = ["a", "b", None]
 TEAMS = [None, "", "core", "data", "data ", "Core", "a/b", "ü"]
@@ -38,19 +41,27 @@ FORMULAS_OF_ACTIVE = ["usage > 0 ? cost/active_accounts : 0", "cost/active_accou
 
 @dataclass
 class Drawn:
-    """A world: line items, and the text of each configuration file by its path."""
+    """A world: line items, and the text of each configuration file by its path.
+
+    Attributes:
+        edited_files: the allocators as they are before the last month is run; without them nothing is edited.
+    """
 
     lines: list[Line]
     files: dict[str, str]
+    features: frozenset[str]
+    containers: list[Containers] = field(default_factory=list)
+    edited_files: dict[str, str] = field(default_factory=dict)
     registered: frozenset[tuple[str, str]] = frozenset({(PAYERS["aws"][0], STRANGERS[1])})
     months: list[str] = field(default_factory=lambda: list(MONTHS))
 
-    def write(self, config: Path) -> None:
-        """Write the configuration."""
-        for name, text in self.files.items():
-            path = config / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+
+def write_files(config: Path, files: Mapping[str, str]) -> None:
+    """Write the files of a configuration."""
+    for name, text in files.items():
+        path = config / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def draw(dice: Random, features: frozenset[str]) -> Drawn:
@@ -58,13 +69,33 @@ def draw(dice: Random, features: frozenset[str]) -> Drawn:
     lines = [_line(dice, features) for _ in range(dice.randint(15, 60))]
     groups = _groups(dice, features)
     files = {f"cost_groups/{group['id']}.json": json.dumps(group) for group in groups}
-    for i in range(dice.randint(2, 12)):
-        files[f"allocators/a{i}.json"] = json.dumps(_allocator(dice, features, groups))
+    files |= _allocators(dice, features, groups)
     files["exchange_rates.csv"] = RATES
     if "metrics" in features:
         files["metrics/heads.csv"] = _metric(dice, MONTHS)
         files["metrics/late.csv"] = _metric(dice, MONTHS[1:2])
-    return Drawn(lines, files)
+    containers = [_containers(dice) for _ in range(dice.choice([0, 8]))] if "containers" in features else []
+    edited = _allocators(dice, features, groups) if dice.random() < 0.25 else {}
+    return Drawn(lines, files, features, containers, edited)
+
+
+def _allocators(dice: Random, features: frozenset[str], groups: Sequence[dict[str, object]]) -> dict[str, str]:
+    return {f"allocators/a{i}.json": json.dumps(_allocator(dice, features, groups)) for i in range(dice.randint(2, 12))}
+
+
+def _containers(dice: Random) -> Containers:
+    namespace = dice.choice([None, "", "default", "shop", "shop "])
+    return Containers(
+        billing_month=dice.choice(MONTHS),
+        vendor="aws",
+        billing_account_id=dice.choice(PAYERS["aws"]),
+        sub_account_id=dice.choice(ACCOUNTS),
+        billing_currency=dice.choice(CURRENCIES),
+        parent_resource_id=f"i-{dice.randrange(10**9)}",
+        tags={} if namespace is None else {"aws:eks:namespace": namespace},
+        split_cost=Decimal(dice.randint(0, 1000)) / 100,
+        unused_cost=Decimal(dice.randint(0, 300)) / 100,
+    )
 
 
 def _amount(dice: Random) -> Decimal:
@@ -113,7 +144,8 @@ def _line(dice: Random, features: frozenset[str]) -> Line:
     commitment = {"commitment_discount_type": "RI", "commitment_discount_id": "r1", "savings_kind": kind}
     match kind:
         case "fee":
-            return replace(line, charge_category="Purchase", line_type="Fee")
+            currency = dice.choice([line.billing_currency, line.billing_currency, UNKNOWN_CURRENCY])
+            return replace(line, charge_category="Purchase", line_type="Fee", billing_currency=currency)
         case "tax":
             return replace(line, charge_category="Tax", line_type="Tax")
         case "support":
@@ -157,6 +189,10 @@ def _groups(dice: Random, features: frozenset[str]) -> list[dict[str, object]]:
             {"id": "payers", "by": {"payer": True}, "combinations": dice.choice([whole, {"awsOptions": filters({"account": "re:^[1-3]"})}])},
             {"id": "projects", "by": {"projectLabel": "env"}, "combinations": {"gcpOptions": {}, "awsOptions": tags({"team": "core"})}},
         ]  # fmt: skip
+    if "containers" in features:
+        options = dice.choice([{}, filters({"account": "re:[1-3]$"}), filters({"payer": PAYERS["aws"][0]})])
+        by = {"tag": "aws:eks:namespace"}
+        groups.append({"id": "namespaces", "by": by, "of": "containers", "combinations": {"awsOptions": options}})
     chosen = [group for group in groups if dice.random() < 0.8]
     return chosen or groups[:1]
 
@@ -247,6 +283,8 @@ def _entry(
             patterns = ["re:.", "re:^e", "re:o", "re:^no such"]
             if "families" in features:
                 patterns += ["re:^teams/.", "re:^teams/", "re:^accounts/", "re:^payers/.", "re:/core$"]
+            if "containers" in features:
+                patterns += ["re:^namespaces/.", "re:^namespaces/", "namespaces/shop"]
             entry["value"] = dice.choice([*_names(groups, features), *patterns])
     if spreads and dice.random() < 0.7:
         entry["months"] = dice.choice([2, 2, 3, "4", 7, 36])
@@ -256,8 +294,14 @@ def _entry(
 def _window(dice: Random, features: frozenset[str], longest: int) -> dict[str, object]:
     """When an allocator applies, and its place in the order; a valid window."""
     window: dict[str, object] = {}
-    created = dice.choice([None, "2024-01-05T00:00:00Z", "2024-02-05T00:00:00+09:00", "2023-12-31T23:30:00-01:00"])
-    month = {None: None, "2": "2024-02"}.get(created and created[6], "2024-01")
+    created, month = dice.choice(
+        [
+            (None, None),
+            ("2024-01-05T00:00:00Z", "2024-01"),
+            ("2024-02-05T00:00:00+09:00", "2024-02"),
+            ("2023-12-31T23:30:00-01:00", "2024-01"),
+        ]
+    )
     if created:
         window["createTime"] = created
     start = dice.choice(MONTHS)

@@ -44,6 +44,8 @@ class World:
     Attributes:
         months: those that are run.
         restored: the keys of the items that are restored.
+        documents_of: the documents of the months that were run with other ones. What is pinned stays: an item keeps the
+            rule that took it in its origin month.
     """
 
     lines: Sequence[Line]
@@ -53,6 +55,7 @@ class World:
     containers: Sequence[Containers] = ()
     restored: set[tuple[object, ...]] = field(default_factory=set)
     most_values: int = MOST_VALUES
+    documents_of: Mapping[str, Documents] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,14 @@ class Result:
 def allocate(world: World) -> Result:
     """Allocate every month that is run."""
     lines = by_grain(world.lines)
-    rules = world.documents.rules
     months = {}
     items: dict[str, list[Item]] = {}
     for name in world.months:
         of_month = [line for line in lines if line.billing_month == name]
         containers = [row for row in world.containers if row.billing_month == name]
-        months[name] = Month(name, of_month, world.documents, world.registered, containers, world.most_values)
-        items[name] = items_of(of_month, rules)
+        documents = world.documents_of.get(name, world.documents)
+        months[name] = Month(name, of_month, documents, world.registered, containers, world.most_values)
+        items[name] = items_of(of_month, documents.rules)
     distributed = {name: _distributed(world, months[name], items[name]) for name in months}
     rows = {}
     for name, month in months.items():
@@ -153,9 +156,13 @@ def _tranche(month: Month, item: Item, rule: Rule, index: int) -> tuple[list[_Bo
     dues = [due(cost, index, rule.tranche_count) for cost in costs]
     try:
         shares = month.shares(rule, item.owner, index)
-        results = [_results(rule, shares, costs[0])]
+        results = [_results(rule, shares, costs[0], "formula_failed")]
         # Savings have no amortised cost, and no formula is evaluated for it.
-        results.append([0] * len(shares) if item.category == "savings" else _results(rule, shares, costs[1]))
+        results.append(
+            [0] * len(shares)
+            if item.category == "savings"
+            else _results(rule, shares, costs[1], "formula_failed (effective)")
+        )
     except TrancheFailed as failed:
         return [("remainder", item.owner, None, *dues)], str(failed)
     booked: dict[tuple[str, Owner, int | None], list[int]] = defaultdict(lambda: [0, 0])
@@ -167,11 +174,11 @@ def _tranche(month: Month, item: Item, rule: Rule, index: int) -> tuple[list[_Bo
     return [(*key, *amounts) for key, amounts in booked.items() if any(amounts)], None
 
 
-def _results(rule: Rule, shares: Sequence[Share], cost: int) -> list[int]:
+def _results(rule: Rule, shares: Sequence[Share], cost: int, reason: str) -> list[int]:
     """The result of each formula, in units.
 
     Raises:
-        TrancheFailed: one fails.
+        TrancheFailed: one fails; with the reason.
     """
     results = []
     for share in shares:
@@ -179,9 +186,9 @@ def _results(rule: Rule, shares: Sequence[Share], cost: int) -> list[int]:
         try:
             value = _value(entry.formula, double_of(cost) / entry.months, share)
         except FormulaFailed as error:
-            raise TrancheFailed("formula_failed") from error
+            raise TrancheFailed(reason) from error
         if abs(value) >= TOO_LARGE:
-            raise TrancheFailed("formula_failed")
+            raise TrancheFailed(reason)
         results.append(units_of(value))
     return results
 
@@ -219,7 +226,7 @@ def _balance_rows(
     balances = _balances_before(month, booked)
     rows: list[Row] = []
     for step in STEPS:
-        rules = [rule for rule in world.documents.rules if rule.category == "balance" and rule.step == step]
+        rules = [rule for rule in month.documents.rules if rule.category == "balance" and rule.step == step]
         of_step: list[Row] = []
         for (owner, currency), (cost, effective) in balances.items():
             if cost == 0 and effective == 0:

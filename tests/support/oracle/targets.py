@@ -33,6 +33,7 @@ class Containers:
     billing_account_id: str
     sub_account_id: str
     billing_currency: str
+    parent_resource_id: str
     tags: Mapping[str, str] = field(hash=False)
     split_cost: Decimal
     unused_cost: Decimal
