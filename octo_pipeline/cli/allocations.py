@@ -2,17 +2,18 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from octo_pipeline.cli.acting import editor
-from octo_pipeline.cli.output import Output, OutputOption, print_rows
-from octo_pipeline.model.wording import counted
+from octo_pipeline.cli.output import Output, OutputOption, cell_width, plain, print_rows, print_title
+from octo_pipeline.model.wording import LEFT_REASONS, amount, counted
 
 if TYPE_CHECKING:
-    from decimal import Decimal
+    from collections.abc import Mapping
 
+    from octo_pipeline.model.rows import Rows
 
 app = typer.Typer(help="The allocations of a month.", no_args_is_help=True)
 
@@ -56,23 +57,51 @@ def list_(
         Workspace(load_settings()), parse_month(month), status=status, category=category, account=account
     )
     if output is Output.table:
-        print_rows(f"Allocations of {month}", _TABLE_COLUMNS, [_table_row(*row) for row in rows.rows], output)
+        print_title(f"Allocations of {month}")
+        _print_items(rows)
     else:
         print_rows("", rows.columns, rows.rows, output)
 
 
-# Eleven columns do not fit on a screen, so the table has those that tell rows apart; json and csv have all. The last
-# column is the currency. The words for the status are those of docs/dev/allocation.md, section 9.
-_TABLE_COLUMNS = ("item", "status", "from", "to", "what", "allocator", "cost", "")
+# The words for the status are those of docs/dev/allocation.md, section 9.
 _WORDS = {"unchecked_allocated": "Unchecked", "checked_allocated": "Allocated", "checked_splitted": "Splitted"}
 
 
-def _table_row(
-    item: str, status: str, kind: str, category: str, source: str, target: str | None, service: str | None,
-    description: str | None, allocator: str | None, currency: str, cost: "Decimal",
-) -> tuple[object, ...]:  # fmt: skip
-    word = "Remainder" if kind == "remainder" else _WORDS[status]
-    return (item[:8], word, source, target, description or service or category, allocator, cost, currency)
+def _print_items(rows: "Rows") -> None:
+    """Print each item as a block: what it is, then how it is listed and what is booked of it, a line for each.
+
+    Item, origin month, source account and allocator are the same in all rows of an item, and with them a row would be
+    longer than a line.
+    """
+    records = [dict(zip(rows.columns, values, strict=True)) for values in rows.rows]
+    lines = [_booking(record) for record in records]
+    widths = [max(map(cell_width, column)) for column in zip(*lines, strict=True)]
+    for position, (record, (status, target, instalment, cost, currency)) in enumerate(zip(records, lines, strict=True)):
+        if not position or record["item_id"] != records[position - 1]["item_id"]:
+            typer.echo(f"\n{plain(_item(record))}")
+        typer.echo(
+            f"  {status:{widths[0]}}  {target}{' ' * (widths[1] - cell_width(target))}  {instalment:>{widths[2]}}  "
+            f"{cost:>{widths[3]}} {currency}"
+        )
+
+
+def _item(record: "Mapping[str, Any]") -> str:
+    what = record["charge_description"] or record["service_code"] or ""
+    taken = f", taken by {record['allocator_id']}" if record["allocator_id"] else ""
+    return (
+        f"{record['item_id'][:8]}  {record['category']} of {record['origin_month']} on {record['source_account']}"
+        f"{f': {what}' if what else ''}{taken}"
+    )
+
+
+def _booking(record: "Mapping[str, Any]") -> tuple[str, str, str, str, str]:
+    status = "Remainder" if record["kind"] == "remainder" else _WORDS[record["status"]]
+    target = f"to {record['target_account']}" if record["target_account"] else ""
+    reason = LEFT_REASONS.get(record["reason"] or "", "")
+    count = record["tranche_count"]
+    instalment = f"{record['tranche_index'] + 1}/{count}" if count else ""
+    details = plain(", ".join(filter(None, (target, reason))))
+    return status, details, instalment, amount(record["cost"]), record["currency"]
 
 
 ItemArgument = Annotated[str | None, typer.Argument(help="The item's id, or its beginning.")]
@@ -151,10 +180,14 @@ def _decide(
     events = decide(workspace, action, items, reason=reason, actor=actor)
     typer.echo(f"{counted(len(items), 'item')}: {action} recorded.")
     done = []
-    for event in recorded_without_run(workspace, events):
-        done.append(event)
-        if isinstance(event, Materialised):
-            typer.echo(f"{event.table} {event.month}: {event.outcome}")
+    try:
+        for event in recorded_without_run(workspace, events):
+            done.append(event)
+            if isinstance(event, Materialised):
+                typer.echo(f"{event.table} {event.month}: {event.outcome}")
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The decision is recorded; `octo stale` lists the months to run again.", err=True)
+        raise
     raise_for_failures(done)
 
 

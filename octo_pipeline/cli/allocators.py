@@ -31,6 +31,7 @@ app = typer.Typer(help="Allocators: the rules that say which items go where.", n
 _EXIT_CODES = "Exit codes: 0 done; 1 an error, a problem, or a question answered with no; 2 wrong usage."
 
 FileArgument = Annotated[Path, typer.Argument(help="The allocator's JSON file.")]
+FileOrStdinArgument = Annotated[Path, typer.Argument(help="The allocator's JSON file; - reads it from standard input.")]
 IdArgument = Annotated[str, typer.Argument(help="The allocator's id.")]
 
 # Tables end after this many rows; csv and json have every row.
@@ -251,7 +252,7 @@ def remove(
 
 @app.command(epilog=_EXIT_CODES)
 def simulate(
-    file: FileArgument,
+    file: FileOrStdinArgument,
     month: Annotated[
         str | None,
         typer.Option(help="The month to simulate, YYYY-MM; the current month if the lake has it, else the latest."),
@@ -269,7 +270,8 @@ def simulate(
 
     workspace = Workspace(load_settings())
     now = datetime.now(UTC)
-    submission = allocator_files.submitted(workspace, allocator_files.read(file), str(file), now)
+    content, name = (sys.stdin.buffer.read(), "stdin") if str(file) == "-" else (allocator_files.read(file), str(file))
+    submission = allocator_files.submitted(workspace, content, name, now)
     simulation = _simulated(workspace, submission, now, parse_month(month) if month else None)
     if output is Output.json:
         sys.stdout.write(json.dumps(_as_json(simulation), ensure_ascii=False, indent=1, default=str) + "\n")

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +14,6 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import amount, reason
 
 if TYPE_CHECKING:
-    from octo_pipeline.model.rows import Rows
     from octo_pipeline.rules.cost_group import CostGroup
     from octo_pipeline.rules.documents import Problem
 
@@ -20,6 +21,28 @@ app = typer.Typer(help="Cost groups and what they cost.", no_args_is_help=True)
 
 # Tables must fit into 100 characters, so they have the service's code but not its name.
 _TABLE_COLUMNS = ("month", "section", "account", "service_code", "currency", "cost")
+
+
+class By(StrEnum):
+    """By what the costs of a group are summed up."""
+
+    month = "month"
+    account = "account"
+    service = "service"
+    vendor = "vendor"
+
+
+# How the table calls the columns of sections.
+_SECTIONS = {
+    "direct": "direct",
+    "account_usage": "usage",
+    "fee": "fee",
+    "cost": "cost",
+    "savings": "savings",
+    "currency": "",
+}
+# The column of each.
+_COLUMNS = {By.month: "month", By.account: "account", By.service: "service_code", By.vendor: "vendor"}
 
 
 @app.callback()
@@ -70,21 +93,35 @@ def show(
     cost_group: Annotated[str, typer.Argument(metavar="ID", help="The cost group.")],
     month: Annotated[str, typer.Option(help="The month, YYYY-MM; with --from, the last month of the range.")],
     first: Annotated[str | None, typer.Option("--from", help="First month of a range.")] = None,
+    by: Annotated[By | None, typer.Option(help="Sum up, a row for each of these.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Show what a cost group costs in a month or a range of months."""
+    """Show what a cost group costs in a month or a range of months.
+
+    The table has a subtotal of each section; json, csv and raw have none, so that their rows add up.
+    """
     from octo_pipeline.services.costs import cost_group_costs
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     months = _months(first or month, month)
-    costs = cost_group_costs(Workspace(load_settings()), cost_group, months)
+    costs = cost_group_costs(Workspace(load_settings()), cost_group, months, _COLUMNS[by] if by else None)
     if output is not Output.table:
         print_rows("", costs.columns, costs.rows, output)
         return
     title = f"Cost group {cost_group}, {months[0]}" + (f" to {months[-1]}" if len(months) > 1 else "")
-    print_rows(title, _TABLE_COLUMNS, costs.select(*_TABLE_COLUMNS), output)
-    _print_totals(costs)
+    if by:
+        # Short names, and the currency last without one, keep the table within 80 columns.
+        labels = {_COLUMNS[by]: by.value} | _SECTIONS
+        print_rows(title, tuple(labels.values()), costs.select(*labels), output)
+        totals = costs.select("currency", "cost", "savings")
+    else:
+        print_rows(title, _TABLE_COLUMNS, _with_subtotals(costs.select(*_TABLE_COLUMNS)), output)
+        totals = [
+            (currency, Decimal(0), cost) if section == "savings" else (currency, cost, Decimal(0))
+            for section, currency, cost in costs.select("section", "currency", "cost")
+        ]
+    _print_totals(totals)
 
 
 def _validate_files(files: list[Path]) -> tuple[Sequence["CostGroup"], Sequence["Problem"]]:
@@ -119,15 +156,23 @@ def _months(first: str, last: str) -> list[str]:
     return months
 
 
-def _print_totals(costs: "Rows") -> None:
-    totals: dict[str, dict[str, Decimal]] = {}
-    for section, currency, cost in costs.select("section", "currency", "cost"):
-        sums = totals.setdefault(currency, {"cost": Decimal(0), "savings": Decimal(0)})
-        sums["savings" if section == "savings" else "cost"] += cost
-    for currency, sums in sorted(totals.items()):
+def _with_subtotals(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows of `_TABLE_COLUMNS`, and after each month's section and currency its sum."""
+    lines: list[tuple[Any, ...]] = []
+    for (month, section, currency), group in groupby(rows, key=lambda row: (row[0], row[1], row[4])):
+        lines += (members := list(group))
+        lines.append((month, section, "subtotal", "", currency, sum(row[5] for row in members)))
+    return lines
+
+
+def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal]]) -> None:
+    """Print the sums of (currency, cost, savings)."""
+    for currency in sorted({currency for currency, *_ in costs}):
+        rows = [row for row in costs if row[0] == currency]
+        cost, savings = (sum(amounts, Decimal(0)) for amounts in ([row[1] for row in rows], [row[2] for row in rows]))
         typer.echo(
-            f"Cost {amount(sums['cost'], currency)} (direct, account and fee); "
-            f"savings, not included: {amount(sums['savings'], currency)}."
+            f"Cost {amount(cost, currency)} (direct, account and fee); "
+            f"savings, not included: {amount(savings, currency)}."
         )
     typer.echo(
         "Fees and savings are per account. Cost groups that share an account share them, so do not add groups up."

@@ -27,7 +27,8 @@ from octo_pipeline.model.errors import OctoError
 app = typer.Typer(
     help="Shares cloud costs that no single account caused, month by month, and proves that nothing is lost.",
     no_args_is_help=True,
-    add_completion=False,
+    # Every command below inherits it.
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     # Help in rich's boxes takes longer to load than everything else that help needs.
     rich_markup_mode=None,
@@ -56,9 +57,20 @@ app.add_typer(users.app, name="users")
 _debug = False
 
 
+def _print_version(is_asked_for: bool) -> None:
+    if is_asked_for:
+        from importlib.metadata import version
+
+        typer.echo(f"octo {version('octo-pipeline')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Options that hold for every command."""
     global _debug

@@ -34,7 +34,12 @@ _LEAST_PROSE = 16
 
 OutputOption = Annotated[
     Output,
-    typer.Option("--output", "-o", help="table for people; csv for spreadsheets; json, or raw as CSV, for machines."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="table for people; csv for spreadsheets; json, or raw as CSV, for machines. Amounts in json are strings with "
+        "all of their digits, because a JSON number loses some.",
+    ),
 ]
 
 

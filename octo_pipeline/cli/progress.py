@@ -65,7 +65,7 @@ def show_months(
             for event in _with_progress(console, len(months), recorded):
                 done.append(event)
     except KeyboardInterrupt:
-        console.print(f"Interrupted. {_sentence(done)} Run it again to continue.")
+        console.print(f"Interrupted. {_finished(done)} Run it again to continue.", highlight=False, soft_wrap=True)
         raise
     unanswered = [(event.month, error) for event in done if isinstance(event, Landed) for error in event.unanswered]
     passed_over = dict.fromkeys(message for event in done if isinstance(event, Landed) for message in event.passed_over)
@@ -112,4 +112,16 @@ def _sentence(events: Sequence[Event]) -> str:
     outcomes = [event.outcome for event in events if isinstance(event, Materialised)]
     if "published" not in outcomes and not any(isinstance(event, Failed) for event in events):
         return "Nothing changed since the last run, so nothing was written."
+    return _partitions(events)
+
+
+def _finished(events: Sequence[Event]) -> str:
+    """Which months were finished before the interruption, and what was written."""
+    months = sorted(event.month for event in events if isinstance(event, MonthDone) and not event.failed)
+    finished = f"Finished: {', '.join(months)}." if months else "No month was finished."
+    return f"{finished} {_partitions(events)}"
+
+
+def _partitions(events: Sequence[Event]) -> str:
+    outcomes = [event.outcome for event in events if isinstance(event, Materialised)]
     return f"{counted(outcomes.count('published'), 'partition')} published, {outcomes.count('unchanged')} unchanged."

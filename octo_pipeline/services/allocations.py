@@ -24,7 +24,7 @@ def listed_allocations(
     category: str | None = None,
     account: str | None = None,
 ) -> Rows:
-    """The items of a month and the rows booked in it.
+    """The items of a month and the rows booked in it; the rows of an item are next to each other.
 
     Args:
         workspace: whose lake.

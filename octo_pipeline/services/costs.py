@@ -30,8 +30,15 @@ def account_costs(workspace: Workspace, month: str) -> Rows:
         return Rows.fetched(connection, query)
 
 
-def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str]) -> Rows:
+def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str], by: str | None = None) -> Rows:
     """What a cost group costs in these months, section by section.
+
+    Args:
+        workspace: whose lake.
+        cost_group: its id.
+        months: all together.
+        by: the column with a row per value and currency, whose sections are columns: month, account, service_code or
+            vendor; if left out, every row of the table.
 
     Raises:
         OctoError: a month was not run, or there is no such cost group.
@@ -46,7 +53,11 @@ def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str
             remedy=Remedy("run", month=missing[0]),
         )
     costs = lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
-    query = render("services/cost_group_costs", cost_group_costs=costs, cost_group=cost_group)
+    pieces = {"cost_group_costs": costs, "cost_group": cost_group}
+    if by:
+        query = render("services/cost_group_costs_by", column=by, **pieces)
+    else:
+        query = render("services/cost_group_costs", **pieces)
     with lake.connect() as connection:
         rows = Rows.fetched(connection, query)
     # A group that is no longer in the configuration still has costs in the months that were made with it.

@@ -398,6 +398,14 @@ def test_as_a_program_it_loads_neither_dagster_nor_dbt(workspace, tmp_path):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_a_rule_is_simulated_from_standard_input(octo, tmp_path):
+    rule = fee_allocator("cost*usage*0.5")
+    from_file = octo("simulate", written(tmp_path, rule, "stdin"), "-o", "json").stdout
+    assert octo("simulate", "-", "-o", "json", answer=json.dumps(rule)).stdout == from_file
+    assert json.loads(from_file)["allocator"]["id"] == "stdin"
+    assert "stdin: category: " in sentence(octo("simulate", "-", code=1, answer='{"category": "x"}').exception)
+
+
 def test_validate_points_out_what_is_hardly_meant(octo, tmp_path, workspace):
     rule = fee_allocator(criteria=[{"and": {"productCode": "AWSSupport*"}}])
     hint = '"AWSSupport*" is compared as it is written, sign by sign; for a pattern write "re:^AWSSupport"'

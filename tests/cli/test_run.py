@@ -1,6 +1,7 @@
 """`octo run` and `octo deliveries` as a user types them, in processes of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,8 +70,24 @@ def test_a_month_is_run_not_run_again_and_replaced_when_it_is_delivered_anew(oct
     table = octo("allocations", "list", "--month", MONTH, "--status", "checked_splitted")
     assert "Splitted" in table
     assert "Unchecked" not in table
+    # An item is written once, before what is booked of it.
+    fees = [block for block in table.split("\n\n") if "taken by support" in block]
+    assert all(len(re.findall(r"^  Splitted  to \d{12}  1/1 +[\d,.]+ USD$", fee, re.MULTILINE)) > 1 for fee in fees)
+    assert 0 < len(fees) < 5
     rows = octo("allocations", "list", "--month", MONTH, "--status", "checked_splitted", "-o", "csv").splitlines()
-    assert rows[0].split(",")[:3] == ["item_id", "status", "kind"]
+    assert rows[0].split(",")[:9] == (
+        [
+            "item_id",
+            "status",
+            "kind",
+            "reason",
+            "category",
+            "booking_month",
+            "origin_month",
+            "tranche_index",
+            "tranche_count",
+        ]
+    )
     assert {row.split(",")[1] for row in rows[1:]} == {"checked_splitted"}
 
     listed = octo("deliveries", "list", "--output", "csv").splitlines()

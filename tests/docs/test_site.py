@@ -62,9 +62,12 @@ def test_every_command_has_a_section_with_its_options() -> None:
 
     assert set(re.findall(r"^## (.*)$", page, re.MULTILINE)) == commands()
     simulate = page.partition("## octo allocators simulate\n")[2].partition("\n## ")[0]
-    assert "| `FILE` | required | The allocator's JSON file. |" in simulate
+    assert "| `FILE` | required | The allocator's JSON file; - reads it from standard input. |" in simulate
     assert "`--month TEXT`" in simulate
-    output = "table for people; csv for spreadsheets; json, or raw as CSV, for machines. One of `table`, `json`, `csv`, `raw`."
+    output = (
+        "table for people; csv for spreadsheets; json, or raw as CSV, for machines. Amounts in json are strings with all of "
+        "their digits, because a JSON number loses some. One of `table`, `json`, `csv`, `raw`."
+    )
     assert f"| `--output, -o TEXT` | `table` | {output} |" in simulate
 
 

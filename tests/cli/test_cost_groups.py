@@ -1,0 +1,59 @@
+"""`octo cost-groups show`: sections with subtotals, and sums by a column."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from octo_pipeline.cli.main import app
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.workspace import Workspace
+from tests.support.case import make, run
+from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
+from tests.support.workspaces import workspace_in
+
+
+@pytest.fixture
+def octo(tmp_path, monkeypatch):
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("2", "5", service_code="AmazonS3")]
+    settings = workspace_in(tmp_path, lines, [fee_allocator("cost*0.4")]).settings
+    group = {"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "re:^[12]$"}}]}}}
+    (settings.config / "cost_groups" / "shop.json").write_text(json.dumps(group))
+    workspace = run(Workspace(settings), [MONTH])
+    make(make(workspace, AccountCosts(), [MONTH]), CostGroupCosts(), [MONTH])
+    monkeypatch.setenv("OCTO_LAKE", str(settings.lake))
+    monkeypatch.setenv("OCTO_CONFIG", str(settings.config))
+
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["cost-groups", "show", "shop", "--month", MONTH, *arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    return call
+
+
+def test_sections_have_subtotals_that_machines_do_not_get(octo):
+    lines = [" ".join(line.split()) for line in octo().splitlines()]
+    assert "2024-01 direct subtotal USD 45.00" in lines
+    assert "2024-01 fee subtotal USD 80.00" in lines
+    assert "Cost 125.00 USD (direct, account and fee); savings, not included: 0.00 USD." in lines
+    assert "subtotal" not in octo("-o", "json") + octo("-o", "csv")
+
+
+def test_costs_are_summed_up_by_a_column(octo):
+    by_account = json.loads(octo("--by", "account", "-o", "json"))
+    assert [(row["account"], row["direct"], row["fee"], row["cost"]) for row in by_account] == [
+        ("2", "35.0000000000", "40.0000000000", "75.0000000000"),
+        ("1", "10.0000000000", "40.0000000000", "50.0000000000"),
+    ]
+    by_service = json.loads(octo("--by", "service", "-o", "json"))
+    assert {row["service_code"]: row["cost"] for row in by_service} == {
+        "AmazonEC2": "120.0000000000",
+        "AmazonS3": "5.0000000000",
+    }
+    assert [row["month"] for row in json.loads(octo("--by", "month", "-o", "json"))] == [MONTH]
+    table = [" ".join(line.split()) for line in octo("--by", "vendor").splitlines()]
+    assert "vendor direct usage fee cost savings" in table
+    assert "aws 45.00 0.00 80.00 125.00 0.00 USD" in table
+    assert "Cost 125.00 USD (direct, account and fee); savings, not included: 0.00 USD." in table
