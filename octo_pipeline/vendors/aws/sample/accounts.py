@@ -11,6 +11,7 @@ DATA_PLATFORM = "222233334444"
 SANDBOX = "333344445555"
 FIRST_TEAM = 400000000001  # product teams are numbered from here, so "4000…" is all of them
 
+_NAMES = {PAYER: "management", PLATFORM: "platform", DATA_PLATFORM: "data-platform", SANDBOX: "sandbox"}
 # Parts of 10,000 resources; the product teams have the rest.
 _SHARE_OF_ROLE = {PAYER: 300, PLATFORM: 1400, DATA_PLATFORM: 1200, SANDBOX: 200}
 _TEAMS = (
@@ -23,6 +24,14 @@ _ENVIRONMENTS = ("prod", "prod", "prod", "staging", "dev")
 def team_account(team_count: int, key: str) -> str:
     """SQL of a product team's account; the square makes a few big teams and many small ones."""
     return f"({FIRST_TEAM} + floor({team_count} * unit({key}, 'team') * unit({key}, 'team'))::BIGINT)::VARCHAR"
+
+
+def account_name(account: str) -> str:
+    """SQL of an account's name; there may be more product teams than names, so that names get numbers."""
+    number = f"({account}::BIGINT - {FIRST_TEAM})"
+    numbered = f"CASE WHEN {number} >= {len(_TEAMS)} THEN '-' || (1 + {number} // {len(_TEAMS)}) ELSE '' END"
+    others = " ".join(f"WHEN '{id}' THEN '{name}'" for id, name in _NAMES.items())
+    return f"CASE {account} {others} ELSE {value_list(_TEAMS)}[1 + {number} % {len(_TEAMS)}] || {numbered} END"
 
 
 def any_account(roles: Sequence[str], team_count: int, key: str) -> str:

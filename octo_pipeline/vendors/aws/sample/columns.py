@@ -7,8 +7,9 @@ from typing import NamedTuple
 _LAYOUT: dict[str, str] = {
     "identity": "LineItemId TimeInterval",
     "bill": "InvoiceId BillingEntity BillType PayerAccountId BillingPeriodStartDate BillingPeriodEndDate",
+    # AWS names accounts since CUR 2.0; in the older report that the sample is otherwise, they would have no names at all.
     "lineItem": (
-        "UsageAccountId LineItemType UsageStartDate UsageEndDate ProductCode UsageType Operation"
+        "UsageAccountId UsageAccountName LineItemType UsageStartDate UsageEndDate ProductCode UsageType Operation"
         " AvailabilityZone ResourceId UsageAmount NormalizationFactor NormalizedUsageAmount CurrencyCode"
         " UnblendedRate UnblendedCost BlendedRate BlendedCost LineItemDescription TaxType LegalEntity"
     ),

@@ -3,7 +3,7 @@
 from octo_pipeline.model.months import add_months, month_index
 from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
-from octo_pipeline.vendors.aws.sample.accounts import PAYER
+from octo_pipeline.vendors.aws.sample.accounts import PAYER, account_name
 from octo_pipeline.vendors.aws.sample.columns import COLUMNS
 from octo_pipeline.vendors.aws.sample.commitments import HOUR, TERM_YEARS, covered_lines
 from octo_pipeline.vendors.aws.sample.services import MARKETPLACE_CODE
@@ -207,6 +207,7 @@ def _slice(count: int, parts: int, index: int) -> tuple[int, int]:
 def _rows(kind: str, number: str, month: str, values: dict[str, str], lines: Relation, condition: str = "") -> Sql:
     """The SELECT of every column of the report for one type of line."""
     filled = dict.fromkeys((column.athena_name for column in COLUMNS), "NULL") | _month_values(month) | values
+    filled["line_item_usage_account_name"] = account_name(filled["line_item_usage_account_id"])
     filled["identity_line_item_id"] = f"'{month}-{kind}-' || {number}"
     columns = [
         {"name": column.athena_name, "value": filled[column.athena_name], "type": column.sql_type} for column in COLUMNS
