@@ -10,9 +10,9 @@ import duckdb
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.months import add_months
+from octo_pipeline.model.months import add_months, is_month, origin_months
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.model.sql import Relation
+from octo_pipeline.model.sql import Relation, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.services.checks import CHECKS
@@ -20,10 +20,18 @@ from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
-_MOST_ROWS = 60  # people do not read longer lists; the page says how many rows are left out
+# What a partition is made from, in the words of people in finance; other inputs are tables.
+_INPUTS = {
+    "code": "the program",
+    "landing": "the delivered bills",
+    "allocators": "rules",
+    "restored": "restored items",
+}
 
 
 @dataclass(frozen=True)
@@ -47,17 +55,27 @@ class Bill:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page shows. Amounts are exact decimals, rows are tuples in the order of the page's columns."""
+    """Everything that the page shows. Amounts are exact decimals, rows are tuples in the order of the page's columns.
+
+    Attributes:
+        changed_inputs: what changed since the month was made.
+        stale_months: the earlier months that are stale and whose items can be booked in this one.
+    """
 
     month: str
     previous_month: str | None
+    changed_inputs: tuple[str, ...]
+    stale_months: tuple[str, ...]
     bills: tuple[Bill, ...]
     rules: tuple[tuple[Any, ...], ...]
     accounts: tuple[tuple[Any, ...], ...]
     left: tuple[tuple[Any, ...], ...]
-    left_out: int
     cost_groups: tuple[tuple[Any, ...], ...]
     findings: tuple[tuple[str, str], ...]
+
+    def billed(self, currency: str) -> Decimal:
+        """The bill in a currency; 0 without one."""
+        return next((bill.billed for bill in self.bills if bill.currency == currency), Decimal(0))
 
 
 def report_of(workspace: Workspace, month: str) -> Report:
@@ -88,15 +106,17 @@ def report_of(workspace: Workspace, month: str) -> Report:
             "account_costs": accounts,
             "previous_account_costs": accounts_before,
         }
-        left = _fetch(connection, "report_left", pieces)
+        restores = _restores(connection, workspace, pieces)
+        changed, stale_months = _stale(workspace, month)
         return Report(
             month,
             previous,
+            changed,
+            stale_months,
             tuple(_bill(row, previous is not None) for row in _fetch(connection, "report_bills", pieces)),
             _rules(by_allocator(connection, explained), _allocators(connection, workspace, explained)),
             _accounts(_fetch(connection, "report_accounts", pieces), previous is not None),
-            tuple(left[:_MOST_ROWS]),
-            max(len(left) - _MOST_ROWS, 0),
+            tuple(_fetch(connection, "report_left", {**pieces, "restores": restores})),
             _cost_groups(connection, workspace, month),
             tuple((c.severity, r.summary) for c in CHECKS if not (r := c.run(workspace, month)).passed),
         )
@@ -106,6 +126,38 @@ def _fetch(
     connection: duckdb.DuckDBPyConnection, template: str, pieces: Mapping[str, Relation]
 ) -> list[tuple[Any, ...]]:
     return connection.execute(render(f"services/{template}", **pieces)).fetchall()
+
+
+def _stale(workspace: Workspace, month: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What changed since the month was made, and which earlier months with items for it are stale."""
+    partitions = stale(workspace)
+    changed = {_in_words(name) for partition in partitions if partition.month == month for name in partition.changed}
+    origins = set(origin_months(month)) - {month}
+    return tuple(sorted(changed)), tuple(sorted({partition.month for partition in partitions} & origins))
+
+
+def _in_words(input_name: str) -> str:
+    """An input of a partition for people in finance: ``rules``, or ``matched items of 2024-01``."""
+    name, _, of = input_name.partition("/")
+    words = _INPUTS.get(name, name.replace("_", " "))
+    return f"{words} of {of}" if is_month(of) else words
+
+
+def _restores(connection: duckdb.DuckDBPyConnection, workspace: Workspace, pieces: Mapping[str, Relation]) -> Relation:
+    """A table of who restored which item of the month and why."""
+    months = sorted({origin for _, origin in _fetch(connection, "report_restored", pieces)})
+    if not months:
+        columns = {"item_id": "VARCHAR", "actor": "VARCHAR", "reason": "VARCHAR"}
+        return create_temp_table(connection, "restores", rows_sql(columns, []))
+    items = workspace.lake.scan(MatchedItems.name, months, MatchedItems.columns)
+    restored_items = create_restored_items(connection, workspace.registry.restored_items(months), items)
+    # The last decision on an item counts.
+    decisions = {
+        decision.item_id: decision for month in months for decision in workspace.registry.decisions(origin_month=month)
+    }.values()
+    query = render("services/report_restores", restored_items=restored_items)
+    values = [[getattr(decision, name) for decision in decisions] for name in ("item_id", "actor", "reason")]
+    return create_temp_table(connection, "restores", query, values)
 
 
 def _bill(row: tuple[Any, ...], has_previous: bool) -> Bill:
@@ -132,7 +184,9 @@ def _rules(by_allocator: Rows, allocators: dict[str, Allocator]) -> tuple[tuple[
         allocator = allocators.get(name)
         title = (allocator.name if allocator else None) or name
         description = (allocator.description if allocator else None) or ""
-        rows.append((title, description, category, currency, billed, split or 0, remainder or 0, accounts))
+        rows.append(
+            (title, description, category, currency, billed, split or Decimal(0), remainder or Decimal(0), accounts)
+        )
     # The largest amounts matter most to finance.
     return tuple(sorted(rows, key=lambda row: (row[2], -sum(abs(cost or 0) for cost in row[4:7]))))
 

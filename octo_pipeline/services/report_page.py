@@ -2,8 +2,11 @@
 
 import csv
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.html import html_template
@@ -22,6 +25,53 @@ ACCOUNT_COLUMNS = (
     "final_cost",
     "change_to_previous_month",
 )
+
+
+_MOST_ROWS = 60  # people do not read longer lists; the page says how many rows are left out
+
+
+@dataclass(frozen=True)
+class _List:
+    """The rows of one currency.
+
+    Attributes:
+        rows: the first of them.
+        left_out: how many there are besides.
+        totals: of all rows, a sum for each column; None for a column that has other values than amounts.
+        largest: the largest amount of the column that a chart shows.
+    """
+
+    currency: str
+    rows: tuple[tuple[Any, ...], ...]
+    left_out: int
+    totals: tuple[Decimal | None, ...]
+    largest: Decimal
+
+    def width(self, cost: Decimal) -> float:
+        """The length of an amount's bar in percent; that of the largest amount is 100."""
+        return round(float(abs(cost) / self.largest) * 100, 1) if self.largest else 0
+
+
+def _lists(rows: Sequence[tuple[Any, ...]], currency: int, charted: int | None = None) -> list[_List]:
+    """A list for each currency, in the order in which they occur; `currency` and `charted` are columns."""
+    by_currency: dict[str, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        by_currency.setdefault(row[currency], []).append(row)
+    return [
+        _List(
+            name,
+            tuple(members[:_MOST_ROWS]),
+            max(len(members) - _MOST_ROWS, 0),
+            tuple(map(_total, zip(*members, strict=True))),
+            max((abs(row[charted]) for row in members), default=Decimal(0)) if charted is not None else Decimal(0),
+        )
+        for name, members in by_currency.items()
+    ]
+
+
+def _total(values: Sequence[Any]) -> Decimal | None:
+    amounts = [value for value in values if value is not None]
+    return sum(amounts, Decimal(0)) if all(isinstance(value, Decimal) for value in amounts) else None
 
 
 def write_report(report: Report, page: Path) -> Path:
@@ -53,11 +103,14 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _html(report: Report) -> str:
-    largest = max((abs(row[7]) for row in report.accounts), default=Decimal(0))
     return html_template("services/report_page.html.j2").render(
         report=report,
-        # In percent of the column; the bar of the largest account fills it.
-        width=lambda value: round(float(abs(value) / largest) * 100, 1) if largest else 0,
+        rules=_lists([row for row in report.rules if row[2] != "savings"], currency=3),
+        accounts=_lists(report.accounts, currency=2, charted=7),
+        left=_lists([row for row in report.left if row[3] != "savings"], currency=5),
+        savings=_lists([row for row in report.rules if row[2] == "savings"], currency=3),
+        savings_left=_lists([row for row in report.left if row[3] == "savings"], currency=5),
+        cost_groups=_lists(report.cost_groups, currency=1),
     )
 
 

@@ -4,7 +4,6 @@ Dagster's UI is not ours; what is ours is what it shows of the assets, the check
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,18 +21,6 @@ def address() -> Iterator[str]:
     assert os.environ.get("DAGSTER_HOME"), "run this by `make browser`, which prepares the demo's data"
     with dagster_ui(str(DAGSTER)) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium")
-    assert path, "install chromium (Debian: apt-get install chromium)"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
