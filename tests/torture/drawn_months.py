@@ -68,7 +68,9 @@ def draw(dice: Random, features: frozenset[str]) -> Drawn:
     """A world that uses some of the features."""
     lines = [_line(dice, features) for _ in range(dice.randint(15, 60))]
     # Further lines of a grain that is there: one row with the sums, and the greatest of each name.
-    lines += [replace(dice.choice(lines), billed_cost=_amount(dice), service_name="Database") for _ in range(3)]
+    for _ in range(3):
+        costs = _costs(dice, features)
+        lines.append(replace(dice.choice(lines), **costs, list_cost=costs["billed_cost"], service_name="Database"))
     groups = _groups(dice, features)
     files = {f"cost_groups/{group['id']}.json": json.dumps(group) for group in groups}
     files |= _allocators(dice, features, groups)
@@ -112,15 +114,20 @@ def _amount(dice: Random) -> Decimal:
     )
 
 
-def _line(dice: Random, features: frozenset[str]) -> Line:
-    kind = dice.choice(["usage", "usage", "usage", "usage", "usage", "fee", "fee", "support", "tax", "used", "unused"])
-    vendor = dice.choice(VENDORS)
-    cost = _amount(dice)
-    amortised = cost
+def _costs(dice: Random, features: frozenset[str]) -> dict[str, Decimal]:
+    """A billed and an amortised cost: the same, or one of them 0, or of opposite signs, or anything."""
+    cost = amortised = _amount(dice)
     if "measures" in features and dice.random() < 0.5:
         amortised = dice.choice([Decimal(0), -cost, _amount(dice), _amount(dice)])
         if dice.random() < 0.3:
             cost = Decimal(0)
+    return {"billed_cost": cost, "effective_cost": amortised}
+
+
+def _line(dice: Random, features: frozenset[str]) -> Line:
+    kind = dice.choice(["usage", "usage", "usage", "usage", "usage", "fee", "fee", "support", "tax", "used", "unused"])
+    vendor = dice.choice(VENDORS)
+    costs = _costs(dice, features)
     team = dice.choice(TEAMS)
     line = Line(
         billing_month=dice.choice(MONTHS),
@@ -133,9 +140,8 @@ def _line(dice: Random, features: frozenset[str]) -> Line:
         line_type="Usage",
         service_code=dice.choice(SERVICES),
         charge_description=dice.choice(DESCRIPTIONS),
-        billed_cost=cost,
-        effective_cost=amortised,
-        list_cost=cost,
+        **costs,
+        list_cost=costs["billed_cost"],
         operation=dice.choice(["Run", None]),
         region_id=dice.choice(["us-east-1", None]),
         tags={} if team is None else {"team": team},
@@ -153,7 +159,9 @@ def _line(dice: Random, features: frozenset[str]) -> Line:
         case "support":
             return replace(line, service_code="AWSSupportBusiness")
         case "used":
-            return replace(line, **commitment, list_cost=amortised + _amount(dice), line_type="DiscountedUsage")
+            return replace(
+                line, **commitment, list_cost=line.effective_cost + _amount(dice), line_type="DiscountedUsage"
+            )
         case "unused" if "measures" in features:
             category, line_type = dice.choice([("Purchase", "RIFee"), ("Usage", "UnusedReservation")])
             return replace(line, **commitment, charge_category=category, line_type=line_type)
