@@ -1,15 +1,20 @@
 """Runs a step of the asset graph for the month of a run, and turns its events into Dagster's metadata."""
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
+from octo_pipeline.assets.markdown import markdown_list
 from octo_pipeline.assets.metadata import figures_metadata
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
+from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.figures import figures
 from octo_pipeline.services.months import Failed, Landed, Step, make_months, require_inputs
+from octo_pipeline.services.reasons import reasons
 from octo_pipeline.tables.table import Materialised, Table
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.workspace import Workspace
@@ -67,19 +72,31 @@ def answered(event: Landed) -> dg.AssetCheckResult:
 
 
 def event_metadata(workspace: Workspace, event: Landed | Materialised) -> dict[str, Any]:
-    """What happened to a partition, and its figures, as a materialisation's metadata."""
+    """What happened to a partition and why, where it is, and its figures, as a materialisation's metadata."""
     if isinstance(event, Landed):
         return {
+            "dagster/uri": _uri(workspace.lake.root / "landing" / event.vendor),
             "outcome": event.outcome,
             "deliveries": event.deliveries,
             "files": event.files,
             "bytes": event.size,
             "fingerprint": event.fingerprint,
         }
+    changed = reasons(workspace, event.changed)
     return {
         "outcome": event.outcome,
+        **({"changed inputs": dg.MetadataValue.md(markdown_list(changed))} if changed else {}),
+        "dagster/uri": _uri(workspace.lake.path(event.table, event.month)),
+        "dagster/storage_kind": "parquet",
+        # The view of `octo sql` and `octo catalog`.
+        "dagster/table_name": event.table,
         "dagster/row_count": event.rows,
         "fingerprint": event.fingerprint,
         "seconds": round(event.seconds, 3),
         **figures_metadata(figures(workspace, event.table, event.month)),
     }
+
+
+def _uri(location: Location) -> str:
+    # As people see it in the lake: the month's equals sign needs no escape.
+    return f"file://{quote(str(location), safe='/=')}" if isinstance(location, Path) else str(location)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from octo_pipeline.assets.failures import action_in_dagster
 from octo_pipeline.assets.markdown import plain_markdown
-from octo_pipeline.automation.launchpad import acting_admin, translate_errors
+from octo_pipeline.automation.launchpad import AREA, acting_admin, translate_errors
 from octo_pipeline.automation.recording import AssetEvent, recorded_in_op
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account
@@ -178,7 +178,10 @@ def remove(
         actor = acting_admin(workspace)
         account = workspace.registry.accounts.find(config.account, config.vendor)
         events = yield from recorded_in_op(
-            context, workspace, delete(workspace, actor, account, keeps_data=config.keep_data)
+            context,
+            workspace,
+            delete(workspace, actor, account, keeps_data=config.keep_data),
+            {"action": f"{account.title} was removed", "actor": actor},
         )
     for event in events:
         if isinstance(event, Removed):
@@ -193,21 +196,32 @@ def remove(
             )
 
 
+# Administrators' work, apart from that of everybody else.
+_ACCOUNTS = {AREA: "accounts and secrets"}
+
+
 @dg.job(
-    executor_def=dg.in_process_executor, description="Register an AWS account. The result contains the launch link."
+    tags=_ACCOUNTS,
+    executor_def=dg.in_process_executor,
+    description="Register an AWS account. The result contains the launch link.",
 )
 def register_aws_account() -> None:
     """Register an AWS account."""
     register_aws()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Register an Azure partner. The next step is to sign in.")
+@dg.job(
+    tags=_ACCOUNTS,
+    executor_def=dg.in_process_executor,
+    description="Register an Azure partner. The next step is to sign in.",
+)
 def register_azure_account() -> None:
     """Register an Azure partner."""
     register_azure()
 
 
 @dg.job(
+    tags=_ACCOUNTS,
     executor_def=dg.in_process_executor,
     description="Register a Google Cloud billing account. The result shows which roles to grant.",
 )
@@ -216,13 +230,17 @@ def register_gcp_account() -> None:
     register_gcp()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Check a registered account against the vendor's API.")
+@dg.job(
+    tags=_ACCOUNTS,
+    executor_def=dg.in_process_executor,
+    description="Check a registered account against the vendor's API.",
+)
 def confirm_account() -> None:
     """Verify a registered account."""
     confirm()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Remove a registered account and its data.")
+@dg.job(tags=_ACCOUNTS, executor_def=dg.in_process_executor, description="Remove a registered account and its data.")
 def delete_account() -> None:
     """Remove a registered account."""
     remove()

@@ -4,7 +4,7 @@ Both functions record events and pass them on. The command line imports this mod
 because importing Dagster takes seconds.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import dagster as dg
@@ -64,10 +64,10 @@ def recorded_as_run(workspace: Workspace, months: Sequence[str], events: Iterabl
             run.succeed({"months": months_table(done)})
 
 
-def recorded_without_run(workspace: Workspace, events: Iterable[_Event]) -> Iterator[_Event]:
-    """Record what a command without a run makes, such as a restore, as runless events."""
+def recorded_without_run(workspace: Workspace, events: Iterable[_Event], cause: Mapping[str, str]) -> Iterator[_Event]:
+    """Record what a command without a run makes, such as a restore, as runless events with its cause."""
     with dg.DagsterInstance.get() as instance:
         for event in events:
-            for asset_event in asset_events(workspace, instance, event):
+            for asset_event in asset_events(workspace, instance, event, cause):
                 instance.report_runless_asset_event(asset_event)
             yield event

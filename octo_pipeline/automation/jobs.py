@@ -2,9 +2,12 @@
 
 import dagster as dg
 
+from octo_pipeline.automation.launchpad import AREA
+
 monthly_allocation = dg.define_asset_job(
     "monthly_allocation",
     selection=dg.AssetSelection.all(),
+    tags={AREA: "months"},
     description="From the vendors' exports to allocations, for one month.",
     # A step process would cost four to six seconds of imports for a second of work.
     executor_def=dg.in_process_executor,

@@ -11,6 +11,9 @@ from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.access import acting
 from octo_pipeline.workspace import Workspace
 
+# The tag of jobs, and so of their runs, by which the lists of jobs and runs can be filtered: what the job is about.
+AREA = "octo/area"
+
 
 @contextmanager
 def translate_errors() -> Iterator[None]:

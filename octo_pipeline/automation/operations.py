@@ -15,19 +15,20 @@ from pydantic import Field
 from octo_pipeline.assets.configuration import changed_documents
 from octo_pipeline.assets.markdown import markdown_list
 from octo_pipeline.assets.metadata import markdown_table
-from octo_pipeline.automation.launchpad import acting_admin, acting_editor, translate_errors
+from octo_pipeline.automation.launchpad import AREA, acting_admin, acting_editor, translate_errors
 from octo_pipeline.automation.recording import (
     AssetEvent,
     months_table,
     recorded_in_op,
     stale_evaluations,
 )
+from octo_pipeline.automation.typed import ALLOCATOR, Month
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import month_range, parse_month
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.services.decide import Action, decide, find_items
+from octo_pipeline.services.decide import Action, cause, decide, find_items
 from octo_pipeline.services.landing import delivery_of, reland
-from octo_pipeline.services.months import Step, all_steps, make_months
+from octo_pipeline.services.months import Step, all_steps, make_months, require_months
 from octo_pipeline.services.rules import read, simulate_submission, submitted
 from octo_pipeline.services.simulate import SECTIONS, Simulation
 from octo_pipeline.services.sources import sources
@@ -36,39 +37,34 @@ from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
 
 
-class SimulateConfig(dg.Config):
-    """Which allocator, on which month."""
-
-    allocator: dict[str, Any] | None = Field(
-        default=None, description="The allocator document itself, as it would be in its file."
-    )
-    file: str | None = Field(
-        default=None, description="Or its file, such as allocator_configs/allocators/support.json."
-    )
-    month: str | None = Field(
-        default=None,
-        description="The month to simulate, YYYY-MM; the current month if the lake has it, else the latest.",
-    )
-
-
-@dg.op(description="What an allocator would do to the items of a month; nothing is written.")
-def simulate(
-    context: dg.OpExecutionContext, config: SimulateConfig, workspace: dg.ResourceParam[Workspace]
-) -> dg.Output[None]:
+@dg.op(
+    description="What an allocator would do to the items of a month; nothing is written.",
+    # Not a dg.Config, whose fields cannot have the shape of a document.
+    config_schema={
+        "allocator": dg.Field(
+            ALLOCATOR, is_required=False, description="The allocator document itself, as it would be in its file."
+        ),
+        "file": dg.Field(
+            str, is_required=False, description="Or its file, such as allocator_configs/allocators/support.json."
+        ),
+        "month": dg.Field(
+            dg.Enum("SimulatedMonth", [dg.EnumValue(month.value) for month in Month]),
+            is_required=False,
+            description="The month to simulate, YYYY-MM; the current month if the lake has it, else the latest.",
+        ),
+    },
+)
+def simulate(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.Output[None]:
     """Simulate the configured allocator; the tables are the output's metadata."""
+    config = context.op_config
     with translate_errors():
-        if (config.allocator is None) == (config.file is None):
+        if ("allocator" in config) == ("file" in config):
             raise OctoError("Give either the allocator's document or its file.", code="simulation-input-missing")
-        content = json.dumps(config.allocator).encode() if config.allocator is not None else _content(config.file)
-        month = parse_month(config.month) if config.month else None
+        content = json.dumps(config["allocator"]).encode() if "allocator" in config else read(Path(config["file"]))
         now = datetime.now(UTC)
-        submission = submitted(workspace, content, config.file or "the launchpad's allocator", now)
-        simulation, notes = simulate_submission(workspace, submission, now, month)
+        submission = submitted(workspace, content, config.get("file", "the launchpad's allocator"), now)
+        simulation, notes = simulate_submission(workspace, submission, now, config.get("month"))
     return dg.Output(None, metadata=_simulation_metadata(simulation, notes))
-
-
-def _content(file: str | None) -> bytes:
-    return read(Path(file or ""))
 
 
 def _simulation_metadata(simulation: Simulation, notes: list[str]) -> dict[str, Any]:
@@ -87,8 +83,8 @@ def _simulation_metadata(simulation: Simulation, notes: list[str]) -> dict[str, 
 class BackfillConfig(dg.Config):
     """Which months."""
 
-    first: str = Field(description="First month, YYYY-MM.")
-    last: str = Field(description="Last month, YYYY-MM.")
+    first: Month = Field(description="First month, YYYY-MM.")
+    last: Month = Field(description="Last month, YYYY-MM.")
 
 
 @dg.op(
@@ -100,9 +96,11 @@ def make_the_months(
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     """Bring a range of months up to date; each partition is recorded as it is made."""
     with translate_errors():
-        months = month_range(parse_month(config.first), parse_month(config.last))
+        first, last = config.first.value, config.last.value
+        months = month_range(first, last)
         if not months:
-            raise OctoError(f"The first month {config.first} is after the last {config.last}.", code="months-reversed")
+            raise OctoError(f"The first month {first} is after the last {last}.", code="months-reversed")
+        require_months(workspace.settings, months)
         yield from _make(context, workspace, months, all_steps())
 
 
@@ -144,7 +142,7 @@ class DecideConfig(dg.Config):
     reason: str = Field(description="Why; kept in the audit trail.")
     item: str | None = Field(default=None, description="The item's id, or its beginning.")
     allocator: str | None = Field(default=None, description="Or: all items that this allocator took …")
-    month: str | None = Field(default=None, description="… of this month, YYYY-MM …")
+    month: Month | None = Field(default=None, description="… of this month, YYYY-MM …")
     account: str | None = Field(default=None, description="… and, if given, of this source account.")
 
 
@@ -156,12 +154,15 @@ def _decide(
             workspace,
             item=config.item,
             allocator=config.allocator,
-            month=parse_month(config.month) if config.month else None,
+            month=config.month.value if config.month else None,
             account=config.account,
         )
         actor = acting_editor(workspace)
         events = yield from recorded_in_op(
-            context, workspace, decide(workspace, action, items, reason=config.reason, actor=actor)
+            context,
+            workspace,
+            decide(workspace, action, items, reason=config.reason, actor=actor),
+            cause(action, items, config.reason, actor),
         )
     partitions = tuple((event.table, event.month, event.outcome) for event in events if isinstance(event, Materialised))
     rows = Rows(("table", "month", "outcome"), partitions)
@@ -217,6 +218,7 @@ _EXAMPLE = {
 
 
 @dg.job(
+    tags={AREA: "rules"},
     config={"ops": {"simulate": {"config": _EXAMPLE}}},
     executor_def=dg.in_process_executor,
     description="Shows what an allocator would do to the items of a month before it is saved, like `octo allocators "
@@ -228,7 +230,7 @@ def simulate_allocator() -> None:
 
 
 # dagster.yaml lets one run with this tag work at a time: each may come upon any month.
-_MANY_MONTHS = {"octo/many_months": "true"}
+_MANY_MONTHS = {"octo/many_months": "true", AREA: "months"}
 
 
 @dg.job(
@@ -254,6 +256,7 @@ def restatement() -> None:
 
 
 @dg.job(
+    tags={AREA: "items"},
     executor_def=dg.in_process_executor,
     description="Undo the distribution of items, like `octo allocations restore`. It is recorded and can be reversed.",
 )
@@ -262,13 +265,21 @@ def restore_items() -> None:
     restore()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Take a restore back, like `octo allocations reapply`.")
+@dg.job(
+    tags={AREA: "items"},
+    executor_def=dg.in_process_executor,
+    description="Take a restore back, like `octo allocations reapply`.",
+)
 def reapply_items() -> None:
     """One op: `reapply`."""
     reapply()
 
 
-@dg.job(executor_def=dg.in_process_executor, description="Fetch a delivery again, like `octo deliveries reland`.")
+@dg.job(
+    tags={AREA: "deliveries"},
+    executor_def=dg.in_process_executor,
+    description="Fetch a delivery again, like `octo deliveries reland`.",
+)
 def reland_delivery() -> None:
     """One op: `fetch_again`."""
     fetch_again()

@@ -34,8 +34,17 @@ _SPECS = {spec.key: spec for asset in (*raw_exports, normalisation, *table_asset
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
 
-def asset_events(workspace: Workspace, instance: dg.DagsterInstance, event: Event | Removed) -> Iterator[AssetEvent]:
-    """What Dagster records of an event: a materialisation with its data version, and the results of its checks."""
+def asset_events(
+    workspace: Workspace, instance: dg.DagsterInstance, event: Event | Removed, cause: Mapping[str, str] | None = None
+) -> Iterator[AssetEvent]:
+    """What Dagster records of an event: a materialisation with its data version, and the results of its checks.
+
+    Args:
+        workspace: whose lake.
+        instance: where it is recorded.
+        event: what happened.
+        cause: why partitions were made again, if somebody decided it: names and texts.
+    """
     if isinstance(event, Landed):
         metadata = event_metadata(workspace, event)
         raw = dg.AssetKey(VENDORS[event.vendor].raw_asset)
@@ -52,9 +61,14 @@ def asset_events(workspace: Workspace, instance: dg.DagsterInstance, event: Even
         if event.table == CostLineItems.name:
             for view in VIEWS:
                 yield _materialisation(instance, view, event.fingerprint, {}, event.month)
-        metadata = event_metadata(workspace, event)
+        metadata = event_metadata(workspace, event) | _cause_metadata(cause)
         yield _materialisation(instance, dg.AssetKey(event.table), event.fingerprint, metadata, event.month)
         yield from check_evaluations(workspace, event.table, event.month)
+
+
+def _cause_metadata(cause: Mapping[str, str] | None) -> dict[str, Any]:
+    # The texts are people's own, and a table is where they are shown as texts.
+    return {"why": dg.MetadataValue.md(markdown_table(Rows(("what", "value"), tuple(cause.items()))))} if cause else {}
 
 
 def _materialisation(
@@ -92,9 +106,12 @@ def log_lines(event: Event | Removed) -> Iterator[tuple[int, str]]:
 
 
 def recorded_in_op(
-    context: dg.OpExecutionContext, workspace: Workspace, events: Iterable[_Event]
+    context: dg.OpExecutionContext,
+    workspace: Workspace,
+    events: Iterable[_Event],
+    cause: Mapping[str, str] | None = None,
 ) -> Generator[AssetEvent, None, list[_Event]]:
-    """Log and yield what an op makes, as soon as it is made.
+    """Log and yield what an op makes, as soon as it is made; `cause` as in `asset_events`.
 
     Returns:
         All events.
@@ -108,7 +125,7 @@ def recorded_in_op(
         done.append(event)
         for level, sentence in log_lines(event):
             context.log.log(level, sentence)
-        yield from asset_events(workspace, context.instance, event)
+        yield from asset_events(workspace, context.instance, event, cause)
     if failures := [failure_in_dagster(event) for event in done if isinstance(event, Failed)]:
         whole = [event.month for event in done if isinstance(event, MonthDone) and not event.failed]
         raise dg.Failure(

@@ -264,7 +264,7 @@ def delete(
     if not yes:
         typer.confirm(f"Remove {removed.title}{'' if keep_data else ' with all its data'}?", abort=True)
     removal = delete_account(workspace, actor, removed, keeps_data=keep_data)
-    for event in recorded_without_run(workspace, removal):
+    for event in recorded_without_run(workspace, removal, {"action": f"{removed.title} was removed", "actor": actor}):
         if isinstance(event, Removed):
             _print_removed(removed, event, keep_data)
 

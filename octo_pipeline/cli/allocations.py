@@ -160,7 +160,7 @@ def _decide(
 ) -> None:
     from octo_pipeline.cli.recorded import raise_for_failures, recorded_without_run
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.decide import decide, find_items, require_named_items
+    from octo_pipeline.services.decide import cause, decide, find_items, require_named_items
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.table import Materialised
     from octo_pipeline.workspace import Workspace
@@ -181,7 +181,7 @@ def _decide(
     typer.echo(f"{counted(len(items), 'item')}: {action} recorded.")
     done = []
     try:
-        for event in recorded_without_run(workspace, events):
+        for event in recorded_without_run(workspace, events, cause(action, items, reason, actor)):
             done.append(event)
             if isinstance(event, Materialised):
                 typer.echo(f"{event.table} {event.month}: {event.outcome}")

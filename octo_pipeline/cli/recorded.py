@@ -1,7 +1,7 @@
 """Records in Dagster what a command makes, if DAGSTER_HOME says that there is one."""
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from octo_pipeline.cli.output import sentence
@@ -27,12 +27,14 @@ def recorded_as_run(
     yield from events
 
 
-def recorded_without_run(workspace: "Workspace", events: Iterable[_Event]) -> Generator[_Event, None, None]:
-    """Pass the events on; with DAGSTER_HOME, record what they make on Dagster's assets."""
+def recorded_without_run(
+    workspace: "Workspace", events: Iterable[_Event], cause: Mapping[str, str]
+) -> Generator[_Event, None, None]:
+    """Pass the events on; with DAGSTER_HOME, record what they make on Dagster's assets, with the cause: names and texts."""
     if os.environ.get("DAGSTER_HOME"):
         from octo_pipeline.automation import command_line
 
-        events = command_line.recorded_without_run(workspace, events)
+        events = command_line.recorded_without_run(workspace, events, cause)
     yield from events
 
 

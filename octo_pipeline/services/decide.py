@@ -21,6 +21,8 @@ from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
 Action = Literal["restore", "reapply"]
+# Of a decision on many items the others are counted.
+_NAMED_ITEMS = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class DecidedItem:
     origin_month: str
     category: str
     months: tuple[str, ...]
+    allocator_id: str
 
 
 def require_named_items(item: str | None, allocator: str | None, month: str | None) -> None:
@@ -107,9 +110,24 @@ def find_items(
             )
     made = set(lake.months("allocations"))
     return [
-        DecidedItem(i, o, c, tuple(m for m in {*month_range(first, add_months(first, n - 1)), o} if m in made))
-        for i, o, c, first, n, _ in rows
+        DecidedItem(
+            i, o, c, tuple(m for m in {*month_range(first, add_months(first, n - 1)), o} if m in made), allocator
+        )
+        for i, o, c, first, n, allocator, _ in rows
     ]
+
+
+def cause(action: Action, items: Sequence[DecidedItem], reason: str, actor: Actor) -> dict[str, str]:
+    """Why partitions are made again after a decision, for who records them: action, items, rules, reason and actor."""
+    ids = [item.item_id for item in items]
+    named = ", ".join(ids[:_NAMED_ITEMS])
+    return {
+        "action": action,
+        "items": named if len(ids) <= _NAMED_ITEMS else f"{named} and {len(ids) - _NAMED_ITEMS:,} more",
+        "rules": ", ".join(sorted({item.allocator_id for item in items})),
+        "reason": reason,
+        "actor": actor,
+    }
 
 
 def decide(

@@ -1,6 +1,6 @@
 """What finance wants to know about a published partition: its figures, tables and charts, read from the lake.
 
-How they are drawn or recorded is up to the caller. A figure's name ends in its unit: a currency, or percent.
+How they are drawn or recorded is up to the caller. A name of an amount or percentage ends in its currency.
 """
 
 from collections.abc import Callable
@@ -26,15 +26,13 @@ from octo_pipeline.workspace import Workspace
 
 _PREVIEW = 10
 _BARS = 15
-_MONTHS = 24
 
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar chart with a bar per label, in this order. `unit` is a currency or percent."""
+    """A bar chart of amounts, with a bar per label, in this order."""
 
     title: str
-    unit: str
     bars: tuple[tuple[str, Decimal], ...]
 
 
@@ -79,7 +77,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, template: str, **pieces: object
 def _by_currency(rows: Rows) -> dict[str, Decimal | int]:
     """Figures from rows of a currency and its amounts. Each is named after its column and the currency."""
     return {
-        f"{name} {row[0]}": value
+        f"{name.replace('_', ' ')} {row[0]}": value
         for row in rows.rows
         for name, value in zip(rows.columns[1:], row[1:], strict=True)
         if value is not None
@@ -130,25 +128,12 @@ def _account_costs(connection: duckdb.DuckDBPyConnection, workspace: Workspace, 
     largest = _rows(connection, "largest_accounts", account_costs=costs, limit=_PREVIEW)
     allocated = _rows(connection, "allocated_to_accounts", account_costs=costs, limit=_BARS)
     charts = {
-        f"allocated per account {currency}": Bars(f"Allocated to accounts in {month}, {currency}", currency, bars)
+        f"allocated per account {currency}": Bars(f"Allocated to accounts in {month}, {currency}", bars)
         for currency, bars in _bars(allocated).items()
     }
-    return Figures(totals, {"largest accounts": largest}, charts | _shares(connection, workspace, month))
-
-
-def _shares(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> dict[str, Bars]:
-    """How much of each month's bill was allocated, up to this month; a chart per currency."""
-    months = [m for m in workspace.lake.months(AccountCosts.name) if m <= month][-_MONTHS:]
-    costs = workspace.lake.scan(AccountCosts.name, months, AccountCosts.columns, month_as="month")
-    allocated = _rows(connection, "allocated_percent", account_costs=costs)
-    return {
-        f"share of the bill allocated {currency}": Bars(
-            f"Share of the {currency} bill that was allocated",
-            "percent",
-            tuple((label, Decimal(str(round(percent, 2)))) for label, percent in bars),
-        )
-        for currency, bars in _bars(allocated).items()
-    }
+    # Dagster plots it over the months.
+    percent = _by_currency(_rows(connection, "allocated_percent", account_costs=costs))
+    return Figures(totals | percent, {"largest accounts": largest}, charts)
 
 
 def _bars(rows: Rows) -> dict[str, tuple[tuple[str, Any], ...]]:

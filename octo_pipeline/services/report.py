@@ -10,13 +10,14 @@ import duckdb
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.months import add_months, is_month, origin_months
+from octo_pipeline.model.months import add_months, origin_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.figures import by_allocator
+from octo_pipeline.services.reasons import in_words
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -24,14 +25,6 @@ from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
-
-# What a partition is made from, in the words of people in finance; other inputs are tables.
-_INPUTS = {
-    "code": "the program",
-    "landing": "the delivered bills",
-    "allocators": "rules",
-    "restored": "restored items",
-}
 
 
 @dataclass(frozen=True)
@@ -131,16 +124,9 @@ def _fetch(
 def _stale(workspace: Workspace, month: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What changed since the month was made, and which earlier months with items for it are stale."""
     partitions = stale(workspace)
-    changed = {_in_words(name) for partition in partitions if partition.month == month for name in partition.changed}
+    changed = {in_words(name) for partition in partitions if partition.month == month for name in partition.changed}
     origins = set(origin_months(month)) - {month}
     return tuple(sorted(changed)), tuple(sorted({partition.month for partition in partitions} & origins))
-
-
-def _in_words(input_name: str) -> str:
-    """An input of a partition for people in finance: ``rules``, or ``matched items of 2024-01``."""
-    name, _, of = input_name.partition("/")
-    words = _INPUTS.get(name, name.replace("_", " "))
-    return f"{words} of {of}" if is_month(of) else words
 
 
 def _restores(connection: duckdb.DuckDBPyConnection, workspace: Workspace, pieces: Mapping[str, Relation]) -> Relation:

@@ -7,6 +7,7 @@ from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.workspace import Workspace
 
@@ -55,6 +56,16 @@ class MatchedItems(Table):
         """The allocators whose window contains the month, in order."""
         live = matching.applying(workspace.configuration.allocators, month)
         return {"allocators": fingerprint({f"{i:06d}": a.version for i, a in enumerate(live)})}
+
+    def changes(self, before: PartitionMetadata | None, after: PartitionMetadata | None) -> tuple[str, ...]:
+        """The changed inputs; in place of ``allocators``, those that took something before or do now: ``allocators/ID``."""
+        names = super().changes(before, after)
+        if "allocators" not in names or before is None or after is None:
+            return names
+        pinned = [metadata.facts["allocators"].values() for metadata in (before, after)]
+        documents = set(pinned[0]) ^ set(pinned[1])
+        rules = sorted({f"allocators/{Allocator.from_document(document).id}" for document in documents})
+        return tuple(name for name in names if name != "allocators" or not rules) + tuple(rules)
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Match the month's items, record what is due in each month, and prove that every line item counts once."""

@@ -114,6 +114,13 @@ class Table(ABC):
         """The fingerprints of what it reads from `OUTSIDE`, limited to what determines its rows."""
         return {}
 
+    def changes(self, before: PartitionMetadata | None, after: PartitionMetadata | None) -> tuple[str, ...]:
+        """The names of the inputs that differ between two partitions; none if one of them does not exist."""
+        if before is None or after is None:
+            return ()
+        names = before.inputs.keys() | after.inputs.keys()
+        return tuple(sorted(name for name in names if before.inputs.get(name) != after.inputs.get(name)))
+
     @abstractmethod
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Write the staged file and prove it."""
@@ -130,7 +137,12 @@ class Table(ABC):
 
 @dataclass(frozen=True)
 class Materialised:
-    """What happened to a partition."""
+    """What happened to a partition.
+
+    Attributes:
+        changed: the inputs that changed since the partition that was replaced was made; empty if there was none, or if
+            nothing was published.
+    """
 
     table: str
     month: str
@@ -138,6 +150,7 @@ class Materialised:
     fingerprint: str
     rows: int
     seconds: float
+    changed: tuple[str, ...] = ()
 
 
 def materialise(workspace: Workspace, table: Table, month: str) -> Materialised:
@@ -163,7 +176,8 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
     lake = workspace.lake
     made_from = PartitionMetadata(table.inputs(workspace, month), workspace.run_id)
     published = False
-    if lake.fingerprint(table.name, month) != made_from.fingerprint:
+    replaced = lake.metadata(table.name, month)
+    if replaced is None or replaced.fingerprint != made_from.fingerprint:
         with lake.stage(table.name, month) as staged:
             table.make(workspace, month, staged, made_from)
             published = lake.publish(staged, still_current=lambda: table.inputs(workspace, month))
@@ -174,6 +188,7 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
         made_from.fingerprint,
         lake.rows(table.name, month),
         time.monotonic() - started,
+        table.changes(replaced, lake.metadata(table.name, month)) if published else (),
     )
 
 

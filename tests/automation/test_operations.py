@@ -1,19 +1,34 @@
 """The launchpad's jobs: they do what the command line does, and say what is wrong in a sentence."""
 
+import json
+
 import dagster as dg
 import pytest
 
+from octo_pipeline.assets.months import event_metadata
+from octo_pipeline.automation.accounts import jobs as account_jobs
+from octo_pipeline.automation.launchpad import AREA
 from octo_pipeline.automation.operations import (
     backfill,
+    operations,
     reapply_items,
     reland_delivery,
     restore_items,
     simulate_allocator,
 )
+from octo_pipeline.automation.typed import ALLOCATOR
+from octo_pipeline.registry.records import Actor
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.services.access import os_user
+from octo_pipeline.services.decide import find_items
 from octo_pipeline.services.landing import land_month
+from octo_pipeline.services.reasons import reasons
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.graph import TABLES
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
+from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
@@ -69,9 +84,8 @@ def test_simulate_takes_a_file(month, tmp_path):
     [
         ({}, "Give either the allocator's document or its file."),
         ({"file": "gone.json"}, "The file gone.json cannot be read"),
-        ({"allocator": {"criteria": 7}}, "criteria"),
-        ({"allocator": fee_allocator(), "month": "2031-01"}, "no cost line items of 2031-01"),
-        ({"allocator": fee_allocator(), "month": "January"}, "'January' is not a month"),
+        ({"allocator": fee_allocator("cost*20%")}, "allocator[0].formula: Column 9 of the formula"),
+        ({"allocator": fee_allocator(), "month": "2023-01"}, "no cost line items of 2023-01"),
     ],
 )
 def test_a_wrong_simulation_is_a_sentence(month, config, said):
@@ -196,3 +210,104 @@ def test_a_delivery_is_fetched_again_if_its_source_still_has_it(tmp_path):
     result = launched(reland_delivery, workspace, "fetch_again", {"version": delivery.version[:8]})
     assert "No source offers" in reason(result)
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("job", "config", "message"),
+    [
+        ("simulate_allocator", {"month": "2024-13"}, "simulate:config:month not in enum type"),
+        ("simulate_allocator", {"allocator": {"startMonth": "202401"}}, "allocator:startMonth not in enum type"),
+        ("simulate_allocator", {"allocator": {"category": "fees"}}, "allocator:category not in enum type"),
+        ("simulate_allocator", {"allocator": {"categry": "fee"}}, 'unexpected config entry "categry"'),
+        (
+            "simulate_allocator",
+            {"allocator": {"criteria": [{"and": {"product": "x"}}]}},
+            'unexpected config entry "product"',
+        ),
+        (
+            "simulate_allocator",
+            {"allocator": {"allocator": [{"type": "acount", "value": "1"}]}},
+            "allocator[0]:type not in enum type",
+        ),
+        (
+            "simulate_allocator",
+            {"allocator": {"allocator": [{"type": "account"}]}},
+            'Missing required config entry "value"',
+        ),
+        ("backfill", {"first": "2024-01", "last": "2024-13"}, "config:last not in enum type"),
+        ("restore_items", {"reason": "x", "allocator": "a0", "month": "2024-1"}, "config:month not in enum type"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_there_is_a_run(job, config, message):
+    """What the launchpad underlines: it checks a configuration against the same types."""
+    definition = next(one for one in operations if one.name == job)
+    (op,) = [node.name for node in definition.nodes]
+    if "allocator" in config and job == "simulate_allocator":
+        config = {"allocator": fee_allocator() | config["allocator"]}
+    with pytest.raises(dg.DagsterInvalidConfigError) as refused:
+        dg.validate_run_config(definition, {"ops": {op: {"config": config}}})
+    assert message in str(refused.value)
+
+
+def test_a_document_as_people_write_it_is_accepted_in_the_launchpad():
+    """Empty texts are not set, and numbers may be texts."""
+    document = fee_allocator() | {"category": "", "expiration": "3", "defaultAccount": "", "startMonth": ""}
+    document["allocator"][0] |= {"months": "2", "formula": ""}
+    assert set(document) <= set(ALLOCATOR.fields)
+    dg.validate_run_config(simulate_allocator, {"ops": {"simulate": {"config": {"allocator": document}}}})
+
+
+def test_the_launchpad_knows_every_key_of_a_rule():
+    assert set(ALLOCATOR.fields) == {field.alias or name for name, field in Allocator.model_fields.items()}
+
+
+def test_jobs_of_accounts_and_secrets_are_apart_from_the_others():
+    areas = {job.name: job.tags[AREA] for job in [*operations, *account_jobs]}
+    assert {name for name, area in areas.items() if area == "accounts and secrets"} == {
+        job.name for job in account_jobs
+    }
+
+
+def test_partitions_that_a_restore_makes_again_say_why(month, tmp_path):
+    (month.settings.config / "allocators" / "fees.json").write_text(json.dumps(fee_allocator() | {"id": "fees"}))
+    workspace = administered(run(Workspace(month.settings), [MONTH]))
+    (item,) = find_items(workspace, allocator="fees", month=MONTH)
+    config = {"item": item.item_id[:8], "reason": "The audit's | own"}
+    result = launched(restore_items, workspace, "restore", config)
+    made = [
+        e.materialization for e in result.all_node_events if e.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION
+    ]
+    (allocations,) = [one for one in made if one.asset_key == dg.AssetKey("allocations")]
+    why = allocations.metadata["why"].value
+    for line in (
+        "| action | restore |",
+        f"| items | {item.item_id} |",
+        "| rules | fees |",
+        "| reason | The audit's \\| own |",
+        f"| actor | {os_user()} |",
+    ):
+        assert line in why
+    assert allocations.metadata["changed inputs"].value == "- restored items"
+    assert allocations.metadata["dagster/uri"].value == (
+        f"file://{workspace.settings.lake}/allocations/month=2024-01/data.parquet"
+    )
+    assert allocations.metadata["dagster/storage_kind"].value == "parquet"
+    assert allocations.metadata["dagster/table_name"].value == "allocations"
+
+
+def test_partitions_that_an_edit_makes_again_say_which_rule_and_who(month):
+    rules = month.settings.config / "allocators"
+    for name in ("a", "b"):
+        (rules / f"{name}.json").write_text(json.dumps(fee_allocator() | {"id": name, "category": "fee"}))
+    workspace = run(Workspace(month.settings), [MONTH])
+    (rules / "a.json").write_text(json.dumps(fee_allocator("cost*0.1") | {"id": "a"}))
+    edited = Workspace(month.settings)
+    edited.registry.note(Actor("maria"), "save_allocator", "a", {})
+    event = materialise(edited, MatchedItems(), MONTH)
+    assert event.changed == ("allocators/a",)
+    (phrase,) = reasons(edited, event.changed)
+    assert phrase.startswith("rule a, saved by maria on 2")
+    assert event_metadata(edited, event)["changed inputs"].value.startswith("- rule a, saved by maria on 2")
+    later = materialise(edited, ResolvedAccounts(), MONTH)
+    assert "matched items of 2024-01" in reasons(edited, later.changed) or "rules" in reasons(edited, later.changed)
+    assert materialise(workspace, MatchedItems(), MONTH).changed == ("allocators/a",)
