@@ -2,14 +2,10 @@
 
 from datetime import datetime
 
-from octo_pipeline.assets.partitions import monthly
-from octo_pipeline.model.months import add_months, month_range
+from octo_pipeline.services import months
 from octo_pipeline.settings import load_settings
 
 
 def watched_months(now: datetime) -> list[str]:
-    """The last OCTO_WATCHED_MONTHS months up to the current one, none of them before the first partition; never empty."""
-    current = now.strftime("%Y-%m")
-    earliest = monthly.get_first_partition_key() or current
-    first = max(add_months(current, 1 - load_settings().watched_months), earliest)
-    return month_range(min(first, current), current)
+    """The months of the settings of this code location; see `octo_pipeline.services.months.watched_months`."""
+    return months.watched_months(load_settings(), now)

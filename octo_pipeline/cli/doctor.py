@@ -1,5 +1,7 @@
 """`octo doctor`: checks what a run needs, and says what to fix."""
 
+import os
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import typer
@@ -8,6 +10,8 @@ from octo_pipeline.cli.output import Output, OutputOption, advice, print_rows
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from octo_pipeline.services.doctor import Finding
 
 _MARKS = {"ok": "ok", "warning": "look", "error": "fix"}
@@ -23,7 +27,7 @@ def doctor(output: OutputOption = Output.table) -> None:
     from octo_pipeline.workspace import Workspace
 
     findings: list[Finding] = []
-    for finding in examine(Workspace(load_settings())):
+    for finding in chain(examine(Workspace(load_settings())), _dagster_storage()):
         findings.append(finding)
         if output is Output.table:
             typer.echo(f"{_MARKS[finding.state]:5} {finding.area:14} {_sentence(finding)}")
@@ -34,6 +38,20 @@ def doctor(output: OutputOption = Output.table) -> None:
         raise OctoError(
             f"{errors} {'problems' if errors > 1 else 'problem'} to fix; see above.", code="installation-has-problems"
         )
+
+
+def _dagster_storage() -> "Iterator[Finding]":
+    """What is found of Dagster's storage, which services do not know; nothing where it is not on a server."""
+    if not os.environ.get("DAGSTER_HOME"):
+        return
+    from octo_pipeline.automation.storage import store_an_event
+    from octo_pipeline.services.doctor import Finding
+
+    try:
+        if message := store_an_event():
+            yield Finding("dagster", "ok", message)
+    except OctoError as error:
+        yield Finding("dagster", "error", str(error), error.remedies)
 
 
 def _sentence(finding: "Finding") -> str:

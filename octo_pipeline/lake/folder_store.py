@@ -110,6 +110,9 @@ class LocalStore:
         staging.sync(folder.parent)
         return True
 
+    def check_conditions(self) -> None:
+        """Nothing: writers of a folder take turns by a lock."""
+
     def remove_folder(self, folder: Path, first: str) -> None:
         """Move the folder away in one rename, then delete it; another process may have been first."""
         with staging.staging_folder(self.root) as taken, suppress(FileNotFoundError):

@@ -398,18 +398,14 @@ class Lake:
         return self._store.scratch
 
     def check_writable(self) -> None:
-        """Write a small file where readers do not look, and remove it.
+        """Write something small and remove it; nothing stays. A bucket is also asked to refuse what a condition forbids.
 
         Raises:
-            OctoError: the lake cannot be written; the message says why.
+            OctoError: the lake cannot be written, or its bucket ignores conditions; the message says why.
         """
-        path = self.root / ".staging" / "check"
         try:
-            with staging.staging_folder(self._store.scratch) as folder:
-                made = folder / "check"
-                made.write_bytes(b"octo")
-                self._store.replace(made, path, lambda: True)
-                self._store.remove(path)
+            staging.check_writable(self._store.scratch)
+            self._store.check_conditions()
         except OSError as error:
             raise self.write_error(error) from error
 

@@ -226,6 +226,55 @@ class S3Store:
             return False
         return True
 
+    def check_conditions(self) -> None:
+        """Write an object that must not be replaced, and try to replace it in the three ways in which files are uploaded.
+
+        Raises:
+            OctoError: the store ignores a condition.
+        """
+        path = self.root / ".staging" / f"check-{uuid.uuid4().hex}"
+        target = {"Bucket": self._bucket, "Key": path.key}
+        with translate_s3_errors("write", str(path), "s3:PutObject"):
+            self._client.put_object(**target, Body=b"first", IfNoneMatch="*")
+        try:
+            with translate_s3_errors("write", str(path), "s3:PutObject"):
+                self._require_refusal(
+                    "If-None-Match", lambda: self._client.put_object(**target, Body=b"2", IfNoneMatch="*")
+                )
+                # Well formed, and of no object.
+                other = f'"{"0" * 32}"'
+                self._require_refusal("If-Match", lambda: self._client.put_object(**target, Body=b"2", IfMatch=other))
+                upload = {**target, "UploadId": self._client.create_multipart_upload(**target)["UploadId"]}
+                try:
+                    part = self._client.upload_part(**upload, PartNumber=1, Body=b"2")
+                    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+                    self._require_refusal(
+                        "If-None-Match of an upload in parts",
+                        lambda: self._client.complete_multipart_upload(
+                            **upload, MultipartUpload=parts, IfNoneMatch="*"
+                        ),
+                    )
+                finally:
+                    with suppress(Exception):
+                        self._client.abort_multipart_upload(**upload)
+        finally:
+            self.remove(path)
+
+    def _require_refusal(self, condition: str, write: Callable[[], object]) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            write()
+        except ClientError as error:
+            if error_code(error) in _LOST:
+                return
+            raise
+        raise OctoError(
+            f"The store of {self.root} ignores {condition}, so two runs could publish over each other. Keep the lake in a "
+            "store with conditional writes.",
+            code="store-without-conditions",
+        )
+
     def remove_folder(self, folder: S3Path, first: str) -> None:
         """Remove the file called `first`, then the others."""
         self.remove(folder / first)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from octo_pipeline.model.permissions import make_folders
 
@@ -43,6 +44,17 @@ def staging_folder(root: Path) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
                 lock_path.unlink(missing_ok=True)
             return
+
+
+def check_writable(root: Path) -> None:
+    """Write something below the root, or where the root would be made, and remove it.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    folder = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    with TemporaryDirectory(dir=folder, prefix=".octo-check-"):
+        pass
 
 
 def _lock_of(folder: Path) -> Path:

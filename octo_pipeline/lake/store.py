@@ -85,6 +85,14 @@ class Store(Protocol[_Place]):
         """
         ...
 
+    def check_conditions(self) -> None:
+        """Try that the store refuses to replace a file that another writer has replaced in the meantime.
+
+        Raises:
+            OctoError: it does not refuse, so that two runs could publish over each other.
+        """
+        ...
+
     def remove_folder(self, folder: _Place, first: str) -> None:
         """Remove a folder and the empty ones above it. Its file called `first` goes before the others."""
         ...

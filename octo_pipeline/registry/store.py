@@ -6,6 +6,7 @@ line; the caller passes who acts. How the database is opened, locked and migrate
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from octo_pipeline.model.errors import OctoError
@@ -28,6 +29,10 @@ from octo_pipeline.registry.users import Users, has_users, identify
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+class _TakenBack(Exception):
+    """Takes a transaction back."""
 
 
 class Registry(Database):
@@ -63,6 +68,16 @@ class Registry(Database):
                 identify(connection, caller, "admin")
 
         return self.migrate(permit)
+
+    def check_writable(self, actor: Actor) -> None:
+        """Append an audit event in a transaction that is taken back, so that nothing stays.
+
+        Raises:
+            OctoError: the database cannot be written.
+        """
+        with suppress(_TakenBack), self.writing() as connection:
+            append_event(connection, actor, "check", "the registry", {})
+            raise _TakenBack
 
     def record_decisions(self, decisions: Sequence[Decision]) -> int:
         """Append one person's decisions, all or none, with one audit event.

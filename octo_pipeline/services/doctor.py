@@ -1,6 +1,7 @@
 """Checks what a run needs and says what to fix.
 
-Each check looks at one thing and changes nothing. A check that fails does not stop the others.
+Each check looks at one thing. Some write something small, and remove it or take it back, because only that tells whether it
+is possible; nothing stays, and no folder is made. A check that fails does not stop the others.
 """
 
 import os
@@ -13,10 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.months import add_months, month_range
+from octo_pipeline.model.months import month_range
+from octo_pipeline.model.templates import render
 from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.model.wording import counted
+from octo_pipeline.registry.records import Actor
+from octo_pipeline.rules.rates import newest_rates
+from octo_pipeline.services.months import watched_months
 from octo_pipeline.services.sources import sources
 from octo_pipeline.services.targets import unknown_targets
 from octo_pipeline.tables.dbt import dbt_project
@@ -41,12 +47,15 @@ class Finding:
 
 
 def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Finding]:
-    """Check versions, configuration, lake, registry, sources and the months, in this order.
+    """Check versions, configuration, lake, registry, rates, sources and the months, in this order.
 
     Args:
         workspace: the installation to check.
         now: the time that says which month is the current one; the clock's if left out.
     """
+    if workspace.settings.group is not None and not _has_lake(workspace):
+        # Opening the lake would make its folder to give it to the group.
+        workspace = Workspace(workspace.settings.model_copy(update={"group": None}))
     for area, check in _CHECKS.items():
         try:
             for state, sentence, *remedies in check(workspace, now or datetime.now(UTC)):
@@ -62,7 +71,11 @@ _Findings = Iterator[tuple[State, str, *tuple[Remedy, ...]]]
 def _versions(workspace: Workspace, now: datetime) -> _Findings:
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     yield "ok", f"Python {platform.python_version()}, {versions}."
-    yield "ok", f"The dbt manifest is in {dbt_project().manifest_folder}."
+    folder = dbt_project().manifest_target
+    if folder.is_dir():
+        yield "ok", f"The dbt manifest is in {folder}."
+    else:
+        yield "ok", f"The dbt manifest is not built yet; the first run builds it in {folder}."
 
 
 def _configuration(workspace: Workspace, now: datetime) -> _Findings:
@@ -88,7 +101,11 @@ def _configuration(workspace: Workspace, now: datetime) -> _Findings:
 def _lake(workspace: Workspace, now: datetime) -> _Findings:
     lake = workspace.lake
     lake.check_writable()
-    yield "ok", f"The lake {lake.root} can be written."
+    if isinstance(lake.root, Path):
+        exists = lake.root.is_dir()
+        yield "ok", f"The lake {lake.root} can be {'written' if exists else 'made; the first run makes it'}."
+    else:
+        yield "ok", f"The lake {lake.root} can be written, and its store keeps to conditions."
     for folder in {lake.scratch, workspace.settings.temp or lake.scratch}:
         if folder.exists() and (free := shutil.disk_usage(folder).free) < _LEAST_BYTES:
             yield "warning", f"Only {free / 1024**3:.1f} GiB are free in {folder}. Free some space."
@@ -98,11 +115,48 @@ def _registry(workspace: Workspace, now: datetime) -> _Findings:
     if not workspace.registry.exists():
         yield "ok", "There is no registry yet; the first decision or registration creates it."
         return
+    if workspace.registry.path is None:
+        workspace.registry.check_writable(Actor("octo doctor"))
     restored = len(workspace.registry.restored_items())
     yield (
         "ok",
         f"The registry has this program's version; {counted(restored, 'item')} {'is' if restored == 1 else 'are'} restored.",
     )
+
+
+def _rates(workspace: Workspace, now: datetime) -> _Findings:
+    made = workspace.lake.months(LINE_ITEMS)
+    watched = watched_months(workspace.settings, now)
+    # What is billed in a month that is not made yet is what the newest month is billed in.
+    looked_at = [month for month in made if month in watched] or made[-1:]
+    line_items = workspace.lake.scan(LINE_ITEMS, looked_at, LINE_ITEM_COLUMNS)
+    with workspace.lake.connect() as connection:
+        billed = connection.execute(render("services/billed_currencies", line_items=line_items)).fetchall()
+    currencies = [currency for (currency,) in billed if currency != workspace.settings.base_currency]
+    needed = "needed where the accounts of one allocator are billed in several currencies"
+    missing = False
+    for currency in currencies:
+        for month in watched:
+            rate = newest_rates(workspace.configuration.rates, month).get(currency)
+            if rate is None:
+                yield "warning", f"exchange_rates.csv has no rate of {currency} in {month} or earlier; it is {needed}."
+            elif rate.month != month:
+                yield (
+                    "warning",
+                    f"exchange_rates.csv has no rate of {currency} in {month}; that of {rate.month} is used.",
+                )
+            missing = missing or rate is None or rate.month != month
+    if not missing:
+        names = (
+            f"{' and '.join(currencies)} {'has' if len(currencies) == 1 else 'have'} rates"
+            if currencies
+            else "No rate is needed"
+        )
+        yield "ok", f"{names} for {' and '.join(watched[-2:])}."
+
+
+def _has_lake(workspace: Workspace) -> bool:
+    return "://" in workspace.settings.lake or Path(workspace.settings.lake).is_dir()
 
 
 def _dagster(workspace: Workspace, now: datetime) -> _Findings:
@@ -116,7 +170,7 @@ def _dagster(workspace: Workspace, now: datetime) -> _Findings:
 
 
 def _sources(workspace: Workspace, now: datetime) -> _Findings:
-    months = [add_months(f"{now:%Y-%m}", back) for back in (-1, 0)]
+    months = watched_months(workspace.settings, now)
     has_sources = False
     exporters: dict[tuple[str, str], dict[str, None]] = {}
     for vendor in VENDORS:
@@ -182,6 +236,7 @@ _CHECKS: dict[str, Callable[[Workspace, datetime], _Findings]] = {
     "configuration": _configuration,
     "lake": _lake,
     "registry": _registry,
+    "rates": _rates,
     "dagster": _dagster,
     "sources": _sources,
     "months": _months,

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.errors import OctoError, Remedy, combined
+from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import folder_source, sources
 from octo_pipeline.settings import Settings
@@ -147,6 +148,13 @@ def all_steps(folders: Mapping[str, Path] | None = None) -> tuple[Step, ...]:
         folders: vendor -> exports to land instead of what its configured sources offer.
     """
     return (*(Landing(vendor, (folders or {}).get(vendor)) for vendor in VENDORS), *order())
+
+
+def watched_months(settings: Settings, now: datetime) -> list[str]:
+    """The last months up to the current one, as many as are watched and none before the lake's first; never empty."""
+    current = now.strftime("%Y-%m")
+    first = max(add_months(current, 1 - settings.watched_months), settings.start_month)
+    return month_range(min(first, current), current)
 
 
 def require_months(settings: Settings, months: Sequence[str]) -> None:

@@ -103,6 +103,11 @@ class DbtProject:
         self.folder = project_folder()
 
     @cached_property
+    def manifest_target(self) -> Path:
+        """Where the manifest is or will be; looking at it builds nothing."""
+        return self._cache / self._source_digest()
+
+    @cached_property
     def manifest_folder(self) -> Path:
         """The folder with the manifest of the project in its current state.
 
@@ -113,7 +118,7 @@ class DbtProject:
         Raises:
             OctoError: the project does not parse, or the cache folder cannot be written.
         """
-        folder = self._cache / self._source_digest()
+        folder = self.manifest_target
         if folder.is_dir():
             return folder
         try:

@@ -237,3 +237,33 @@ def test_the_system_s_temporary_folder_is_used_only_as_ones_own(environment, mon
     with pytest.raises(OctoError, match="belongs to another user") as refused:
         lake_root("s3://bucket/lake", None)
     assert "Set OCTO_TEMP to a folder" in sentence(refused.value)
+
+
+def test_a_store_that_keeps_to_conditions_is_fine_and_nothing_stays(root):
+    root.store.check_conditions()
+    assert root.store.sizes(root / ".staging") == {}
+
+
+@pytest.mark.parametrize(
+    ("ignored", "operation"),
+    [
+        ("If-None-Match", "PutObject"),
+        ("If-Match", "PutObject"),
+        ("If-None-Match of an upload in parts", "CompleteMultipartUpload"),
+    ],
+)
+def test_a_store_that_ignores_conditions_is_refused(root, ignored, operation):
+    """Regression: two runs could publish over each other in such a store, and nothing said so."""
+    name = ignored.split()[0].replace("-", "")
+
+    def ignoring(params, **_):
+        # The first object is written with a condition that holds.
+        if params.get("Body") != b"first":
+            params.pop(name, None)
+
+    events = root.store._client.meta.events
+    events.register(f"before-parameter-build.s3.{operation}", ignoring)
+    with pytest.raises(OctoError, match=f"ignores {ignored}, so two runs could publish over each other"):
+        root.store.check_conditions()
+    events.unregister(f"before-parameter-build.s3.{operation}", ignoring)
+    assert root.store.sizes(root / ".staging") == {}
