@@ -9,6 +9,23 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
+# Folders and modules of tests whose months are about rows, not about how dbt is run.
+WITHOUT_DBT = {
+    "allocation",
+    "services",
+    "vendors",
+    "test_cases.py",
+    "test_aws_line_items.py",
+    "test_azure_line_items.py",
+    "test_container_usage.py",
+    "test_gcp_line_items.py",
+    "test_identical_refresh.py",
+    "test_overlaps.py",
+    "test_fuzz.py",
+    "test_fuzz_bigquery.py",
+    "test_fuzz_graph.py",
+    "test_random_months.py",
+}
 pytest_plugins = [
     "tests.emulators.aws",
     "tests.emulators.azure",
@@ -36,3 +53,18 @@ def workspace(tmp_path: Path) -> Workspace:
     for name in ("allocators", "cost_groups"):
         (tmp_path / "config" / name).mkdir(parents=True)
     return Workspace(Settings(lake=tmp_path / "lake", config=tmp_path / "config"))
+
+
+@pytest.fixture(autouse=True)
+def _compiled_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the models without dbt's own run where tests are about rows; see tests/support/compiled_models.py."""
+    if not WITHOUT_DBT & set(request.path.relative_to(ROOT / "tests").parts):
+        return
+    from octo_pipeline.tables import dbt
+    from tests.support.compiled_models import run_compiled
+
+    def run(project: dbt.DbtProject, models: list[str], session: dbt.Session) -> None:
+        monkeypatch.setattr(dbt, "_session", session)
+        run_compiled(models, session)
+
+    monkeypatch.setattr(dbt.DbtProject, "run", run)
