@@ -62,7 +62,7 @@ def test_a_usage_row_is_a_line_item_with_the_names_of_focus(made):
         "commitment_discount_id": None,
         "offer_class": None,
         "savings_kind": None,
-        "tags": {"app": "web", "env": "prod"},
+        "tags": {"app": " web ", "env": "prod"},
         "project_labels": {"team": "shop"},
         "publisher_name": None,
         "sub_account_name": "Shop",
