@@ -15,8 +15,8 @@ from octo_pipeline.model.months import month_range
 from octo_pipeline.vendors.aws.sample import write_cur
 
 pytestmark = pytest.mark.slow
-MONTHS = month_range("2024-01", "2024-12")
-BAD = "2024-05"
+MONTHS = month_range("2024-01", "2024-06")
+BAD = "2024-02"
 RULE = """{"startMonth": "2024-01", "criteria": [{"and": {"productCode": "re:^AWSSupport"}}],
 "allocator": [{"type": "payer", "value": "999988887777", "months": 3, "formula": "cost*usage"}]}"""
 
@@ -62,8 +62,8 @@ def rows(lake: Path, table: str) -> list[tuple]:
         return connection.execute(f"SELECT * FROM '{lake}/{table}/*/data.parquet' ORDER BY ALL").fetchall()
 
 
-def test_of_twelve_months_with_a_bad_one_eleven_are_published_and_the_bad_one_is_named(command, tmp_path):
-    data = next(p for p in (tmp_path / "exports").rglob("*.parquet") if p.parent.name.startswith("20240501-"))
+def test_of_six_months_with_a_bad_one_five_are_published_and_the_bad_one_is_named(command, tmp_path):
+    data = next(p for p in (tmp_path / "exports").rglob("*.parquet") if p.parent.name.startswith("20240201-"))
     whole = data.read_bytes()
     data.write_bytes(whole[:-100])
     child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[-1], "--workers", "2")
@@ -82,7 +82,7 @@ def test_of_twelve_months_with_a_bad_one_eleven_are_published_and_the_bad_one_is
     out, err = child.communicate(timeout=300)
     assert child.returncode == 0, err
     made = [line.split() for line in out.splitlines() if line.strip().startswith("2024-")]
-    assert [month for month, count, _ in made if count != "0"] == [BAD, "2024-06", "2024-07"]
+    assert [month for month, count, _ in made if count != "0"] == [BAD, "2024-03", "2024-04"]
     side_by_side = {table: rows(tmp_path / "lake", table) for table in ("allocations", "account_costs")}
     child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[-1], OCTO_LAKE=str(tmp_path / "other"))
     out, err = child.communicate(timeout=300)
@@ -91,7 +91,7 @@ def test_of_twelve_months_with_a_bad_one_eleven_are_published_and_the_bad_one_is
 
 
 def test_a_killed_backfill_goes_on_where_it_stopped(command, tmp_path):
-    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[5], "--workers", "2")
+    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[3], "--workers", "2")
     deadline = time.monotonic() + 120
     while len(published(tmp_path / "lake", "cost_line_items")) < 2:
         assert time.monotonic() < deadline
@@ -99,16 +99,16 @@ def test_a_killed_backfill_goes_on_where_it_stopped(command, tmp_path):
     os.killpg(child.pid, signal.SIGKILL)
     child.communicate()
     before = {p: p.stat().st_ino for p in (tmp_path / "lake").glob("cost_line_items/*/data.parquet")}
-    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[5])
+    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[3])
     _, err = child.communicate(timeout=300)
     assert child.returncode == 0, err
-    assert published(tmp_path / "lake") == MONTHS[:6]
+    assert published(tmp_path / "lake") == MONTHS[:4]
     assert all(path.stat().st_ino == inode for path, inode in before.items())
     assert list((tmp_path / "lake" / ".staging").iterdir()) == []
 
 
 def test_a_dead_worker_is_a_sentence(command, tmp_path):
-    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[5], "--workers", "2")
+    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[3], "--workers", "2")
     deadline = time.monotonic() + 120
     while not published(tmp_path / "lake", "cost_line_items"):
         assert time.monotonic() < deadline

@@ -66,14 +66,14 @@ def text_of(value: object) -> str:
     return json.dumps(value)
 
 
-@fuzz(100, 3_000)
+@fuzz(50, 3_000)
 @given(changed(ALLOCATOR), st.sampled_from(["a.json", "'.json", "\u202e.json"]))
 def test_any_allocator(document, file):
     with bounded():
         parse_allocator(text_of(document), file=file)
 
 
-@fuzz(40, 1_500)
+@fuzz(25, 1_500)
 @given(changed(COST_GROUP))
 def test_any_cost_group(document):
     with bounded():
@@ -87,7 +87,7 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 
 
-@fuzz(400, 20_000)
+@fuzz(200, 20_000)
 @example("9**9**9**9")
 @example("(" * 1990)
 @example("1" + "+1" * 990)
@@ -103,7 +103,7 @@ def test_any_formula(text):
             assert isinstance(result, float)
 
 
-@fuzz(100, 3_000)
+@fuzz(50, 3_000)
 @given(
     content=st.binary(max_size=200)
     | texts.map(lambda text: f"month,currency,rate\n2024-01,{text},1.1\n".encode("utf-8", "replace"))
@@ -115,7 +115,7 @@ def test_any_exchange_rates(tmp_path_factory, content):
         load_rates(file, "USD")
 
 
-@fuzz(40, 800)
+@fuzz(25, 800)
 @example(document=legacy_manifest(["cur/octo/20240101-20240201/octo-1.csv.gz"]) | {"assemblyId": "\ud800"})
 @given(document=changed(legacy_manifest(["cur/octo/20240101-20240201/octo-1.csv.gz"])))
 def test_any_manifest_of_aws(tmp_path_factory, document):
@@ -125,7 +125,7 @@ def test_any_manifest_of_aws(tmp_path_factory, document):
     land(CurFolderSource(folder / "exports"), folder)
 
 
-@fuzz(40, 800)
+@fuzz(25, 800)
 @given(document=changed(AZURE_MANIFEST))
 def test_any_manifest_of_azure(tmp_path_factory, document):
     folder = tmp_path_factory.mktemp("azure")
@@ -134,7 +134,7 @@ def test_any_manifest_of_azure(tmp_path_factory, document):
     land(AzureExportSource(FolderListing(folder / "exports")), folder)
 
 
-@fuzz(40, 1_500)
+@fuzz(25, 1_500)
 @given(document=st.sampled_from(SOURCES).flatmap(changed))
 def test_any_document_of_a_source(tmp_path_factory, document):
     folder = tmp_path_factory.mktemp("sources")
@@ -144,7 +144,7 @@ def test_any_document_of_a_source(tmp_path_factory, document):
             sources(Workspace(Settings(lake=str(folder / "lake"), config=folder / "config")), vendor)
 
 
-@fuzz(40, 1_500)
+@fuzz(25, 1_500)
 @given(data=st.data())
 def test_any_description_of_a_delivery(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("landing")

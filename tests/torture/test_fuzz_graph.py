@@ -182,7 +182,7 @@ def source(session: Session, pauses: Pauses) -> AzureCspSource:
     return AzureCspSource(billing, client, ("GBP",), today=lambda: date(2024, 5, 20))
 
 
-@fuzz(100, 1_000)
+@fuzz(50, 1_000)
 @given(worlds())
 def test_any_answer_is_a_right_delivery_or_a_sentence(tmp_path_factory, world):
     answers, content = world
@@ -228,7 +228,7 @@ def _amount(line: dict[str, Any]) -> Decimal:
     return Decimal(found.strip() if isinstance(found, str) else found).quantize(Decimal("1e-10"), ROUND_HALF_UP)
 
 
-@fuzz(60, 600)
+@fuzz(30, 600)
 @example({**PARTNER_USAGE, "CustomerName": "a\0b"})
 @example({**PARTNER_USAGE, "BillingPreTaxTotal": 2**63})
 @example({**PARTNER_USAGE, "CustomerName": "\ud800"})
@@ -252,7 +252,7 @@ def test_any_line_is_counted_as_it_stands_or_refused(tmp_path_factory, line):
             assert {(name or "").strip() for name in names} == {given_name.strip(), PARTNER_USAGE["CustomerName"]}
 
 
-@fuzz(100, 3_000)
+@fuzz(50, 3_000)
 @given(changed(manifest("one", {"part-0.json.gz": b""})))
 def test_any_manifest_of_graph(document):
     with bounded():
@@ -261,14 +261,14 @@ def test_any_manifest_of_graph(document):
         found.blob_url("x")
 
 
-@fuzz(200, 5_000)
+@fuzz(100, 5_000)
 @given(HEADER_VALUES)
 def test_any_time_to_wait(text):
     wait = retry_after({"Retry-After": text})
     assert wait is None or wait >= 0
 
 
-@fuzz(100, 3_000)
+@fuzz(50, 3_000)
 @given(ERRORS.map(lambda document: json.dumps(document).encode()) | JUNK)
 def test_any_refusal(body):
     said = refusal(Answer(403, body).to(stream=False))
@@ -289,7 +289,7 @@ LAUGHS = b"<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>%s]><x>&j;</x>" % b"".join(
 )
 
 
-@fuzz(100, 3_000)
+@fuzz(50, 3_000)
 @example(LAUGHS)
 @example(b"<a>" * 100_000)
 @example(PAGE.replace(b"<NextMarker/>", b"<NextMarker>again</NextMarker>"))
