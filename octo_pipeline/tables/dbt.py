@@ -37,7 +37,7 @@ _JSON, _PACKED = "manifest.json", "manifest.msgpack"
 _KEPT = 4
 _QUIET = (
     "--log-level", "none", "--log-level-file", "none", "--no-version-check", "--no-send-anonymous-usage-stats",
-    "--no-partial-parse", "--no-use-colors",
+    "--no-partial-parse", "--no-use-colors", "--no-populate-cache",
 )  # fmt: skip
 
 
