@@ -9,7 +9,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 # pip lists what it collects while it works, so nobody looks at an empty screen for minutes.
 PIP_INSTALL := install --disable-pip-version-check --progress-bar off
 
-.PHONY: help demo test test-fast torture ui browser check fmt docs house pictures bench manifest emulators sbom clean
+.PHONY: help demo test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench manifest emulators sbom clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,14 +61,21 @@ pictures: demo $(VENV)/installed-test
 browser: demo $(VENV)/installed-test
 	$(DEMO_ENV) $(BIN)/pytest -m browser tests/browser
 
-check: $(VENV)/installed-dev docs ## Runs every linter and type check that CI runs; .pre-commit-config.yaml has the same
+check: $(VENV)/installed-dev ## Runs every linter and type check that CI runs; .pre-commit-config.yaml has the same
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check-sql check-types check-python docs
+
+check-python: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml octo_pipeline
-	$(BIN)/sqlfluff lint dbt_project/models octo_pipeline
 	$(BIN)/cfn-lint --regions us-east-1 -- octo_pipeline/vendors/aws/templates/*.yaml
+
+check-types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+check-sql: $(VENV)/installed-dev
+	$(BIN)/sqlfluff lint dbt_project/models octo_pipeline
 
 fmt: $(VENV)/installed-dev ## Formats the Python code and sorts its imports
 	$(BIN)/ruff check --select I --fix .

@@ -224,7 +224,10 @@ def test_a_form_that_is_not_read_is_refused_by_name(workspace, folder, name):
         ),
         ([SNOWFLAKE | {"BilledCost": ""}], "line 2: BilledCost is empty, no row can do without it"),
         ([SNOWFLAKE | {"Tags": "team=data"}], "line 2: Tags is 'team=data', which is not a JSON object"),
-        ([SNOWFLAKE | {"BillingAccountId": "1.23457E+11"}], "BillingAccountId is '1.23457E[+]11', to which a spreadsheet"),
+        (
+            [SNOWFLAKE | {"BillingAccountId": "1.23457E+11"}],
+            "BillingAccountId is '1.23457E[+]11', to which a spreadsheet",
+        ),
         ([SNOWFLAKE | {"BillingPeriodStart": "March"}], "line 2: BillingPeriodStart is 'March', which is not a date"),
     ],
 )
