@@ -18,6 +18,7 @@ defs = dg.Definitions(
         restatement.restated_months,
         alerts.alert_on_failed_runs,
         alerts.alert_on_failed_checks,
+        alerts.alert_on_stale_months,
     ],
     resources=run_resources(load_settings()),
     executor=dg.in_process_executor,

@@ -1,8 +1,9 @@
-"""Alerts: failed runs and failed checks are posted to a webhook, if one is set.
+"""Alerts: failed runs, failed checks, sources that are down and stale months are posted to a webhook, if one is set.
 
 The webhook's address is a secret: it is never logged.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,16 @@ import dagster as dg
 
 from octo_pipeline.assets.dagster_compat import run_months
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import counted
+from octo_pipeline.services.reasons import in_words
 from octo_pipeline.settings import load_settings
+from octo_pipeline.tables.graph import stale
+from octo_pipeline.workspace import Workspace
 
 _TIMEOUT_SECONDS = 10
 _TRIES = 3
 _MOST_CHARACTERS = 2_000
+_STALE_SECONDS = 3_600
 
 
 def post(title: str, lines: Sequence[str]) -> bool:
@@ -114,6 +120,35 @@ def alert_on_failed_checks(context: dg.RunStatusSensorContext) -> None:
     if failed:
         checks = "1 failed check" if len(failed) == 1 else f"{len(failed)} failed checks"
         post(f"{checks} in {context.dagster_run.job_name} {_months(context)}".rstrip(), failed)
+
+
+@dg.sensor(
+    name="alert_on_stale_months",
+    minimum_interval_seconds=_STALE_SECONDS,
+    description="Posts months to OCTO_ALERT_WEBHOOK that are stale and still were not made again an hour later, once per "
+    "change. Does nothing if that setting is missing.",
+)
+def alert_on_stale_months(
+    context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.SkipReason | None:
+    """Post what nobody makes again: `restated_months` is off, or its run failed or cannot be made."""
+    # Fingerprint of each stale partition -> whether it was posted. What is not in here was not seen by the last look.
+    seen: dict[str, bool] = json.loads(context.cursor or "{}")
+    partitions = {
+        f"{partition.table}/{partition.month}/{partition.fingerprint}": partition for partition in stale(workspace)
+    }
+    due = [partition for name, partition in partitions.items() if seen.get(name) is False]
+    if due:
+        months = sorted({partition.month for partition in due})
+        changed = sorted({in_words(name) for partition in due for name in partition.changed})
+        post(
+            f"{counted(len(months), 'stale month')}: {', '.join(months)}",
+            [
+                f"Changed and not made again for an hour or more: {', '.join(changed)}. Look at the sensor restated_months."
+            ],
+        )
+    context.update_cursor(json.dumps({name: name in seen for name in partitions}))
+    return None if due else dg.SkipReason(f"{len(partitions)} stale, none of them new to an earlier look.")
 
 
 def _months(context: dg.RunStatusSensorContext) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 import dagster as dg
 
 from octo_pipeline.assets.failures import in_dagster
+from octo_pipeline.automation.alerts import post
 from octo_pipeline.automation.jobs import monthly_allocation
 from octo_pipeline.automation.patience import Wait, next_wait
 from octo_pipeline.automation.unfinished import unfinished_run
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import counted
 from octo_pipeline.services.landing import new_versions
 from octo_pipeline.services.sources import sources
 from octo_pipeline.vendors.catalog import VENDORS
@@ -82,7 +84,7 @@ class Looked:
 
 def look_for_deliveries(
     workspace: Workspace, vendors: Iterable[str], now: datetime, looked: Looked
-) -> tuple[list[Available], list[str]]:
+) -> tuple[list[Available], dict[str, str]]:
     """Ask the vendors' sources what is new in the watched months.
 
     Args:
@@ -92,7 +94,7 @@ def look_for_deliveries(
         looked: is brought up to date. A source that is down is not asked again for a while.
 
     Returns:
-        The versions that are not landed, and a sentence for each source that is down.
+        The versions that are not landed, and a sentence for each source that is down, by the source's name.
     """
     offering = [source for vendor in vendors for source in sources(workspace, vendor)]
     waiting = {name for name, wait in looked.down.items() if not wait.is_over(now)}
@@ -108,12 +110,12 @@ def look_for_deliveries(
     with ThreadPoolExecutor(_SOURCES_AT_ONCE) as pool:
         answers = dict(zip([source.name for source in asked], pool.map(ask, asked), strict=True))
     deliveries: list[Available] = []
-    sentences = []
+    sentences = {}
     for name, answer in answers.items():
         before = looked.down.pop(name, None)
         if isinstance(answer, OctoError):
             wait = looked.down[name] = next_wait(before, now, _LONGEST_WAIT_FOR_A_SOURCE)
-            sentences.append(f"{name}: {in_dagster(answer)} It is asked again after {wait.until}.")
+            sentences[name] = f"{name}: {in_dagster(answer)} It is asked again after {wait.until}."
         else:
             deliveries += answer
     looked.at |= {vendor: now.isoformat() for vendor in vendors}
@@ -125,7 +127,7 @@ def look_for_deliveries(
     minimum_interval_seconds=min(vendor.look_seconds for vendor in VENDORS.values()),
     description="Looks for new versions of all vendors' exports in the watched months. Requests one run of each month that "
     "has some. If they are not landed and the run has ended, the run is asked for again. A source that is down is logged "
-    "and not asked again for a while.",
+    "and not asked again for a while; that it is down is posted once to OCTO_ALERT_WEBHOOK, if that is set.",
 )
 def deliveries(
     context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]
@@ -133,9 +135,16 @@ def deliveries(
     """Request a run of each month with deliveries that are not landed."""
     now = datetime.now(UTC)
     looked = Looked.from_cursor(context.cursor)
+    before = set(looked.down)
     available, down = look_for_deliveries(workspace, looked.vendors_to_ask(now), now, looked)
-    for sentence in down:
+    for sentence in down.values():
         context.log.warning(sentence)
+    if new := [sentence for name, sentence in down.items() if name not in before]:
+        try:
+            post(f"{counted(len(new), 'source')} down", new)
+        except OctoError as error:
+            # Deliveries of other sources are not kept waiting for the webhook.
+            context.log.warning(str(error))
     requests: list[dg.RunRequest] = []
     reasons: list[str] = []
     for month, of_month in _by_month(available):
@@ -148,7 +157,7 @@ def deliveries(
     context.update_cursor(looked.to_cursor())
     if requests:
         return dg.SensorResult(run_requests=requests)
-    return dg.SkipReason("\n".join([*down, *reasons]) or "Every version is landed.")
+    return dg.SkipReason("\n".join([*down.values(), *reasons]) or "Every version is landed.")
 
 
 def _by_month(available: Iterable[Available]) -> Iterator[tuple[str, list[Available]]]:

@@ -1,41 +1,11 @@
 """Alerts against a webhook on loopback: what is posted, in which shape, and what is never told."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import dagster as dg
 import pytest
 
 from octo_pipeline.automation.alerts import alert_on_failed_checks, alert_on_failed_runs, post
 from tests.support.reports import refused
-
-SECRET = "T0KEN-in-the-address"
-
-
-@pytest.fixture
-def webhook(monkeypatch):
-    """A webhook that keeps what is posted and answers with the given statuses, the last one for ever."""
-    posted: list[dict] = []
-    statuses = [200]
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            posted.append(json.loads(body))
-            self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("OCTO_ALERT_WEBHOOK", f"http://127.0.0.1:{server.server_port}/{SECRET}")
-    yield posted, statuses
-    server.shutdown()
-    server.server_close()
+from tests.support.webhook import SECRET
 
 
 def test_without_a_webhook_nothing_is_posted():

@@ -59,7 +59,7 @@ def test_a_new_version_is_asked_for_once_by_payer_month_and_version(two_payers, 
     assert [(one.account, one.month, one.report) for one in found] == [(PAYER, "2024-01", "octo")]
     # The other payer's bucket has no report at all: it is down, the first goes on.
     assert len(down) == 1
-    assert OTHER_PAYER in down[0]
+    assert OTHER_PAYER in str(down)
     landed = land_month(two_payers, "aws", sources(two_payers, "aws"), "2024-01")
     assert (landed.new, len(landed.failures), landed.is_complete) == (1, 1, False)
     assert look_for_deliveries(two_payers, ["aws"], NOW, looked)[0] == []
@@ -87,7 +87,7 @@ def test_a_source_that_is_down_is_left_alone_longer_and_longer(two_payers):
         waits.append((until - moment).total_seconds() / 60)
         # Before that time it is not asked.
         found, down = look_for_deliveries(two_payers, ["aws"], until - timedelta(seconds=1), looked)
-        assert ([one.account for one in found], down) == ([PAYER], [])
+        assert ([one.account for one in found], down) == ([PAYER], {})
         moment = until
     for wait, longest in zip(waits, [10, 20, 40, 80, 160, 320, 360, 360], strict=True):
         assert 0.75 * longest <= wait <= longest
@@ -99,7 +99,7 @@ def test_a_source_that_is_back_is_forgotten(two_payers, aws, tmp_path):
     key = f"cur/octo/{period('2024-02')}/octo-1.csv.gz"
     aws.put_object(Bucket="other-cur", Key=key, Body=b"")
     found, down = look_for_deliveries(two_payers, ["aws"], NOW + timedelta(hours=1), looked)
-    assert (len(found), down, looked.down) == (1, [], {})
+    assert (len(found), down, looked.down) == (1, {}, {})
 
 
 def tick(name: str, workspace: Workspace, instance: dg.DagsterInstance, cursor: str | None = None):
@@ -138,7 +138,9 @@ def test_one_tick_asks_for_one_run_of_a_month_whatever_vendors_delivered(workspa
         Available("azure", None, "2024-01", "export", "v7"),
         Available("azure", None, "2024-02", "export", "v8"),
     ]
-    monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_: (available, ["other: it is down."]))
+    monkeypatch.setattr(
+        deliveries_module, "look_for_deliveries", lambda *_: (available, {"other": "other: it is down."})
+    )
     tick = look(workspace, instance)
     assert [request.partition_key for request in tick.run_requests] == ["2024-01", "2024-02"]
     assert [request.tags["octo/deliveries"] for request in tick.run_requests] == ["aws, azure", "azure"]
@@ -146,7 +148,7 @@ def test_one_tick_asks_for_one_run_of_a_month_whatever_vendors_delivered(workspa
 
 def test_a_run_that_was_lost_is_asked_for_again_and_one_queued_is_not(workspace, instance, monkeypatch):
     available = [Available("aws", PAYER, "2024-01", "octo", "v1")]
-    monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_: (list(available), []))
+    monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_: (list(available), {}))
     at(monkeypatch, NOW)
     first = look(workspace, instance)
     (request,) = first.run_requests
@@ -358,7 +360,7 @@ def test_a_version_that_is_offered_again_is_asked_for_again(workspace, instance,
     keys, cursor = [], None
     for version in ("v1", "v2", "v1"):
         available = [Available("aws", PAYER, "2024-01", "octo", version)]
-        monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_, offered=available: (offered, []))
+        monkeypatch.setattr(deliveries_module, "look_for_deliveries", lambda *_, offered=available: (offered, {}))
         asked_for = look(workspace, instance, cursor)
         (request,) = asked_for.run_requests
         keys.append(request.run_key)
