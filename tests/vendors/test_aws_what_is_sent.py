@@ -510,6 +510,42 @@ def test_net_costs_lie_on_the_usage_that_a_discount_reduces(workspace, tmp_path)
     assert total(gross)[0] == total(net)[0]
 
 
+def test_net_costs_of_commitments_are_amortised_after_discounts(workspace, tmp_path):
+    """A reservation, a tenth off: its fee of 9 is amortised to 6 of use and 3 of nothing, after discounts 5.4 and 2.7."""
+    arn = "arn:aws:ec2:us-east-1:111122223333:reserved-instances/r1"
+    none = dict.fromkeys(
+        (
+            "reservation_effective_cost",
+            "reservation_net_effective_cost",
+            "reservation_unused_amortized_upfront_fee_for_billing_period",
+            "reservation_net_unused_amortized_upfront_fee_for_billing_period",
+            "reservation_unused_recurring_fee",
+            "reservation_net_unused_recurring_fee",
+        ),
+        "0::DOUBLE",
+    ) | {"reservation_reservation_arn": f"'{arn}'"}
+    use = parquet_line(LINE | {"lineItem/LineItemType": "DiscountedUsage", "lineItem/UnblendedCost": "0"}) | none
+    use |= {"reservation_effective_cost": "6::DOUBLE", "reservation_net_effective_cost": "5.4::DOUBLE"}
+    fee = parquet_line(LINE | {"lineItem/LineItemType": "RIFee", "lineItem/UnblendedCost": "9"}) | none
+    fee |= {
+        "reservation_unused_amortized_upfront_fee_for_billing_period": "1::DOUBLE",
+        "reservation_net_unused_amortized_upfront_fee_for_billing_period": "0.9::DOUBLE",
+        "reservation_unused_recurring_fee": "2::DOUBLE",
+        "reservation_net_unused_recurring_fee": "1.8::DOUBLE",
+    }
+    rows = [
+        use | {"line_item_net_unblended_cost": "0::DOUBLE"},
+        fee | {"line_item_net_unblended_cost": "8.1::DOUBLE"},
+    ]
+    export(tmp_path / "in", "cur2", rows)
+    configure(workspace, payer={"folder": str(tmp_path / "in"), "costs": "net"})
+    costs = {item["line_type"]: (item["billed_cost"], item["effective_cost"]) for item in bill(workspace, None)}
+    assert costs == {
+        "DiscountedUsage": (Decimal(0), Decimal("5.4")),
+        "RIFee": (Decimal("8.1"), Decimal("2.7")),
+    }
+
+
 def test_net_costs_of_a_report_without_them_are_refused(workspace, tmp_path):
     write(tmp_path / "in/a.csv", FOUR)
     configure(workspace, payer={"folder": str(tmp_path / "in"), "costs": "net"})
