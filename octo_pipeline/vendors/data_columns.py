@@ -26,12 +26,14 @@ class Check:
         value: SQL of the value as it stands there.
         is_bad: SQL that is true where a canonical column cannot be made of it.
         reason: what such a value is not, to follow the value in a sentence.
+        remedy: what to do about it, as a sentence.
     """
 
     column: str
     value: str
     is_bad: str
     reason: str
+    remedy: str = "Correct it or fetch the file again."
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def check_values(
     place = place_of(row)
     value = quoted_value(con, check.value, numbered_rows, row)
     raise OctoError(
-        f"{place}: {check.column} is {value}, {check.reason}. Correct it or fetch the file again.",
+        f"{place}: {check.column} is {value}, {check.reason}. {check.remedy}",
         code="value-wrong",
         place=place,
     )

@@ -144,8 +144,14 @@ def _text(name: str, source: SourceColumn, _origin: str) -> Expression:
     text = _text_of(source)
     if name not in _ID_COLUMNS:
         return Expression(name, text)
-    reason = "to which a spreadsheet shortened an account id; take the file as it was exported"
-    return Expression(name, text, (Check(source.name, text, rf"regexp_matches({text}, '^\d\.\d+[eE]\+\d+$')", reason),))
+    check = Check(
+        source.name,
+        text,
+        rf"regexp_matches({text}, '^\d\.\d+[eE]\+\d+$')",
+        "to which a spreadsheet shortened an account id",
+        "Take the file as it was exported.",
+    )
+    return Expression(name, text, (check,))
 
 
 def _amount(name: str, source: SourceColumn, origin: str) -> Expression:

@@ -227,12 +227,10 @@ def _left_out(name: str, missing: Sequence[str], line_types: Sequence[SourceColu
     line_type = _coalesced([_clean(source, _LINE_TYPE) for source in line_types])
     is_bad = f"{line_type} IN ({', '.join(map(literal, AMORTISED[name]))})"
     needed = [other for other in missing if set(AMORTISED[other]) & set(AMORTISED[name])]
-    reason = (
-        f"but the file has no column {', '.join(needed)}, so its amortised cost is unknown: add what is missing to the "
-        "report or export in AWS"
-    )
+    reason = f"but the file has no column {', '.join(needed)}, so its amortised cost is unknown"
+    remedy = "Add what is missing to the report or export in AWS."
     unknown = f"CASE WHEN {is_bad} THEN CAST(error({literal(f'no column {name}')}) AS {COLUMNS[name]}) END"
-    return Expression(name, unknown, (Check(line_types[0].name, line_type, is_bad, reason),))
+    return Expression(name, unknown, (Check(line_types[0].name, line_type, is_bad, reason, remedy),))
 
 
 def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceColumn], origin: str) -> Expression:
