@@ -13,11 +13,12 @@ import fcntl
 import hashlib
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import BinaryIO
 
@@ -139,13 +140,27 @@ def fetch(
     partial = resume and resume / ".partial"
     if partial:
         _sweep(partial)
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        futures = [pool.submit(_fetch_file, file, folder / file.name, source, partial) for file in files]
-        try:
-            return tuple(future.result() for future in futures)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    is_stopped = threading.Event()
+    # Unlike those of concurrent.futures, its threads do not keep the process from ending: one that waits for a server can
+    # do nothing else for minutes.
+    pool = ThreadPool(_SIDE_BY_SIDE)
+    try:
+        results = [
+            pool.apply_async(_fetch_file, (file, folder / file.name, source, partial, is_stopped)) for file in files
+        ]
+        delivered = tuple(result.get() for result in results)
+    except BaseException as error:
+        is_stopped.set()
+        # The folder is about to be removed. After an interruption that is not waited for.
+        if isinstance(error, Exception):
+            pool.close()
+            pool.join()
+        else:
+            pool.terminate()
+        raise
+    pool.close()
+    pool.join()
+    return delivered
 
 
 class _Digests:
@@ -209,12 +224,22 @@ class _Digests:
         return DeliveredFile(self._file.name, self.size, sha256)
 
 
-def _fetch_file(file: SourceFile, target: Path, source: str, partial: Path | None) -> DeliveredFile:
+class _Stopped(Exception):
+    """Another file failed, or the run was interrupted."""
+
+
+def _fetch_file(
+    file: SourceFile, target: Path, source: str, partial: Path | None, is_stopped: threading.Event
+) -> DeliveredFile:
+    if is_stopped.is_set():
+        raise _Stopped
     origin = file_place(file.name, source)
     digests = _Digests(file, file.digest_parts() if file.digest_parts else None)
     with _begun(file, origin, target, partial) as (stream, at):
         _hash_kept(stream, digests)
         for chunk in _chunks(file, origin, lambda: digests.size):
+            if is_stopped.is_set():
+                raise _Stopped
             stream.write(chunk)
             digests.update(chunk)
         stream.flush()
