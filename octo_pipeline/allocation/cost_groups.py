@@ -31,6 +31,10 @@ COST_GROUP_COST_COLUMNS: dict[str, str] = {
     "service_name": "VARCHAR",
     "currency": "VARCHAR",
     "cost": MONEY,
+    "effective_cost": MONEY,
+    "base_currency": "VARCHAR",
+    "base_cost": MONEY,
+    "base_effective_cost": MONEY,
 }
 
 # The columns that a filter can read, under the names of line items.
@@ -64,7 +68,7 @@ def matches_sql(line_items: Relation, allocations: Relation, groups: Sequence[Co
 
 
 def charges_sql(matches: Relation) -> Sql:
-    """SQL of the charges that a cost group's filters match: (cost_group_id, part, …, cost)."""
+    """SQL of the charges that a cost group's filters match: (cost_group_id, part, …, cost, effective_cost)."""
     return render("allocation/cost_group_charges", matches=matches)
 
 
@@ -82,8 +86,8 @@ def filtered_costs_sql(line_items: Relation, allocations: Relation, groups: Sequ
         groups: the cost groups.
 
     Returns:
-        (cost_group_id, section, currency, cost), one row per cost group, section (direct or account) and currency with
-        a cost. The cost group ``''`` matches everything.
+        (cost_group_id, section, currency, cost, effective_cost), one row per cost group, section (direct or account) and
+        currency with a cost in either measure. The cost group ``''`` matches everything.
     """
     return render(
         "allocation/filtered_costs",

@@ -7,11 +7,11 @@ from octo_pipeline.model.columns import ITEM_GRAINS, LINE_ITEM_GRAIN, MONEY, TAG
 from octo_pipeline.model.sql import Relation, Sql, identifier, literal
 from octo_pipeline.model.templates import render
 
-# The columns of an item of any category: its grain columns, its two attributes and its cost.
+# The columns of an item of any category: its grain columns, its two attributes and its cost in both measures.
 ITEM_COLUMNS: dict[str, str] = (
     {"item_id": "VARCHAR", "category": "VARCHAR"}
     | {("origin_month" if name == "billing_month" else name): kind for name, kind in LINE_ITEM_GRAIN.items()}
-    | {"sub_account_name": "VARCHAR", "service_name": "VARCHAR", "cost": MONEY}
+    | {"sub_account_name": "VARCHAR", "service_name": "VARCHAR", "cost": MONEY, "effective_cost": MONEY}
 )
 
 
@@ -23,7 +23,7 @@ def items_sql(category: str, line_items: Relation) -> Sql:
         line_items: relation with the columns of ``cost_line_items``, of one month.
 
     Returns:
-        SQL with the category's grain columns, ``sub_account_name``, ``service_name`` and ``cost``.
+        SQL with the category's grain columns, ``sub_account_name``, ``service_name``, ``cost`` and ``effective_cost``.
     """
     return render(f"allocation/items_{category}", grain=ITEM_GRAINS[category], line_items=line_items)
 

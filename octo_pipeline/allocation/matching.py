@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item_sql
+from octo_pipeline.allocation.items import ITEM_COLUMNS, item_id_sql, items_sql, uniform_item_sql
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.model.months import add_months
@@ -48,11 +48,12 @@ MATCHED_ITEM_COLUMNS: dict[str, str] = ITEM_COLUMNS | {
     "first_booking_month": "VARCHAR",
     "tranche_count": "INTEGER",
     "conflicting_allocator_ids": "VARCHAR[]",
+    "moving_item_ids": "VARCHAR[]",
 }
 
 # What an item records about the allocator that takes it.
 _PINNED = ("allocator_id", "allocator_version", "allocator_document", "first_booking_month", "tranche_count")
-_TAKEN = {name: kind for name, kind in MATCHED_ITEM_COLUMNS.items() if name not in ITEM_COLUMNS}
+_TAKEN = {name: kind for name, kind in MATCHED_ITEM_COLUMNS.items() if name not in (*ITEM_COLUMNS, "moving_item_ids")}
 
 # Below this, enumerating all pairs of classes takes under a second; scanning the rows for the pairs that occur takes
 # longer.
@@ -80,15 +81,17 @@ def matched_items_sql(
         line_items: relation with the columns of ``cost_line_items``, of one month.
         month: the origin month.
         allocators: all valid allocators, in order.
-        categories: the categories whose items are returned.
+        categories: the categories whose items are returned. Savings items without the others are returned as if nobody
+            took fee and account-usage items.
 
     Returns:
         SQL of `MATCHED_ITEM_COLUMNS` over the temporary tables: every fee and savings item, with null allocator
-        columns if nobody takes it, and every account-usage item that an allocator takes.
+        columns if nobody takes it, and every account-usage item that an allocator takes. An unused savings item has
+        the ids of the taken fee and account-usage items with lines of it, which distribute its cost already.
     """
     live = applying(allocators, month)
     create_temp_table(connection, "matching_allocators", _allocators_sql(live, month))
-    queries = []
+    queries: dict[str, Sql] = {}
     for category in categories:
         alternatives = [
             (i, conditions)
@@ -100,16 +103,35 @@ def matched_items_sql(
         names = {tag: f"tag_{number}" for number, tag in enumerate(tags)}
         maps = [_Map(i, {names.get(key, key): c for key, c in conditions.items()}) for i, conditions in alternatives]
         criteria_tags = {name: criterion_sql(tag) for tag, name in names.items()}
-        queries.append(_category_sql(connection, line_items, category, maps, criteria_tags))
-    return Sql(" union all ".join(queries))
+        queries[category] = _category_sql(connection, line_items, category, maps, criteria_tags)
+    # Looking for what moves the cost of a commitment reads all lines again, so it waits for somebody who asks.
+    moves_savings = set(CATEGORIES) <= queries.keys() and any(a.category == "savings" for a in live)
+    with_moving = [
+        _moving_sql(line_items, queries)
+        if category == "savings" and moves_savings
+        else render("allocation/match_unmoving", items_query=query)
+        for category, query in queries.items()
+    ]
+    return Sql(" union all ".join(f"({query})" for query in with_moving))
+
+
+def _moving_sql(line_items: Relation, queries: Mapping[str, Sql]) -> Sql:
+    return render(
+        "allocation/match_moving",
+        line_items=line_items,
+        item_ids={category: item_id_sql(category) for category in CATEGORIES},
+        fee_items=queries["fee"],
+        account_items=queries["account"],
+        savings_items=queries["savings"],
+    )
 
 
 def due_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation) -> dict[str, dict[str, str]]:
     """What each booking month takes from these items, for the fingerprints of later tables.
 
     Returns:
-        booking month -> {allocator version: digest of the items due in that month under that version (id, cost,
-        instalments)}. Only equal sets of items have equal digests.
+        booking month -> {allocator version: digest of the items due in that month under that version (id, costs,
+        instalments, what moves their cost)}. Only equal sets of items have equal digests.
     """
     rows = connection.execute(render("allocation/due_facts", matched_items=matched_items)).fetchall()
     due: dict[str, dict[str, str]] = {}

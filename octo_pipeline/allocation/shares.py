@@ -20,7 +20,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
-from octo_pipeline.rules.rates import RATE_DECIMALS, Rate, newest_rates
+from octo_pipeline.rules.rates import RATE_DECIMALS, Rate, units_of_base
 
 USAGE_SHARE_COLUMNS: dict[str, str] = {
     "allocator_id": "VARCHAR",
@@ -93,9 +93,7 @@ def _entries_sql(allocators: Sequence[Allocator]) -> Sql:
 
 
 def _create_rates(connection: duckdb.DuckDBPyConnection, month: str, rates: Sequence[Rate], base_currency: str) -> None:
-    unit = 10**RATE_DECIMALS
-    current = newest_rates(rates, month)
-    known = {currency: int(rate.rate * unit) for currency, rate in current.items()} | {base_currency: unit}
+    known = units_of_base(rates, month, base_currency)
     rates_sql = rows_sql({"currency": "VARCHAR", "rate": "HUGEINT"}, list(known.items()))
     create_temp_table(connection, "shares_rates", rates_sql)
     missing = connection.execute(render("allocation/shares_missing_rates")).fetchall()

@@ -20,7 +20,7 @@ app.add_typer(register.app, name="register")
 
 # Tables must fit into 100 characters, so they have fewer columns with shorter names; json and csv have all.
 _COSTS_COLUMNS = {
-    "account": "account",
+    "owner_id": "account",
     "currency": "currency",
     "billed": "billed",
     "allocated_out": "moved_out",

@@ -101,7 +101,11 @@ def _booking(record: "Mapping[str, Any]") -> tuple[str, str, str, str, str]:
     count = record["tranche_count"]
     instalment = f"{record['tranche_index'] + 1}/{count}" if count else ""
     details = plain(", ".join(filter(None, (target, reason))))
-    return status, details, instalment, amount(record["cost"]), record["currency"]
+    cost, effective_cost, currency = record["cost"], record["effective_cost"], record["currency"]
+    # Savings have no amortised cost.
+    if effective_cost != cost and record["category"] != "savings":
+        currency = f"{currency}, amortised {amount(effective_cost)}"
+    return status, details, instalment, amount(cost), currency
 
 
 ItemArgument = Annotated[str | None, typer.Argument(help="The item's id, or its beginning.")]

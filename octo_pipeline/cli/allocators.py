@@ -39,15 +39,19 @@ _MOST = 50
 
 # The columns of matched items that a table has, under short names, because a column is at least as wide as its heading.
 _ITEM = {"account": "account"}
-_TAKEN = {"taken_by": "taken by", "currency": "currency", "cost": "cost"}
+_TAKEN = {"taken_by": "taken by", "currency": "currency", "cost": "cost", "effective_cost": "effective"}
 _MATCHED: dict[str, dict[str, str]] = {
     "fee": _ITEM | {"line_type": "type", "service_code": "service", "charge_description": "description"} | _TAKEN,
     "account": _ITEM | {"usage_date": "date", "service_code": "service", "usage_type": "usage"} | _TAKEN,
     "savings": _ITEM
     | {"savings_kind": "kind", "service_code": "service", "commitment_discount_id": "commitment"}
-    | _TAKEN,
+    | {name: label for name, label in _TAKEN.items() if name != "effective_cost"},
 }
-_BOOKINGS = ("month", "from", "to", "usage", "formula", "part", "currency", "cost")
+_BOOKINGS = ("month", "from", "to", "usage", "formula", "part", "currency", "cost", "effective_cost")
+# Six amounts do not fit beside each other; json has them.
+_DIFFERENCES = (
+    "booking_month", "category", "account", "currency", "live", "simulated", "difference", "effective_difference",
+)  # fmt: skip
 
 
 @app.callback(epilog=_EXIT_CODES)
@@ -315,7 +319,8 @@ def _print_simulation(simulation: "Simulation") -> None:
     allocator = simulation.allocator
     matched = ", ".join(
         f"{counted(items, 'item')} of {amount(cost, currency)}"
-        for currency, items, cost in simulation.matched_costs.rows
+        + (f" (amortised {amount(effective, currency)})" if effective not in (cost, 0) else "")
+        for currency, items, cost, effective in simulation.matched_costs.rows
     )
     replaces = "; it replaces the current allocator of this id" if simulation.replaces else ""
     typer.echo(
@@ -326,6 +331,8 @@ def _print_simulation(simulation: "Simulation") -> None:
             _print_section(title, simulation.matched_items, _MATCHED[allocator.category])
         elif name == "bookings":
             _print_section(title, _readable(simulation.bookings))
+        elif name == "differences":
+            _print_section(title, simulation.differences.picked(_DIFFERENCES))
         elif name != "matched_costs":  # the first line has them
             _print_section(title, simulation.tables[name])
     if not simulation.differences:
@@ -337,7 +344,9 @@ def _print_simulation(simulation: "Simulation") -> None:
 def _print_section(title: str, rows: "Rows", labels: dict[str, str] | None = None) -> None:
     if not rows:
         return
+    rows = rows.without_repeated_costs()
     labels = labels or {name: name for name in rows.columns if name != "item_id"}
+    labels = {name: label for name, label in labels.items() if name in rows.columns}
     print_rows(title, tuple(labels.values()), rows.select(*labels)[:_MOST], Output.table)
     if len(rows) > _MOST:
         total = f"; the total is {rows.total()}" if "cost" in rows.columns else ""
@@ -361,6 +370,7 @@ def _readable(bookings: "Rows") -> "Rows":
                 f"{row['tranche_index'] + 1}/{row['tranche_count']}",
                 row["currency"],
                 row["cost"],
+                row["effective_cost"],
             )
         )
     return Rows(_BOOKINGS, tuple(rows))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Cost groups and what they cost.", no_args_is_help=True)
 
 # Tables must fit into 100 characters, so they have the service's code but not its name.
-_TABLE_COLUMNS = ("month", "section", "account", "service_code", "currency", "cost")
+_TABLE_COLUMNS = ("month", "section", "account", "service_code", "currency", "cost", "effective_cost")
 
 
 class By(StrEnum):
@@ -39,6 +39,7 @@ _SECTIONS = {
     "fee": "fee",
     "cost": "cost",
     "savings": "savings",
+    "effective_cost": "amortised",
     "currency": "",
 }
 # The column of each.
@@ -100,6 +101,7 @@ def show(
 
     The table has a subtotal of each section; json, csv and raw have none, so that their rows add up.
     """
+    from octo_pipeline.model.rows import Rows
     from octo_pipeline.services.costs import cost_group_costs
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -113,13 +115,18 @@ def show(
     if by:
         # Short names, and the currency last without one, keep the table within 80 columns.
         labels = {_COLUMNS[by]: by.value} | _SECTIONS
-        print_rows(title, tuple(labels.values()), costs.select(*labels), output)
-        totals = costs.select("currency", "cost", "savings")
+        table = costs.picked(tuple(labels)).without_repeated_costs()
+        print_rows(title, tuple(labels[name] for name in table.columns), table.rows, output)
+        totals = costs.select("currency", "cost", "effective_cost", "savings")
     else:
-        print_rows(title, _TABLE_COLUMNS, _with_subtotals(costs.select(*_TABLE_COLUMNS)), output)
+        table = Rows(_TABLE_COLUMNS, tuple(_with_subtotals(costs.select(*_TABLE_COLUMNS)))).without_repeated_costs()
+        print_rows(title, table.columns, table.rows, output)
         totals = [
-            (currency, Decimal(0), cost) if section == "savings" else (currency, cost, Decimal(0))
-            for section, currency, cost in costs.select("section", "currency", "cost")
+            (currency, Decimal(0), Decimal(0), cost)
+            if section == "savings"
+            # A month that was made by the first edition has no effective cost.
+            else (currency, cost, cost if effective_cost is None else effective_cost, Decimal(0))
+            for section, currency, cost, effective_cost in costs.select("section", "currency", "cost", "effective_cost")
         ]
     _print_totals(totals)
 
@@ -161,17 +168,19 @@ def _with_subtotals(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     lines: list[tuple[Any, ...]] = []
     for (month, section, currency), group in groupby(rows, key=lambda row: (row[0], row[1], row[4])):
         lines += (members := list(group))
-        lines.append((month, section, "subtotal", "", currency, sum(row[5] for row in members)))
+        sums = (sum(row[5] for row in members), sum(row[6] or 0 for row in members))
+        lines.append((month, section, "subtotal", "", currency, *sums))
     return lines
 
 
-def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal]]) -> None:
-    """Print the sums of (currency, cost, savings)."""
+def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal, Decimal]]) -> None:
+    """Print the sums of (currency, cost, effective cost, savings)."""
     for currency in sorted({currency for currency, *_ in costs}):
         rows = [row for row in costs if row[0] == currency]
-        cost, savings = (sum(amounts, Decimal(0)) for amounts in ([row[1] for row in rows], [row[2] for row in rows]))
+        cost, effective_cost, savings = (sum(amounts, Decimal(0)) for amounts in list(zip(*rows, strict=True))[1:])
+        amortised = f", amortised {amount(effective_cost, currency)}" if effective_cost != cost else ""
         typer.echo(
-            f"Cost {amount(cost, currency)} (direct, account and fee); "
+            f"Cost {amount(cost, currency)}{amortised} (direct, account and fee); "
             f"savings, not included: {amount(savings, currency)}."
         )
     typer.echo(

@@ -7,7 +7,7 @@ the root is a folder or in a bucket.
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -19,6 +19,7 @@ import duckdb
 
 from octo_pipeline.lake import staging
 from octo_pipeline.lake.store import Location, store_of
+from octo_pipeline.model.columns import FORMER_COLUMNS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import Relation, identifier, literal, rows_sql
 from octo_pipeline.model.wording import reason
@@ -303,13 +304,28 @@ class Lake:
         if lacking:
             typed = rows_sql({name: columns[name] for name in lacking}, [])
             rows = f"(FROM read_parquet([{files}], {options}, union_by_name = true) UNION ALL BY NAME {typed})"
-        selected = [*map(identifier, columns), *([f"month AS {identifier(month_as)}"] if month_as else [])]
+        former = self._former(table, lacking)
+        selected = [former.get(name, identifier(name)) for name in columns]
+        selected += [f"month AS {identifier(month_as)}"] if month_as else []
         return Relation(f"(SELECT {', '.join(selected)} FROM {rows})")
 
     def later_columns(self, table: str, columns: Mapping[str, str]) -> dict[str, str]:
         """Those of the columns that a partition of an earlier edition does not have, with their types."""
         present = self._identities(table)
         return {name: columns[name] for name in self._lacking(table, list(present), present, columns)}
+
+    def former_columns(self, table: str, columns: Mapping[str, str]) -> dict[str, str]:
+        """SQL of the columns that a partition of an earlier edition has under another name."""
+        return self._former(table, self.later_columns(table, columns))
+
+    @staticmethod
+    def _former(table: str, lacking: Collection[str]) -> dict[str, str]:
+        names = FORMER_COLUMNS.get(table, {})
+        return {
+            name: f"coalesce({identifier(name)}, {former}) AS {identifier(name)}"
+            for name, former in names.items()
+            if name in lacking
+        }
 
     def _lacking(
         self, table: str, months: Sequence[str], identities: Mapping[str, Hashable], columns: Mapping[str, str]

@@ -48,6 +48,11 @@ LINE_ITEM_MEASURES: dict[str, str] = {
 }
 LINE_ITEM_COLUMNS: dict[str, str] = LINE_ITEM_GRAIN | LINE_ITEM_ATTRIBUTES | LINE_ITEM_MEASURES
 
+# What a partition of the first edition has instead of columns that were renamed: table -> column -> SQL.
+FORMER_COLUMNS: dict[str, dict[str, str]] = {
+    "account_costs": {"owner_type": "'account'", "owner_id": "account"},
+}
+
 # Grain of an item per category. billing_month is the item's origin month.
 FEE_GRAIN = (
     "billing_month",

@@ -1,5 +1,6 @@
 """A small result for people: the column names and rows of a simulation, a figure or a check."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,43 @@ class Rows:
         """These columns of all rows."""
         return list(zip(*map(self.column, names), strict=True))
 
+    def picked(self, names: Sequence[str]) -> "Rows":
+        """These columns alone."""
+        return Rows(tuple(names), tuple(self.select(*names)))
+
+    def billed(self) -> "Rows":
+        """Without the effective costs, for a table that has no room for them."""
+        return self.picked([name for name in self.columns if "effective_" not in name])
+
+    def without_repeated_costs(self) -> "Rows":
+        """Without the effective costs that only repeat the billed ones, which people need not read twice.
+
+        A column ``effective_x`` or ``x_effective_y`` belongs to the column whose name is the same without ``effective_``.
+        """
+        repeated = {
+            name
+            for name in self.columns
+            if "effective_" in name
+            and (billed := name.replace("effective_", "", 1)) in self.columns
+            and self.column(name) == self.column(billed)
+        }
+        names = tuple(name for name in self.columns if name not in repeated)
+        return self.picked(names)
+
     def total(self) -> str:
-        """The sum of ``cost`` per ``currency`` as a text for people: ``900.00 USD, 3.50 EUR``."""
+        """The sum of ``cost`` per ``currency`` as a text for people: ``900.00 USD, 3.50 EUR``.
+
+        If there is an ``effective_cost`` with another sum, it follows: ``900.00 USD (amortised 850.00 USD)``. Savings have
+        none.
+        """
+        billed = self._sums("cost")
+        if "effective_cost" not in self.columns or not any(self.column("effective_cost")):
+            return billed
+        effective = self._sums("effective_cost")
+        return billed if billed == effective else f"{billed} (amortised {effective})"
+
+    def _sums(self, column: str) -> str:
         sums: dict[str, Decimal] = {}
-        for currency, cost in zip(self.column("currency"), self.column("cost"), strict=True):
+        for currency, cost in self.select("currency", column):
             sums[currency] = sums.get(currency, Decimal(0)) + cost
         return ", ".join(f"{cost:,.2f} {currency}" for currency, cost in sorted(sums.items()))

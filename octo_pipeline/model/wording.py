@@ -9,6 +9,8 @@ LEFT_REASONS = {
     "no_allocator": "no rule takes it",
     "restored": "restored by a person",
     "formula_failed": "its formula failed",
+    "formula_failed (effective)": "its formula failed for the amortised cost",
+    "moved_as_cost": "its cost was distributed already",
 }
 
 _REASONS = {

@@ -39,6 +39,13 @@ def newest_rates(rates: Sequence[Rate], month: str) -> dict[str, Rate]:
     return {rate.currency: rate for rate in sorted(rates, key=lambda rate: rate.month) if rate.month <= month}
 
 
+def units_of_base(rates: Sequence[Rate], month: str, base_currency: str) -> dict[str, int]:
+    """The rates that count in a month as integers of `RATE_DECIMALS` places, by currency; the base currency's is 1."""
+    unit = 10**RATE_DECIMALS
+    current = newest_rates(rates, month)
+    return {currency: int(rate.rate * unit) for currency, rate in current.items()} | {base_currency: unit}
+
+
 def load_rates(path: Path, base_currency: str) -> tuple[Rate, ...]:
     """Read the exchange rates; without the file there are none.
 

@@ -4,7 +4,7 @@ A check looks at published partitions and says in its first line how much money 
 that guard a publication belong in the files of their tables.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
-from octo_pipeline.rules.rates import newest_rates
+from octo_pipeline.rules.rates import newest_rates, units_of_base
 from octo_pipeline.services.targets import unknown_targets
+from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -74,6 +75,12 @@ def _money(rows: Sequence[tuple[Any, ...]], cost: int, currency: int) -> str:
     for row in rows:
         totals[row[currency]] = totals.get(row[currency], 0) + row[cost]
     return ", ".join(f"{total:,.2f} {name}" for name, total in sorted(totals.items()))
+
+
+def _both(rows: list[tuple[Any, ...]], cost: int, effective_cost: int, currency: int) -> str:
+    """The same in both measures; the amortised total only if it differs."""
+    billed, effective = _money(rows, cost, currency), _money(rows, effective_cost, currency)
+    return billed if billed == effective else f"{billed}, amortised {effective},"
 
 
 def _unknown_line_types(workspace: Workspace, month: str) -> CheckResult:
@@ -164,14 +171,29 @@ def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
     if not rows:
         return CheckResult(True, "No allocator hands out more than there is.")
     nets = sorted(
-        {(name, currency, abs(net)) for name, currency, net in rows.select("allocator_id", "currency", "net_cost")}
+        {
+            (name, currency, abs(net), abs(effective))
+            for name, currency, net, effective in rows.select(
+                "allocator_id", "currency", "net_cost", "net_effective_cost"
+            )
+        }
     )
     return CheckResult(
         False,
-        f"{', '.join(dict.fromkeys(name for name, *_ in nets))} handed out {_money(nets, 2, 1)} more than there was; the "
+        f"{', '.join(dict.fromkeys(name for name, *_ in nets))} handed out {_both(nets, 2, 3, 1)} more than there was; the "
         "default account bears the difference. Check the formulas.",
-        ("allocator", "item", "currency", "tranche", "remainder"),
-        tuple(rows.select("allocator_id", "item_id", "currency", "tranche_cost", "cost")[:100]),
+        ("allocator", "item", "currency", "tranche", "remainder", "effective tranche", "effective remainder"),
+        tuple(
+            rows.select(
+                "allocator_id",
+                "item_id",
+                "currency",
+                "tranche_cost",
+                "cost",
+                "tranche_effective_cost",
+                "effective_cost",
+            )[:100]
+        ),
     )
 
 
@@ -182,13 +204,19 @@ def _failed_formulas(workspace: Workspace, month: str) -> CheckResult:
     return _result(
         workspace,
         render("services/check_formulas", allocations=allocations, matched_items=items),
-        ("allocator", "item", "currency", "cost"),
+        ("allocator", "item", "currency", "cost", "effective cost", "reason"),
         lambda rows: (
-            f"{_money(rows, 3, 2)} could not be distributed: a formula of "
-            f"{', '.join(sorted({r[0] for r in rows}))} fails (division by zero, overflow). Fix it and run {month} again."
+            f"{_both(rows, 3, 4, 2)} could not be distributed: a formula of "
+            f"{', '.join(sorted({r[0] for r in rows}))} fails{_where_failed(r[5] for r in rows)} (division by zero, "
+            f"overflow). Fix it and run {month} again."
         ),
         "Every formula has a result.",
     )
+
+
+def _where_failed(reasons: Iterable[str]) -> str:
+    """In which measure, where it is not the billed one that people look at first."""
+    return " for the amortised cost" if set(reasons) == {"formula_failed (effective)"} else ""
 
 
 def _invalid_documents(workspace: Workspace, month: str) -> CheckResult:
@@ -225,30 +253,57 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
         months = sorted({r[2] for r in rows})
         return CheckResult(
             False,
-            f"{_money(rows, 4, 1)} of the items of {month} is not booked as it is due in {', '.join(months)}, which "
+            f"{_both(rows, 4, 6, 1)} of the items of {month} is not booked as it is due in {', '.join(months)}, which "
             f"{'was' if len(months) == 1 else 'were'} made before {month} last changed. Run "
             f"{'it' if len(months) == 1 else 'them'} again.",
-            ("item", "currency", "booking_month", "due", "difference"),
+            ("item", "currency", "booking_month", "due", "difference", "effective_due", "effective_difference"),
             tuple(rows[:100]),
         )
     waiting = f" Not made yet: {', '.join(absent)}." if absent else ""
     return CheckResult(True, f"All instalments of the items of {month} are booked as they are due.{waiting}")
 
 
-def _commitments_twice(workspace: Workspace, month: str) -> CheckResult:
-    line_items = workspace.lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-    explained = explained_allocations(workspace.lake, [month])
+def _unconvertible(workspace: Workspace, month: str) -> CheckResult:
+    lake, base = workspace.lake, workspace.settings.base_currency
+    costs = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
+    with lake.connect() as connection:
+        rows = connection.execute(render("services/check_currencies", account_costs=costs)).fetchall()
+    rates = units_of_base(workspace.configuration.rates, month, base)
+    lacking = [row for row in rows if row[0] not in rates]
+    if not lacking:
+        return CheckResult(True, f"Every amount is known in {base}.")
+    return CheckResult(
+        False,
+        f"{_money(lacking, 3, 0)} of costs have no value in {base}: exchange_rates.csv has no rate for "
+        f"{', '.join(row[0] for row in lacking)} in {month} or earlier. Add one and run {month} again.",
+        ("currency", "owners", "billed", "final cost"),
+        tuple(lacking[:100]),
+    )
+
+
+def _covered_usage_moved(workspace: Workspace, month: str) -> CheckResult:
+    lake = workspace.lake
+    query = render(
+        "services/check_covered_usage",
+        matched_items=lake.scan(MatchedItems.name, [month], MatchedItems.columns),
+        allocations=lake.scan(Allocations.name, [month], Allocations.columns),
+    )
     return _result(
         workspace,
-        render("services/check_commitments", line_items=line_items, explained_allocations=explained),
-        ("commitment", "fee allocated by", "savings allocated by", "currency", "fee"),
+        query,
+        ("account", "commitment", "usage allocated by", "savings allocated by", "currency", "effective cost"),
         lambda rows: (
-            f"{_money(rows, 4, 3)} of commitment fees are allocated as fees by "
-            f"{', '.join(sorted({r[1] for r in rows}))} while the savings of the same commitments are allocated too: "
-            "the amortised costs count them twice. Leave out the fees or the savings."
+            f"{_money(rows, 5, 4)} of usage that commitments cover is allocated by {_listed({r[2] for r in rows})}, and what "
+            f"it saved by {_listed({r[3] for r in rows})}: {_listed({r[0] for r in rows})} "
+            f"{'pays' if len({r[0] for r in rows}) == 1 else 'pay'} on-demand prices for what others used. Leave out the "
+            "usage or the savings."
         ),
-        "No commitment is allocated both as a fee and by its savings.",
+        "No usage that a commitment covers is allocated together with its savings.",
     )
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 CHECKS: tuple[Check, ...] = (
@@ -304,11 +359,18 @@ CHECKS: tuple[Check, ...] = (
         _lake_conservation,
     ),
     Check(
-        "no_commitment_twice",
+        "base_currency_known",
+        "account_costs",
+        "warning",
+        "Every currency has a rate to the base currency.",
+        _unconvertible,
+    ),
+    Check(
+        "covered_usage_once",
         "allocations",
         "warning",
-        "No commitment is allocated both as a fee and by its savings.",
-        _commitments_twice,
+        "No usage that a commitment covers is allocated together with its savings.",
+        _covered_usage_moved,
     ),
 )
 

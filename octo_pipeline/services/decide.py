@@ -12,6 +12,7 @@ from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import LEFT_REASONS
 from octo_pipeline.registry.records import Actor, Decision, RestoredItem
 from octo_pipeline.services.months import Event, make_months
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -27,7 +28,11 @@ _NAMED_ITEMS = 5
 
 @dataclass(frozen=True)
 class DecidedItem:
-    """An item that a decision is about. `months` are those in which it is, or was, booked."""
+    """An item that a decision is about.
+
+    Attributes:
+        months: those in which it is, or was, booked, or a saving that is distributed only while the item is not.
+    """
 
     item_id: str
     origin_month: str
@@ -109,12 +114,28 @@ def find_items(
                 f"{len(names)} items have an id that begins with {item}; give more of the id.", code="item-ambiguous"
             )
     made = set(lake.months("allocations"))
+    saved = _months_of_moved_savings(workspace, sorted({origin for _, origin, *_ in rows}))
     return [
         DecidedItem(
-            i, o, c, tuple(m for m in {*month_range(first, add_months(first, n - 1)), o} if m in made), allocator
+            i, o, c, tuple(m for m in {*_booked_months(first, n), o, *saved.get(i, ())} if m in made), allocator
         )
         for i, o, c, first, n, allocator, _ in rows
     ]
+
+
+def _months_of_moved_savings(workspace: Workspace, origins: Sequence[str]) -> dict[str, set[str]]:
+    """Item id -> the months in which savings would be booked that stay where they are while the item is distributed."""
+    matched_items = workspace.lake.scan(MatchedItems.name, origins, MatchedItems.columns)
+    months: dict[str, set[str]] = {}
+    with workspace.lake.connect() as connection:
+        query = render("services/moved_savings", matched_items=matched_items)
+        for item_id, first, tranches in connection.execute(query).fetchall():
+            months.setdefault(item_id, set()).update(_booked_months(first, tranches))
+    return months
+
+
+def _booked_months(first: str, tranches: int) -> list[str]:
+    return month_range(first, add_months(first, tranches - 1))
 
 
 def cause(action: Action, items: Sequence[DecidedItem], reason: str, actor: Actor) -> dict[str, str]:
@@ -237,7 +258,7 @@ def story(workspace: Workspace, item: str) -> list[str]:
         rows = connection.execute(query).fetchall()
     return [
         *_item_sentences(facts),
-        *_booking_sentences(rows),
+        *_booking_sentences(rows, str(facts["category"])),
         *_decision_sentences(workspace, {str(facts["item_id"]), str(facts["former_item_id"])}),
     ]
 
@@ -283,7 +304,7 @@ def _item_sentences(facts: dict[str, object]) -> list[str]:
     description = facts["charge_description"] or facts["commitment_discount_id"] or facts["service_code"]
     lines = [
         f"Item {facts['item_id']}: {'an' if category == 'account' else 'a'} {category} item of {facts['origin_month']}, "
-        f"{description or 'no description'}, {facts['cost']:,.10f} {facts['billing_currency']}, on account "
+        f"{description or 'no description'}, {_costs(facts)}, on account "
         f"{facts['sub_account_id']} of payer {facts['billing_account_id']} ({facts['vendor']})."
     ]
     if facts["allocator_id"] is None:
@@ -300,6 +321,9 @@ def _item_sentences(facts: dict[str, object]) -> list[str]:
     if facts["conflicting_allocator_ids"]:
         others = ", ".join(facts["conflicting_allocator_ids"])  # type: ignore[arg-type]
         lines.append(f"{others} would match it too; the first by priority, createTime and id takes it.")
+    if facts["moving_item_ids"]:
+        moving = ", ".join(facts["moving_item_ids"])  # type: ignore[arg-type]
+        lines.append(f"Its cost is distributed by {moving}; while one of these is distributed, the saving is not.")
     if allocator.is_spreading:
         lines.append(
             f"It is spread over {facts['tranche_count']} months from {facts['first_booking_month']}. Each month splits its "
@@ -308,29 +332,42 @@ def _item_sentences(facts: dict[str, object]) -> list[str]:
     return lines
 
 
-def _booking_sentences(rows: Sequence[tuple[object, ...]]) -> list[str]:
+def _costs(facts: dict[str, object]) -> str:
+    """An item's cost, and its amortised cost where that is another."""
+    cost, effective, currency = facts["cost"], facts["effective_cost"], facts["billing_currency"]
+    text = f"{cost:,.10f} {currency}"
+    if facts["category"] == "savings" or effective in (None, cost):
+        return text
+    return f"{text} (amortised {effective:,.10f})"
+
+
+def _booking_sentences(rows: Sequence[tuple[object, ...]], category: str) -> list[str]:
     lines = []
     month = None
     for row in rows:
         booked, kind, status, reason, target, entry, entry_type, value, formula, share, usage, usage_currency = row[:12]
-        index, count, tranche, cost, currency = row[12:]
+        index, count, tranche, effective_tranche, cost, effective_cost, currency = row[12:]
         if kind == "item":
             lines.append(f"In {booked} it is listed as {status}" + (f", with the reason {reason}." if reason else "."))
             continue
+        is_same = effective_cost == cost or category == "savings"
+        amortised = "" if is_same else f" (amortised {effective_cost:,.10f})"
         if booked != month:
             month = booked
+            is_same = effective_tranche == tranche or category == "savings"
+            also = "" if is_same else f" (amortised {effective_tranche:,.10f})"
             lines.append(
-                f"In {booked}, instalment {int(str(index)) + 1} of {count} is due: {tranche:,.10f} {currency}."
+                f"In {booked}, instalment {int(str(index)) + 1} of {count} is due: {tranche:,.10f} {currency}{also}."
             )
         if kind == "split":
             by = f"{entry_type} {value}" if entry_type != "account" else "by name"
             lines.append(
                 f"  {target} ({by}, entry {int(str(entry)) + 1}): usage {usage:,.2f} {usage_currency or ''} is a share of "
-                f"{float(str(share)):.6f}; {formula} gives {cost:,.10f} {currency}, including rounding."
+                f"{float(str(share)):.6f}; {formula} gives {cost:,.10f} {currency}{amortised}, including rounding."
             )
         else:
-            why = "its formula failed" if reason == "formula_failed" else "what the splits left over"
-            lines.append(f"  {target}: remainder {cost:,.10f} {currency}, {why}.")
+            why = LEFT_REASONS[str(reason)] if reason else "what the splits left over"
+            lines.append(f"  {target}: remainder {cost:,.10f} {currency}{amortised}, {why}.")
     return lines
 
 

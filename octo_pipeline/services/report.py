@@ -39,6 +39,8 @@ class Bill:
     allocated_in: Decimal
     remainder: Decimal
     final: Decimal
+    effective: Decimal
+    amortised_final: Decimal
 
     @property
     def share(self) -> float:
@@ -166,13 +168,15 @@ def _allocators(
 
 def _rules(by_allocator: Rows, allocators: dict[str, Allocator]) -> tuple[tuple[Any, ...], ...]:
     rows = []
-    for name, category, _, accounts, currency, billed, split, remainder in by_allocator.rows:
+    columns = ("allocator", "category", "accounts", "currency", "items_cost", "split", "remainder")
+    amortised = by_allocator.select("effective_split", "effective_remainder")
+    for row, effective in zip(by_allocator.select(*columns), amortised, strict=True):
+        name, category, accounts, currency, billed, split, remainder = row
         allocator = allocators.get(name)
         title = (allocator.name if allocator else None) or name
         description = (allocator.description if allocator else None) or ""
-        rows.append(
-            (title, description, category, currency, billed, split or Decimal(0), remainder or Decimal(0), accounts)
-        )
+        booked = tuple(cost or Decimal(0) for cost in (split, remainder, *effective))
+        rows.append((title, description, category, currency, billed, *booked[:2], accounts, sum(booked[2:])))
     # The largest amounts matter most to finance.
     return tuple(sorted(rows, key=lambda row: (row[2], -sum(abs(cost or 0) for cost in row[4:7]))))
 
@@ -188,6 +192,6 @@ def _cost_groups(
     costs = workspace.lake.scan(CostGroupCosts.name, [month], CostGroupCosts.columns)
     rows = _fetch(connection, "cost_group_sections", {"cost_group_costs": costs})
     return tuple(
-        (names.get(group, group), currency, direct, account, fee, savings, direct + account + fee)
-        for group, currency, direct, account, fee, savings in rows
+        (names.get(group, group), currency, direct, account, fee, savings, direct + account + fee, amortised)
+        for group, currency, direct, account, fee, savings, amortised in rows
     )

@@ -23,6 +23,7 @@ ACCOUNT_COLUMNS = (
     "allocated_in",
     "net_savings_received",
     "final_cost",
+    "amortised_final_cost",
     "change_to_previous_month",
 )
 

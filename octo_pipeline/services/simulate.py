@@ -21,7 +21,6 @@ Drawback: all rows of the result are held in Python.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import duckdb
 
@@ -55,6 +54,7 @@ SECTIONS: dict[str, str] = {
     "conflicts": "Conflicts",
     "not_reached": "Outside its months",
     "commitment_lines": "Covered by a savings plan, without negation",
+    "covered_usage": "Usage that moves together with its savings",
     "differences": "Difference to what is live",
 }
 
@@ -81,8 +81,10 @@ class Simulation:
         not_reached: what it would match in this month and earlier ones if they were in its window.
         earlier_origins: what it matches in earlier months with instalments due in this one; they are not simulated.
         commitment_lines: per account, lines that a savings plan covers and whose negation it does not match.
+        covered_usage: per account and commitment, usage that a commitment covers and that is distributed while what it
+            saved is distributed too, where the candidate does either.
         differences: per booking month, category, account and currency, the net amount on the account from items that
-            change hands: live, simulated and the difference.
+            change hands: live, simulated and the difference, in both measures.
         warnings: a sentence for everything that deserves attention.
     """
 
@@ -101,6 +103,7 @@ class Simulation:
     not_reached: Rows
     earlier_origins: Rows
     commitment_lines: Rows
+    covered_usage: Rows
     differences: Rows
     warnings: tuple[str, ...]
 
@@ -159,6 +162,7 @@ class _Simulator:
         self._match_all()
         self._create_restored()
         matched_items = self._fetch("simulation_matched_items")
+        covered_usage = self._fetch("simulation_covered_usage", candidate=self._candidate.id, restored_items=_RESTORED)
         conflicts = self._fetch("simulation_conflicts", candidate=self._candidate.id)
         self._keep_what_changes_hands()
         due = self._due("alone", [self._candidate])
@@ -178,15 +182,17 @@ class _Simulator:
             "not_reached": self._not_reached(),
             "earlier_origins": self._earlier_origins(),
             "commitment_lines": self._fetch("simulation_commitment_lines"),
+            "covered_usage": covered_usage,
             "differences": self._fetch("simulation_differences"),
         }
         restored = self._count("simulation_restored_items", restored_items=_RESTORED)
+        moved = self._count("simulation_moved_items")
         return Simulation(
             allocator=self._candidate,
             month=self._month,
             replaces=self._replaced.version if self._replaced else None,
             warnings=(
-                *_warnings(self._candidate, self._month, tables, restored),
+                *_warnings(self._candidate, self._month, tables, restored, moved),
                 *_unknown_sentence(unknown_targets(self._workspace, [self._candidate])),
             ),
             **tables,
@@ -207,18 +213,24 @@ class _Simulator:
         # An item has one category, so allocators of other categories keep their items.
         ids = {a.id for a in self._submitted}
         replaced = [a for a in self._live if a.id in ids]
-        categories = sorted({a.category for a in (*self._submitted, *replaced)})
+        own = sorted({a.category for a in (*self._submitted, *replaced)})
+        # Whether the saving of a commitment moves depends on who takes its lines as fees and usage.
+        is_bound = any(a.category == "savings" for a in (*self._live, *self._submitted)) and self._count(
+            "simulation_commitments", line_items=self._line_items([self._month])
+        )
+        categories = matching.CATEGORIES if is_bound else own
         live = [a for a in self._live if a.category in categories]
         merged = [a for a in live if a.id not in ids] + self._submitted
-        self._match("alone", [self._candidate], categories)
-        self._match("live", live, categories)
-        self._match("merged", sorted(merged, key=lambda a: a.precedence), categories)
+        self._match("live_items", live, categories)
+        self._match("merged_items", sorted(merged, key=lambda a: a.precedence), categories)
+        self._match("matched_alone", [self._candidate], own)
+        self._create("alone_items", render("services/simulation_alone"))
 
-    def _match(self, name: str, allocators: Sequence[Allocator], categories: Sequence[str]) -> None:
+    def _match(self, table: str, allocators: Sequence[Allocator], categories: Sequence[str]) -> None:
         query = matching.matched_items_sql(
             self._connection, self._line_items([self._month]), self._month, allocators, categories
         )
-        self._create(f"{name}_items", render("services/simulation_taken_items", matched_items_query=query))
+        self._create(table, render("services/simulation_taken_items", matched_items_query=query))
 
     def _keep_what_changes_hands(self) -> None:
         self._create("takers", render("services/simulation_takers"))
@@ -284,7 +296,10 @@ class _Simulator:
             ),
         )
         usage = _of_month(f"{name}_shares", month)
-        query = splits.allocations_sql(self._connection, Relation(f"{name}_items"), usage, _RESTORED, month, allocators)
+        failed_before = Relation(f"({render('services/simulation_failed_items', table=f'{name}_rows')})")
+        query = splits.allocations_sql(
+            self._connection, Relation(f"{name}_items"), usage, _RESTORED, month, allocators, failed_before
+        )
         self._add(f"{name}_rows", month, query)
 
     def _add(self, table: str, month: str, query: Sql) -> None:
@@ -324,7 +339,7 @@ def _of_month(table: str, month: str) -> Relation:
     return Relation(f"({render('services/simulation_of_month', table=table, month=month)})")
 
 
-def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], restored: int) -> list[str]:
+def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], restored: int, moved: int) -> list[str]:
     sentences = _taken_before_sentence(allocator, tables["matched_items"])
     if not tables["matched_items"]:
         sentences.append(f"It matches no item of {month}. Compare its criteria and its months with the items.")
@@ -332,6 +347,12 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
     if restored:
         are = "is restored and stays" if restored == 1 else "are restored and stay"
         sentences.append(f"{restored} of the items it matches {are} undistributed until re-applied.")
+    if moved:
+        stay = "stays" if moved == 1 else "stay"
+        sentences.append(
+            f"{counted(moved, 'saving')} {stay} undistributed: a rule for fees or usage distributes that unused part of a "
+            "commitment as a cost already."
+        )
     sentences += _not_reached_sentence(allocator, tables["not_reached"])
     if tables["earlier_origins"]:
         earlier = tables["earlier_origins"]
@@ -341,14 +362,17 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
         )
     sentences += _unresolved_sentence(tables["unresolved"])
     if tables["over_allocated"]:
-        surplus = Rows(("currency", "cost"), _surplus(tables["over_allocated"]))
+        surplus = _surplus(tables["over_allocated"])
         sentences.append(
             f"It hands out {surplus.total()} more than there is; the default account, or the item's own account, bears the "
             "difference. Check the formulas."
         )
     if tables["failed"]:
+        measure = ""
+        if set(tables["failed"].column("reason")) == {"formula_failed (effective)"}:
+            measure = " for the amortised cost"
         sentences.append(
-            f"{tables['failed'].total()} could not be distributed: a formula fails (division by zero, overflow)."
+            f"{tables['failed'].total()} could not be distributed: a formula fails{measure} (division by zero, overflow)."
         )
     if tables["commitment_lines"]:
         accounts = ", ".join(tables["commitment_lines"].column("account")[:5])
@@ -356,7 +380,20 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
             f"It takes {tables['commitment_lines'].total()} of usage that a savings plan covers without its negation "
             f"(accounts {accounts}). Nobody was billed that much. Let the criteria match SavingsPlanNegation lines too."
         )
+    sentences += _covered_sentence(tables["covered_usage"])
     return sentences
+
+
+def _covered_sentence(rows: Rows) -> list[str]:
+    """Who pays on-demand prices for what another used."""
+    if not rows:
+        return []
+    accounts = sorted(set(rows.column("account")))
+    total = Rows(("currency", "cost"), tuple(rows.select("currency", "effective_cost"))).total()
+    return [
+        f"{total} of usage that commitments cover is allocated together with what it saved: {', '.join(accounts[:5])} "
+        f"{'pays' if len(accounts) == 1 else 'pay'} on-demand prices for what others used. Leave out the usage or the savings."
+    ]
 
 
 def _unknown_sentence(targets: Sequence[UnknownTarget]) -> list[str]:
@@ -376,10 +413,11 @@ def _taken_before_sentence(allocator: Allocator, matched_items: Rows) -> list[st
     return [f"It would take nothing: {' and '.join(takers[:3])} {'comes' if len(takers) == 1 else 'come'} first."]
 
 
-def _surplus(rows: Rows) -> tuple[tuple[Any, ...], ...]:
+def _surplus(rows: Rows) -> Rows:
     """What is handed out too much of, by currency and month."""
-    nets = dict.fromkeys(rows.select("booking_month", "currency", "net_cost"))
-    return tuple((currency, abs(cost)) for _, currency, cost in nets)
+    nets = dict.fromkeys(rows.select("booking_month", "currency", "net_cost", "net_effective_cost"))
+    columns = ("currency", "cost", "effective_cost")
+    return Rows(columns, tuple((currency, abs(cost), abs(effective)) for _, currency, cost, effective in nets))
 
 
 def _not_reached_sentence(allocator: Allocator, rows: Rows) -> list[str]:

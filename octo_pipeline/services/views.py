@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.sql import Relation, Sql
+from octo_pipeline.model.sql import Relation, Sql, identifier
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.graph import TABLES
@@ -40,10 +40,11 @@ def _rows(
 ) -> Relation:
     if not files[table]:
         return lake.scan(table, [], columns, month_as=month_as)
+    former = lake.former_columns(table, columns)
     query = render(
         "services/partitions",
         partition_files=[str(file) for file in files[table]],
-        partition_columns=list(columns),
+        partition_columns=[former.get(name, identifier(name)) for name in columns],
         later_columns=lake.later_columns(table, columns),
         month_as=month_as,
     )

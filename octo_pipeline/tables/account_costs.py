@@ -9,6 +9,7 @@ from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.base_rates import base_rates, rate_inputs
 from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
@@ -19,40 +20,48 @@ from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.workspace import Workspace
 
+_AMOUNTS = (
+    "billed", "effective", "allocated_out", "allocated_in", "effective_out", "effective_in", "savings_out", "savings_in",
+    "final_cost", "amortised_final_cost",
+)  # fmt: skip
+
 ACCOUNT_COST_COLUMNS: dict[str, str] = {
-    "account": "VARCHAR",
+    "owner_type": "VARCHAR",
+    "owner_id": "VARCHAR",
     "currency": "VARCHAR",
-    "billed": MONEY,
-    "effective": MONEY,
-    "allocated_out": MONEY,
-    "allocated_in": MONEY,
-    "savings_out": MONEY,
-    "savings_in": MONEY,
-    "final_cost": MONEY,
-    "amortised_final_cost": MONEY,
+    **dict.fromkeys(_AMOUNTS, MONEY),
+    **{f"base_{name}": MONEY for name in _AMOUNTS},
+    "base_currency": "VARCHAR",
 }
 
 # The columns of an explained row that the model and the proofs read. Copying the others of millions of rows takes time.
 _SUMMED = (
     "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
-    "tranche_cost", "cost",
+    "tranche_cost", "tranche_effective_cost", "cost", "effective_cost",
 )  # fmt: skip
 
 
 class AccountCosts(Table):
-    """What each account pays in the month: billed, moved away, moved in. Adds up to the bill, exactly."""
+    """What each account pays in the month, in both measures: billed, moved away, moved in. Adds up to the bill, exactly."""
 
     name = "account_costs"
     group = "marts"
-    grain = "One row per account and currency."
-    key = ("account", "currency")
+    grain = "One row per owner and currency."
+    key = ("owner_type", "owner_id", "currency")
     columns = ACCOUNT_COST_COLUMNS
-    reads = (Reads(LINE_ITEMS), Reads(Allocations.name), Reads(MatchedItems.name, months="owing"))
+    reads = (
+        Reads(LINE_ITEMS),
+        Reads(Allocations.name),
+        Reads(MatchedItems.name, months="owing"),
+        Reads("exchange_rates"),
+        Reads("base_currency"),
+    )
     code = (
         "model",
         "rules",
         "allocation",
         "dbt_project/models/marts/account_costs.sql",
+        "dbt_project/macros/base_currency.sql",
         "dbt_project/materializations",
     )
     is_dbt_model = True
@@ -60,17 +69,17 @@ class AccountCosts(Table):
         EVERY_ROW_HAS_ITS_ITEM,
         Proof(
             "final_costs",
-            "the final costs are the bill, less the items distributed, plus what is due of them",
+            "the final costs are the bill, less the items distributed, plus what is due of them, in both measures",
             "tables/proof_account_costs_final",
         ),
         Proof(
-            "amortised_costs",
-            "the amortised costs are the final costs, amortised, less the savings that moved",
-            "tables/proof_account_costs_amortised",
+            "balanced",
+            "the final costs of each owner are what it was billed, less what moved away, plus what moved in",
+            "tables/proof_account_costs_balanced",
         ),
         Proof(
             "all_counted",
-            "every row booked and every item distributed is counted",
+            "every row booked and every item distributed is counted, in both measures",
             "tables/proof_account_costs_counted",
         ),
     )
@@ -80,11 +89,21 @@ class AccountCosts(Table):
         "effective": ((LINE_ITEMS, "effective_cost"),),
         "allocated_out": ((Allocations.name, "cost"),),
         "allocated_in": ((Allocations.name, "cost"),),
+        "effective_out": ((Allocations.name, "effective_cost"),),
+        "effective_in": ((Allocations.name, "effective_cost"),),
         "savings_out": ((Allocations.name, "cost"),),
         "savings_in": ((Allocations.name, "cost"),),
         "final_cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost")),
-        "amortised_final_cost": ((LINE_ITEMS, "effective_cost"), (Allocations.name, "cost")),
+        "amortised_final_cost": (
+            (LINE_ITEMS, "effective_cost"),
+            (Allocations.name, "effective_cost"),
+            (Allocations.name, "cost"),
+        ),
     }
+
+    def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
+        """The exchange rates that count in the month, and the base currency."""
+        return rate_inputs(workspace, month)
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Sum up by account, and prove that all accounts together pay the whole bill."""
@@ -95,6 +114,7 @@ class AccountCosts(Table):
             relations = {
                 "lake.cost_line_items": f"FROM {line_items}",
                 "lake.explained_allocations": f"FROM {explained}",
+                "lake.base_rates": base_rates(workspace, month),
             }
             run_model(workspace, staged, metadata, relations)
             booked = lake.scan(Allocations.name, [month], Allocations.columns)

@@ -4,7 +4,8 @@ from typing import ClassVar
 
 from octo_pipeline.allocation import splits
 from octo_pipeline.allocation.proofs import Proof
-from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.sql import Relation, rows_sql
 from octo_pipeline.registry.records import RestoredItem
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -27,15 +28,15 @@ class Allocations(Table):
     proofs = (
         Proof(
             "tranches",
-            "the splits and remainders of each item add up to its tranche",
+            "the splits and remainders of each item add up to its tranche, in both measures",
             "tables/proof_allocations_tranches",
         ),
         Proof(
             "instalments",
-            "the instalments of each item add up to its cost",
+            "the instalments of each item add up to its cost, in both measures",
             "tables/proof_allocations_instalments",
         ),
-        Proof("items", "each item of the month is listed once, with its cost", "tables/proof_allocations_items"),
+        Proof("items", "each item of the month is listed once, with both costs", "tables/proof_allocations_items"),
         Proof(
             "undistributed",
             "an item that is not distributed has no splits",
@@ -44,6 +45,7 @@ class Allocations(Table):
     )
     made_from: ClassVar[Lineage] = {
         "cost": ((MatchedItems.name, "cost"), (UsageShares.name, "usage_share")),
+        "effective_cost": ((MatchedItems.name, "effective_cost"), (UsageShares.name, "usage_share")),
         "item_id": ((MatchedItems.name, "item_id"),),
         "origin_month": ((MatchedItems.name, "origin_month"),),
         "target_account_id": ((UsageShares.name, "account_id"),),
@@ -58,9 +60,13 @@ class Allocations(Table):
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """The restore decisions on items that are booked in the month."""
+        """The restore decisions on items that are booked in the month, and what failed in earlier months."""
         decided_ids = [decision.item_id for decision in _decisions(workspace, month)]
-        return {"restored": fingerprint(dict.fromkeys(decided_ids, ""))}
+        failed = {
+            f"allocations/{origin}/failed": fingerprint(dict.fromkeys(item_ids, ""))
+            for origin, item_ids in _failed_before(workspace.lake, month).items()
+        }
+        return {"restored": fingerprint(dict.fromkeys(decided_ids, ""))} | failed
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Split every due tranche and prove that each adds up."""
@@ -69,9 +75,25 @@ class Allocations(Table):
             matched = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
             restored = create_restored_items(connection, _decisions(workspace, month), matched)
             usage = lake.scan(UsageShares.name, [month], UsageShares.columns)
-            query = splits.allocations_sql(connection, matched, usage, restored, month, pinned_allocators(lake, month))
-            lake.copy(connection, query, staged, metadata)
-            self.prove(connection, staged, matched_items=matched, restored_items=restored)
+            failed_ids = [(item_id,) for ids in _failed_before(lake, month).values() for item_id in ids]
+            failed_before = Relation(f"({rows_sql({'item_id': 'VARCHAR'}, failed_ids)})")
+            query = splits.allocations_sql(
+                connection, matched, usage, restored, month, pinned_allocators(lake, month), failed_before
+            )
+            facts = {_FAILED: splits.failed_moving_items(connection, matched, month)}
+            lake.copy(connection, query, staged, metadata, facts=facts)
+            self.prove(connection, staged, matched_items=matched, restored_items=restored, failed_before=failed_before)
+
+
+# The fact of a month that later months read: which of its items do not move the cost of a commitment after all.
+_FAILED = "failed_moving_items"
+
+
+def _failed_before(lake: Lake, month: str) -> dict[str, list[str]]:
+    """Earlier origin month -> its failed items that later months ask for; only months that have any."""
+    earlier = [origin for origin in origins_read(lake, month) if origin != month]
+    metadata = lake.metadata_of("allocations", earlier)
+    return {origin: ids for origin, partition in metadata.items() if (ids := partition.facts.get(_FAILED))}
 
 
 def _decisions(workspace: Workspace, month: str) -> tuple[RestoredItem, ...]:

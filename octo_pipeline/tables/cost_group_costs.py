@@ -12,6 +12,7 @@ from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.sql import Relation, literal
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.base_rates import base_rates, rate_inputs
 from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
@@ -25,7 +26,7 @@ from octo_pipeline.workspace import Workspace
 # The columns of an explained row that the filters, the model and the proofs read.
 _FILTERED = (
     "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
-    "tranche_cost", "cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
+    "tranche_cost", "tranche_effective_cost", "cost", "effective_cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
     "operation", "usage_type", "region_id", "tags", "project_labels",
 )  # fmt: skip
 
@@ -43,12 +44,15 @@ class CostGroupCosts(Table):
         Reads(Allocations.name),
         Reads(MatchedItems.name, months="owing"),
         Reads("cost_groups"),
+        Reads("exchange_rates"),
+        Reads("base_currency"),
     )
     code = (
         "model",
         "rules",
         "allocation",
         "dbt_project/models/marts/cost_group_costs.sql",
+        "dbt_project/macros/base_currency.sql",
         "dbt_project/materializations",
     )
     is_dbt_model = True
@@ -56,26 +60,30 @@ class CostGroupCosts(Table):
         EVERY_ROW_HAS_ITS_ITEM,
         Proof(
             "matched_costs",
-            "direct and account costs are those of what the filters match",
+            "direct and account costs are those of what the filters match, in both measures",
             "tables/proof_cost_group_costs_matched",
         ),
         Proof(
             "shared_costs",
-            "fees and savings are all those of the group's accounts",
+            "fees and savings are all those of the group's accounts, in both measures",
             "tables/proof_cost_group_costs_members",
         ),
         Proof(
             "whole",
-            "direct, account and fee of everything are the bill, less what was distributed, plus what is due",
+            "direct, account and fee of everything are the bill, less what was distributed, plus what is due, in both measures",
             "tables/proof_cost_group_costs_whole",
         ),
     )
     remedy = INPUTS_CHANGED
-    made_from: ClassVar[Lineage] = {"cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost"))}
+    made_from: ClassVar[Lineage] = {
+        "cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost")),
+        "effective_cost": ((LINE_ITEMS, "effective_cost"), (Allocations.name, "effective_cost")),
+    }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
-        """All cost groups."""
-        return {f"cost_groups/{name}": g.version for name, g in workspace.configuration.cost_groups.items()}
+        """All cost groups, the exchange rates that count in the month, and the base currency."""
+        cost_groups = {f"cost_groups/{name}": g.version for name, g in workspace.configuration.cost_groups.items()}
+        return cost_groups | rate_inputs(workspace, month)
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Evaluate the filters, sum up by section, and prove that nothing is counted twice."""
@@ -91,6 +99,7 @@ class CostGroupCosts(Table):
             relations = {
                 "lake.cost_line_items": f"FROM {line_items}",
                 "lake.explained_allocations": f"FROM {explained}",
+                "lake.base_rates": base_rates(workspace, month),
                 "cost_groups.charges": cost_groups.charges_sql(matches),
                 "cost_groups.members": members,
             }

@@ -33,7 +33,9 @@ EXPLAINED_DESCRIPTIONS = {
     "target_account": "The account that the split or remainder is booked on; null: the row is the item itself.",
     "currency": "Currency of the amounts: the item's billing currency.",
     "item_cost": "Cost of the whole item.",
+    "item_effective_cost": "Amortised cost of the whole item; 0 for savings.",
     "tranche_cost": "The part of the item's cost that is due in the booking month.",
+    "tranche_effective_cost": "The part of the item's amortised cost that is due in the booking month.",
 }
 
 

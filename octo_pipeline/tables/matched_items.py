@@ -26,7 +26,7 @@ class MatchedItems(Table):
         Proof("items_once", "each item is listed once", "tables/proof_matched_items_once"),
         Proof(
             "fees",
-            "the fee items of each payer and currency add up to its fee lines",
+            "the fee items of each payer and currency add up to its fee lines, in both measures",
             "tables/proof_matched_items_fees",
         ),
         Proof(
@@ -38,18 +38,22 @@ class MatchedItems(Table):
     )
     made_from: ClassVar[Lineage] = {
         "cost": ((LINE_ITEMS, "billed_cost"), (LINE_ITEMS, "list_cost"), (LINE_ITEMS, "effective_cost")),
+        "effective_cost": ((LINE_ITEMS, "effective_cost"),),
     }
     descriptions: ClassVar[dict[str, str]] = {
         "item_id": "128 bits of a digest over category and grain, not over the cost; the same in every run.",
         "category": "fee, account or savings.",
         "origin_month": "Month in which the item was billed, YYYY-MM.",
         "cost": "Billed or allocated cost.",
+        "effective_cost": "The same of the amortised cost; 0 for savings.",
         "allocator_id": "The allocator that takes the item; null: none does.",
         "allocator_version": "Digest of the allocator's document.",
         "allocator_document": "The allocator as it was when it took the item, as canonical JSON.",
         "first_booking_month": "The first month in which a part of the item is booked.",
         "tranche_count": "The number of months over which the item is spread.",
         "conflicting_allocator_ids": "The allocators that also match the item and come later in the order.",
+        "moving_item_ids": "Of an unused savings item, the taken fee and account-usage items with lines of it: while one "
+        "of them is distributed, the savings item is not.",
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:

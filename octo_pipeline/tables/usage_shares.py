@@ -3,9 +3,9 @@
 from typing import ClassVar
 
 from octo_pipeline.allocation import shares
-from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.rules.rates import newest_rates
+from octo_pipeline.tables.base_rates import rate_inputs
 from octo_pipeline.tables.dues import pinned_allocators
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
 from octo_pipeline.tables.table import Lineage, Reads, Table
@@ -42,9 +42,7 @@ class UsageShares(Table):
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """The exchange rates that count in the month, and the base currency."""
-        current = newest_rates(workspace.configuration.rates, month)
-        rates = {currency: str(rate.rate) for currency, rate in current.items()}
-        return {"exchange_rates": fingerprint(rates), "base_currency": workspace.settings.base_currency}
+        return rate_inputs(workspace, month)
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Compute usage and shares of the resolved accounts."""

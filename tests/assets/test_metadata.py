@@ -37,10 +37,15 @@ def test_allocations_tell_what_was_allocated_what_was_not_and_by_which_rule(mont
         "allocated USD": Decimal(50),
         "unallocated USD": Decimal("7.5"),
         "remainder USD": Decimal(50),
+        "allocated effective USD": Decimal(50),
+        "unallocated effective USD": Decimal("7.5"),
+        "remainder effective USD": Decimal(50),
     }
-    assert told.tables["by allocator"].rows == (("half", "fee", 1, 2, "USD", Decimal(100), Decimal(50), Decimal(50)),)
+    assert told.tables["by allocator"].rows == (
+        ("half", "fee", 1, 2, "USD", *(Decimal(100), Decimal(50), Decimal(50)) * 2),
+    )
     assert told.tables["left where it was billed"].rows == (
-        ("fee", "no rule takes it", "9", "VAT", "USD", Decimal("7.5")),
+        ("fee", "no rule takes it", "9", "VAT", "USD", Decimal("7.5"), Decimal("7.5")),
     )
 
 
@@ -51,6 +56,9 @@ def test_account_costs_tell_totals_and_draw_who_got_what(month):
         "allocated USD": Decimal(100),
         "final USD": Decimal("147.5"),
         "allocated percent USD": Decimal("67.8"),
+        "effective USD": Decimal("147.5"),
+        "allocated effective USD": Decimal(100),
+        "amortised final USD": Decimal("147.5"),
     }
     assert told.charts["allocated per account USD"].bars == (
         ("3", Decimal(50)),

@@ -319,7 +319,9 @@ def test_simulate_for_machines(octo, tmp_path):
     file = written(tmp_path, TEMPLATE)
     found = json.loads(octo("simulate", file, "--month", MONTH, "--output", "json").stdout)
     assert found["month"] == MONTH
-    assert found["matched_costs"] == [{"currency": "USD", "items": 1, "cost": "900.0000000000"}]
+    assert found["matched_costs"] == [
+        {"currency": "USD", "items": 1, "cost": "900.0000000000", "effective_cost": "900.0000000000"}
+    ]
     assert [(r["kind"], r["target_account"], r["cost"]) for r in found["bookings"]] == [
         ("split", "1", "75.0000000000"),
         ("split", "2", "90.0000000000"),

@@ -27,7 +27,7 @@ def test_the_code_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     names: dict[str, Any] = {}
     exec(first, names)
-    assert names["costs"].set_index("account")["final_cost"].to_dict() == {"1": Decimal(110), "9": Decimal(0)}
+    assert names["costs"].set_index("owner_id")["final_cost"].to_dict() == {"1": Decimal(110), "9": Decimal(0)}
 
     assert CliRunner().invoke(app, ["catalog", "catalog.duckdb"]).exit_code == 0
     exec(second, names)

@@ -10,6 +10,8 @@ from octo_pipeline.registry.records import NewAccount
 from octo_pipeline.services.checks import CHECKS, CheckResult
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
 from tests.support.oracle import Line
@@ -77,7 +79,7 @@ def test_over_allocation(tmp_path):
     found = check("no_over_allocation", tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator("cost*usage*1.5")])
     assert not found.passed
     assert found.summary.startswith("a0 handed out 50.00 USD more than there was; ")
-    assert [row[3:] for row in found.details] == [(Decimal(100), Decimal(-50))]
+    assert [row[3:] for row in found.details] == [(Decimal(100), Decimal(-50)) * 2]
 
 
 def test_over_allocation_is_judged_on_all_items_of_an_allocator_and_month(tmp_path):
@@ -91,7 +93,7 @@ def test_over_allocation_is_judged_on_all_items_of_an_allocator_and_month(tmp_pa
     found = run_check("no_over_allocation", run(Workspace(workspace.settings), [MONTH]), MONTH)
     # 4 times 30 of 103; the details have the item that is exceeded.
     assert found.summary.startswith("a0 handed out 17.00 USD more than there was; ")
-    assert [row[2:] for row in found.details] == [("USD", Decimal(3), Decimal(-57))]
+    assert [row[2:] for row in found.details] == [("USD", *(Decimal(3), Decimal(-57)) * 2)]
 
 
 @pytest.mark.parametrize("months", [1, 2])
@@ -101,6 +103,40 @@ def test_failed_formulas(tmp_path, months):
     found = check("formulas_hold", tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [failing])
     assert not found.passed
     assert found.summary.startswith(f"{100 / months:.2f} USD could not be distributed: a formula of a0 fails")
+
+
+def test_formulas_that_fail_in_one_measure_and_handing_out_too_much_of_it(tmp_path):
+    fee = replace(FEE_OF_100, effective_cost=Decimal(2))
+    checked = check("formulas_hold", tmp_path / "fails", [*USAGE_OF_10_AND_30, fee], [fee_allocator("cost/(cost - 2)")])
+    assert checked.summary == (
+        "100.00 USD, amortised 2.00 USD, could not be distributed: a formula of a0 fails for the amortised cost (division by "
+        "zero, overflow). Fix it and run 2024-01 again."
+    )
+    checked = check("no_over_allocation", tmp_path / "exceeds", [*USAGE_OF_10_AND_30, fee], [fee_allocator("3")])
+    assert checked.summary.startswith("a0 handed out 0.00 USD, amortised 4.00 USD, more than there was; ")
+    assert [row[3:] for row in checked.details] == [(100, 0, 2, -4)]
+
+
+def test_conservation_over_months_is_of_both_measures(tmp_path):
+    workspace = run(workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator()]), [MONTH])
+    amortised = replace(FEE_OF_100, effective_cost=Decimal(40))
+    write_lines(workspace, tmp_path, [*USAGE_OF_10_AND_30, amortised])
+    materialise(workspace, MatchedItems(), MONTH)
+    checked = run_check("conserved_over_months", workspace, MONTH)
+    assert checked.summary.startswith(
+        "0.00 USD, amortised 60.00 USD, of the items of 2024-01 is not booked as it is due"
+    )
+
+
+def test_a_currency_without_any_rate(tmp_path):
+    euros = line_item("3", "7", billing_currency="EUR")
+    workspace = make_all(workspace_in(tmp_path, [*USAGE_OF_10_AND_30, euros], []), [MONTH])
+    checked = run_check("base_currency_known", workspace, MONTH)
+    assert checked.summary == (
+        "7.00 EUR of costs have no value in USD: exchange_rates.csv has no rate for EUR in 2024-01 or earlier. Add one and "
+        "run 2024-01 again."
+    )
+    assert checked.details == (("EUR", 1, 7, 7),)
 
 
 def test_invalid_documents(tmp_path):

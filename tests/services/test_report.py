@@ -41,14 +41,16 @@ def test_the_figures(workspace):
     assert (bill.currency, bill.billed, bill.lines, bill.previous) == ("USD", Decimal(147), 4, None)
     assert (bill.allocated_out, bill.allocated_in, bill.final) == (Decimal(100), Decimal(100), Decimal(147))
     assert bill.remainder == Decimal(25)
-    assert [row[2:] for row in report.rules] == [("fee", "USD", Decimal(100), Decimal(75), Decimal(25), 2)]
+    assert [row[2:] for row in report.rules] == [
+        ("fee", "USD", Decimal(100), Decimal(75), Decimal(25), 2, Decimal(100))
+    ]
     # Account 1 has 10 of 40 of the usage, account 2 takes half, account 9 keeps the quarter that is left over.
     assert {row[0]: (row[3], row[4], row[5], row[7]) for row in report.accounts} == {
         "1": (Decimal(10), Decimal(0), Decimal(25), Decimal(35)),
         "2": (Decimal(37), Decimal(0), Decimal(50), Decimal(87)),
         "9": (Decimal(100), Decimal(100), Decimal(25), Decimal(25)),
     }
-    assert report.left == (("2", None, EVIL, "fee", "no rule takes it", "USD", Decimal(7)),)
+    assert report.left == (("2", None, EVIL, "fee", "no rule takes it", "USD", Decimal(7), Decimal(7)),)
 
 
 def test_a_restored_item_names_who_restored_it_and_why(workspace):
@@ -89,11 +91,14 @@ def test_each_currency_has_a_list_of_its_own_with_totals_and_shares(tmp_path):
     lists = Lists()
     lists.feed(page.read_text(encoding="utf-8"))
     rules, dollars, in_euros, left, savings = lists.tables
-    assert rules["Total"][:3] == ["100.00", "71.4 %", "100.00"]
-    assert dollars["1"] == ["10.00", "", "25.00", "", "35.00", "25.0 %"]
-    assert dollars["Total"] == ["140.00", "100.00", "100.00", "", "140.00", "100.0 %"]
-    assert in_euros["Total"] == ["48.00", "", "", "", "48.00", "100.0 %"]
-    assert left == {"5": ["VAT", "no rule takes it", "8.00", "16.7 %"], "Total": ["", "", "8.00", "16.7 %"]}
+    assert rules["Total"][:5] == ["100.00", "71.4 %", "100.00", "", "100.00"]
+    assert dollars["1"] == ["10.00", "", "25.00", "", "35.00", "35.00", "25.0 %"]
+    assert dollars["Total"] == ["140.00", "100.00", "100.00", "", "140.00", "140.00", "100.0 %"]
+    assert in_euros["Total"] == ["48.00", "", "", "", "48.00", "48.00", "100.0 %"]
+    assert left == {
+        "5": ["VAT", "no rule takes it", "8.00", "8.00", "16.7 %"],
+        "Total": ["", "", "8.00", "8.00", "16.7 %"],
+    }
     # Savings are part of no bill.
     assert savings["Total"] == ["", "", "6.00"]
     # Repeated on each page of paper, unlike the totals.

@@ -75,7 +75,7 @@ def test_the_seed_example_books_what_the_case_expects_and_writes_nothing(tmp_pat
     )
     assert [row for row in wanted if row[0] == "2024-01"]
     assert booked(found.bookings) == wanted
-    assert found.matched_costs.rows == (("USD", 1, Decimal(900)),)
+    assert found.matched_costs.rows == (("USD", 1, Decimal(900), Decimal(900)),)
     assert picked(found.matched_items, "account", "service_code", "cost", "taken_by") == [
         ("111111111111", "AWSSupportBusiness", Decimal(900), "example")
     ]
@@ -121,7 +121,7 @@ def test_instalments_of_months_without_usage_data_are_listed(tmp_path):
         (MONTH, "split", "9", "1", "USD", Decimal("33.3333333333")),
         (NEXT, "split", "9", "1", "USD", Decimal("33.3333333333")),
     ]
-    assert found.later_instalments.rows == ((LATER, "USD", Decimal("33.3333333334")),)
+    assert found.later_instalments.rows == ((LATER, "USD", Decimal("33.3333333334"), Decimal("33.3333333334")),)
 
 
 def test_a_start_after_the_month_books_nothing_in_it(tmp_path):
@@ -171,14 +171,14 @@ def test_a_replacement_of_another_category_gives_back_what_the_old_one_took(tmp_
 def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
     live = [fee_allocator(createTime="2024-01-02T00:00:00Z")]
     later = simulation(tmp_path / "later", fee_allocator("cost", createTime="2024-01-03T00:00:00Z"), live=live)
-    assert later.conflicts.rows == (("a0", "new", "USD", 1, Decimal(100)),)
+    assert later.conflicts.rows == (("a0", "new", "USD", 1, Decimal(100), Decimal(100)),)
     assert later.matched_items.column("taken_by") == ["a0"]
     assert later.warnings[0] == "It would take nothing: a0 comes first."
     assert set(later.bookings.column("taken_by")) == {"a0"}
     assert len(later.differences) == 0
 
     earlier = simulation(tmp_path / "earlier", fee_allocator("0", createTime="2024-01-01T00:00:00Z"), live=live)
-    assert earlier.conflicts.rows == (("new", "a0", "USD", 1, Decimal(100)),)
+    assert earlier.conflicts.rows == (("new", "a0", "USD", 1, Decimal(100), Decimal(100)),)
     assert picked(earlier.differences, "account", "difference") == [
         ("1", Decimal(-25)),
         ("2", Decimal(-75)),
@@ -211,7 +211,10 @@ def test_items_of_months_outside_the_window(tmp_path):
         fee_allocator(),
         [*USAGE_OF_10_AND_30, FEE_OF_100, *earlier, line_item("9", "1", "Tax", billing_month="2023-12")],
     )
-    assert found.not_reached.rows == (("2023-11", "USD", 1, Decimal(40)), ("2023-12", "USD", 1, Decimal(40)))
+    assert found.not_reached.rows == (
+        ("2023-11", "USD", 1, Decimal(40), Decimal(40)),
+        ("2023-12", "USD", 1, Decimal(40), Decimal(40)),
+    )
     assert found.warnings == (
         "It would match 2 items of 2023-11 to 2023-12 (80.00 USD), but it is only valid "
         "from 2024-01. Adjust startMonth, endMonth or expiration to include them.",
@@ -222,7 +225,7 @@ def test_instalments_of_items_of_earlier_months_are_named(tmp_path):
     earlier = [line_item("9", "40", "Fee", "Purchase", billing_month=m) for m in ("2023-11", "2023-12")]
     document = fee_allocator(startMonth="2023-11") | {"allocator": [entry("1", "cost", months=2)]}
     found = simulation(tmp_path, document, [*USAGE_OF_10_AND_30, FEE_OF_100, *earlier])
-    assert found.earlier_origins.rows == (("2023-12", "USD", 1, Decimal(40)),)
+    assert found.earlier_origins.rows == (("2023-12", "USD", 1, Decimal(40), Decimal(40)),)
     assert found.warnings == (
         "It also matches 1 item of 2023-12 (40.00 USD) with instalments due in 2024-01. They are not shown here; "
         "simulate the months in which they were billed.",
@@ -233,16 +236,16 @@ def test_what_each_account_gets(tmp_path):
     other = line_item("9", "20", "Fee", "Purchase", charge_description="y")
     found = simulation(tmp_path, fee_allocator("cost*usage*0.5"), [*USAGE_OF_10_AND_30, FEE_OF_100, other])
     assert found.accounts.rows == (
-        (MONTH, "1", "split", "USD", 2, Decimal(15)),
-        (MONTH, "2", "split", "USD", 2, Decimal(45)),
-        (MONTH, "9", "remainder", "USD", 2, Decimal(60)),
+        (MONTH, "1", "split", "USD", 2, Decimal(15), Decimal(15)),
+        (MONTH, "2", "split", "USD", 2, Decimal(45), Decimal(45)),
+        (MONTH, "9", "remainder", "USD", 2, Decimal(60), Decimal(60)),
     )
 
 
 def test_a_month_outside_the_window_matches_nothing_and_says_what_it_would(tmp_path):
     found = simulation(tmp_path, fee_allocator(startMonth=NEXT))
     assert (len(found.matched_items), len(found.bookings), len(found.differences)) == (0, 0, 0)
-    assert found.not_reached.rows == ((MONTH, "USD", 1, Decimal(100)),)
+    assert found.not_reached.rows == ((MONTH, "USD", 1, Decimal(100), Decimal(100)),)
     assert found.warnings[0].startswith("It matches no item of 2024-01.")
 
 

@@ -72,7 +72,7 @@ def test_account_costs_of_a_month(tmp_path):
     workspace = make(month_of(tmp_path, [fee_allocator(), SHARED]), AccountCosts(), [MONTH])
     # Usage of 1 and 2 is 10 and 37 (the covered line's effective cost is its 7).
     one = (Decimal(1000) / 47).quantize(Decimal("1e-10"))
-    found = shown(workspace, AccountCosts, "account, currency, billed, allocated_out, allocated_in, final_cost")
+    found = shown(workspace, AccountCosts, "owner_id, currency, billed, allocated_out, allocated_in, final_cost")
     assert found == [
         ("1", "USD", 15, 0, 10 + one, 25 + one),
         ("2", "USD", 37, 0, 100 - one, 137 - one),
@@ -88,7 +88,7 @@ def test_an_instalment_is_what_is_due_and_no_more(tmp_path):
     lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("1", "1", billing_month=NEXT)]
     workspace = make(month_of(tmp_path, [spread], lines, (MONTH, NEXT)), AccountCosts(), [MONTH, NEXT])
     third = Decimal("33.3333333333")
-    columns = "account, billed, allocated_out, allocated_in, final_cost"
+    columns = "owner_id, billed, allocated_out, allocated_in, final_cost"
     assert shown(workspace, AccountCosts, columns) == [
         ("1", 10, 0, third, 10 + third),
         ("2", 30, 0, 0, 30),
@@ -101,7 +101,7 @@ def test_a_saving_lowers_the_amortised_cost_of_who_gets_it(tmp_path):
     ri = {"category": "savings", "startMonth": MONTH, "criteria": [{"and": {"type": "RI"}}]}
     ri["allocator"] = [{"type": "account", "value": "1", "formula": "cost"}]
     workspace = make(month_of(tmp_path, [ri], [*USAGE_OF_10_AND_30, COVERED]), AccountCosts(), [MONTH])
-    columns = "account, savings_out, savings_in, final_cost, amortised_final_cost"
+    columns = "owner_id, savings_out, savings_in, final_cost, amortised_final_cost"
     assert shown(workspace, AccountCosts, columns) == [("1", 0, 3, 10, 7), ("2", 3, 0, 37, 40)]
 
 
@@ -175,11 +175,26 @@ def test_allocations_of_an_older_bill_are_not_shown(tmp_path):
     ("wrong", "claim"),
     [
         (
-            "SELECT * REPLACE (final_cost + 0.0000000001 AS final_cost) FROM {good} WHERE account = '1'",
-            "the final costs",
+            "SELECT * REPLACE (final_cost + 0.0000000001 AS final_cost) FROM {good} WHERE owner_id = '1'",
+            "the final costs are the bill",
         ),
-        ("SELECT * REPLACE (amortised_final_cost + 1 AS amortised_final_cost) FROM {good}", "the amortised costs"),
-        ("SELECT * REPLACE (allocated_in + 1 AS allocated_in) FROM {good}", "every row booked"),
+        (
+            "SELECT * REPLACE (amortised_final_cost + 1 AS amortised_final_cost) FROM {good}",
+            "the final costs are the bill",
+        ),
+        (
+            "SELECT * REPLACE (CASE owner_id WHEN '1' THEN amortised_final_cost + 1 WHEN '2' THEN amortised_final_cost - 1 "
+            "ELSE amortised_final_cost END AS amortised_final_cost) FROM {good}",
+            "the final costs of each owner",
+        ),
+        (
+            "SELECT * REPLACE (allocated_in + 1 AS allocated_in, billed - 1 AS billed) FROM {good}",
+            "every row booked",
+        ),
+        (
+            "SELECT * REPLACE (effective_in + 1 AS effective_in, effective - 1 AS effective) FROM {good}",
+            "every row booked",
+        ),
     ],
 )
 def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
@@ -203,6 +218,7 @@ def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
     [
         ("SELECT * REPLACE (cost + 40 AS cost) FROM {good} WHERE section = 'direct'", "direct and account costs"),
         ("SELECT * FROM {good} WHERE section <> 'account'", "direct and account costs"),
+        ("SELECT * REPLACE (effective_cost + 1 AS effective_cost) FROM {good}", "direct and account costs"),
         ("SELECT * FROM {good} WHERE section <> 'fee'", "fees and savings are all"),
         ("FROM {good} UNION ALL FROM {good} WHERE section = 'savings'", "fees and savings are all"),
     ],
@@ -228,38 +244,32 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
             prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=bad, **pieces)
 
 
-def commitment(kind: str, plan: str = "s1", description: str = "No Upfront") -> list:
-    """The covered usage and the fee of a Savings Plan."""
-    plan_of = {"commitment_discount_type": "SP", "commitment_discount_id": plan}
-    covered = line_item("2", "7", "SavingsPlanCoveredUsage", savings_kind="used", **plan_of)
-    fee = line_item("9", "16", kind, "Purchase", savings_kind="unused", charge_description=description, **plan_of)
-    return [replace(covered, list_cost=Decimal(10)), fee]
-
-
-FEES = fee_allocator() | {"criteria": [{"and": {"lineType": "re:Fee"}}]}
+# A line that a Savings Plan covers: nothing on the invoice, 7 amortised, 10 on demand.
+PLANNED = replace(
+    line_item("2", "0", "SavingsPlanCoveredUsage", commitment_discount_type="SP", savings_kind="used",
+              commitment_discount_id="s1"),
+    effective_cost=Decimal(7),
+    list_cost=Decimal(10),
+)  # fmt: skip
+USAGE = SHARED | {"criteria": [{"and": {"account": "2"}}]}
 SAVINGS = fee_allocator() | {"category": "savings", "criteria": [{"and": {"arn": "s1"}}]}
 
 
-@pytest.mark.parametrize("kind", ["RIFee", "SavingsPlanRecurringFee", "SavingsPlanUpfrontFee"])
-def test_a_commitment_that_is_allocated_by_fee_and_by_savings_is_warned_of(tmp_path, kind):
-    lines = [*USAGE_OF_10_AND_30, *commitment(kind), *commitment(kind, "s2", "other")]
-    found = run_check("no_commitment_twice", month_of(tmp_path, [FEES, SAVINGS], lines), MONTH)
-    assert not found.passed
-    assert found.summary == (
-        "16.00 USD of commitment fees are allocated as fees by a0 while the savings of the same commitments are "
-        "allocated too: the amortised costs count them twice. Leave out the fees or the savings."
+def test_covered_usage_that_moves_together_with_its_savings_is_warned_of(tmp_path):
+    lines = [*USAGE_OF_10_AND_30, PLANNED, replace(PLANNED, commitment_discount_id="s2")]
+    check = run_check("covered_usage_once", month_of(tmp_path, [USAGE, SAVINGS], lines), MONTH)
+    assert not check.passed
+    assert check.summary == (
+        "7.00 USD of usage that commitments cover is allocated by a0, and what it saved by a1: 2 pays on-demand prices for "
+        "what others used. Leave out the usage or the savings."
     )
-    assert found.details == (("s1", "a0", "a1", "USD", Decimal(16)),)
+    assert check.details == (("2", "s1", "a0", "a1", "USD", Decimal(7)),)
 
 
-@pytest.mark.parametrize(
-    ("documents", "plan"),
-    [([FEES], "s1"), ([SAVINGS], "s1"), ([FEES, SAVINGS], "s2")],
-    ids=["fees alone", "savings alone", "savings of another"],
-)
-def test_a_commitment_that_is_allocated_once_is_fine(tmp_path, documents, plan):
-    lines = [*USAGE_OF_10_AND_30, *commitment("SavingsPlanRecurringFee", plan)]
-    assert run_check("no_commitment_twice", month_of(tmp_path, documents, lines), MONTH).passed
+@pytest.mark.parametrize("document", [USAGE, SAVINGS], ids=["usage alone", "savings alone"])
+def test_covered_usage_that_moves_alone_is_fine(tmp_path, document):
+    workspace = month_of(tmp_path, [document], [*USAGE_OF_10_AND_30, PLANNED])
+    assert run_check("covered_usage_once", workspace, MONTH).passed
 
 
 def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
@@ -271,9 +281,10 @@ def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
     relations = {
         "lake.cost_line_items": f"FROM {workspace.lake.scan('cost_line_items', [MONTH], CostLineItems.columns)}",
         "lake.explained_allocations": rows,
+        "lake.base_rates": "SELECT 'USD' AS currency, 'EUR' AS base_currency, 1::HUGEINT AS rate",
         "cost_groups.members": absent,
         "cost_groups.charges": f"{absent}, '' AS part, '' AS vendor, '' AS service_code, '' AS service_name, "
-        "'' AS currency, 0::DECIMAL(38,10) AS cost",
+        "'' AS currency, 0::DECIMAL(38,10) AS cost, 0::DECIMAL(38,10) AS effective_cost",
     }
     monkeypatch.setattr(dbt, "_session", dbt.Session(relations=relations))
     folder = str(dbt.project_folder())
@@ -285,6 +296,7 @@ def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
     assert done.exception is None
     assert {(r.node.name, r.status) for r in done.result.results} == {
         ("account_costs_move_items_from_their_source_to_their_targets", "pass"),
+        ("account_costs_convert_half_away_from_zero", "pass"),
         ("cost_group_costs_count_nothing_twice", "pass"),
     }
 

@@ -51,6 +51,10 @@ BROKEN_ALLOCATIONS = {
     "a split is doubled": "FROM ({query}) UNION ALL FROM ({query}) WHERE target_account_id = '2'",
     "a split is off by the last place": "SELECT * REPLACE (CASE WHEN target_account_id = '1' "
     "THEN cost + 0.0000000001 ELSE cost END::DECIMAL(38,10) AS cost) FROM ({query})",
+    "a split is off in the amortised cost": "SELECT * REPLACE (CASE WHEN target_account_id = '1' "
+    "THEN effective_cost + 0.0000000001 ELSE effective_cost END::DECIMAL(38,10) AS effective_cost) FROM ({query})",
+    "an item has another amortised cost": "SELECT * REPLACE (CASE WHEN kind = 'item' THEN 2 * effective_cost "
+    "ELSE effective_cost END::DECIMAL(38,10) AS effective_cost) FROM ({query})",
     "an item is lost": "SELECT * FROM ({query}) WHERE kind <> 'item' OR status = 'checked_allocated'",
     "an item has another cost": "SELECT * REPLACE (CASE WHEN kind = 'item' THEN 2 * cost ELSE cost END"
     "::DECIMAL(38,10) AS cost) FROM ({query})",
@@ -75,6 +79,8 @@ BROKEN_ITEMS = {
     "a fee item is lost": "SELECT * FROM ({query}) WHERE line_type <> 'Tax'",
     "an item is listed twice": "FROM ({query}) UNION ALL FROM ({query}) WHERE line_type = 'Fee'",
     "a fee item is off by the last place": "SELECT * REPLACE ((cost - 0.0000000001)::DECIMAL(38,10) AS cost) "
+    "FROM ({query})",
+    "a fee item has another amortised cost": "SELECT * REPLACE ((effective_cost + 1)::DECIMAL(38,10) AS effective_cost) "
     "FROM ({query})",
 }
 

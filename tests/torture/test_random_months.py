@@ -30,7 +30,7 @@ from tests.torture.chance import Dice, rounds
 from tests.torture.drawn_months import Drawn, draw, write_files
 
 # What the tables have; the oracle has all of it.
-FEATURES = frozenset({"keys", "windows"})
+FEATURES = frozenset({"keys", "measures", "windows"})
 
 
 class Law(NamedTuple):

@@ -1,3 +1,8 @@
+{%- set amounts = [
+    'billed', 'effective', 'allocated_out', 'allocated_in', 'effective_out', 'effective_in', 'savings_out',
+    'savings_in', 'final_cost', 'amortised_final_cost',
+] -%}
+
 with
 
 -- Summed first: DuckDB materialises a CTE that is used twice, and there can be millions of rows.
@@ -23,40 +28,33 @@ allocations as (
         category,
         kind,
         status,
-        sum(cost) as cost
+        sum(cost) as cost,
+        sum(effective_cost) as effective_cost
 
     from {{ source('lake', 'explained_allocations') }}
     group by all
 
 ),
 
-amounts as (
+charges as (
 
     select
-        sub_account_id as account,
+        sub_account_id as owner_id,
         billing_currency as currency,
-        'billed' as measure,
-        billed_cost as cost
+        'line_items' as part,
+        billed_cost as cost,
+        effective_cost
 
     from line_items
 
     union all
 
     select
-        sub_account_id as account,
-        billing_currency as currency,
-        'effective' as measure,
-        effective_cost as cost
-
-    from line_items
-
-    union all
-
-    select
-        source_account as account,
+        source_account as owner_id,
         currency,
-        case when category = 'savings' then 'savings_out' else 'allocated_out' end as measure,
-        cost
+        case when category = 'savings' then 'savings_out' else 'allocated_out' end as part,
+        cost,
+        effective_cost
 
     from allocations
     where kind = 'item' and status = 'checked_allocated'
@@ -64,10 +62,11 @@ amounts as (
     union all
 
     select
-        target_account as account,
+        target_account as owner_id,
         currency,
-        case when category = 'savings' then 'savings_in' else 'allocated_in' end as measure,
-        cost
+        case when category = 'savings' then 'savings_in' else 'allocated_in' end as part,
+        cost,
+        effective_cost
 
     from allocations
     where kind <> 'item'
@@ -77,32 +76,44 @@ amounts as (
 summed as (
 
     select
-        account,
+        owner_id,
         currency,
-        coalesce(sum(cost) filter (where measure = 'billed'), 0) as billed,
-        coalesce(sum(cost) filter (where measure = 'effective'), 0) as effective,
-        coalesce(sum(cost) filter (where measure = 'allocated_out'), 0) as allocated_out,
-        coalesce(sum(cost) filter (where measure = 'allocated_in'), 0) as allocated_in,
-        coalesce(sum(cost) filter (where measure = 'savings_out'), 0) as savings_out,
-        coalesce(sum(cost) filter (where measure = 'savings_in'), 0) as savings_in
+        coalesce(sum(cost) filter (where part = 'line_items'), 0) as billed,
+        coalesce(sum(effective_cost) filter (where part = 'line_items'), 0) as effective,
+        coalesce(sum(cost) filter (where part = 'allocated_out'), 0) as allocated_out,
+        coalesce(sum(cost) filter (where part = 'allocated_in'), 0) as allocated_in,
+        coalesce(sum(effective_cost) filter (where part = 'allocated_out'), 0) as effective_out,
+        coalesce(sum(effective_cost) filter (where part = 'allocated_in'), 0) as effective_in,
+        coalesce(sum(cost) filter (where part = 'savings_out'), 0) as savings_out,
+        coalesce(sum(cost) filter (where part = 'savings_in'), 0) as savings_in
 
-    from amounts
-    group by account, currency
+    from charges
+    group by owner_id, currency
+
+),
+
+costs as (
+
+    select
+        *,
+        billed - allocated_out + allocated_in as final_cost,
+        effective - effective_out + effective_in + savings_out - savings_in as amortised_final_cost
+
+    from summed
 
 )
 
 select
-    account,
-    currency,
-    cast(billed as decimal(38, 10)) as billed,
-    cast(effective as decimal(38, 10)) as effective,
-    cast(allocated_out as decimal(38, 10)) as allocated_out,
-    cast(allocated_in as decimal(38, 10)) as allocated_in,
-    cast(savings_out as decimal(38, 10)) as savings_out,
-    cast(savings_in as decimal(38, 10)) as savings_in,
-    cast(billed - allocated_out + allocated_in as decimal(38, 10)) as final_cost,
-    cast(
-        effective - allocated_out + allocated_in + savings_out - savings_in as decimal(38, 10)
-    ) as amortised_final_cost
+    'account' as owner_type,
+    costs.owner_id,
+    costs.currency,
+    {% for amount in amounts %}
+        cast(costs.{{ amount }} as decimal(38, 10)) as {{ amount }},
+    {% endfor %}
+    {% for amount in amounts %}
+        {{ in_base_currency('costs.' ~ amount, 'rates.rate') }} as base_{{ amount }},
+    {% endfor %}
+    rates.base_currency
 
-from summed
+from costs
+left join {{ source('lake', 'base_rates') }} as rates on costs.currency = rates.currency

@@ -22,7 +22,8 @@ held as (
         service_code,
         service_name,
         currency,
-        cost
+        cost,
+        effective_cost
 
     from {{ source('lake', 'explained_allocations') }}
     where status <> 'checked_allocated'
@@ -40,7 +41,8 @@ sections as (
         service_name,
         currency,
         -- A distributed item is also part of the usage: it is counted once there and subtracted once here.
-        case part when 'distributed' then -cost else cost end as cost
+        case part when 'distributed' then -cost else cost end as cost,
+        case part when 'distributed' then -effective_cost else effective_cost end as effective_cost
 
     from charges
 
@@ -54,23 +56,46 @@ sections as (
         held.service_code,
         held.service_name,
         held.currency,
-        held.cost
+        held.cost,
+        held.effective_cost
 
     from held
     inner join members on held.account = members.account
     where held.category in ('fee', 'savings')
 
+),
+
+summed as (
+
+    select
+        cost_group_id,
+        section,
+        vendor,
+        account,
+        service_code,
+        max(service_name) as service_name,
+        currency,
+        sum(cost) as cost,
+        sum(effective_cost) as effective_cost
+
+    from sections
+    group by cost_group_id, section, vendor, account, service_code, currency
+
 )
 
 select
-    cost_group_id,
-    section,
-    vendor,
-    account,
-    service_code,
-    max(service_name) as service_name,
-    currency,
-    cast(sum(cost) as decimal(38, 10)) as cost
+    summed.cost_group_id,
+    summed.section,
+    summed.vendor,
+    summed.account,
+    summed.service_code,
+    summed.service_name,
+    summed.currency,
+    cast(summed.cost as decimal(38, 10)) as cost,
+    cast(summed.effective_cost as decimal(38, 10)) as effective_cost,
+    rates.base_currency,
+    {{ in_base_currency('summed.cost', 'rates.rate') }} as base_cost,
+    {{ in_base_currency('summed.effective_cost', 'rates.rate') }} as base_effective_cost
 
-from sections
-group by cost_group_id, section, vendor, account, service_code, currency
+from summed
+left join {{ source('lake', 'base_rates') }} as rates on summed.currency = rates.currency
