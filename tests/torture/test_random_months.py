@@ -300,7 +300,7 @@ def allocation_rows(workspace: Workspace, months: list[str]) -> tuple[Names, Amo
     """The explained rows by all that identifies them; the columns that there are, and the amounts."""
     relation = f"({explained_allocations(workspace.lake, months)})"
     counted = f"(SELECT *, 1 AS rows FROM {relation})"
-    return _rows(counted, (*ROW_KEY, *GRAIN_KEY), ("cost", "effective_cost"))
+    return _rows(counted, (*ROW_KEY, *GRAIN_KEY), ("cost", "effective_cost", "rows"))
 
 
 def table_rows(
