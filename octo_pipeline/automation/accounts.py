@@ -16,7 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.assets.failures import action_in_dagster
-from octo_pipeline.assets.markdown import plain_markdown
+from octo_pipeline.assets.markdown import markdown_list, plain_markdown
 from octo_pipeline.automation.launchpad import AREA, acting_admin, translate_errors
 from octo_pipeline.automation.recording import AssetEvent, recorded_in_op
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -192,6 +192,7 @@ def remove(
                     "deliveries": event.deliveries,
                     "months": ", ".join(event.months) or "none",
                     "re-applied items": event.reapplied,
+                    "left": dg.MetadataValue.md(markdown_list(vendors.of(account).left_behind(account)) or "nothing"),
                 },
             )
 

@@ -253,6 +253,7 @@ def delete(
 ) -> None:
     """Remove an account with its deliveries, costs and restores."""
     from octo_pipeline.cli.recorded import recorded_without_run
+    from octo_pipeline.services import registration as vendors
     from octo_pipeline.services.accounts import Removed
     from octo_pipeline.services.accounts import delete as delete_account
     from octo_pipeline.settings import load_settings
@@ -267,6 +268,8 @@ def delete(
     for event in recorded_without_run(workspace, removal, {"action": f"{removed.title} was removed", "actor": actor}):
         if isinstance(event, Removed):
             _print_removed(removed, event, keep_data)
+    for line in vendors.of(removed).left_behind(removed):
+        typer.echo(line)
 
 
 def _print_removed(account: "Account", removed: "Removed", keep_data: bool) -> None:

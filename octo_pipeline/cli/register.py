@@ -351,7 +351,7 @@ def _register_linked(workspace: "Workspace", payer: str, open_link: bool) -> Non
     typer.echo(
         f"Registered {counted(len(added), 'new linked account')} of {payer_account.account_id}. Sign in to "
         f"{payer_account.account_id}, open this link, leave the parameters as they are and create the stack. It creates "
-        "the role in all linked accounts:"
+        "the role in all linked accounts. If the stack is there already, nothing is to be done: it reaches new accounts too."
     )
     typer.echo(link)
     typer.echo(f"Then run `octo accounts confirm {payer_account.account_id} --linked`.")

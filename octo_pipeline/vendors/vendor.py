@@ -65,6 +65,10 @@ class Registration(Protocol):
         """What the user must do next, as sentences, links and actions; empty for a completed account."""
         ...
 
+    def left_behind(self, account: "Account") -> list[str]:
+        """What stays with the vendor when the account is removed here, as sentences that say where to remove it."""
+        ...
+
 
 class WriteSample(Protocol):
     """Writes sample months in the vendor's own format."""

@@ -98,7 +98,7 @@ class AwsAccounts:
         organizations = self.client("organizations", payer)
         assert parameters["RootId"] == organizations.list_roots()["Roots"][0]["Id"]
         template = parameters["ApiAccessTemplateUrl"].rpartition("/")[2]
-        given = {name: parameters[name] for name in ("Principal", "ExternalId")}
+        given = {name: parameters[name] for name in ("Principal", "ExternalId", "RoleName")}
         for account in organizations.list_accounts()["Accounts"]:
             # A StackSet with the organization's own permissions leaves the management account out.
             if account["Id"] != payer:

@@ -26,6 +26,24 @@ _TEMPLATE_URL = re.compile(r"https://[^/?#]+/?[^?#]*", re.ASCII)
 _REPORT_OPTIONS = {"cur": "CREATE_CUR", "data_export": "CREATE_DATA_EXPORT"}
 
 
+def role_name(purpose: str, external_id: str) -> str:
+    """The name of a role and its stack, which belongs to one ExternalId.
+
+    What an earlier registration or a StackSet left in the account has another one, so nothing is in the way.
+    """
+    return f"octo-pipeline-{purpose}-{external_id[-8:]}"
+
+
+def api_role(account: Account) -> str:
+    """The name of the role of API access; accounts that an earlier edition registered have one without an ending."""
+    return str(account.settings.get("api_role", "octo-pipeline-api-access"))
+
+
+def linked_stack(external_id: str) -> str:
+    """The name of the stack with the StackSet."""
+    return role_name("linked-accounts", external_id)
+
+
 def require_settings(settings: Settings) -> None:
     """Check the settings from which links are made.
 
@@ -56,7 +74,8 @@ def api_access(settings: Settings, account: Account) -> str:
     Raises:
         OctoError: as in `require_settings`.
     """
-    return _link(settings, API_ACCESS, "octo-pipeline-api-access", {"ExternalId": account.external_id or ""})
+    role = api_role(account)
+    return _link(settings, API_ACCESS, role, {"ExternalId": account.external_id or "", "RoleName": role})
 
 
 def cur(settings: Settings, account: Account) -> str:
@@ -66,8 +85,10 @@ def cur(settings: Settings, account: Account) -> str:
         OctoError: as in `require_settings`.
     """
     setup = account.settings["cur"]
+    role = account.settings["source"]["role_arn"].rpartition("/")[2]
     parameters = {
         "ExternalId": account.external_id or "",
+        "RoleName": role,
         "ReportOption": _REPORT_OPTIONS[setup["kind"]] if setup["makes_report"] else "USE_EXISTING",
         "CurReportName": setup["report"],
         "CurS3BucketOption": "CREATE_NEW" if setup["makes_bucket"] else "USE_EXISTING",
@@ -75,7 +96,7 @@ def cur(settings: Settings, account: Account) -> str:
         "CurS3BucketRegion": setup["region"],
         "CurS3Prefix": setup["prefix"],
     }
-    return _link(settings, CUR, "octo-pipeline-cur", parameters)
+    return _link(settings, CUR, role, parameters)
 
 
 def linked_accounts(settings: Settings, external_id: str, root_id: str) -> str:
@@ -86,10 +107,11 @@ def linked_accounts(settings: Settings, external_id: str, root_id: str) -> str:
     """
     parameters = {
         "ExternalId": external_id,
+        "RoleName": role_name("api-access", external_id),
         "RootId": root_id,
         "ApiAccessTemplateUrl": _template_url(settings, API_ACCESS),
     }
-    return _link(settings, LINKED_ACCOUNTS, "octo-pipeline-linked-accounts", parameters)
+    return _link(settings, LINKED_ACCOUNTS, linked_stack(external_id), parameters)
 
 
 def _link(settings: Settings, template: str, stack: str, parameters: Mapping[str, str]) -> str:

@@ -95,7 +95,9 @@ def register(
     _check_id("account id", account_id)
     if payer_id is not None:
         _check_payer(account_id, payer_id)
-    new = NewAccount(VENDOR, account_id, name, payer_id=payer_id, external_id=_new_external_id())
+    external_id = _new_external_id()
+    settings = {"api_role": aws_links.role_name("api-access", external_id)}
+    new = NewAccount(VENDOR, account_id, name, payer_id=payer_id, external_id=external_id, settings=settings)
     registrar.registry.accounts.add([new], actor)
     return registrar.registry.accounts.find(account_id, VENDOR)
 
@@ -145,12 +147,16 @@ def _new_linked(
             # Accounts of an organization may share a name; the first one keeps it.
             own = name if name and name not in names else None
             names.add(own)
-            new.append(NewAccount(VENDOR, account_id, own, "linked", payer.account_id, external_id))
+            settings = {"api_role": aws_links.role_name("api-access", external_id), "is_of_stack_set": True}
+            new.append(NewAccount(VENDOR, account_id, own, "linked", payer.account_id, external_id, settings))
     return new
 
 
 def set_payer(registrar: Registrar, actor: Actor, account: Account, payer_id: str) -> Account:
-    """Set the payer of a linked account, which must then be confirmed again.
+    """Set the payer of a linked account. If its API access is confirmed, AWS is asked at once whether that is right.
+
+    Returns:
+        The account; a wrong payer is its `problem`.
 
     Raises:
         OctoError: the account is a payer itself, or the id is not valid.
@@ -161,24 +167,45 @@ def set_payer(registrar: Registrar, actor: Actor, account: Account, payer_id: st
             code="payer-has-no-payer",
         )
     _check_payer(account.account_id, payer_id)
-    return registrar.registry.accounts.change(
+    account = registrar.registry.accounts.change(
         account, actor, "set_payer", payer_id=payer_id, payer_confirmed_at=None, problem=None
     )
+    if account.api_confirmed_at is None:
+        return account
+    try:
+        return confirm(registrar, actor, account)
+    except NotAskedError:
+        # It is confirmed later, like any account.
+        return account
 
 
 def set_up_api_access(registrar: Registrar, actor: Actor, account: Account) -> Account:
-    """Set up API access again with a new ExternalId; the stacks must be updated and the account confirmed again.
+    """Set up API access again with a new ExternalId and new roles; the account must then be confirmed again.
+
+    The new stacks are created beside the old ones, which can be deleted then. The report and its bucket stay.
 
     Raises:
         OctoError: this installation's settings do not allow launch links.
     """
     aws_links.require_settings(registrar.settings)
     external_id = _new_external_id()
+    settings = {
+        **account.settings,
+        "api_role": aws_links.role_name("api-access", external_id),
+        "is_of_stack_set": False,
+    }
     values: dict[str, Any] = {"external_id": external_id, "api_confirmed_at": None, "problem": None}
-    if "source" in account.settings:
-        # The role that reads the report demands the same ExternalId.
-        source = {**account.settings["source"], "external_id": external_id}
-        values |= {"settings": {**account.settings, "source": source}, "cur_confirmed_at": None}
+    if "source" in settings:
+        # The role that reads the report demands the same ExternalId. What it reads is there, once it was confirmed.
+        settings["source"] = {
+            **settings["source"],
+            "external_id": external_id,
+            "role_arn": _cur_role_arn(account.account_id, external_id),
+        }
+        if account.cur_confirmed_at is not None:
+            settings["cur"] = {**settings["cur"], "makes_report": False, "makes_bucket": False}
+        values["cur_confirmed_at"] = None
+    values["settings"] = settings
     return registrar.registry.accounts.change(account, actor, "set_up_api_access", **values)
 
 
@@ -203,7 +230,7 @@ def set_up_cur(registrar: Registrar, actor: Actor, account: Account, setup: CurS
             bucket=setup.bucket,
             prefix=setup.prefix,
             report=setup.report,
-            role_arn=f"arn:aws:iam::{account.account_id}:role/octo-pipeline-cur",
+            role_arn=_cur_role_arn(account.account_id, account.external_id or ""),
             external_id=account.external_id,
             region=setup.region,
         )
@@ -266,6 +293,13 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     if account.is_completed:
         return []
     again = Remedy("accounts confirm", account.account_id, to="verify it")
+    if account.api_confirmed_at is None and account.settings.get("is_of_stack_set"):
+        return [
+            f"The StackSet in {account.payer_id} creates the role {aws_links.api_role(account)} in this account. If it does "
+            "not reach it, give the account a role of its own:",
+            Remedy("accounts edit", account.account_id, api=True),
+            again,
+        ]
     if account.api_confirmed_at is None:
         return [
             f"Open this link signed in to account {account.account_id}, leave the parameters as they are, tick the "
@@ -274,7 +308,8 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
             again,
         ]
     if account.kind == "linked":
-        return [Remedy("accounts edit", account.account_id, payer="ID", to="set its payer"), again]
+        payer = Remedy("accounts edit", account.account_id, payer="ID", to="set its payer")
+        return [again] if account.payer_id and not account.problem else [payer, again]
     if "cur" not in account.settings:
         return [
             Remedy("accounts edit", account.account_id, cur_report="NAME", cur_bucket="NAME", to="set up its report")
@@ -288,10 +323,38 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     ]
 
 
+def left_behind(account: Account) -> list[str]:
+    """What stays in AWS when the account is removed here, and where to delete it."""
+    role = aws_links.api_role(account)
+    lines = []
+    if account.settings.get("is_of_stack_set"):
+        lines.append(
+            f"The role {role} stays in {account.account_id}: the StackSet of {account.payer_id} keeps it there."
+        )
+    elif account.external_id:
+        lines.append(f"The stack {role} and its role stay in {account.account_id}. Delete the stack in CloudFormation.")
+    if "source" in account.settings:
+        stack = str(account.settings["source"]["role_arn"]).rpartition("/")[2]
+        lines.append(
+            f"The stack {stack} stays, too. If you delete it, AWS writes no more reports if the stack made the report; the "
+            f"bucket {account.settings['source']['bucket']} and the reports in it stay in any case."
+        )
+    if external_id := account.settings.get("linked_external_id"):
+        lines.append(
+            f"The stack {aws_links.linked_stack(external_id)} and its StackSet stay, and with them the roles in all linked "
+            "accounts. Delete the stack in CloudFormation."
+        )
+    return lines
+
+
 def api_access(account: Account) -> AwsAccess:
     """The identity with which the account's API is called."""
-    role = f"arn:aws:iam::{account.account_id}:role/octo-pipeline-api-access"
+    role = f"arn:aws:iam::{account.account_id}:role/{aws_links.api_role(account)}"
     return AwsAccess(account.account_id, role, account.external_id)
+
+
+def _cur_role_arn(account_id: str, external_id: str) -> str:
+    return f"arn:aws:iam::{account_id}:role/{aws_links.role_name('cur', external_id)}"
 
 
 def _cur_access(document: CurDocument) -> AwsAccess:

@@ -201,6 +201,13 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     ]
 
 
+def left_behind(account: Account) -> list[str]:
+    """What stays with Microsoft when the account is removed here."""
+    return [
+        f"The two applications and their secret keys stay in the tenant {account.account_id}. Delete them in Microsoft Entra."
+    ]
+
+
 def _document(tenant_id: str, application_id: str, currencies: tuple[str, ...]) -> AzureCspDocument:
     try:
         return AzureCspDocument(

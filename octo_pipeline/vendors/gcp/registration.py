@@ -120,6 +120,15 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     ]
 
 
+def left_behind(account: Account) -> list[str]:
+    """What stays with Google when the account is removed here."""
+    export = account.settings["export"]
+    return [
+        f"What the service account was granted on the dataset {export['dataset']} and in the project {export['project']} stays. "
+        "Take it back in BigQuery and IAM."
+    ]
+
+
 def _described_export(document: GcpSourceDocument) -> dict[str, str]:
     """A description of the export's tables for people, under the key ``found``."""
     dataset = BigQueryDataset(document)

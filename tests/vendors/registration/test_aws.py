@@ -42,7 +42,8 @@ def test_a_payer_from_the_first_step_to_the_daily_run(
     account = aws.register(workspace, "ana", SAMPLE_PAYER, "Main")
     assert (account.kind, account.steps, account.is_completed) == (None, {"API": None}, False)
     parameters = aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)
-    assert parameters == {"Principal": PRINCIPAL, "ExternalId": account.external_id}
+    role = f"octo-pipeline-api-access-{account.external_id[-8:]}"
+    assert parameters == {"Principal": PRINCIPAL, "ExternalId": account.external_id, "RoleName": role}
 
     account = aws.confirm(workspace, "ana", account)
     assert (account.kind, account.payer_id, account.problem) == ("payer", None, None)
@@ -55,6 +56,7 @@ def test_a_payer_from_the_first_step_to_the_daily_run(
     assert parameters == {
         "Principal": PRINCIPAL,
         "ExternalId": account.external_id,
+        "RoleName": f"octo-pipeline-cur-{account.external_id[-8:]}",
         "ReportOption": "CREATE_CUR",
         "CurReportName": "octo-sample",
         "CurS3BucketOption": "CREATE_NEW",
@@ -154,8 +156,26 @@ def test_a_wrong_payer_is_not_completed_and_says_which_is_right(
     assert account.steps["PAYER"] is None
     assert f"registered as 111111111111, but AWS Organizations says {SAMPLE_PAYER}" in str(account.problem)
 
+    # AWS is asked at once, so nothing is left to do.
+    assert "AWS Organizations says" in str(aws.set_payer(workspace, "ana", account, "222222222222").problem)
+    account = workspace.registry.accounts.find(linked)
     account = aws.set_payer(workspace, "ana", account, SAMPLE_PAYER)
-    assert aws.confirm(workspace, "ana", account).is_completed
+    assert (account.is_completed, aws.next_step(workspace.settings, account)) == (True, [])
+
+
+def test_a_payer_that_aws_cannot_be_asked_about_is_confirmed_later(
+    workspace: Workspace, aws_accounts: AwsAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octo_pipeline.vendors.aws.client._TRIES", 1)
+    (linked,) = aws_accounts.organization(SAMPLE_PAYER, "Workload")
+    account = aws.register(workspace, "ana", linked, payer_id="111111111111")
+    aws_accounts.open(link_of(workspace, account), linked)
+    account = aws.confirm(workspace, "ana", account)
+    aws_accounts.fails["DescribeOrganization"] = (503, "ServiceUnavailable")
+    account = aws.set_payer(workspace, "ana", account, SAMPLE_PAYER)
+    assert (account.payer_id, account.steps["PAYER"]) == (SAMPLE_PAYER, None)
+    # The payer is set, so only the confirmation is left.
+    assert aws.next_step(workspace.settings, account) == [Remedy("accounts confirm", linked, to="verify it")]
 
 
 def test_all_linked_accounts_of_a_payer_by_one_stack_set(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
@@ -203,7 +223,7 @@ def _confirmed_with(
     import json
 
     if condition is not None:
-        iam, name = aws_accounts.client("iam", SAMPLE_PAYER), "octo-pipeline-api-access"
+        iam, name = aws_accounts.client("iam", SAMPLE_PAYER), account.settings["api_role"]
         if any(role["RoleName"] == name for role in iam.list_roles()["Roles"]):
             iam.delete_role(RoleName=name)
         statement = {"Effect": "Allow", "Principal": {"AWS": PRINCIPAL}, "Action": "sts:AssumeRole"}
@@ -230,6 +250,56 @@ def test_setting_api_access_up_anew_takes_another_external_id(
     assert anew.steps == {"API": None, "CUR": None}
     assert "is registered, but not Completed" in refusal(workspace, "aws")
     assert "the ExternalId must be the same" in str(aws.confirm(workspace, "ana", anew).problem)
+    # The new stacks have names of their own, so the old ones are not in their way; report and bucket are there already.
+    anew = workspace.registry.accounts.find(SAMPLE_PAYER)
+    aws_accounts.open(link_of(workspace, anew), SAMPLE_PAYER)
+    anew = aws.confirm(workspace, "ana", anew)
+    assert anew.api_confirmed_at is not None
+    parameters = aws_accounts.open(link_of(workspace, anew), SAMPLE_PAYER)
+    assert (parameters["ReportOption"], parameters["CurS3BucketOption"]) == ("USE_EXISTING", "USE_EXISTING")
+    assert aws.confirm(workspace, "ana", anew).is_completed
+
+
+def test_an_account_that_is_registered_again_is_not_kept_out_by_what_it_left_in_aws(
+    workspace: Workspace, aws_accounts: AwsAccounts
+) -> None:
+    account = aws.register(workspace, "ana", SAMPLE_PAYER)
+    aws_accounts.open(link_of(workspace, account), SAMPLE_PAYER)
+    account = aws.confirm(workspace, "ana", account)
+    role = account.settings["api_role"]
+    assert aws.left_behind(account) == [
+        f"The stack {role} and its role stay in {SAMPLE_PAYER}. Delete the stack in CloudFormation."
+    ]
+    workspace.registry.accounts.remove(account, "ana", [], keeps_data=True)
+    again = aws.register(workspace, "ana", SAMPLE_PAYER)
+    aws_accounts.open(link_of(workspace, again), SAMPLE_PAYER)
+    assert aws.confirm(workspace, "ana", again).api_confirmed_at is not None
+
+
+def test_an_account_of_a_stack_set_can_have_a_role_of_its_own(workspace: Workspace, aws_accounts: AwsAccounts) -> None:
+    (linked,) = aws_accounts.organization(SAMPLE_PAYER, "Workload")
+    payer = aws.register(workspace, "ana", SAMPLE_PAYER)
+    aws_accounts.open(link_of(workspace, payer), SAMPLE_PAYER)
+    payer = aws.confirm(workspace, "ana", payer)
+    ((account,), link) = aws.register_linked(workspace, "ana", payer)
+    # Not a link to a stack that the StackSet's role would be in the way of.
+    step, *remedies = aws.next_step(workspace.settings, account)
+    assert step.startswith(
+        f"The StackSet in {SAMPLE_PAYER} creates the role {account.settings['api_role']} in this account."
+    )
+    assert remedies[0] == Remedy("accounts edit", linked, api=True)
+    aws_accounts.open(link, SAMPLE_PAYER)
+    assert aws.confirm(workspace, "ana", account).is_completed
+    account = workspace.registry.accounts.find(linked)
+    assert aws.left_behind(account) == [
+        f"The role {account.settings['api_role']} stays in {linked}: the StackSet of {SAMPLE_PAYER} keeps it there."
+    ]
+    assert aws.left_behind(workspace.registry.accounts.find(SAMPLE_PAYER))[1].startswith(
+        "The stack octo-pipeline-linked-accounts-"
+    )
+    account = aws.set_up_api_access(workspace, "ana", account)
+    aws_accounts.open(link_of(workspace, account), linked)
+    assert aws.confirm(workspace, "ana", account).is_completed
 
 
 def test_an_aws_that_cannot_be_asked_takes_no_confirmation_away(
