@@ -8,7 +8,7 @@ from octo_pipeline.cli import register
 from octo_pipeline.cli.acting import admin
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import counted, cut
+from octo_pipeline.model.wording import amount, counted, cut
 
 if TYPE_CHECKING:
     from octo_pipeline.registry.records import Account, Actor
@@ -293,14 +293,22 @@ def costs(
 ) -> None:
     """List what each account was billed, what was moved away from it and to it, and what it pays."""
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.costs import account_costs
+    from octo_pipeline.services.costs import account_costs, prepayments
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
-    costs = account_costs(Workspace(load_settings()), parse_month(month))
+    workspace = Workspace(load_settings())
+    costs = account_costs(workspace, parse_month(month))
     if output is Output.table:
         rows = costs.select(*_COSTS_COLUMNS)
         print_rows(f"Account costs of {month}", tuple(_COSTS_COLUMNS.values()), rows + _totals(rows), output)
+        for currency, opening, billed, booked, closing in prepayments(workspace, parse_month(month)).select(
+            "currency", "opening", "billed", "booked", "closing"
+        ):
+            typer.echo(
+                f"Prepayments: {amount(opening, currency)} due later at the start + {amount(billed)} billed - "
+                f"{amount(booked)} booked = {amount(closing, currency)} due later at the end."
+            )
     else:
         print_rows("", costs.columns, costs.rows, output)
 

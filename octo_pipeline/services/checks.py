@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from octo_pipeline.allocation import splits
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.model.months import booking_months
+from octo_pipeline.model.months import add_months, booking_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
@@ -22,6 +22,7 @@ from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
@@ -281,6 +282,47 @@ def _unconvertible(workspace: Workspace, month: str) -> CheckResult:
     )
 
 
+def _prepayments_carried(workspace: Workspace, month: str) -> CheckResult:
+    lake, before = workspace.lake, add_months(month, -1)
+    if not {month, before} <= set(lake.months(Prepayments.name)):
+        return CheckResult(True, f"There is nothing to compare with: {before} has no prepayments yet.")
+    query = render(
+        "services/check_prepayments_carried",
+        prepayments=lake.scan(Prepayments.name, [month], Prepayments.columns),
+        previous_prepayments=lake.scan(Prepayments.name, [before], Prepayments.columns),
+    )
+    return _result(
+        workspace,
+        query,
+        ("item", "currency", "difference", "effective difference"),
+        lambda rows: (
+            f"{month} begins with {_both(rows, 2, 3, 1)} more prepaid than {before} ended with. Run {before} and {month} "
+            "again, in this order."
+        ),
+        f"{month} begins with what {before} ended with.",
+    )
+
+
+def _prepayments_reconcile(workspace: Workspace, month: str) -> CheckResult:
+    lake = workspace.lake
+    if not all(month in lake.months(table) for table in (AccountCosts.name, Prepayments.name)):
+        return CheckResult(True, f"There is nothing to compare yet: {month} is not made to the end.")
+    query = render(
+        "services/check_prepayments_reconcile",
+        account_costs=lake.scan(AccountCosts.name, [month], AccountCosts.columns),
+        prepayments=lake.scan(Prepayments.name, [month], Prepayments.columns),
+    )
+    return _result(
+        workspace,
+        query,
+        ("currency", "difference", "effective difference"),
+        lambda rows: (
+            f"Accounts pay {_both(rows, 1, 2, 0)} more than the bill of {month} and its prepayments explain. Run {month} again."
+        ),
+        "What accounts pay is the bill, less what it adds to the prepayments.",
+    )
+
+
 def _covered_usage_moved(workspace: Workspace, month: str) -> CheckResult:
     lake = workspace.lake
     query = render(
@@ -364,6 +406,20 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "Every currency has a rate to the base currency.",
         _unconvertible,
+    ),
+    Check(
+        "prepayments_carried",
+        "prepayments",
+        "warning",
+        "The month begins with the prepayments that the month before ended with.",
+        _prepayments_carried,
+    ),
+    Check(
+        "prepayments_reconcile",
+        "prepayments",
+        "warning",
+        "What accounts pay is the bill, less what it adds to the prepayments.",
+        _prepayments_reconcile,
     ),
     Check(
         "covered_usage_once",

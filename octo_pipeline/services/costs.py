@@ -7,6 +7,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.workspace import Workspace
 
 
@@ -28,6 +29,13 @@ def account_costs(workspace: Workspace, month: str) -> Rows:
     query = render("services/account_costs", account_costs=costs, columns=list(AccountCosts.columns))
     with lake.connect() as connection:
         return Rows.fetched(connection, query)
+
+
+def prepayments(workspace: Workspace, month: str) -> Rows:
+    """What is due later, by currency: at the start of the month, billed, booked, and at its end, in both measures."""
+    carried = workspace.lake.scan(Prepayments.name, [month], Prepayments.columns)
+    with workspace.lake.connect() as connection:
+        return Rows.fetched(connection, render("services/prepayment_totals", prepayments=carried))
 
 
 def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str], by: str | None = None) -> Rows:

@@ -31,7 +31,8 @@ class DecidedItem:
     """An item that a decision is about.
 
     Attributes:
-        months: those in which it is, or was, booked, or a saving that is distributed only while the item is not.
+        months: those from its origin month to the last in which it is, or was, booked, and those of a saving that is
+            distributed only while the item is not.
     """
 
     item_id: str
@@ -117,7 +118,7 @@ def find_items(
     saved = _months_of_moved_savings(workspace, sorted({origin for _, origin, *_ in rows}))
     return [
         DecidedItem(
-            i, o, c, tuple(m for m in {*_booked_months(first, n), o, *saved.get(i, ())} if m in made), allocator
+            i, o, c, tuple(m for m in {*_carried_months(o, first, n), *saved.get(i, ())} if m in made), allocator
         )
         for i, o, c, first, n, allocator, _ in rows
     ]
@@ -129,13 +130,14 @@ def _months_of_moved_savings(workspace: Workspace, origins: Sequence[str]) -> di
     months: dict[str, set[str]] = {}
     with workspace.lake.connect() as connection:
         query = render("services/moved_savings", matched_items=matched_items)
-        for item_id, first, tranches in connection.execute(query).fetchall():
-            months.setdefault(item_id, set()).update(_booked_months(first, tranches))
+        for item_id, origin, first, tranches in connection.execute(query).fetchall():
+            months.setdefault(item_id, set()).update(_carried_months(origin, first, tranches))
     return months
 
 
-def _booked_months(first: str, tranches: int) -> list[str]:
-    return month_range(first, add_months(first, tranches - 1))
+def _carried_months(origin: str, first: str, tranches: int) -> list[str]:
+    """From the month in which an item is billed to the last one in which it is booked: it is a prepayment in between."""
+    return month_range(origin, add_months(first, tranches - 1))
 
 
 def cause(action: Action, items: Sequence[DecidedItem], reason: str, actor: Actor) -> dict[str, str]:

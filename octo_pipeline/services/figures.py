@@ -20,6 +20,7 @@ from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
@@ -150,6 +151,13 @@ def _cost_group_costs(connection: duckdb.DuckDBPyConnection, workspace: Workspac
     return Figures({"cost groups": len(set(groups.column("cost_group")))}, {"cost groups": groups}, {})
 
 
+def _prepayments(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> Figures:
+    carried = workspace.lake.scan(Prepayments.name, [month], Prepayments.columns)
+    totals = _by_currency(_rows(connection, "prepayment_totals", prepayments=carried))
+    largest = _rows(connection, "largest_prepayments", prepayments=carried, limit=_PREVIEW)
+    return Figures(totals, {"largest prepayments": largest}, {})
+
+
 _TABLES: dict[str, Callable[[duckdb.DuckDBPyConnection, Workspace, str], Figures]] = {
     LINE_ITEMS: _line_items,
     MatchedItems.name: _matched_items,
@@ -158,4 +166,5 @@ _TABLES: dict[str, Callable[[duckdb.DuckDBPyConnection, Workspace, str], Figures
     Allocations.name: _allocations,
     AccountCosts.name: _account_costs,
     CostGroupCosts.name: _cost_group_costs,
+    Prepayments.name: _prepayments,
 }

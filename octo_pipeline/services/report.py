@@ -23,6 +23,7 @@ from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
@@ -65,6 +66,7 @@ class Report:
     rules: tuple[tuple[Any, ...], ...]
     accounts: tuple[tuple[Any, ...], ...]
     left: tuple[tuple[Any, ...], ...]
+    prepayments: tuple[tuple[Any, ...], ...]
     cost_groups: tuple[tuple[Any, ...], ...]
     findings: tuple[tuple[str, str], ...]
 
@@ -112,6 +114,7 @@ def report_of(workspace: Workspace, month: str) -> Report:
             _rules(by_allocator(connection, explained), _allocators(connection, workspace, explained)),
             _accounts(_fetch(connection, "report_accounts", pieces), previous is not None),
             tuple(_fetch(connection, "report_left", {**pieces, "restores": restores})),
+            _prepayments(connection, workspace, month),
             _cost_groups(connection, workspace, month),
             tuple((c.severity, r.summary) for c in CHECKS if not (r := c.run(workspace, month)).passed),
         )
@@ -183,6 +186,14 @@ def _rules(by_allocator: Rows, allocators: dict[str, Allocator]) -> tuple[tuple[
 
 def _accounts(rows: Sequence[tuple[Any, ...]], has_previous: bool) -> tuple[tuple[Any, ...], ...]:
     return tuple(rows if has_previous else ((*row[:-1], None) for row in rows))
+
+
+def _prepayments(
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str
+) -> tuple[tuple[Any, ...], ...]:
+    carried = workspace.lake.scan(Prepayments.name, [month], Prepayments.columns)
+    query = render("services/largest_prepayments", prepayments=carried, limit=None)
+    return tuple(connection.execute(query).fetchall())
 
 
 def _cost_groups(

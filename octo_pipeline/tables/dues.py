@@ -22,6 +22,31 @@ def origins_read(lake: Lake, month: str) -> list[str]:
     return sorted({*_owing(lake, month), month})
 
 
+def outstanding_digests(lake: Lake, month: str) -> dict[str, dict[str, str]]:
+    """What is due in the month or later from spread items of the month and earlier ones.
+
+    Returns:
+        origin month -> {allocator version: digest}, for the months with something due. The versions are those that spread
+        items over several months.
+    """
+    outstanding: dict[str, dict[str, str]] = {}
+    for origin, metadata in lake.metadata_of("matched_items", origin_months(month)).items():
+        months: dict[str, list[str]] = {}
+        digests: dict[str, str] = {}
+        for due_month, due in metadata.facts["due"].items():
+            for version, digest in due.items():
+                months.setdefault(version, []).append(due_month)
+                digests[version] = digest
+        if later := {v: digests[v] for v, due in months.items() if len(due) > 1 and max(due) >= month}:
+            outstanding[origin] = later
+    return outstanding
+
+
+def origins_outstanding(lake: Lake, month: str) -> list[str]:
+    """The origin months of `outstanding_digests`."""
+    return sorted(outstanding_digests(lake, month))
+
+
 def pinned_allocators(lake: Lake, month: str) -> list[Allocator]:
     """The allocators with a tranche due in the booking month, by version, as they were when they took the items."""
     documents: dict[str, str] = {}

@@ -46,6 +46,21 @@ def explained_allocations(lake: Lake, months: Sequence[str] | None) -> Sql:
     return _explained(lake, booked, origins, booked)
 
 
+def require_allocations(lake: Lake, month: str) -> None:
+    """Refuse to make a mart of a month without allocations.
+
+    Raises:
+        OctoError: the month has none.
+    """
+    if month not in lake.months(Allocations.name):
+        raise OctoError(
+            f"The lake has no allocations of {month}.",
+            code="month-not-made",
+            place=month,
+            remedy=Remedy("run", month=month),
+        )
+
+
 def keep_explained_allocations(
     connection: duckdb.DuckDBPyConnection, lake: Lake, staged: Staged, columns: Sequence[str]
 ) -> Relation:
@@ -60,13 +75,7 @@ def keep_explained_allocations(
         OctoError: the month has no allocations.
     """
     month = staged.month
-    if month not in lake.months(Allocations.name):
-        raise OctoError(
-            f"The lake has no allocations of {month}.",
-            code="month-not-made",
-            place=month,
-            remedy=Remedy("run", month=month),
-        )
+    require_allocations(lake, month)
     file = literal(str(staged.folder / "explained.parquet"))
     explained = _explained(lake, [month], origins_read(lake, month), [])
     query = render("tables/explained_columns", explained_allocations=explained, columns=columns)

@@ -18,6 +18,7 @@ from octo_pipeline.tables.dbt import column_descriptions
 from octo_pipeline.tables.explained_allocations import EXPLAINED_DESCRIPTIONS
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
 from octo_pipeline.tables.table import OUTSIDE, Table
 from octo_pipeline.tables.usage_shares import UsageShares
@@ -33,6 +34,7 @@ TABLES: tuple[Table, ...] = (
     Allocations(),
     AccountCosts(),
     CostGroupCosts(),
+    Prepayments(),
 )
 
 

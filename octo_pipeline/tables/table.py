@@ -19,7 +19,7 @@ import octo_pipeline
 from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.shipped import shipped_folder
-from octo_pipeline.tables.dues import due_digests
+from octo_pipeline.tables.dues import due_digests, outstanding_digests
 from octo_pipeline.workspace import Workspace
 
 # If the inputs change during every attempt, it is no longer a coincidence: something changes them in a loop.
@@ -52,17 +52,22 @@ class Reads:
     Attributes:
         name: a table, or one of `OUTSIDE`.
         months: which months of a table. ``this``: the month that is made. ``owing``: also what is due in it from the
-            items of each origin month. ``pinned``: only the allocators that took the items of those origin months.
+            items of each origin month. ``outstanding``: what is due in the month or later from its items and those of
+            earlier origin months, if they are spread. ``pinned``: only the allocators that took the items of the origin
+            months with something due.
     """
 
     name: str
-    months: Literal["this", "owing", "pinned"] = "this"
+    months: Literal["this", "owing", "outstanding", "pinned"] = "this"
 
     def inputs(self, lake: Lake, month: str) -> dict[str, str]:
         """The fingerprints of what is read from a table."""
         if self.months == "pinned":
             # The outside inputs of a table that reads the pinned documents include what it takes from them.
             return {}
+        if self.months == "outstanding":
+            later = outstanding_digests(lake, month)
+            return {f"{self.name}/{origin}/outstanding": fingerprint(digests) for origin, digests in later.items()}
         partition = lake.fingerprint(self.name, month)
         inputs = {f"{self.name}/{month}": partition} if partition else {}
         if self.months == "owing":

@@ -82,9 +82,10 @@ def test_a_table_that_fails_blocks_what_is_made_from_it_in_its_month_and_nothing
         ("allocations", MONTHS[0]),
         ("account_costs", MONTHS[0]),
         ("cost_group_costs", MONTHS[0]),
+        ("prepayments", MONTHS[0]),
     ]
     first, second = of(MonthDone, events)
-    assert first.failed == ("usage_shares", "allocations", "account_costs", "cost_group_costs")
+    assert first.failed == ("usage_shares", "allocations", "account_costs", "cost_group_costs", "prepayments")
     assert (second.published, second.failed) == (len(TABLES), ())
     # Whoever counts steps reaches the end.
     assert len(of(Landed, events) + of(Materialised, events) + of(Failed, events) + of(Blocked, events)) == 2 * len(

@@ -18,7 +18,7 @@ from tests.support.tables import MART_TABLES
 from tests.support.workspaces import workspace_in
 
 ALLOCATION = ["resolved_accounts", "usage_shares", "allocations"]
-MARTS = ["account_costs", "cost_group_costs"]
+MARTS = ["account_costs", "cost_group_costs", "prepayments"]
 DEVELOPERS_PAGE = Path(__file__).parents[2] / "docs" / "dev" / "tables.md"
 
 
