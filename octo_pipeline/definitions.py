@@ -19,6 +19,7 @@ defs = dg.Definitions(
         alerts.alert_on_failed_runs,
         alerts.alert_on_failed_checks,
         alerts.alert_on_stale_months,
+        accounts.new_accounts,
     ],
     resources=run_resources(load_settings()),
     executor=dg.in_process_executor,

@@ -15,6 +15,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.figures import figures
 from octo_pipeline.services.months import Failed, Landed, Step, make_months, require_inputs
 from octo_pipeline.services.reasons import reasons
+from octo_pipeline.services.sources import NewAccountError
 from octo_pipeline.tables.table import Materialised, Table
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.workspace import Workspace
@@ -63,10 +64,13 @@ def make_step(
 def answered(event: Landed) -> dg.AssetCheckResult:
     """The check of a vendor's raw exports of a month."""
     sentences = "\n".join(map(in_dagster, event.unanswered)) or "Every source answered."
+    is_new = bool(event.unanswered) and all(isinstance(error, NewAccountError) for error in event.unanswered)
     return dg.AssetCheckResult(
         asset_key=VENDORS[event.vendor].raw_asset,
         check_name=EVERY_SOURCE_ANSWERED,
         passed=not event.unanswered,
+        # Of an account that was just registered nothing is missed yet, so nobody is alerted.
+        severity=dg.AssetCheckSeverity.WARN if is_new else dg.AssetCheckSeverity.ERROR,
         description=f"{event.month}: {sentences}",
     )
 

@@ -9,6 +9,7 @@ it. The acting person is the owner of the code location's OCTO_TOKEN, or else th
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from octo_pipeline.automation.recording import AssetEvent, recorded_in_op
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration as vendors
-from octo_pipeline.services.accounts import Removed, delete
+from octo_pipeline.services.accounts import Removed, confirm_new, delete
 from octo_pipeline.settings import SECRET_PREFIX
 from octo_pipeline.vendors.aws import registration as aws
 from octo_pipeline.vendors.azure import registration as azure
@@ -245,6 +246,18 @@ def confirm_account() -> None:
 def delete_account() -> None:
     """Remove a registered account."""
     remove()
+
+
+@dg.sensor(
+    minimum_interval_seconds=3_600,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks the vendors every hour about accounts that were registered within a day and are not Completed, as "
+    "`octo accounts confirm` does. It requests no runs.",
+)
+def new_accounts(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[Workspace]) -> dg.SkipReason:
+    """Confirm what was registered within a day."""
+    lines = confirm_new(workspace, datetime.now(UTC))
+    return dg.SkipReason("\n".join(lines) or "No account was registered within a day that is not Completed.")
 
 
 jobs = [register_aws_account, register_azure_account, register_gcp_account, confirm_account, delete_account]

@@ -54,6 +54,7 @@ def asset_events(
             asset_key=raw,
             check_name=EVERY_SOURCE_ANSWERED,
             passed=check.passed,
+            severity=check.severity,
             description=check.description,
             partition=event.month,
         )

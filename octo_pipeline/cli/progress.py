@@ -30,6 +30,7 @@ from octo_pipeline.services.months import (
     make_months_side_by_side,
     require_months,
 )
+from octo_pipeline.services.sources import NewAccountError
 from octo_pipeline.tables.dbt import dbt_project
 from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
@@ -77,8 +78,8 @@ def show_months(
         console.print(f"{month}: {sentence(error)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(_sentence(done))
     raise_for_failures(done)
-    if unanswered:
-        months = list(dict.fromkeys(month for month, _ in unanswered))
+    if missed := [month for month, error in unanswered if not isinstance(error, NewAccountError)]:
+        months = list(dict.fromkeys(missed))
         raise OctoError(
             f"{', '.join(months)} {'was' if len(months) == 1 else 'were'} made from what is landed, because a source could "
             "not deliver; see above.",

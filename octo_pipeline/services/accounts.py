@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import Account, Actor, Decision
+from octo_pipeline.services import registration
 from octo_pipeline.services.months import Event, Failed, make_months
+from octo_pipeline.services.sources import NEW_ACCOUNT
 from octo_pipeline.tables.container_usage import ContainerUsage
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -15,6 +18,8 @@ from octo_pipeline.vendors.landing import deliveries, remove
 from octo_pipeline.workspace import Workspace
 
 _REASON = "the account was removed"
+# Who confirms where nobody asked for it.
+_ITSELF = Actor("octo-pipeline")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,28 @@ def listed(workspace: Workspace) -> list[Listed]:
         Listed(account, last.get((account.vendor, account.payer_id or account.account_id)))
         for account in workspace.registry.accounts.all()
     ]
+
+
+def confirm_new(workspace: Workspace, now: datetime) -> list[str]:
+    """Ask the vendors again about the accounts that were registered within a day and are not Completed.
+
+    AWS writes its first report, and Google its first table, hours after they are set up, when nobody looks any more.
+
+    Returns:
+        A sentence for each of them.
+    """
+    lines = []
+    for account in workspace.registry.accounts.all():
+        if account.is_completed or now - account.registered_at >= NEW_ACCOUNT:
+            continue
+        try:
+            account = registration.of(account).confirm(workspace, _ITSELF, account)
+        except OctoError as error:
+            lines.append(f"{account.title}: {error}")
+            continue
+        state = "Completed" if account.is_completed else f"open ({account.problem or 'a step is left to do'})"
+        lines.append(f"{account.title} is {state}.")
+    return lines
 
 
 def rename(workspace: Workspace, actor: Actor, account: Account, name: str | None) -> Account:

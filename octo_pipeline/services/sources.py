@@ -9,7 +9,7 @@ documents have in common is in `vendors.documents`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -45,8 +45,16 @@ def sources(workspace: Workspace, vendor: str) -> list[Source]:
     return [by_name[name] for name in sorted(by_name)]
 
 
+# So long the vendor may take until a registered account's exports are there; until then, they are missed by nobody.
+NEW_ACCOUNT = timedelta(days=1)
+
+
 class NotConfirmedError(OctoError):
     """An account is registered, but its exports cannot be fetched before it is confirmed."""
+
+
+class NewAccountError(NotConfirmedError):
+    """The same of an account that was registered within a day, which is to be expected."""
 
 
 def registered_sources(workspace: Workspace, vendor: str) -> list[Source]:
@@ -101,7 +109,8 @@ class _Unconfirmed:
 
     def _refusal(self) -> NotConfirmedError:
         reason = f" ({self._registered.problem})" if self._registered.problem else ""
-        return NotConfirmedError(
+        is_new = datetime.now(UTC) - self._registered.registered_at < NEW_ACCOUNT
+        return (NewAccountError if is_new else NotConfirmedError)(
             f"{self._registered.title} is registered, but not Completed{reason}, so nothing was fetched for it.",
             code="account-not-confirmed",
             place=self.account,

@@ -208,6 +208,26 @@ class BigQueryDataset:
         transport = BigQueryReadGrpcTransport(channel=channel)
         return BigQueryReadClient(transport=transport)  # type: ignore[no-untyped-call]
 
+    def identity(self) -> str | None:
+        """The e-mail address of the service account that BigQuery is read as.
+
+        None for credentials that are of no service account, such as a person's.
+
+        Raises:
+            OctoError: there are no credentials here, or they cannot be used.
+        """
+        if self._document.impersonate is not None:
+            return self._document.impersonate
+        with self._translate_google_errors("finding out which service account reads it"):
+            email = getattr(self._credentials, "service_account_email", None)
+            if email == "default":
+                # A machine of Google's own only knows after it has asked.
+                from google.auth.transport.requests import Request
+
+                self._credentials.refresh(Request())
+                email = self._credentials.service_account_email
+        return email
+
     @cached_property
     def _credentials(self) -> Any:
         import google.auth

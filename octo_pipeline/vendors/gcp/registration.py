@@ -91,7 +91,7 @@ def confirm(registrar: Registrar, actor: Actor, account: Account) -> Account:
     document = GcpSourceDocument.model_validate(account.settings["source"])
     values: dict[str, Any] = {"api_confirmed_at": None, "problem": None}
     try:
-        export = _described_export(document)
+        export = _described_export(document, _service_account(registrar.settings))
         values |= {
             "api_confirmed_at": datetime.now(UTC),
             "settings": {**account.settings, "export": {**account.settings["export"], **export}},
@@ -129,9 +129,18 @@ def left_behind(account: Account) -> list[str]:
     ]
 
 
-def _described_export(document: GcpSourceDocument) -> dict[str, str]:
+def _described_export(document: GcpSourceDocument, service_account: str) -> dict[str, str]:
     """A description of the export's tables for people, under the key ``found``."""
     dataset = BigQueryDataset(document)
+    if (identity := dataset.identity()) != service_account:
+        raise OctoError(
+            f"octo-pipeline reads BigQuery as {identity or 'no service account, such as a person'}, but the roles were to be "
+            f"granted to {service_account}, which the setting gcp_service_account names. Set it to the service account that "
+            "is used, or use the credentials of the one that is named.",
+            code="gcp-identity-differs",
+            place="gcp_service_account",
+            remedy=Remedy("set", setting="gcp_service_account"),
+        )
     location = dataset.location()
     if location.lower() != str(document.location).lower():
         raise OctoError(

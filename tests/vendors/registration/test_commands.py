@@ -217,6 +217,7 @@ def test_the_jobs_do_the_same(workspace: Workspace, aws_accounts: AwsAccounts, t
     assert (said["kind"], said["status"], "launch link" in said) == ("payer", "Completed", False)
 
     said = metadata(run("delete_account", "remove", account="Main", keep_data=True))
+    assert "Delete the stack in CloudFormation" in said.pop("left")
     assert said == {"deliveries": 0, "months": "none", "re-applied items": 0}
     assert workspace.registry.accounts.all() == []
 

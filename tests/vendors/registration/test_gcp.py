@@ -17,6 +17,7 @@ from octo_pipeline.registry.records import Account
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.gcp import registration as gcp
+from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
 from octo_pipeline.vendors.gcp.client import BigQueryDataset, Endpoint
 from octo_pipeline.workspace import Workspace
 from tests.emulators.bigquery import BigQueryServer
@@ -31,6 +32,8 @@ MEMBER = "octo@company.iam.gserviceaccount.com"
 def dataset(bigquery_server: BigQueryServer, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a dataset that does not exist yet, in the emulator that stands in for Google."""
     monkeypatch.setattr(gcp, "BigQueryDataset", partial(BigQueryDataset, endpoint=bigquery_server.endpoint, patience=5))
+    # The emulator takes everybody.
+    monkeypatch.setattr(BigQueryDataset, "identity", lambda _: MEMBER)
     return f"registered_{next(_DATASETS)}"
 
 
@@ -165,3 +168,45 @@ def test_the_job_does_the_same(workspace: Workspace, dataset: str) -> None:
     (event,) = [one for one in done.all_events if one.event_type_value == "STEP_OUTPUT"]
     assert MEMBER in str(event.step_output_data.metadata["next"].value)
     assert workspace.registry.accounts.find("Shop").account_id == ACCOUNT
+
+
+@pytest.mark.parametrize(
+    ("identity", "message"),
+    [
+        (
+            "other@company.iam.gserviceaccount.com",
+            "reads BigQuery as other@company.iam.gserviceaccount.com, but the roles",
+        ),
+        (None, "reads BigQuery as no service account, such as a person, but the roles were to be granted to " + MEMBER),
+    ],
+)
+def test_the_service_account_that_is_shown_is_the_one_that_is_used(
+    workspace: Workspace, dataset: str, monkeypatch: pytest.MonkeyPatch, identity: str | None, message: str
+) -> None:
+    """Regression: people granted roles to an account that nobody asked as, and were told that BigQuery refuses."""
+    monkeypatch.setattr(BigQueryDataset, "identity", lambda _: identity)
+    account = gcp.confirm(workspace, "ana", register(workspace, dataset))
+    assert message in str(account.problem)
+    assert not account.is_completed
+
+
+def test_the_identity_is_that_of_the_key_the_person_or_who_is_impersonated(tmp_path, monkeypatch) -> None:
+    document = {"vendor": "gcp", "billing_account_id": ACCOUNT, "project": "demo", "dataset": "d", "location": "EU"}
+
+    def identity(credentials: Any, **more: str) -> str | None:
+        monkeypatch.setattr("google.auth.default", lambda scopes: (credentials, "demo"))
+        return BigQueryDataset(GcpSourceDocument.model_validate(document | more)).identity()
+
+    class Key:
+        service_account_email = MEMBER
+
+    class Machine:
+        service_account_email = "default"
+
+        def refresh(self, request: object) -> None:
+            self.service_account_email = MEMBER
+
+    assert identity(Key()) == MEMBER
+    assert identity(Machine()) == MEMBER
+    assert identity(object()) is None
+    assert identity(object(), impersonate=MEMBER) == MEMBER
