@@ -211,7 +211,7 @@ def _names(groups: Iterable[dict[str, object]], features: frozenset[str]) -> lis
     """Ids that may be named where a group may."""
     plain = [group["id"] for group in groups if "by" not in group]
     values = {"tag": "core", "label": "data", "account": ACCOUNTS[0], "payer": PAYERS["aws"][1], "projectLabel": "prod"}
-    of_families = [f"{g['id']}/{values[next(iter(g['by']))]}" for g in groups if "by" in g]
+    of_families = [f"{g['id']}/{'shop' if 'of' in g else values[next(iter(g['by']))]}" for g in groups if "by" in g]
     of_families += [f"{g['id']}/" for g in groups if "by" in g]
     return plain + of_families
 
@@ -294,7 +294,7 @@ def _entry(
             if "families" in features:
                 patterns += ["re:^teams/.", "re:^teams/", "re:^accounts/", "re:^payers/.", "re:/core$"]
             if "containers" in features:
-                patterns += ["re:^namespaces/.", "re:^namespaces/", "namespaces/shop"]
+                patterns += ["re:^namespaces/.", "re:^namespaces/"]
             entry["value"] = dice.choice([*_names(groups, features), *patterns])
     if spreads and dice.random() < 0.7:
         entry["months"] = dice.choice([2, 2, 3, "4", 7, 36])
