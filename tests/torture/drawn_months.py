@@ -50,6 +50,7 @@ class Drawn:
     lines: list[Line]
     files: dict[str, str]
     features: frozenset[str]
+    groups: list[dict[str, object]]
     containers: list[Containers] = field(default_factory=list)
     edited_files: dict[str, str] = field(default_factory=dict)
     registered: frozenset[tuple[str, str]] = frozenset({(PAYERS["aws"][0], STRANGERS[1])})
@@ -80,11 +81,13 @@ def draw(dice: Random, features: frozenset[str]) -> Drawn:
         files["metrics/late.csv"] = _metric(dice, MONTHS[1:2])
     containers = [_containers(dice) for _ in range(dice.choice([0, 8]))] if "containers" in features else []
     edited = _allocators(dice, features, groups) if dice.random() < 0.25 else {}
-    return Drawn(lines, files, features, containers, edited)
+    return Drawn(lines, files, features, groups, containers, edited)
 
 
 def _allocators(dice: Random, features: frozenset[str], groups: Sequence[dict[str, object]]) -> dict[str, str]:
-    return {f"allocators/a{i}.json": json.dumps(_allocator(dice, features, groups)) for i in range(dice.randint(2, 12))}
+    return {
+        f"allocators/a{i}.json": json.dumps(draw_allocator(dice, features, groups)) for i in range(dice.randint(2, 12))
+    }
 
 
 def _containers(dice: Random) -> Containers:
@@ -245,7 +248,8 @@ MORE_CRITERIA = {
 }  # fmt: skip
 
 
-def _allocator(dice: Random, features: frozenset[str], groups: Sequence[dict[str, object]]) -> dict[str, object]:
+def draw_allocator(dice: Random, features: frozenset[str], groups: Sequence[dict[str, object]]) -> dict[str, object]:
+    """An allocator's document, which is valid beside these cost groups."""
     categories = ["fee", "fee", "account", "savings", *(["balance"] * 2 if "balances" in features else [])]
     category = dice.choice(categories)
     criteria = CRITERIA[category] + (MORE_CRITERIA[category] if "keys" in features else [])

@@ -1,6 +1,5 @@
 """Random months through the tables, held against the oracle to the last digit."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,26 +10,20 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, TAGS
-from octo_pipeline.model.sql import identifier, rows_sql
-from octo_pipeline.registry.records import Actor, Decision, NewAccount
-from octo_pipeline.settings import Settings
-from octo_pipeline.tables.container_usage import ContainerUsage
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.model.sql import identifier
+from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.workspace import Workspace
-from tests.support.case import EXPECTATIONS, make, publish, run
+from tests.support.case import EXPECTATIONS, make, run
 from tests.support.oracle.amounts import converted, units
-from tests.support.oracle.case_folder import read_documents
 from tests.support.oracle.items import Item
-from tests.support.oracle.months import Result, World, allocate
+from tests.support.oracle.months import Result, allocate
 from tests.support.oracle.results import ACCOUNT_COST_MEASURES, account_costs, cost_group_costs, prepayments
-from tests.support.workspaces import write_lines
 from tests.torture.chance import Dice, rounds
-from tests.torture.drawn_months import Drawn, draw, write_files
-
-# What the tables have; the oracle has all of it.
-FEATURES = frozenset({"keys", "measures", "windows"})
+from tests.torture.drawn_months import Drawn, draw
+from tests.torture.random_worlds import FEATURES, made, world_of
 
 
 class Law(NamedTuple):
@@ -251,49 +244,6 @@ TABLES_COMPARED = (
     ),
     ("prepayments", EXPECTATIONS[3].key, EXPECTATIONS[3].measures, prepayments),
 )
-
-
-def made(drawn: Drawn, folder: Path) -> Workspace:
-    """The world, run."""
-    config = folder / "config"
-    (config / "allocators").mkdir(parents=True)
-    write_files(config, drawn.files)
-    workspace = Workspace(Settings(lake=folder / "lake", config=config))
-    problems = [str(problem) for problem in workspace.configuration.problems]
-    assert not problems, "\n".join(problems)
-    write_lines(workspace, folder, drawn.lines)
-    if drawn.containers:
-        write_containers(workspace, drawn)
-    workspace.registry.accounts.add([NewAccount("aws", a, payer_id=p) for p, a in drawn.registered], "test")
-    if not drawn.edited_files:
-        return run(workspace, drawn.months)
-    run(workspace, drawn.months[:-1])
-    write_files(config, drawn.edited_files)
-    return run(workspace, drawn.months[-1:])
-
-
-def write_containers(workspace: Workspace, drawn: Drawn) -> None:
-    """Publish the months of container_usage."""
-    columns = {"tags_json": "VARCHAR"} | {n: k for n, k in ContainerUsage.columns.items() if n != "tags"}
-    for month in drawn.months:
-        rows = [c for c in drawn.containers if c.billing_month == month]
-        values = [(json.dumps(c.tags), *(str(getattr(c, n)) for n in columns if n != "tags_json")) for c in rows]
-        selected = ", ".join(
-            f"CAST(tags_json::JSON AS {TAGS}) AS tags" if n == "tags" else n for n in ContainerUsage.columns
-        )
-        with duckdb.connect() as connection:
-            query = f"SELECT {selected} FROM ({rows_sql(columns, values)})"
-            publish(workspace.lake, connection, ContainerUsage.name, month, query)
-
-
-def world_of(drawn: Drawn, folder: Path) -> World:
-    """What the oracle is asked."""
-    unedited = folder / "unedited"
-    write_files(unedited, drawn.files)
-    world = World(drawn.lines, read_documents(unedited), drawn.months, drawn.registered, drawn.containers)
-    if drawn.edited_files:
-        world.documents_of = {drawn.months[-1]: read_documents(folder / "config")}
-    return world
 
 
 def allocation_rows(workspace: Workspace, months: list[str]) -> tuple[Names, Amounts]:
