@@ -10,8 +10,9 @@ Stages:
 1. ``alone``: the items of the month that the candidate matches, as if there were no other allocator.
 2. ``live`` and ``merged``: the month's items with the live allocators, and with the candidate added (or replacing the
    live allocator of the same id). Who takes the candidate's items in ``merged`` gives the conflicts.
-3. ``live`` and ``merged`` are reduced to the items that change hands. Each of the three is booked in every month in which
-   its items are due and of which the lake has line items. For later months, the instalments due in them are listed.
+3. ``live`` and ``merged`` are reduced to the items that change hands, and to those that decide whether savings do. Each
+   of the three is booked in every month in which its items are due and of which the lake has line items. For later
+   months, the instalments due in them are listed.
 4. The difference between ``merged`` and ``live``, per booking month, category, account and currency.
 
 Edge cases: items of other origin months are not booked, because their pinned allocators stay until those months are run
@@ -166,9 +167,9 @@ class _Simulator:
         conflicts = self._fetch("simulation_conflicts", candidate=self._candidate.id)
         self._keep_what_changes_hands()
         due = self._due("alone", [self._candidate])
-        booked = self._book("alone", due)
         self._book("live", self._due("live", self._live))
         self._book("merged", self._due("merged", [*self._live, *self._submitted]))
+        booked = self._book("alone", due)
         tables: dict[str, Rows] = {
             "matched_costs": self._fetch("simulation_matched_costs"),
             "matched_items": matched_items,
@@ -296,7 +297,9 @@ class _Simulator:
             ),
         )
         usage = _of_month(f"{name}_shares", month)
-        failed_before = Relation(f"({render('services/simulation_failed_items', table=f'{name}_rows')})")
+        # Which fees fail decides what becomes of savings; the candidate alone has only items of its own category.
+        tables = ["merged_rows", "alone_rows"] if name == "alone" else [f"{name}_rows"]
+        failed_before = Relation(f"({render('services/simulation_failed_items', tables=tables)})")
         query = splits.allocations_sql(
             self._connection, Relation(f"{name}_items"), usage, _RESTORED, month, allocators, failed_before
         )

@@ -1,6 +1,7 @@
 """Simulations of small months, asserted on what they say; and that they leave the lake as it was."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -166,6 +167,46 @@ def test_a_replacement_of_another_category_gives_back_what_the_old_one_took(tmp_
         ("fee", "2", Decimal(-75)),
         ("fee", "9", Decimal(100)),
     ]
+
+
+UNUSED_FEE = replace(
+    line_item("444444444444", "90", "RIFee", "Purchase", commitment_discount_type="RI", commitment_discount_id="r1"),
+    effective_cost=Decimal(10),
+    savings_kind="unused",
+)
+FAILING_FEE_RULE = {
+    "startMonth": MONTH,
+    "criteria": [{"and": {"lineType": "RIFee"}}],
+    "allocator": [entry("111111111111", "cost/(usage-usage)")],
+}
+SAVINGS_RULE = {
+    "category": "savings",
+    "startMonth": MONTH,
+    "criteria": [{"and": {"type": "RI"}}],
+    "allocator": [entry("222222222222", "cost")],
+}
+
+
+def test_a_fee_that_is_distributed_at_last_keeps_its_saving(tmp_path):
+    # Regression: the saving is taken by the same rule, and what moves its cost is the same fee, so it was left out.
+    document = FAILING_FEE_RULE | {"priority": -1, "allocator": [entry("111111111111", "cost")]}
+    differences = simulation(tmp_path, document, [UNUSED_FEE], [FAILING_FEE_RULE, SAVINGS_RULE]).differences
+    assert picked(differences, "category", "account", "difference", "effective_difference") == [
+        ("fee", "111111111111", 90, 10),
+        ("fee", "444444444444", -90, -10),
+        ("savings", "222222222222", 10, 0),
+        ("savings", "444444444444", -10, 0),
+    ]
+
+
+def test_a_saving_beside_a_fee_that_fails_is_booked(tmp_path):
+    # Regression: the fee stays where it is, so it was not booked, and nobody saw that it distributes nothing.
+    result = simulation(tmp_path, SAVINGS_RULE, [UNUSED_FEE], [FAILING_FEE_RULE])
+    assert picked(result.differences, "category", "account", "difference") == [
+        ("savings", "222222222222", -10),
+        ("savings", "444444444444", 10),
+    ]
+    assert picked(result.bookings, "target_account", "cost") == [("222222222222", -10)]
 
 
 def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
