@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +109,10 @@ class LocalStore:
             raise
         staging.sync(folder.parent)
         return True
+
+    def lease(self, name: str) -> AbstractContextManager[None]:
+        """A lease that ends with its process."""
+        return staging.lease(self.root, name)
 
     def check_conditions(self) -> None:
         """Nothing: writers of a folder take turns by a lock."""

@@ -8,7 +8,7 @@ the root is a folder or in a bucket.
 import hashlib
 import json
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -412,6 +412,10 @@ class Lake:
     def scratch(self) -> Path:
         """The local folder where files are made before they are published."""
         return self._store.scratch
+
+    def lease(self, month: str) -> AbstractContextManager[None]:
+        """Keep other processes from making the month while the context lasts, where the store can."""
+        return self._store.lease(f"making-{month}")
 
     def check_writable(self) -> None:
         """Write something small and remove it; nothing stays. A bucket is also asked to refuse what a condition forbids.

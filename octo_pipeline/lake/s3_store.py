@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -225,6 +225,10 @@ class S3Store:
             self.remove(folder / last)
             return False
         return True
+
+    def lease(self, name: str) -> AbstractContextManager[None]:
+        """Nothing: a bucket cannot tell when a process has died. What is made twice is published once."""
+        return nullcontext()
 
     def check_conditions(self) -> None:
         """Write an object that must not be replaced, and try to replace it in the three ways in which files are uploaded.

@@ -8,6 +8,7 @@ The lock is taken before the folder is made: a lock file inside the folder could
 import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from octo_pipeline.model.permissions import make_folders
+
+# A month of a large company takes some minutes.
+_LEASE_SECONDS = 900.0
+_LEASE_POLL_SECONDS = 0.2
 
 
 @contextmanager
@@ -94,3 +99,36 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# The leases of this process, which are not waited for: its other months would never come to an end.
+_LEASED: set[tuple[Path, str]] = set()
+
+
+@contextmanager
+def lease(root: Path, name: str) -> Iterator[None]:
+    """Hold the lease called `name`, or go on without it if another process holds it for too long.
+
+    A lease keeps work from being done twice. It protects nothing, so a process that hangs keeps the others only for a while,
+    and one that ends, however it ends, keeps nobody.
+    """
+    locks = root / ".locks"
+    make_folders(locks, root)
+    if (root, name) in _LEASED:
+        yield
+        return
+    deadline = time.monotonic() + _LEASE_SECONDS
+    with (locks / name).open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_LEASE_POLL_SECONDS)
+        _LEASED.add((root, name))
+        try:
+            yield
+        finally:
+            _LEASED.discard((root, name))

@@ -85,6 +85,10 @@ class Store(Protocol[_Place]):
         """
         ...
 
+    def lease(self, name: str) -> AbstractContextManager[None]:
+        """Keep other processes from the same work while the context lasts, if the store can tell who is at work."""
+        ...
+
     def check_conditions(self) -> None:
         """Try that the store refuses to replace a file that another writer has replaced in the meantime.
 

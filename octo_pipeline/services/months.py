@@ -11,7 +11,9 @@ processes send them to the main process. This module knows none of its readers.
    cannot be reached does not fail if it delivered the month before.
 4. A month of which no source has anything is skipped: an empty table would say that it has no costs. Without any source it
    fails, since nobody was asked.
-5. An interruption ends everything at once. It is never mistaken for a failed step.
+5. One run at a time makes a month, where the lake's store can tell that a run has died. The lake bears several, which would
+   do the same work.
+6. An interruption ends everything at once. It is never mistaken for a failed step.
 """
 
 import multiprocessing
@@ -20,7 +22,7 @@ import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -209,7 +211,7 @@ def make_months(workspace: Workspace, months: Sequence[str], steps: Sequence[Ste
         steps: in the order in which they are done; all steps if left out.
     """
     for month in months:
-        yield from _with_summary(month, _month(workspace, month, all_steps() if steps is None else steps))
+        yield from _with_summary(month, _leased_month(workspace, month, all_steps() if steps is None else steps))
 
 
 def make_months_side_by_side(
@@ -244,6 +246,14 @@ def make_months_side_by_side(
         for month in months:
             if any(isinstance(event, Skipped) for event in events[month]):
                 yield _summary(month, events[month])
+
+
+def _leased_month(
+    workspace: Workspace, month: str, steps: Sequence[Step], failed_before: Sequence[str] = ()
+) -> Iterator[Event]:
+    """Several steps of a month, one run at a time; another run of the month then finds everything up to date."""
+    with workspace.lake.lease(month) if len(steps) > 1 else nullcontext():
+        yield from _month(workspace, month, steps, failed_before)
 
 
 def _month(
@@ -379,7 +389,7 @@ def _start_worker(settings: Settings, run_id: str, folders: Mapping[str, Path]) 
 
 def _work(month: str, names: Collection[str], failed_before: Sequence[str]) -> list[Event]:
     workspace, steps = _worker
-    return list(_month(workspace, month, [step for step in steps if step.name in names], failed_before))
+    return list(_leased_month(workspace, month, [step for step in steps if step.name in names], failed_before))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from octo_pipeline.model.months import month_range
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.vendors.aws.sample import write_cur
 
 pytestmark = pytest.mark.slow
@@ -137,3 +138,18 @@ def test_an_interrupted_backfill_says_so_and_begins_no_further_month(command, tm
     assert "Traceback" not in err
     assert "not published" not in err
     assert len(published(tmp_path / "lake", "cost_line_items")) < len(MONTHS)
+
+
+def test_two_backfills_side_by_side_do_no_work_twice(command, tmp_path):
+    """The second waits for each month that the first makes, and finds it up to date then."""
+    children = [command("backfill", "--from", MONTHS[0], "--to", MONTHS[2]) for _ in range(2)]
+    published_by = []
+    for child in children:
+        out, err = child.communicate(timeout=300)
+        assert child.returncode == 0, err
+        rows = [line.split() for line in out.splitlines() if line.strip().startswith("2024-")]
+        published_by.append({month: int(count) for month, count, _ in rows})
+    first, second = published_by
+    once = {month: first[month] + second[month] for month in MONTHS[:3]}
+    assert set(once.values()) == {len(TABLES)}
+    assert all(0 in (first[month], second[month]) for month in once)
