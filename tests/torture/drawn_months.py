@@ -30,6 +30,9 @@ SERVICES = ["AmazonEC2", "AmazonS3", "AmazonEKS", None]
 DESCRIPTIONS = ["a", "b", None]
 TEAMS = [None, "", "core", "data", "data ", "Core", "a/b", "o'neil"]
 
+# The families that every charge and account is in.
+FAMILIES_OF_EVERYTHING = ("teams", "accounts")
+
 FORMULAS = [
     "", "", "cost*usage", "cost*usage", "cost*0.3", "cost*group_usage", "cost/accounts", "cost", "-cost", "cost*1.5",
     "0", "usage > 0.3 ? cost*0.2 : cost*0.1", "cost/usage", "cost % 7", "round(cost*usage, 2)", "min(cost, 5)",
@@ -198,7 +201,7 @@ def _groups(dice: Random, features: frozenset[str]) -> list[dict[str, object]]:
         groups += [
             {"id": "teams", "by": {"tag": "team"}, "combinations": whole},
             {"id": "ec2 teams", "by": {"label": "team"}, "combinations": {"awsOptions": filters({"productCode": "AmazonEC2"})}},
-            {"id": "accounts", "by": {"account": True}, "combinations": dice.choice([whole, {"awsOptions": {}}])},
+            {"id": "accounts", "by": {"account": True}, "combinations": whole},
             {"id": "payers", "by": {"payer": True}, "combinations": dice.choice([whole, {"awsOptions": filters({"account": "re:^[1-3]"})}])},
             {"id": "projects", "by": {"projectLabel": "env"}, "combinations": {"gcpOptions": {}, "awsOptions": tags({"team": "core"})}},
         ]  # fmt: skip

@@ -19,6 +19,16 @@ from tests.torture.drawn_months import Drawn, write_files
 
 # What the tables have; the oracle has all of it.
 FEATURES = frozenset({"keys", "measures", "windows"})
+ALL_FEATURES = FEATURES | {
+    "active_accounts",
+    "balances",
+    "containers",
+    "families",
+    "groups",
+    "metrics",
+    "owner",
+    "usage_of",
+}
 
 
 def made(drawn: Drawn, folder: Path) -> Workspace:
