@@ -401,7 +401,8 @@ def test_as_a_program_it_loads_neither_dagster_nor_dbt(workspace, tmp_path):
 
 
 def test_a_rule_is_simulated_from_standard_input(octo, tmp_path):
-    rule = fee_allocator("cost*usage*0.5")
+    # Without a time of its own it would be that of each command.
+    rule = fee_allocator("cost*usage*0.5", createTime="2024-01-05T00:00:00Z")
     from_file = octo("simulate", written(tmp_path, rule, "stdin"), "-o", "json").stdout
     assert octo("simulate", "-", "-o", "json", answer=json.dumps(rule)).stdout == from_file
     assert json.loads(from_file)["allocator"]["id"] == "stdin"
