@@ -26,8 +26,11 @@ FORMULA = "usage > 0.5 ? cost*usage*0.8 : cost*usage"
 LIBRARY = Path(__file__).parent.parent / ".bench" / "library" / "bin" / "python"
 
 
-def prepared(folder: Path, items: int, accounts: int, allocators: int = 1) -> Workspace:
-    """A lake whose month has so many items, taken by allocators that each list so many accounts."""
+def prepared(folder: Path, items: int, accounts: int, allocators: int = 1, differing: int = 0) -> Workspace:
+    """A lake whose month has so many items, taken by allocators that each list so many accounts.
+
+    `differing` percent of the items have an amortised cost of their own.
+    """
     config = folder / "config"
     (config / "allocators").mkdir(parents=True)
     (config / "cost_groups").mkdir()
@@ -44,7 +47,12 @@ def prepared(folder: Path, items: int, accounts: int, allocators: int = 1) -> Wo
     workspace = Workspace(Settings(lake=folder / "lake", config=config))
     with workspace.lake.connect() as connection, workspace.lake.stage("cost_line_items", MONTH) as staged:
         metadata = PartitionMetadata({"made": f"{items} lines"}, "benchmark")
-        workspace.lake.copy(connection, synthetic_line_items(items), staged, metadata)
+        lines = (
+            f"SELECT * REPLACE (CASE WHEN hash(charge_description, usage_type) % 100 < {differing} "
+            "THEN billed_cost * 0.75 ELSE effective_cost END::DECIMAL(38,10) AS effective_cost) "
+            f"FROM ({synthetic_line_items(items)})"
+        )
+        workspace.lake.copy(connection, lines, staged, metadata)
         workspace.lake.publish(staged, still_current=lambda: metadata.inputs)
     for table in (table for table in order() if table.group == "allocation"):
         if table.name != Allocations.name:
@@ -63,28 +71,31 @@ def by_hand(workspace: Workspace, target: Path) -> str:
     items = workspace.lake.scan("matched_items", [MONTH], MATCHED_ITEM_COLUMNS)
     shares = workspace.lake.scan("usage_shares", [MONTH], USAGE_SHARE_COLUMNS)
     split = "(cost::DOUBLE * usage_share)::DECIMAL(38,10)"
+    effective = "(effective_cost::DOUBLE * usage_share)::DECIMAL(38,10)"
     return f"""
     COPY (
       WITH shares AS MATERIALIZED (
         SELECT account_id, entry_index, usage_share,
           row_number() OVER (ORDER BY usage_share DESC, account_id) = 1 AS is_largest FROM {shares}),
       rests AS (
-        SELECT item_id, cost - sum({split}) AS rest FROM {items}, shares
-        WHERE allocator_id IS NOT NULL GROUP BY item_id, cost)
+        SELECT item_id, cost - sum({split}) AS rest, effective_cost - sum({effective}) AS effective_rest
+        FROM {items}, shares
+        WHERE allocator_id IS NOT NULL GROUP BY item_id, cost, effective_cost)
       SELECT * FROM (
       SELECT item_id, origin_month, 'checked_splitted' AS status, 'split' AS kind, NULL::VARCHAR AS reason,
         account_id AS target_account_id, entry_index, 0 AS tranche_index,
-        {split} + CASE WHEN is_largest THEN rest ELSE 0 END AS cost
-      FROM {items} JOIN rests USING (item_id), shares) WHERE cost <> 0
+        {split} + CASE WHEN is_largest THEN rest ELSE 0 END AS cost,
+        {effective} + CASE WHEN is_largest THEN effective_rest ELSE 0 END AS effective_cost
+      FROM {items} JOIN rests USING (item_id), shares) WHERE cost <> 0 OR effective_cost <> 0
       UNION ALL
       SELECT item_id, origin_month,
         CASE WHEN allocator_id IS NULL THEN 'unchecked_allocated' ELSE 'checked_allocated' END, 'item',
-        CASE WHEN allocator_id IS NULL THEN 'no_allocator' END, NULL, NULL, NULL, cost FROM {items}
+        CASE WHEN allocator_id IS NULL THEN 'no_allocator' END, NULL, NULL, NULL, cost, effective_cost FROM {items}
     ) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"""
 
 
 def splitting(folder: Path, items: int, accounts: int, runs: int) -> Iterator[Row]:
-    workspace = prepared(folder / "splitting", items, accounts)
+    workspace = prepared(folder / "splitting", items, accounts, differing=100)
     target = folder / "splits_by_hand.parquet"
 
     def theirs() -> None:
@@ -94,8 +105,15 @@ def splitting(folder: Path, items: int, accounts: int, runs: int) -> Iterator[Ro
     split(workspace)
     theirs()
     _check_same(workspace, target)
-    yield compared(f"splitting, {items:,} items × {accounts}", lambda: split(workspace), theirs, runs, "≤ 1.5")
+    what = f"splitting, {items:,} items × {accounts}"
+    yield compared(f"{what}, both measures", lambda: split(workspace), theirs, runs, "≤ 1.5")
     target.unlink()
+    same, few = (prepared(folder / f"differing_{n}", items, accounts, differing=n) for n in (0, 10))
+    split(same)
+    split(few)
+    yield compared(f"{what}, 10 % differ, against none", lambda: split(few), lambda: split(same), runs, "≤ 1.25")
+    for other in (same, few):
+        shutil.rmtree(other.lake.root)
     ours = measured(lambda: split(workspace))
     splits = workspace.lake.rows(Allocations.name, MONTH) - items
     yield _library(ours.wall, ours.cpu, splits, accounts)
@@ -105,7 +123,8 @@ def splitting(folder: Path, items: int, accounts: int, runs: int) -> Iterator[Ro
 
 
 def _check_same(workspace: Workspace, target: Path) -> None:
-    query = "SELECT kind, count(*), sum(cost), bit_xor(hash(item_id, target_account_id, cost)) FROM '{}' GROUP BY kind ORDER BY 1"
+    query = "SELECT kind, count(*), sum(cost), sum(effective_cost), "
+    query += "bit_xor(hash(item_id, target_account_id, cost, effective_cost)) FROM '{}' GROUP BY kind ORDER BY 1"
     with duckdb.connect() as connection:
         ours = connection.execute(query.format(workspace.lake.path(Allocations.name, MONTH))).fetchall()
         theirs = connection.execute(query.format(target)).fetchall()
