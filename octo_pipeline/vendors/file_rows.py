@@ -112,12 +112,12 @@ def check_values(
         first_rows = con.execute(query).fetchall()[0]
     row, number = min((row, number) for number, row in enumerate(first_rows) if row is not None)
     check = checks[number]
-    place = place_of(row)
+    row_place = place_of(row)
     value = quoted_value(con, check.value, numbered_rows, row)
     raise OctoError(
-        f"{place}: {check.column} is {value}, {check.reason}. {check.remedy}",
+        f"{row_place}: {check.column} is {value}, {check.reason}. {check.remedy}",
         code="value-wrong",
-        place=place,
+        place=row_place,
     )
 
 
