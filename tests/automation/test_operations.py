@@ -1,10 +1,12 @@
 """The launchpad's jobs: they do what the command line does, and say what is wrong in a sentence."""
 
 import json
+from dataclasses import replace
 
 import dagster as dg
 import pytest
 
+from octo_pipeline.assets.cost_line_items import VIEWS
 from octo_pipeline.assets.months import event_metadata
 from octo_pipeline.automation.accounts import jobs as account_jobs
 from octo_pipeline.automation.launchpad import AREA
@@ -16,6 +18,7 @@ from octo_pipeline.automation.operations import (
     restore_items,
     simulate_allocator,
 )
+from octo_pipeline.automation.recording import asset_events
 from octo_pipeline.automation.typed import ALLOCATOR
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.allocator import Allocator
@@ -28,7 +31,7 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
-from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.table import Materialised, materialise
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
@@ -311,3 +314,21 @@ def test_partitions_that_an_edit_makes_again_say_which_rule_and_who(month):
     later = materialise(edited, ResolvedAccounts(), MONTH)
     assert "matched items of 2024-01" in reasons(edited, later.changed) or "rules" in reasons(edited, later.changed)
     assert materialise(workspace, MatchedItems(), MONTH).changed == ("allocators/a",)
+
+
+def test_a_month_without_news_records_its_views_once(month):
+    """Regression: a third of the events of such a month were of views, which have no rows of their own."""
+    unchanged = Materialised("cost_line_items", MONTH, "unchanged", "f", 3, 0.1)
+
+    def keys(instance: dg.DagsterInstance, event: Materialised) -> set[str]:
+        events = list(asset_events(month, instance, event))
+        for one in events:
+            instance.report_runless_asset_event(one)
+        return {one.asset_key.to_user_string() for one in events}
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        views = {view.to_user_string() for view in VIEWS}
+        # What was never recorded, such as in a new instance, is.
+        assert views < keys(instance, unchanged)
+        assert keys(instance, unchanged) == {"cost_line_items"}
+        assert views < keys(instance, replace(unchanged, outcome="published"))
