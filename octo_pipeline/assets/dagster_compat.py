@@ -136,7 +136,7 @@ class RecordedRun:
         job: of one op, as in the code location.
         config: the run's configuration.
         run_id: a UUID.
-        months: the first and the last.
+        months: the first and the last; None if they are not known.
     """
 
     def __init__(
@@ -145,16 +145,16 @@ class RecordedRun:
         job: dg.JobDefinition,
         config: Mapping[str, Any],
         run_id: str,
-        months: tuple[str, str],
+        months: tuple[str, str] | None,
     ) -> None:
-        first, last = months
+        first, last = months or ("", "")
         self._instance = instance
         (self._step,) = [node.name for node in job.nodes]
         self._run = instance.create_run_for_job(
             job,
             run_id=run_id,
             run_config=config,
-            tags=({PARTITION_NAME_TAG: first} if first == last else month_range_tags(first, last))
+            tags=({} if not months else {PARTITION_NAME_TAG: first} if first == last else month_range_tags(first, last))
             | {_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid()), MAX_RETRIES_TAG: "0"},
             remote_job_origin=RemoteRepositoryOrigin(
                 RegisteredCodeLocationOrigin(CODE_LOCATION), SINGLETON_REPOSITORY_NAME

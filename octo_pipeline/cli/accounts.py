@@ -252,7 +252,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove an account with its deliveries, costs and restores."""
-    from octo_pipeline.cli.recorded import recorded_without_run
+    from octo_pipeline.cli.recorded import recorded_as_run_of
     from octo_pipeline.services import registration as vendors
     from octo_pipeline.services.accounts import Removed
     from octo_pipeline.services.accounts import delete as delete_account
@@ -265,7 +265,9 @@ def delete(
     if not yes:
         typer.confirm(f"Remove {removed.title}{'' if keep_data else ' with all its data'}?", abort=True)
     removal = delete_account(workspace, actor, removed, keeps_data=keep_data)
-    for event in recorded_without_run(workspace, removal, {"action": f"{removed.title} was removed", "actor": actor}):
+    config = {"account": removed.account_id, "vendor": removed.vendor, "keep_data": keep_data}
+    cause = {"action": f"{removed.title} was removed", "actor": actor}
+    for event in recorded_as_run_of(workspace, "delete_account", config, [], removal, cause):
         if isinstance(event, Removed):
             _print_removed(removed, event, keep_data)
     for line in vendors.of(removed).left_behind(removed):

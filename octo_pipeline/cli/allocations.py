@@ -162,7 +162,7 @@ def _decide(
     reason: str,
     yes: bool,
 ) -> None:
-    from octo_pipeline.cli.recorded import raise_for_failures, recorded_without_run
+    from octo_pipeline.cli.recorded import raise_for_failures, recorded_as_run_of
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services.decide import cause, decide, find_items, require_named_items
     from octo_pipeline.settings import load_settings
@@ -183,9 +183,14 @@ def _decide(
         )
     events = decide(workspace, action, items, reason=reason, actor=actor)
     typer.echo(f"{counted(len(items), 'item')}: {action} recorded.")
+    # The launchpad takes one item, or those of a rule; which they are is in the cause.
+    config = {"reason": reason} | ({"item": items[0].item_id} if len(items) == 1 else {})
+    recorded = recorded_as_run_of(
+        workspace, f"{action}_items", config, months, events, cause(action, items, reason, actor)
+    )
     done = []
     try:
-        for event in recorded_without_run(workspace, events, cause(action, items, reason, actor)):
+        for event in recorded:
             done.append(event)
             if isinstance(event, Materialised):
                 typer.echo(f"{event.table} {event.month}: {event.outcome}")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
@@ -27,14 +27,28 @@ def recorded_as_run(
     yield from events
 
 
-def recorded_without_run(
-    workspace: "Workspace", events: Iterable[_Event], cause: Mapping[str, str]
+def recorded_as_run_of(
+    workspace: "Workspace",
+    job: str,
+    config: Mapping[str, Any],
+    months: Sequence[str],
+    events: Iterable[_Event],
+    cause: Mapping[str, str],
 ) -> Generator[_Event, None, None]:
-    """Pass the events on; with DAGSTER_HOME, record what they make on Dagster's assets, with the cause: names and texts."""
+    """Pass the events on; with DAGSTER_HOME, record them as a run of the job that does the same from the launchpad.
+
+    Args:
+        workspace: its run id becomes the id of the Dagster run.
+        job: its name.
+        config: the configuration of its op.
+        months: those that are made again, in order, if that is known.
+        events: what happens to them.
+        cause: why: names and texts.
+    """
     if os.environ.get("DAGSTER_HOME"):
         from octo_pipeline.automation import command_line
 
-        events = command_line.recorded_without_run(workspace, events, cause)
+        events = command_line.recorded_as_run_of(workspace, job, config, months, events, cause)
     yield from events
 
 

@@ -144,12 +144,25 @@ def test_a_restore_and_the_removal_of_an_account_are_seen_on_the_assets(instance
     octo("allocations", "restore", "--allocator", "support", "--month", MONTHS[0], "--reason", "ours", "--yes")
     assert instance.get_materialized_partitions(dg.AssetKey("allocations")) == {MONTHS[0]}
     (record,) = instance.fetch_materializations(dg.AssetKey("allocations"), limit=5).records
-    assert record.run_id == ""
+    run = instance.get_run_by_id(record.run_id)
+    assert (run.job_name, run.status, run.tags["dagster/partition"]) == (
+        "restore_items",
+        dg.DagsterRunStatus.SUCCESS,
+        MONTHS[0],
+    )
+    why = record.asset_materialization.metadata["why"].value
+    assert "| rules | support |" in why
+    assert "| reason | ours |" in why
     assert record.asset_materialization.tags["dagster/data_version"] == workspace.lake.fingerprint(
         "allocations", MONTHS[0]
     )
     assert instance.get_materialized_partitions(dg.AssetKey("cost_line_items")) == set()
+    # Regression: Dagster keeps one result of a check for each run and partition, and there was no run.
+    for action in ("reapply", "restore"):
+        octo("allocations", action, "--allocator", "support", "--month", MONTHS[0], "--reason", "ours", "--yes")
+    assert [one.job_name for one in instance.get_runs()] == ["restore_items", "reapply_items", "restore_items"]
     octo("accounts", "delete", PAYER, "--yes")
+    assert instance.get_runs(limit=1)[0].job_name == "delete_account"
     assert instance.get_materialized_partitions(dg.AssetKey("cost_line_items")) == set(MONTHS)
 
 

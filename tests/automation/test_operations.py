@@ -323,7 +323,8 @@ def test_a_month_without_news_records_its_views_once(month):
     def keys(instance: dg.DagsterInstance, event: Materialised) -> set[str]:
         events = list(asset_events(month, instance, event))
         for one in events:
-            instance.report_runless_asset_event(one)
+            if isinstance(one, dg.AssetMaterialization):
+                instance.report_runless_asset_event(one)
         return {one.asset_key.to_user_string() for one in events}
 
     with dg.DagsterInstance.ephemeral() as instance:
