@@ -9,20 +9,23 @@ from octo_pipeline.services.report_page import write_report
 
 pytestmark = pytest.mark.browser
 MILLION = Decimal("1234567.89")
-BILL = Bill("USD", MILLION, 21_531, MILLION, MILLION / 3, MILLION / 3, Decimal(91), MILLION)
+BILL = Bill("USD", MILLION, 21_531, MILLION, MILLION / 3, MILLION / 3, Decimal(91), MILLION, MILLION, MILLION)
 REPORT = Report(
     month="2024-03",
     previous_month="2024-02",
     changed_inputs=("rules",),
     stale_months=("2024-02",),
     bills=(BILL,),
-    rules=(("Enterprise support by usage", "Two words. " * 30, "fee", "USD", MILLION, MILLION, Decimal(91), 12),),
+    rules=(
+        ("Enterprise support by usage", "Two words. " * 30, "fee", "USD", MILLION, MILLION, Decimal(91), 12, MILLION),
+    ),
     accounts=tuple(
-        (f"e9c0d25e-95fb-503e-a90b-6e249e06{n:04d}", "warehouse-prod", "USD", *[Decimal("12345.67")] * 6)
+        (f"e9c0d25e-95fb-503e-a90b-6e249e06{n:04d}", "warehouse-prod", "USD", *[Decimal("12345.67")] * 7)
         for n in range(60)
     ),
-    left=(("400000000001", None, "x" * 90, "fee", f"restored by maria: {'y' * 90}", "USD", MILLION),),
-    cost_groups=(("Product teams", "USD", *[MILLION] * 5),),
+    left=(("400000000001", None, "x" * 90, "fee", f"restored by maria: {'y' * 90}", "USD", MILLION, MILLION),),
+    prepayments=(("400000000001", "An annual contract", "2024-01", "USD", *[MILLION] * 5),),
+    cost_groups=(("Product teams", "USD", *[MILLION] * 6),),
     findings=(("warning", "Something to look at."),),
 )
 
