@@ -44,6 +44,11 @@ class Bill:
     amortised_final: Decimal
 
     @property
+    def is_amortised(self) -> bool:
+        """Whether the amortised measure differs from what is billed."""
+        return (self.effective, self.amortised_final) != (self.billed, self.final)
+
+    @property
     def share(self) -> float:
         """The part of the bill that was allocated, for a chart; 0 if nothing was billed."""
         return float(self.allocated_out / self.billed) if self.billed else 0.0

@@ -9,7 +9,7 @@ from octo_pipeline.services.report_page import write_report
 
 pytestmark = pytest.mark.browser
 MILLION = Decimal("1234567.89")
-BILL = Bill("USD", MILLION, 21_531, MILLION, MILLION / 3, MILLION / 3, Decimal(91), MILLION, MILLION, MILLION)
+BILL = Bill("USD", MILLION, 21_531, MILLION, MILLION / 3, MILLION / 3, Decimal(91), MILLION, MILLION + 1, MILLION + 2)
 REPORT = Report(
     month="2024-03",
     previous_month="2024-02",
