@@ -161,7 +161,7 @@ def _evaluation(rows: int, rows_by_simpleeval: int) -> Row:
 
     def by_row() -> None:
         for i in range(rows_by_simpleeval):
-            evaluate(formula, cost=i, usage=i % 97 / 97, accounts=50, group_usage=0.5)
+            evaluate(formula, cost=i, usage=i % 97 / 97, accounts=50, group_usage=0.5, active_accounts=50)
 
     theirs = measured(by_row)
     return Row(

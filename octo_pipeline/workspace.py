@@ -16,6 +16,7 @@ from octo_pipeline.registry.stored_secrets import Secrets
 from octo_pipeline.rules.allocator import Allocator, load_allocators
 from octo_pipeline.rules.cost_group import CostGroup, load_cost_groups
 from octo_pipeline.rules.documents import Problem
+from octo_pipeline.rules.metrics import Metric, load_metrics
 from octo_pipeline.rules.rates import Rate, load_rates
 from octo_pipeline.settings import Settings
 
@@ -27,6 +28,7 @@ class Configuration:
     allocators: tuple[Allocator, ...]
     cost_groups: dict[str, CostGroup]
     rates: tuple[Rate, ...]
+    metrics: dict[str, Metric]
     problems: tuple[Problem, ...]
 
 
@@ -86,20 +88,23 @@ class Workspace:
 
     @cached_property
     def configuration(self) -> Configuration:
-        """The allocators, cost groups and rates. They are read once, so that the whole run sees the same ones.
+        """The allocators, cost groups, rates and metrics. They are read once, so that the whole run sees the same ones.
 
         Raises:
-            OctoError: the folder is missing, or the exchange rates cannot be read. An invalid allocator or cost group
-                raises nothing; it is left out and listed in `Configuration.problems`.
+            OctoError: the folder is missing, or the exchange rates cannot be read. An invalid allocator, cost group or
+                metric raises nothing; it is left out and listed in `Configuration.problems`.
         """
         folder = self.settings.config
-        allocators, allocator_problems = load_allocators(folder / "allocators")
         cost_groups, cost_group_problems = load_cost_groups(folder / "cost_groups")
+        groups = {group.id: group for group in cost_groups}
+        allocators, allocator_problems = load_allocators(folder / "allocators", groups)
+        metrics, metric_problems = load_metrics(folder / "metrics")
         return Configuration(
             allocators,
-            {group.id: group for group in cost_groups},
+            groups,
             load_rates(folder / "exchange_rates.csv", self.settings.base_currency),
-            (*allocator_problems, *cost_group_problems),
+            metrics,
+            (*allocator_problems, *cost_group_problems, *metric_problems),
         )
 
     def registered_accounts(self, payers: Sequence[str]) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 This module has `select_sql` and everything that DuckDB does differently from Python. The language itself belongs in
 `formula`, and what happens with the results in `splits`.
 
-Assumptions: the columns cost, usage, accounts and group_usage are DOUBLE, finite and not null; no column of
+Assumptions: the columns cost, usage, accounts, group_usage and active_accounts are DOUBLE, finite and not null; no column of
 the relation is named ``_f`` and a number; DuckDB's setting ieee_floating_point_ops is on, its default.
 
 A failure is NULL and passes through every operation, so that only the branch that is taken can fail the row:
@@ -51,8 +51,8 @@ def select_sql(formula: Formula, relation: str, *, result: str = "result") -> st
 
     Args:
         formula: the formula.
-        relation: a table name or a parenthesised subquery with finite DOUBLE columns cost, usage, accounts
-            and group_usage; column names of ``_f`` and a number are reserved.
+        relation: a table name or a parenthesised subquery with finite DOUBLE columns cost, usage, accounts,
+            group_usage and active_accounts; column names of ``_f`` and a number are reserved.
         result: name of the result column, a finite DOUBLE, NULL where the formula fails.
     """
     compiler = _Compiler()

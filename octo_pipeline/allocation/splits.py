@@ -41,6 +41,7 @@ ALLOCATION_COLUMNS: dict[str, str] = {
     "kind": "VARCHAR",
     "reason": "VARCHAR",
     "target_account_id": "VARCHAR",
+    "target_group_id": "VARCHAR",
     "entry_index": "INTEGER",
     "tranche_index": "INTEGER",
     "cost": MONEY,
@@ -50,7 +51,8 @@ ALLOCATION_COLUMNS: dict[str, str] = {
 # The columns of a result that an amount's total needs, and those that a written split needs.
 _SUMMED = ("amount", "rank")
 _WRITTEN = (
-    "item_id", "origin_month", "account_id", "entry_index", "tranche_index", "rank", "rounding_rank", "rounding",
+    "item_id", "origin_month", "account_id", "group_id", "entry_index", "tranche_index", "rank", "rounding_rank",
+    "rounding",
 )  # fmt: skip
 _WRITTEN_IN_BOTH = (*_WRITTEN, "effective_rounding_rank", "effective_rounding")
 
@@ -103,6 +105,7 @@ def allocations_sql(
     """
     _create_types(connection, month)
     create_temp_table(connection, "splits_allocators", _allocators_sql(allocators))
+    create_temp_table(connection, "splits_variants", render("allocation/splits_variants", usage_shares=usage_shares))
     create_temp_table(
         connection,
         "splits_due",
@@ -167,15 +170,20 @@ def _create_type(connection: duckdb.DuckDBPyConnection, name: str, values: str) 
 
 
 def _allocators_sql(allocators: Sequence[Allocator]) -> Sql:
-    """SQL of the allocators, numbered."""
-    columns = {"version": "INTEGER", "allocator_version": "VARCHAR", "default_account": "VARCHAR"}
-    return rows_sql(columns, [(i, a.version, a.default_account) for i, a in enumerate(allocators)])
+    columns = {
+        "allocator_version": "VARCHAR",
+        "default_account": "VARCHAR",
+        "default_group": "VARCHAR",
+        "has_owner": "BOOLEAN",
+    }
+    return rows_sql(columns, [(a.version, a.default_account, a.default_group, int(a.has_owner)) for a in allocators])
 
 
 def _create_targets(connection: duckdb.DuckDBPyConnection, usage_shares: Relation) -> list[str]:
     """Create ``splits_targets``; returns the formulas in the order of their numbers."""
     create_temp_table(connection, "splits_formulas", render("allocation/splits_formulas", usage_shares=usage_shares))
     _create_type(connection, "splits_account", render("allocation/splits_accounts", usage_shares=usage_shares))
+    _create_type(connection, "splits_group", render("allocation/splits_groups", usage_shares=usage_shares))
     create_temp_table(connection, "splits_targets", render("allocation/splits_targets", usage_shares=usage_shares))
     rows = connection.execute(render("allocation/splits_formula_texts")).fetchall()
     return [formula for (formula,) in rows]

@@ -68,7 +68,8 @@ def validate(
     """Check documents and print every problem as `file: path: message`."""
     from octo_pipeline.settings import load_settings
 
-    valid, problems, hints = _check_files(files) if files else _check_folder(load_settings())
+    settings = load_settings()
+    valid, problems, hints = _check_files(files, settings) if files else _check_folder(settings)
     for problem in [*problems, *hints]:
         typer.echo(str(problem))
     if problems:
@@ -79,20 +80,24 @@ def validate(
     typer.echo(f"{valid} file{' is' if valid == 1 else 's are'} valid.")
 
 
-def _check_files(files: list[Path]) -> "tuple[int, list[Problem], list[Problem]]":
+def _check_files(files: list[Path], settings: "Settings") -> "tuple[int, list[Problem], list[Problem]]":
     """How many are valid, what is wrong in the others, and what is allowed but hardly meant."""
     from octo_pipeline.rules.allocator import parse_allocator
     from octo_pipeline.rules.conditions import pattern_hints
     from octo_pipeline.rules.documents import DocumentError, Problem
     from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.workspace import Workspace
 
+    workspace = Workspace(settings)
     valid = 0
     problems: list[Problem] = []
     hints: list[Problem] = []
     for file in files:
         try:
             allocator = parse_allocator(allocator_files.read(file), file=str(file))
+            allocator_files.require_cost_groups(workspace, allocator, str(file))
             hints += [Problem(str(file), "criteria", hint) for hint in pattern_hints(allocator.criteria)]
+            hints += allocator_files.unknown_metrics(workspace, {str(file): allocator})
             valid += 1
         except DocumentError as error:
             problems += error.problems
@@ -100,24 +105,30 @@ def _check_files(files: list[Path]) -> "tuple[int, list[Problem], list[Problem]]
 
 
 def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Problem]]":
-    """The same for all documents of the configuration: allocators, cost groups and exchange rates."""
+    """The same for all documents of the configuration: allocators, cost groups, exchange rates and metrics."""
     from octo_pipeline.rules.allocator import load_allocators
     from octo_pipeline.rules.conditions import pattern_hints
     from octo_pipeline.rules.cost_group import load_cost_groups
     from octo_pipeline.rules.documents import DocumentError, Problem
+    from octo_pipeline.rules.metrics import load_metrics
     from octo_pipeline.rules.rates import load_rates
     from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.workspace import Workspace
 
     config = settings.config
-    allocators, allocator_problems = load_allocators(allocator_files.folder_of(config))
     cost_groups, cost_group_problems = load_cost_groups(config / "cost_groups")
-    valid, problems = len(allocators) + len(cost_groups), [*allocator_problems, *cost_group_problems]
+    groups = {group.id: group for group in cost_groups}
+    allocators, allocator_problems = load_allocators(allocator_files.folder_of(config), groups)
+    metrics, metric_problems = load_metrics(config / "metrics")
+    valid = len(allocators) + len(cost_groups) + len(metrics)
+    problems = [*allocator_problems, *cost_group_problems, *metric_problems]
     try:
         load_rates(config / "exchange_rates.csv", settings.base_currency)
     except DocumentError as error:
         problems += error.problems
     hints = [Problem(a.id, "criteria", hint) for a in allocators for hint in pattern_hints(a.criteria)]
     hints += [Problem(group.id, "combinations", hint) for group in cost_groups for hint in pattern_hints(group.maps())]
+    hints += allocator_files.unknown_metrics(Workspace(settings), {a.id: a for a in allocators})
     return valid, problems, hints
 
 

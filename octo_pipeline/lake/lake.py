@@ -273,6 +273,22 @@ class Lake:
         metadata = self.metadata(table, month)
         return metadata.fingerprint if metadata else None
 
+    def folders(self, *folder: str) -> list[str]:
+        """The names of the folders in a folder of the lake that is not a table."""
+        return sorted(self._store.subfolders(self._below(folder)))
+
+    def parquet_files(self, *folder: str) -> dict[Location, Hashable]:
+        """The Parquet files in a folder of the lake that is not a table, which anybody may have written -> identity."""
+        path = self._below(folder)
+        names = sorted(name for name in self._store.sizes(path) if name.endswith(".parquet") and "/" not in name)
+        return {path / name: self._store.identity(path / name) for name in names if not name.startswith(".")}
+
+    def _below(self, folder: Sequence[str]) -> Location:
+        path = self.root
+        for name in folder:
+            path = path / name
+        return path
+
     def scan(
         self,
         table: str,

@@ -10,6 +10,8 @@ LEFT_REASONS = {
     "restored": "restored by a person",
     "formula_failed": "its formula failed",
     "formula_failed (effective)": "its formula failed for the amortised cost",
+    "family_too_large": "a family of cost groups has too many values",
+    "metric_missing": "its metric has no row in the month",
     "moved_as_cost": "its cost was distributed already",
 }
 

@@ -11,32 +11,45 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from octo_pipeline.model.columns import CRITERIA_COLUMNS, CRITERIA_TAGS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import MOST_MONTHS, add_months, is_month, month_spelling, months_between
 from octo_pipeline.model.sql import Sql, identifier, map_value
 from octo_pipeline.model.wording import quoted_json
-from octo_pipeline.rules.conditions import Conditions, parse_alternatives, written_alternatives
+from octo_pipeline.rules.conditions import Conditions, parse_alternatives, parse_condition, written_alternatives
+from octo_pipeline.rules.cost_group import CostGroup, group_flaw
 from octo_pipeline.rules.documents import (
     Document,
+    Location,
     Problem,
     Section,
+    json_path,
     load_documents,
     parse_document,
 )
-from octo_pipeline.rules.formula import DEFAULT_FORMULA, parse_formula
+from octo_pipeline.rules.formula import DEFAULT_FORMULA, names_usage, parse_formula
+from octo_pipeline.rules.usage_of import UsageOf, parse_usage_of
 
 Category = Literal["fee", "account", "savings"]
-EntryType = Literal["account", "payer", "costgroup"]
+EntryType = Literal["account", "payer", "costgroup", "group", "owner"]
 
 MAX_EXPIRATION = 9_999
 MAX_PRIORITY = 1_000
 
 _LAST_MONTH = "9999-12"
+_ANY_VALUE = "an account id, a payer id or the id of a cost group"
+# What the value of an entry is, by its type.
+_VALUES = {
+    "account": "an account id",
+    "payer": "a payer id",
+    "costgroup": "the id of a cost group",
+    "group": "the id of a cost group, or re: and a pattern over ids",
+}
 # Narrower than datetime.fromisoformat, which accepts more with each version of Python.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 _DIGITS = re.compile(r"-?\d{1,9}", re.ASCII)
@@ -92,12 +105,6 @@ def _formula(value: str) -> str:
     return value if value.strip() else DEFAULT_FORMULA
 
 
-def _entry_value(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is blank; it must be an account id, a payer id or the id of a cost group")
-    return value.strip()
-
-
 def _written_time(time: datetime | None) -> str | None:
     return time.isoformat().replace("+00:00", "Z") if time else None
 
@@ -106,14 +113,38 @@ Time = Annotated[datetime, BeforeValidator(_time)]
 
 
 class Entry(Section):
-    """Who gets a part of an item, how much, and over how many months."""
+    """Who gets a part of an item, how much, and over how many months.
 
-    type: EntryType = Field(description="account, payer or costgroup")
-    value: Annotated[str, AfterValidator(_entry_value)] = Field(
-        description="an account id, a payer id or the id of a cost group"
-    )
+    Attributes:
+        value: whom a type means; empty for the owner.
+    """
+
+    type: EntryType = Field(description="account, payer, costgroup, group or owner")
+    value: str = Field(default="", validate_default=True)
     formula: Annotated[str, AfterValidator(_formula)] = DEFAULT_FORMULA
     months: Annotated[int, BeforeValidator(lambda value: _whole_number(value, 1, MOST_MONTHS))] = 1
+
+    @field_validator("value", mode="after")
+    @classmethod
+    def _check_value(cls, value: str, info: ValidationInfo) -> str:
+        entry_type = info.data.get("type")
+        if entry_type == "owner":
+            if value:
+                raise ValueError("must be left out: the type owner is the item's own account")
+        elif not value.strip():
+            flaw = "is blank" if value else "is missing"
+            raise ValueError(f"{flaw}; it must be {_VALUES.get(str(entry_type), _ANY_VALUE)}")
+        elif entry_type == "group" and value.startswith("re:"):
+            try:
+                parse_condition(value)
+            except OctoError as error:
+                raise ValueError(str(error)) from error
+        return value.strip()
+
+    @property
+    def pattern(self) -> str | None:
+        """The RE2 pattern over the ids of cost groups; None if the entry is of another type or names an id."""
+        return self.value.removeprefix("re:") if self.type == "group" and self.value.startswith("re:") else None
 
 
 class Allocator(Document):
@@ -124,6 +155,8 @@ class Allocator(Document):
             condition on it; see `criterion_sql`.
         priority: the place in the order in which allocators take items; the lowest comes first.
         entries: the document's ``allocator`` list.
+        usage_of: what the targets are weighed by.
+        default_account: who gets the remainder; at most one of it and `default_group` is set.
     """
 
     # A check across fields belongs to the later field and is skipped if the earlier one is itself wrong, so that
@@ -139,7 +172,9 @@ class Allocator(Document):
     expiration: Annotated[int, BeforeValidator(lambda value: _whole_number(value, 1, MAX_EXPIRATION))] | None = None
     end_month: Annotated[str, BeforeValidator(_month)] | None = Field(default=None, alias="endMonth")
     priority: Annotated[int, BeforeValidator(lambda value: _whole_number(value, -MAX_PRIORITY, MAX_PRIORITY))] = 0
+    usage_of: Annotated[UsageOf, PlainValidator(parse_usage_of)] = Field(default=UsageOf(), alias="usageOf")
     default_account: str | None = Field(default=None, alias="defaultAccount")
+    default_group: str | None = Field(default=None, alias="defaultGroup")
 
     @field_validator("criteria", mode="plain")
     @classmethod
@@ -205,10 +240,19 @@ class Allocator(Document):
             )
         return value
 
-    @field_validator("default_account", mode="after")
+    @field_validator("default_account", "default_group", mode="after")
     @classmethod
     def _trim(cls, value: str | None) -> str | None:
         return value.strip() or None if value else None
+
+    @field_validator("default_group", mode="after")
+    @classmethod
+    def _check_one_default(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("default_account"):
+            raise ValueError(
+                "is set beside defaultAccount; keep one of them: the remainder goes to one account or group"
+            )
+        return value
 
     def normalised(self) -> dict[str, object]:
         """The document as JSON values, without what is not set and with the defaults written out."""
@@ -226,9 +270,13 @@ class Allocator(Document):
             # Not written where it is the default, so that documents of earlier editions keep their versions.
             "priority": self.priority or None,
             "startMonth": self.start_month,
+            "usageOf": None if self.usage_of == UsageOf() else self.usage_of.written,
             "defaultAccount": self.default_account,
+            "defaultGroup": self.default_group,
             "criteria": written_alternatives(criteria, word="and"),
-            "allocator": [entry.model_dump() for entry in self.entries],
+            "allocator": [
+                {key: value for key, value in entry.model_dump().items() if value != ""} for entry in self.entries
+            ],
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -271,6 +319,27 @@ class Allocator(Document):
         """The first origin month that the allocator matches."""
         return _first_origin(self.create_time, self.start_month, self.entries)
 
+    @cached_property
+    def needs_usage(self) -> bool:
+        """Whether any of its formulas depends on what the targets are weighed by."""
+        return any(names_usage(parse_formula(entry.formula)) for entry in self.entries)
+
+    @cached_property
+    def groups_named(self) -> tuple[str, ...]:
+        """The ids of the cost groups by which its targets are found or weighed; patterns are not among them."""
+        values = [e.value for e in self.entries if e.type in ("group", "costgroup") and e.pattern is None]
+        return (*values, *([self.usage_of.id] if self.usage_of.kind == "costGroup" else []))
+
+    @property
+    def weighs_by_metric(self) -> bool:
+        """Whether a metric is looked up for it."""
+        return self.usage_of.kind == "metric" and self.needs_usage
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether an entry stands for the item's own account, so that each of these accounts has targets of its own."""
+        return any(entry.type == "owner" for entry in self.entries)
+
     @property
     def is_spreading(self) -> bool:
         """Whether any entry spreads over two months or more."""
@@ -303,8 +372,14 @@ def parse_allocator(text: str | bytes, *, file: str) -> Allocator:
     return parse_document(Allocator, text, file=file)
 
 
-def load_allocators(folder: Path) -> tuple[tuple[Allocator, ...], tuple[Problem, ...]]:
+def load_allocators(
+    folder: Path, groups: Mapping[str, CostGroup] = MappingProxyType({})
+) -> tuple[tuple[Allocator, ...], tuple[Problem, ...]]:
     """Read every allocator of a folder; a bad file is left out and does not stop the others.
+
+    Args:
+        folder: the folder.
+        groups: the cost groups that allocators can name.
 
     Returns:
         The valid allocators in the order in which they take items, and all problems of all files.
@@ -312,8 +387,32 @@ def load_allocators(folder: Path) -> tuple[tuple[Allocator, ...], tuple[Problem,
     Raises:
         OctoError: the folder cannot be read, or the configuration folder does not exist.
     """
-    allocators, problems = load_documents(Allocator, folder)
+    allocators, problems = load_documents(
+        Allocator, folder, lambda allocator, file: group_problems(allocator, groups, file=file)
+    )
     return tuple(sorted(allocators, key=lambda allocator: allocator.precedence)), problems
+
+
+def group_problems(allocator: Allocator, groups: Mapping[str, CostGroup], *, file: str) -> list[Problem]:
+    """What is wrong with the cost groups that an allocator names.
+
+    Args:
+        allocator: a valid allocator.
+        groups: the cost groups and families of the configuration by id.
+        file: its name, for messages.
+    """
+    flaws: list[tuple[Location, str]] = []
+    for i, entry in enumerate(allocator.entries):
+        if entry.type in ("group", "costgroup") and entry.pattern is None:
+            # An entry of type costgroup stands for accounts; one without a document stands for nobody, as ever.
+            flaw = group_flaw(groups, entry.value, takes_pattern=entry.type == "group")
+            if entry.type == "group" or entry.value in groups:
+                flaws.append((("allocator", i, "value"), flaw))
+    if allocator.usage_of.kind == "costGroup":
+        flaws.append((("usageOf", "costGroup"), group_flaw(groups, allocator.usage_of.id)))
+    if allocator.default_group:
+        flaws.append((("defaultGroup",), group_flaw(groups, allocator.default_group)))
+    return [Problem(file, json_path(location), flaw) for location, flaw in flaws if flaw]
 
 
 def values_named(allocators: Iterable[Allocator], entry_type: EntryType) -> list[str]:

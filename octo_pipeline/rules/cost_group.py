@@ -7,23 +7,37 @@ This module has its fields, their checks and its meaning in SQL. What a cost gro
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, create_model
+import re2
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, create_model, field_validator
 from pydantic.alias_generators import to_camel
 
 from octo_pipeline.model.columns import COST_GROUP_COLUMNS
-from octo_pipeline.model.sql import Sql, literal, map_value
+from octo_pipeline.model.sql import Sql, literal, map_value, trimmed
 from octo_pipeline.model.vendors import CLOUDS, VendorName
 from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.conditions import Conditions, equals_any_sql, parse_alternatives, written_alternatives
-from octo_pipeline.rules.documents import Document, Problem, Section, load_documents, parse_document
+from octo_pipeline.rules.documents import (
+    Document,
+    Problem,
+    Section,
+    load_documents,
+    not_text,
+    parse_document,
+    refuse,
+)
 
 _WORD = "andFilters"
 # As FOCUS files make it of a provider's name.
 _VENDOR = re.compile(r"[^\W_A-Z]+(-[^\W_A-Z]+)*")
+# What a family can be by, and the columns of line items with its values. Google's labels are tags there.
+_TAG_COLUMNS = {"tag": "tags", "label": "tags", "projectLabel": "project_labels"}
+_ID_COLUMNS = {"account": "sub_account_id", "payer": "billing_account_id"}
+_ALLOWED_BY = '{"tag": KEY}, {"label": KEY}, {"projectLabel": KEY}, {"account": true} or {"payer": true}'
 
 Filters = Annotated[
     tuple[Conditions, ...], PlainValidator(partial(parse_alternatives, word=_WORD, keys=COST_GROUP_COLUMNS))
@@ -106,6 +120,46 @@ class AnyVendorOptions(VendorOptions):
         return {"vendor": self.vendor, **lists} if lists else {}
 
 
+@dataclass(frozen=True)
+class By:
+    """What a family has a group for each value of.
+
+    Attributes:
+        kind: ``tag``, ``label``, ``projectLabel``, ``account`` or ``payer``.
+        key: the key of the tag or label; empty for accounts and payers.
+    """
+
+    kind: str
+    key: str = ""
+
+    @property
+    def column(self) -> str:
+        """The column of ``cost_line_items`` with the values, or with the map of them."""
+        return (_TAG_COLUMNS | _ID_COLUMNS)[self.kind]
+
+    def value_sql(self) -> Sql:
+        """The value of a row of ``cost_line_items``, trimmed; the empty text where it has none."""
+        value = map_value(Sql(self.column), self.key) if self.key else Sql(self.column)
+        return Sql(f"coalesce({trimmed(value) if self.key else value}, '')")
+
+
+def _by(value: object) -> By:
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError(f"must be an object with one key, not {quoted_json(value)}; allowed: {_ALLOWED_BY}")
+    ((kind, key),) = value.items()
+    if kind in _TAG_COLUMNS:
+        if not isinstance(key, str):
+            refuse([((kind,), not_text(key))])
+        if not key:
+            refuse([((kind,), "a tag or label key cannot be empty")])
+        return By(kind, key)
+    if kind not in _ID_COLUMNS:
+        refuse([((kind,), f"unknown key; allowed: {_ALLOWED_BY}")])
+    if key is not True:
+        refuse([((kind,), f"must be true, not {quoted_json(key)}")])
+    return By(kind)
+
+
 class _Combinations(Section):
     """The options of each vendor.
 
@@ -116,8 +170,10 @@ class _Combinations(Section):
     options: tuple[AnyVendorOptions, ...] = ()
 
     def by_vendor(self) -> list[tuple[str, VendorOptions]]:
-        """The options, each with its vendor's name in ``cost_line_items``."""
-        clouds: list[tuple[str, VendorOptions]] = [(name, getattr(self, name)) for name in CLOUDS]
+        """The options that the document names, if only with empty options, each with its vendor's name."""
+        clouds: list[tuple[str, VendorOptions]] = [
+            (name, getattr(self, name)) for name in CLOUDS if name in self.model_fields_set
+        ]
         return [*clouds, *((options.vendor, options) for options in self.options)]
 
 
@@ -134,22 +190,42 @@ else:
 
 
 class CostGroup(Document):
-    """A named set of line items and accounts across vendors."""
+    """A named set of line items and accounts across vendors, or a family of such sets.
+
+    Attributes:
+        by: of a family, what it has a group for each value of. The groups' ids are ``<family>/<value>``.
+        of: where a family takes its values and usage from, if not from line items.
+    """
 
     combinations: Combinations = Combinations()
+    by: Annotated[By, PlainValidator(_by)] | None = None
+    of: Literal["containers"] | None = None
+
+    @field_validator("of", mode="after")
+    @classmethod
+    def _check_of(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("by", True) is None:
+            raise ValueError('is only for families; set by, such as {"tag": "aws:eks:namespace"}')
+        return value
 
     def normalised(self) -> dict[str, object]:
         """The document as JSON values, without what is empty or not set."""
         combinations = self.combinations
-        options: dict[str, object] = {f"{name}Options": getattr(combinations, name).normalised() for name in CLOUDS}
-        options["options"] = [
-            normalised for vendor_options in combinations.options if (normalised := vendor_options.normalised())
-        ]
+        options: dict[str, object] = {
+            f"{name}Options": vendor_options.normalised()
+            for name, vendor_options in combinations.by_vendor()
+            if name in CLOUDS
+        }
+        others = [o.normalised() or ({"vendor": o.vendor} if self.by else {}) for o in combinations.options]
+        options["options"] = [other for other in others if other]
         values: dict[str, object] = {
             "id": self.id,
             "name": self.name,
             "description": self.description,
-            "combinations": {key: value for key, value in options.items() if value},
+            "by": {self.by.kind: self.by.key or True} if self.by else None,
+            "of": self.of,
+            # In a family, a vendor that is named with empty options matches whole.
+            "combinations": {key: value for key, value in options.items() if value or (self.by and key != "options")},
         }
         return {key: value for key, value in values.items() if value}
 
@@ -161,9 +237,13 @@ class CostGroup(Document):
                 yield from maps
 
     def sql(self) -> Sql:
-        """A truth value over a row of ``cost_line_items``: whether the group matches it."""
-        options = [(vendor, o.sql()) for vendor, o in self.combinations.by_vendor()]
+        """A truth value over a row of ``cost_line_items``: whether the group, or any of the family's, matches it."""
+        options = [(vendor, self._whole(o) or o.sql()) for vendor, o in self.combinations.by_vendor()]
         return _by_vendor(Sql("vendor"), options) or Sql("FALSE")
+
+    def _whole(self, options: VendorOptions) -> Sql | None:
+        """TRUE for the empty options of a family, which match everything of their vendor."""
+        return Sql("TRUE") if self.by and options.sql() is None else None
 
     def account_sql(self, *, vendor: Sql, account: Sql) -> Sql | None:
         """A truth value: whether the account belongs to the group even without a line item of its own.
@@ -178,7 +258,7 @@ class CostGroup(Document):
         Returns:
             None if the group has no such map.
         """
-        options = [(name, o.account_sql(account)) for name, o in self.combinations.by_vendor()]
+        options = [(name, self._whole(o) or o.account_sql(account)) for name, o in self.combinations.by_vendor()]
         return _by_vendor(vendor, options)
 
 
@@ -206,6 +286,50 @@ def load_cost_groups(folder: Path) -> tuple[tuple[CostGroup, ...], tuple[Problem
     """
     groups, problems = load_documents(CostGroup, folder)
     return tuple(sorted(groups, key=lambda group: group.id)), problems
+
+
+def group_document(groups: Mapping[str, CostGroup], group_id: str) -> tuple[CostGroup, str | None] | None:
+    """The document of a cost group.
+
+    Returns:
+        The document, and of a family the value that the group is for; None if the id names no group. The id of a
+        family alone names none.
+    """
+    group = groups.get(group_id)
+    if group and not group.by:
+        return group, None
+    # Ids of documents have no slash.
+    family_id, slash, value = group_id.partition("/")
+    family = groups.get(family_id)
+    return (family, value) if slash and family and family.by else None
+
+
+def group_sql(groups: Mapping[str, CostGroup], group_id: str) -> Sql:
+    """A truth value over a row of ``cost_line_items``: whether the group of this id matches it."""
+    named = group_document(groups, group_id)
+    if named is None:
+        return Sql("FALSE")
+    group, value = named
+    if value is None or group.by is None:
+        return group.sql()
+    return Sql(f"({group.sql()} AND {group.by.value_sql()} = {literal(value)})")
+
+
+def group_flaw(groups: Mapping[str, CostGroup], group_id: str, *, takes_pattern: bool = False) -> str:
+    """What is wrong with an id where a cost group is meant, as a part of a sentence; empty if nothing is."""
+    group = groups.get(group_id)
+    if group and group.by:
+        remedy = (
+            f"write {quoted_json(f're:^{re2.escape(group_id)}/')} for all of them, or name one of them"
+            if takes_pattern
+            else "name one of them"
+        )
+        return (
+            f"{quoted_json(group_id)} is a family of cost groups, not one of them; {remedy}, such as {group_id}/VALUE"
+        )
+    if not group_document(groups, group_id):
+        return f"{quoted_json(group_id)} is not a cost group; known are: {', '.join(sorted(groups)) or 'none'}"
+    return ""
 
 
 def _any_sql(maps: Sequence[Conditions], column: Callable[[str], Sql]) -> Sql | None:

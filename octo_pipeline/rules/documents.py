@@ -10,7 +10,7 @@ import math
 import re
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,8 +117,13 @@ class Section(BaseModel):
         return {k: v for k, v in value.items() if k not in known or not (v is None or v == "")}
 
 
+def is_id(text: str) -> bool:
+    """Whether the text can be the id of a document."""
+    return _ID.fullmatch(text) is not None
+
+
 def _check_id(text: str) -> str:
-    if not _ID.fullmatch(text):
+    if not is_id(text):
         raise ValueError(
             f"{quoted_json(text)} is not a valid id; use 1 to 100 characters without '/' and '\\', the first no dot and no space "
             "(without an id, the file's name is the id)"
@@ -197,11 +202,18 @@ def parse_object(model: type[D], written: dict[str, Any], *, file: str) -> D:
     return document
 
 
-def load_documents(model: type[D], folder: Path) -> tuple[list[D], tuple[Problem, ...]]:
+def load_documents(
+    model: type[D], folder: Path, check: Callable[[D, str], Sequence[Problem]] = lambda _document, _file: ()
+) -> tuple[list[D], tuple[Problem, ...]]:
     """Read every JSON file of a folder; a bad one is left out and does not stop the others.
 
     Files that share an id are all left out, so that the result does not depend on the order of files. A folder that
     is missing from a configuration has no documents.
+
+    Args:
+        model: the documents' model.
+        folder: the folder.
+        check: what is wrong with a valid document, given its file, beside the rest of the configuration.
 
     Returns:
         The valid documents in the order of their file names, and all problems of all files.
@@ -215,7 +227,10 @@ def load_documents(model: type[D], folder: Path) -> tuple[list[D], tuple[Problem
         # A name that is not UTF-8 cannot be printed as it is.
         file = f"{folder.name}/{path.name}".encode("utf-8", "backslashreplace").decode()
         try:
-            loaded[file] = parse_document(model, _read_bytes(path, file), file=file)
+            document = parse_document(model, _read_bytes(path, file), file=file)
+            if more_problems := check(document, file):
+                raise DocumentError(more_problems)
+            loaded[file] = document
         except DocumentError as error:
             problems += error.problems
     repeated = _repeated_ids(loaded)

@@ -40,7 +40,9 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import quoted
 
 DEFAULT_FORMULA = "cost*usage"
-VARIABLES = ("cost", "usage", "accounts", "group_usage")
+VARIABLES = ("cost", "usage", "accounts", "group_usage", "active_accounts")
+# Those that are only known once everybody's usage is.
+_OF_USAGE = frozenset({"usage", "group_usage", "active_accounts"})
 MAX_LENGTH = 2_000
 # So much of a name or number is quoted in an error.
 _QUOTED = 30
@@ -97,7 +99,14 @@ def variables(formula: Formula) -> frozenset[str]:
     return frozenset(names.intersection(VARIABLES))
 
 
-def evaluate(formula: Formula, *, cost: float, usage: float, accounts: float, group_usage: float) -> float:
+def names_usage(formula: Formula) -> bool:
+    """Whether the formula depends on anybody's usage."""
+    return not _OF_USAGE.isdisjoint(variables(formula))
+
+
+def evaluate(
+    formula: Formula, *, cost: float, usage: float, accounts: float, group_usage: float, active_accounts: float
+) -> float:
     """The reference meaning of a formula: its result for one row, computed by simpleeval in doubles.
 
     Branches and operands that Python would not evaluate are not evaluated. An intermediate result may be
@@ -107,7 +116,8 @@ def evaluate(formula: Formula, *, cost: float, usage: float, accounts: float, gr
         FormulaFailed: a division or modulo by zero; a power that is complex or overflows; ceil, floor or
             round to an integer of a value that is not finite; or a final result that is not finite.
     """
-    values = {"cost": cost, "usage": usage, "accounts": accounts, "group_usage": group_usage}
+    values = {"cost": cost, "usage": usage, "accounts": accounts}
+    values |= {"group_usage": group_usage, "active_accounts": active_accounts}
     evaluator = SimpleEval(
         operators=_OPERATORS,
         functions=_FUNCTIONS,

@@ -105,7 +105,7 @@ def _conflicts(workspace: Workspace, month: str) -> CheckResult:
         render("services/check_conflicts", matched_items=items),
         ("taken by", "also matched by", "currency", "items", "cost"),
         lambda rows: (
-            f"{_money(rows, 4, 2)} matched by several allocators; the first by createTime and id took it: "
+            f"{_money(rows, 4, 2)} matched by several allocators; the first by priority, createTime and id took it: "
             + "; ".join(f"{r[0]} before {r[1]}" for r in rows[:3])
             + ". Narrow their criteria."
         ),

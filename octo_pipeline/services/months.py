@@ -191,7 +191,7 @@ def require_inputs(workspace: Workspace, table: Table, month: str) -> None:
         OctoError: it names the input.
     """
     for read in table.reads:
-        if read.name in OUTSIDE or read.months == "pinned":
+        if read.name in OUTSIDE or read.months in ("pinned", "named"):
             continue
         if workspace.lake.fingerprint(read.name, month) is None:
             raise OctoError(

@@ -7,6 +7,7 @@ document means belongs in `octo_pipeline.rules`, what it would do in `simulate`.
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,10 @@ from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.wording import reason
-from octo_pipeline.rules.allocator import Allocator, created_month, parse_allocator
+from octo_pipeline.rules.allocator import Allocator, created_month, group_problems, parse_allocator
 from octo_pipeline.rules.documents import DocumentError, Problem, is_unset, parse_object, read_object
 from octo_pipeline.services.simulate import Simulation, simulate
+from octo_pipeline.tables.metrics import metric_months
 from octo_pipeline.workspace import Workspace
 
 
@@ -68,9 +70,42 @@ def submitted(workspace: Workspace, content: bytes, file: str, now: datetime) ->
     if is_unset(written, "createTime"):
         written["createTime"] = (replaced.normalised().get("createTime") if replaced else None) or time
     allocator = parse_object(Allocator, written, file=file)
+    require_cost_groups(workspace, allocator, file)
     # The id that a document lacks is added in front.
     document = {"id": allocator.id} | written | {"id": allocator.id} if is_unset(written, "id") else written
     return Submission(file, document, allocator, starts_when_saved)
+
+
+def require_cost_groups(workspace: Workspace, allocator: Allocator, file: str) -> None:
+    """Refuse an allocator that names cost groups which the configuration does not have.
+
+    Raises:
+        DocumentError: with everything that is wrong.
+    """
+    # Without a name of a group, no folder of cost groups is needed.
+    if allocator.groups_named or allocator.default_group:
+        problems = group_problems(allocator, workspace.configuration.cost_groups, file=file)
+        if problems:
+            raise DocumentError(problems)
+
+
+def unknown_metrics(workspace: Workspace, allocators: Mapping[str, Allocator]) -> list[Problem]:
+    """The metrics that nobody has delivered yet. They are allowed, because the lake may get them.
+
+    Args:
+        workspace: the configuration and the lake.
+        allocators: the allocators by what they are called in the message.
+    """
+    return [
+        Problem(
+            name,
+            "usageOf.metric",
+            f"the metric {allocator.usage_of.id} has no row in the configuration or the lake; until it has, nothing is "
+            "distributed",
+        )
+        for name, allocator in allocators.items()
+        if allocator.weighs_by_metric and not metric_months(workspace, [allocator.usage_of.id])
+    ]
 
 
 @dataclass(frozen=True)
@@ -130,10 +165,12 @@ def succession(
     time = _written_time(now)
     ending |= {"endMonth": last_month, "updateTime": time}
     predecessor = Submission(str(path), ending, parse_object(Allocator, ending.copy(), file=str(path)), False)
-    return Succession(first_month, predecessor, _successor(current, content, file, first_month, time))
+    return Succession(first_month, predecessor, _successor(workspace, current, content, file, first_month, time))
 
 
-def _successor(predecessor: Allocator, content: bytes, file: str, first_month: str, time: str) -> Submission:
+def _successor(
+    workspace: Workspace, predecessor: Allocator, content: bytes, file: str, first_month: str, time: str
+) -> Submission:
     written = read_object(content, file=file)
     if is_unset(written, "startMonth"):
         written["startMonth"] = first_month
@@ -143,6 +180,7 @@ def _successor(predecessor: Allocator, content: bytes, file: str, first_month: s
     if is_unset(written, "priority") and predecessor.priority:
         written["priority"] = predecessor.priority
     allocator = parse_object(Allocator, written.copy(), file=file)
+    require_cost_groups(workspace, allocator, file)
     problem = None
     if allocator.id == predecessor.id:
         problem = Problem(file, "id", f"is {allocator.id}, the allocator that ends; give the next one an id of its own")

@@ -39,6 +39,8 @@ from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.allocator import Allocator, criterion_sql, values_named
 from octo_pipeline.rules.conditions import pattern_hints
 from octo_pipeline.services.targets import UnknownTarget, unknown_targets
+from octo_pipeline.tables.container_usage import ContainerUsage
+from octo_pipeline.tables.metrics import quantities
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
@@ -271,16 +273,20 @@ class _Simulator:
 
     def _book_month(self, name: str, month: str, allocators: Sequence[Allocator]) -> None:
         line_items = self._line_items([month])
+        container_usage = self._workspace.lake.scan(ContainerUsage.name, [month], ContainerUsage.columns)
         configuration = self._workspace.configuration
         payers = values_named(allocators, "payer")
         self._add(
             f"{name}_resolved",
             month,
             resolution.resolved_accounts_sql(
+                self._connection,
                 line_items,
+                container_usage,
                 allocators,
                 configuration.cost_groups,
                 self._workspace.registered_accounts(payers),
+                Relation(f"({resolution.owners_sql(Relation(f'{name}_items'), allocators, month)})"),
             ),
         )
         self._add(
@@ -289,9 +295,12 @@ class _Simulator:
             shares.usage_shares_sql(
                 self._connection,
                 line_items,
+                container_usage,
                 _of_month(f"{name}_resolved", month),
                 month,
                 allocators,
+                configuration.cost_groups,
+                quantities(self._workspace, allocators, month),
                 configuration.rates,
                 self._workspace.settings.base_currency,
             ),

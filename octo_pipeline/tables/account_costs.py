@@ -36,13 +36,13 @@ ACCOUNT_COST_COLUMNS: dict[str, str] = {
 
 # The columns of an explained row that the model and the proofs read. Copying the others of millions of rows takes time.
 _SUMMED = (
-    "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
+    "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "target_group", "currency",
     "tranche_cost", "tranche_effective_cost", "cost", "effective_cost",
 )  # fmt: skip
 
 
 class AccountCosts(Table):
-    """What each account pays in the month, in both measures: billed, moved away, moved in. Adds up to the bill, exactly."""
+    """What each account and cost group pays in the month, in both measures: billed, moved away, moved in. Adds up to the bill, exactly."""
 
     name = "account_costs"
     group = "marts"

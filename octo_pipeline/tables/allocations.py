@@ -21,7 +21,7 @@ class Allocations(Table):
     name = "allocations"
     group = "allocation"
     grain = "One row per item billed in the month, and one per split or remainder booked in it."
-    key = ("item_id", "kind", "target_account_id", "entry_index")
+    key = ("item_id", "kind", "target_account_id", "target_group_id", "entry_index")
     columns = splits.ALLOCATION_COLUMNS
     reads = (Reads(UsageShares.name), Reads(MatchedItems.name, months="owing"), Reads("decisions"))
     code = ("model", "rules", "allocation", "tables/restored_items.py")
@@ -49,6 +49,7 @@ class Allocations(Table):
         "item_id": ((MatchedItems.name, "item_id"),),
         "origin_month": ((MatchedItems.name, "origin_month"),),
         "target_account_id": ((UsageShares.name, "account_id"),),
+        "target_group_id": ((UsageShares.name, "group_id"),),
     }
     descriptions: ClassVar[dict[str, str]] = {
         "status": "checked_allocated, checked_splitted or unchecked_allocated: the item was distributed, a part of it "
@@ -56,6 +57,7 @@ class Allocations(Table):
         "kind": "item, split or remainder.",
         "reason": "Why an item stays where it was billed, or why there is a remainder.",
         "target_account_id": "The account that the split or remainder is booked on.",
+        "target_group_id": "The cost group that the split or remainder is booked on, if it is not an account.",
         "tranche_index": "Which of these months this is, from 0.",
     }
 

@@ -25,7 +25,7 @@ from octo_pipeline.workspace import Workspace
 
 # The columns of an explained row that the filters, the model and the proofs read.
 _FILTERED = (
-    "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "currency",
+    "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "target_group", "currency",
     "tranche_cost", "tranche_effective_cost", "cost", "effective_cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
     "operation", "usage_type", "region_id", "tags", "project_labels",
 )  # fmt: skip
@@ -69,6 +69,16 @@ class CostGroupCosts(Table):
             "tables/proof_cost_group_costs_members",
         ),
         Proof(
+            "families",
+            "the groups of a family add up to what its filters match and its accounts bear, in both measures",
+            "tables/proof_cost_group_costs_families",
+        ),
+        Proof(
+            "booked_on_groups",
+            "what is booked on a cost group is shown under it and nowhere else",
+            "tables/proof_cost_group_costs_booked",
+        ),
+        Proof(
             "whole",
             "direct, account and fee of everything are the bill, less what was distributed, plus what is due, in both measures",
             "tables/proof_cost_group_costs_whole",
@@ -93,9 +103,10 @@ class CostGroupCosts(Table):
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             explained = keep_explained_allocations(connection, lake, staged, _FILTERED)
-            connection.execute(f"COPY ({cost_groups.matches_sql(line_items, explained, groups)}) TO {file}")
+            tabled = cost_groups.tabled_groups(connection, line_items, groups)
+            connection.execute(f"COPY ({cost_groups.matches_sql(line_items, explained, tabled)}) TO {file}")
             matches = Relation(f"read_parquet({file})")
-            members = cost_groups.members_sql(matches)
+            members = cost_groups.members_sql(matches, explained, tabled)
             relations = {
                 "lake.cost_line_items": f"FROM {line_items}",
                 "lake.explained_allocations": f"FROM {explained}",
@@ -105,7 +116,7 @@ class CostGroupCosts(Table):
             }
             run_model(workspace, staged, metadata, relations)
             # Two proofs read what the filters match, evaluated again once: a filter takes longer than a sum.
-            filtered = cost_groups.filtered_costs_sql(line_items, explained, groups)
+            filtered = cost_groups.filtered_costs_sql(line_items, explained, tabled)
             filtered_costs = create_temp_table(connection, "filtered_costs", filtered)
             self.prove(
                 connection,
@@ -115,4 +126,5 @@ class CostGroupCosts(Table):
                 booked=lake.scan(Allocations.name, [month], Allocations.columns),
                 members=members,
                 filtered_costs=filtered_costs,
+                families=[group.family_id for group in tabled if group.family_id],
             )

@@ -3,6 +3,8 @@
 ``matched_items`` records these facts. Which origin months a booking month has belongs in `octo_pipeline.model.months`.
 """
 
+from collections.abc import Iterable
+
 from octo_pipeline.lake.lake import Lake, PartitionMetadata
 from octo_pipeline.model.months import origin_months
 from octo_pipeline.rules.allocator import Allocator
@@ -53,6 +55,17 @@ def pinned_allocators(lake: Lake, month: str) -> list[Allocator]:
     for metadata in _owing(lake, month).values():
         documents |= {version: metadata.facts["allocators"][version] for version in metadata.facts["due"][month]}
     return [Allocator.from_document(documents[version]) for version in sorted(documents)]
+
+
+def owned_digests(lake: Lake, month: str, allocators: Iterable[Allocator]) -> dict[str, str]:
+    """The digests of what is due from allocators with an entry of type owner: the accounts of their items count."""
+    versions = {allocator.version for allocator in allocators if allocator.has_owner}
+    return {
+        f"{origin}/{version}": digest
+        for origin, digests in due_digests(lake, month).items()
+        for version, digest in digests.items()
+        if version in versions
+    }
 
 
 def _owing(lake: Lake, month: str) -> dict[str, PartitionMetadata]:

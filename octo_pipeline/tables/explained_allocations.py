@@ -31,6 +31,7 @@ EXPLAINED_DESCRIPTIONS = {
     "source_account": "The account that the item was billed on.",
     "source_account_name": "Name of the source account, if the vendor gives one.",
     "target_account": "The account that the split or remainder is booked on; null: the row is the item itself.",
+    "target_group": "The cost group that the split or remainder is booked on, if it is not an account.",
     "currency": "Currency of the amounts: the item's billing currency.",
     "item_cost": "Cost of the whole item.",
     "item_effective_cost": "Amortised cost of the whole item; 0 for savings.",

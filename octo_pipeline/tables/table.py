@@ -32,6 +32,7 @@ OUTSIDE = frozenset(
         "allocators",
         "cost_groups",
         "exchange_rates",
+        "metrics",
         "registered_accounts",
         "decisions",
         "base_currency",
@@ -54,16 +55,17 @@ class Reads:
         months: which months of a table. ``this``: the month that is made. ``owing``: also what is due in it from the
             items of each origin month. ``outstanding``: what is due in the month or later from its items and those of
             earlier origin months, if they are spread. ``pinned``: only the allocators that took the items of the origin
-            months with something due.
+            months with something due. ``named``: the month that is made, where an allocator or cost group names it.
     """
 
     name: str
-    months: Literal["this", "owing", "outstanding", "pinned"] = "this"
+    months: Literal["this", "owing", "outstanding", "pinned", "named"] = "this"
 
     def inputs(self, lake: Lake, month: str) -> dict[str, str]:
         """The fingerprints of what is read from a table."""
-        if self.months == "pinned":
-            # The outside inputs of a table that reads the pinned documents include what it takes from them.
+        if self.months in ("pinned", "named"):
+            # The outside inputs of a table that reads the pinned documents include what it takes from them, and what
+            # they name.
             return {}
         if self.months == "outstanding":
             later = outstanding_digests(lake, month)

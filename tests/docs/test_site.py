@@ -216,7 +216,7 @@ def test_the_formulas_of_their_page_mean_what_it_says() -> None:
     examples = re.findall(r"^\| `([^`]+)` \| (\d+) \|", text, re.MULTILINE)
     refused = re.findall(r"^\| `([^`]+)` \| (Column .*?) \|$", text, re.MULTILINE)
 
-    given = {"cost": 900.0, "usage": 0.3, "accounts": 2.0, "group_usage": 0.4}
+    given = {"cost": 900.0, "usage": 0.3, "accounts": 2.0, "group_usage": 0.4, "active_accounts": 1.0}
     assert len(examples) == 7
     assert {f: evaluate(parse_formula(f), **given) for f, _ in examples} == pytest.approx(
         {f: float(result) for f, result in examples}

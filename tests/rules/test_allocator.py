@@ -13,8 +13,9 @@ from octo_pipeline.model.columns import CRITERIA_COLUMNS, ITEM_GRAINS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.wording import quoted_json
-from octo_pipeline.rules.allocator import Allocator, criterion_sql, load_allocators, parse_allocator
+from octo_pipeline.rules.allocator import Allocator, criterion_sql, group_problems, load_allocators, parse_allocator
 from octo_pipeline.rules.conditions import Condition
+from octo_pipeline.rules.cost_group import parse_cost_group
 from octo_pipeline.rules.documents import DocumentError, Problem, canonical_json
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -103,6 +104,7 @@ MONTHS_9999 = "must be a whole number from 1 to 9999, not "
 NOT_TEXT = "must be text in double quotes, not "
 ZEROS = "; an id written as a number loses its leading zeros"
 FEE_KEYS = "account, payer, vendor, seller, lineType, productCode, productName, description, currency"
+USAGE_OF = '"account", "matched", {"costGroup": ID} or {"metric": ID, "carryForward": true}'
 PRIORITIES = "must be a whole number from -1000 to 1000, not "
 
 
@@ -193,22 +195,47 @@ PRIORITIES = "must be a whole number from -1000 to 1000, not "
         ({"allocator": ENTRY}, "allocator", 'must be a list [ … ], not {"type"'),
         ({"allocator": ["x"]}, "allocator[0]", 'must be an object { … }, not "x"'),
         ({"allocator": [ENTRY | {"month": 2}]}, "allocator[0].month", "unknown key; allowed: type, value, formula"),
-        ({"allocator": [{"value": "1"}]}, "allocator[0].type", "is missing; it must be account, payer or costgroup"),
+        ({"allocator": [{"value": "1"}]}, "allocator[0].type", "is missing; it must be account, payer, costgroup, group or owner"),
         (
             {"allocator": [ENTRY | {"type": "accounts"}]},
             "allocator[0].type",
-            "\"accounts\" is unknown; allowed: 'account', 'payer' or 'costgroup'",
+            "\"accounts\" is unknown; allowed: 'account', 'payer', 'costgroup', 'group' or 'owner'",
         ),
-        ({"allocator": [{"type": "payer"}]}, "allocator[0].value", "is missing; it must be an account id, a payer"),
+        ({"allocator": [{"type": "payer"}]}, "allocator[0].value", "is missing; it must be a payer id"),
         ({"allocator": [ENTRY | {"value": ""}]}, "allocator[0].value", "is missing; it must be an account id"),
         ({"allocator": [ENTRY | {"value": " "}]}, "allocator[0].value", "is blank; it must be an account id"),
         ({"allocator": [ENTRY | {"value": 12}]}, "allocator[0].value", NOT_TEXT + "12" + ZEROS),
+        ({"allocator": [ENTRY | {"type": "owner"}]}, "allocator[0].value", "must be left out: the type owner is the item's"),
+        ({"allocator": [{"type": "group"}]}, "allocator[0].value", "it must be the id of a cost group, or re: and a pattern"),
+        (
+            {"allocator": [{"type": "group", "value": "re:("}]},
+            "allocator[0].value",
+            '"(" is not a pattern that RE2 accepts',
+        ),
+        (
+            {"defaultAccount": "1", "defaultGroup": "g"},
+            "defaultGroup",
+            "is set beside defaultAccount; keep one of them: the remainder goes to one account or group",
+        ),
+        ({"usageOf": "all"}, "usageOf", f'"all" is unknown; allowed: {USAGE_OF}'),
+        ({"usageOf": 5}, "usageOf", f"5 is unknown; allowed: {USAGE_OF}"),
+        ({"usageOf": {}}, "usageOf", f"must name one of costGroup and metric, not {{}}; allowed: {USAGE_OF}"),
+        ({"usageOf": {"costGroup": "a", "metric": "b"}}, "usageOf", "must name one of costGroup and metric"),
+        ({"usageOf": {"costGroup": 5}}, "usageOf.costGroup", NOT_TEXT + "5"),
+        ({"usageOf": {"costGroup": " "}}, "usageOf.costGroup", "is blank; it must be the id of a cost group"),
+        ({"usageOf": {"costGroup": "a", "carryForward": True}}, "usageOf.carryForward", "unknown key; allowed: costGroup"),
+        ({"usageOf": {"metric": "../a"}}, "usageOf.metric", '"../a" is not a valid id; a metric is named like its file'),
+        (
+            {"usageOf": {"metric": "a", "carryForward": "yes"}},
+            "usageOf.carryForward",
+            'must be true or false, not "yes"',
+        ),
         ({"allocator": [ENTRY, ENTRY | {"months": 0}]}, "allocator[1].months", MONTHS_36 + "0"),
         ({"allocator": [ENTRY | {"months": 37}]}, "allocator[0].months", MONTHS_36 + "37"),
         ({"allocator": [ENTRY | {"months": "1e1"}]}, "allocator[0].months", MONTHS_36 + '"1e1"'),
         ({"allocator": [ENTRY | {"formula": 0.5}]}, "allocator[0].formula", NOT_TEXT + "0.5"),
         ({"allocator": [ENTRY | {"formula": "cost*"}]}, "allocator[0].formula", "olumn 6"),
-        ({"allocator": [ENTRY | {"formula": "price"}]}, "allocator[0].formula", "cost, usage, accounts, group_usage"),
+        ({"allocator": [ENTRY | {"formula": "price"}]}, "allocator[0].formula", "cost, usage, accounts, group_usage, active_accounts"),
         ({"allocator": [ENTRY | {"formula": "cost > 1"}]}, "allocator[0].formula", "number"),
         (
             {"createTime": ""},
@@ -251,6 +278,10 @@ def test_refusals(changes, path, message):
         {"priority": "-1000"},
         {"priority": 1000, "endMonth": "", "expiration": 2},
         {"category": "account", "criteria": [{"and": {"tag:a b": "", "projectLabel::": "re:x"}}]},
+        {"usageOf": "matched", "allocator": [{"type": "owner"}, {"type": "group", "value": "re:^teams/."}]},
+        {"usageOf": {"costGroup": "teams/a b"}, "defaultGroup": "teams/", "defaultAccount": ""},
+        {"usageOf": {"metric": "heads", "carryForward": False}},
+        {"usageOf": {"metric": "heads", "carryForward": True}},
         {"id": "A" * 100},
         {"id": "2024_a.b-c"},
         {"id": "Gebühr für Support 2024"},
@@ -422,6 +453,7 @@ def test_an_end_month_that_spreads_ends_origin_months_only():
 
 def test_what_is_not_set_leaves_the_version_of_earlier_editions():
     assert parse(priority=0, endMonth="").document == parse().document
+    assert parse(usageOf="account", defaultGroup=" ").document == parse().document
     assert {parse(priority=-5).document, parse(endMonth="2030-01").document}.isdisjoint({parse().document})
 
 
@@ -450,6 +482,72 @@ def test_criteria_name_tags_by_their_keys():
         "map_extract_value(project_labels, 'env')",
         '"publisher_name"',
     ]
+
+
+@pytest.mark.parametrize(
+    ("formulas", "needs_usage"),
+    [
+        (["cost", "cost*0.2/accounts"], False),
+        ([""], True),
+        (["cost", "usage > 0 ? 1 : 0"], True),
+        (["cost/active_accounts"], True),
+        (["cost*group_usage"], True),
+    ],
+)
+def test_usage_is_needed_where_a_formula_names_it(formulas, needs_usage):
+    assert parse(allocator=[ENTRY | {"formula": formula} for formula in formulas]).needs_usage == needs_usage
+
+
+GROUPS = {
+    "plain": parse_cost_group("{}", file="plain.json"),
+    "te.ams": parse_cost_group('{"by": {"tag": "team"}}', file="te.ams.json"),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        (
+            {"allocator": [ENTRY, {"type": "group", "value": "te.ams"}]},
+            "allocator[1].value",
+            '"te.ams" is a family of cost groups, not one of them; write "re:^te\\\\.ams/" for all of them, or name one '
+            "of them, such as te.ams/VALUE",
+        ),
+        (
+            {"allocator": [{"type": "costgroup", "value": "te.ams"}]},
+            "allocator[0].value",
+            '"te.ams" is a family of cost groups, not one of them; name one of them, such as te.ams/VALUE',
+        ),
+        (
+            {"allocator": [{"type": "group", "value": "plane"}]},
+            "allocator[0].value",
+            '"plane" is not a cost group; known',
+        ),
+        ({"allocator": [{"type": "group", "value": "plain/x"}]}, "allocator[0].value", '"plain/x" is not a cost group'),
+        ({"usageOf": {"costGroup": "nobody"}}, "usageOf.costGroup", "is not a cost group; known are: plain, te.ams"),
+        ({"usageOf": {"costGroup": "te.ams"}}, "usageOf.costGroup", "is a family of cost groups, not one of them"),
+        ({"defaultGroup": "te.ams"}, "defaultGroup", "is a family of cost groups, not one of them"),
+        ({"defaultGroup": "nobody"}, "defaultGroup", '"nobody" is not a cost group'),
+    ],
+)
+def test_cost_groups_that_an_allocator_cannot_name(changes, path, message, tmp_path):
+    write(tmp_path, bad=VALID | {"id": "bad"} | changes, good=VALID | {"id": "good"})
+    allocators, found = load_allocators(tmp_path, GROUPS)
+    assert ([a.id for a in allocators], [p.path for p in found]) == (["good"], [path])
+    assert message in found[0].message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"allocator": [{"type": "group", "value": value}]} for value in ("plain", "te.ams/", "te.ams/a/b", "re:^x$")]
+    + [
+        {"usageOf": {"costGroup": "plain"}, "defaultGroup": "te.ams/core"},
+        # It resolves to nobody, as ever.
+        {"allocator": [{"type": "costgroup", "value": "nobody"}]},
+    ],
+)
+def test_cost_groups_that_an_allocator_can_name(changes):
+    assert group_problems(parse(**changes), GROUPS, file="a.json") == []
 
 
 def test_an_end_beyond_the_calendar_is_the_last_month():

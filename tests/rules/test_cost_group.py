@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from octo_pipeline.model.columns import COST_GROUP_COLUMNS, LINE_ITEM_COLUMNS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier
-from octo_pipeline.rules.cost_group import CostGroup, load_cost_groups, parse_cost_group
+from octo_pipeline.rules.cost_group import CostGroup, group_document, group_sql, load_cost_groups, parse_cost_group
 from octo_pipeline.rules.documents import DocumentError
 
 
@@ -227,7 +227,7 @@ def test_every_problem_of_a_document_is_reported():
     found = [(p.path, p.message) for p in caught.value.problems]
     assert sorted(found) == sorted(
         [
-            ("nmae", "unknown key; allowed: id, name, description, combinations"),
+            ("nmae", "unknown key; allowed: id, name, description, combinations, by, of"),
             ("combinations.ociOptions", "unknown key; allowed: options, awsOptions, azureOptions, gcpOptions"),
             (f"{aws}.filters[0].andFilters", f"must be an object with at least one key; allowed: {keys}"),
             (f"{aws}.filters[1].andFilters.acount", f"unknown key; allowed: {keys}"),
@@ -399,3 +399,83 @@ def test_options_that_are_wrong_are_refused_by_path(options, path, message):
     (problem,) = error.value.problems
     assert problem.path == path
     assert message in str(problem)
+
+
+def family(by: object, **document: object) -> CostGroup:
+    return parse_cost_group(json.dumps({"by": by, **document}), file="f.json")
+
+
+def test_a_vendor_with_empty_options_matches_whole_in_a_family_alone(connection):
+    rows = [{"vendor": vendor} for vendor in ("aws", "gcp", "oci", "azure")]
+    options = {"awsOptions": {}, "gcpOptions": {"filters": filters({"account": "x"})}, "options": [{"vendor": "oci"}]}
+    assert matching(connection, family({"payer": True}, combinations=options), *rows) == [True, False, True, False]
+    assert matching(connection, group(**options), *rows) == [False] * 4
+    assert matching(connection, family({"tag": "team"}), *rows) == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("by", "row", "value"),
+    [
+        ({"tag": "team"}, {"tags": {"team": "\u00a0core\t"}}, "core"),
+        ({"tag": "team"}, {"tags": {"team": " "}}, ""),
+        ({"label": "team"}, {"tags": {"team": "a/b"}}, "a/b"),
+        ({"projectLabel": "env"}, {"project_labels": {"env": "prod"}, "tags": {"env": "no"}}, "prod"),
+        ({"account": True}, {"sub_account_id": "1"}, "1"),
+        ({"payer": True}, {"billing_account_id": "9"}, "9"),
+        ({"payer": True}, {}, ""),
+    ],
+)
+def test_the_value_of_a_row_in_a_family(connection, by, row, value):
+    found = family(by, combinations={"awsOptions": {}})
+    columns = ", ".join(
+        f"{_value(({'tags': {}, 'project_labels': {}} | row).get(name), kind)}::{kind} AS {identifier(name)}"
+        for name, kind in LINE_ITEM_COLUMNS.items()
+    )
+    assert connection.execute(f"SELECT {found.by.value_sql()} FROM (SELECT {columns})").fetchone() == (value,)
+    of_value = group_sql({"f": found}, f"f/{value}")
+    assert matching(connection, found, {"vendor": "aws"} | row) == [True]
+    aws = f"SELECT * REPLACE ('aws' AS vendor) FROM (SELECT {columns})"
+    assert connection.execute(f"SELECT {of_value} FROM ({aws})").fetchone() == (True,)
+
+
+ALLOWED_BY = '{"tag": KEY}, {"label": KEY}, {"projectLabel": KEY}, {"account": true} or {"payer": true}'
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "message"),
+    [
+        ({"by": {"tag": "a", "label": "b"}}, "by", f'must be an object with one key, not {{"tag": "a", "label": "b"}}; allowed: {ALLOWED_BY}'),
+        ({"by": {}}, "by", "must be an object with one key, not {}"),
+        ({"by": "team"}, "by", 'must be an object with one key, not "team"'),
+        ({"by": {"team": "x"}}, "by.team", f"unknown key; allowed: {ALLOWED_BY}"),
+        ({"by": {"tag": 5}}, "by.tag", "must be text in double quotes, not 5"),
+        ({"by": {"tag": ""}}, "by.tag", "a tag or label key cannot be empty"),
+        ({"by": {"account": "1"}}, "by.account", 'must be true, not "1"'),
+        ({"by": {"tag": "a"}, "of": "pods"}, "of", "\"pods\" is unknown; allowed: 'containers'"),
+        ({"of": "containers"}, "of", "is only for families; set by, such as"),
+    ],
+)  # fmt: skip
+def test_families_that_are_wrong_are_refused_by_path(document, path, message):
+    with pytest.raises(DocumentError) as caught:
+        parse_cost_group(json.dumps(document), file="f.json")
+    assert [(p.path, p.message[: len(message)]) for p in caught.value.problems] == [(path, message)]
+
+
+def test_a_family_is_read_again_as_it_is_written():
+    document = {
+        "id": "f",
+        "by": {"tag": "team"},
+        "of": "containers",
+        "combinations": {"awsOptions": {}, "options": [{"vendor": "oci"}]},
+    }
+    found = parse_cost_group(json.dumps(document), file="x.json")
+    assert json.loads(found.document) == document
+    assert parse_cost_group(found.document, file="y.json").version == found.version
+
+
+def test_ids_name_groups_and_groups_of_families():
+    groups = {"f": family({"tag": "team"}), "g": group()}
+    assert group_document(groups, "g") == (groups["g"], None)
+    assert group_document(groups, "f/a/b") == (groups["f"], "a/b")
+    assert group_document(groups, "f/") == (groups["f"], "")
+    assert [group_document(groups, name) for name in ("f", "x", "g/a", "x/a")] == [None] * 4

@@ -25,7 +25,7 @@ from octo_pipeline.rules.formula import (
     variables,
 )
 
-Row = tuple[float, float, float, float]
+Row = tuple[float, float, float, float, float]
 
 HUGE = 1.7976931348623157e308
 TINY = 5e-324
@@ -37,7 +37,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def value(text: str, row: Row = (10.0, 0.25, 4.0, 0.5)) -> float:
+def value(text: str, row: Row = (10.0, 0.25, 4.0, 0.5, 3.0)) -> float:
     return evaluate(parse_formula(text), **dict(zip(VARIABLES, row, strict=True)))
 
 
@@ -65,7 +65,7 @@ def refusal(text: str) -> str:
 
 
 class TestMeaning:
-    """cost is 10, usage 0.25, accounts 4, group_usage 0.5."""
+    """cost is 10, usage 0.25, accounts 4, group_usage 0.5, active_accounts 3."""
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -74,6 +74,7 @@ class TestMeaning:
             (" \t\r\n", 2.5),
             ("cost*usage", 2.5),
             ("accounts + group_usage", 4.5),
+            ("accounts - active_accounts", 1.0),
             ("1 + 2 * 3", 7.0),
             ("(1 + 2) * 3", 9.0),
             ("10 - 4 - 3", 3.0),
@@ -152,7 +153,7 @@ class TestMeaning:
     )
     def test_value(self, connection: duckdb.DuckDBPyConnection, text: str, expected: float) -> None:
         assert value(text) == expected
-        assert sql_values(connection, parse_formula(text), [(10.0, 0.25, 4.0, 0.5)]) == [expected]
+        assert sql_values(connection, parse_formula(text), [(10.0, 0.25, 4.0, 0.5, 3.0)]) == [expected]
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -185,11 +186,14 @@ class TestMeaning:
     def test_failure(self, connection: duckdb.DuckDBPyConnection, text: str, reason: str) -> None:
         with pytest.raises(FormulaFailed, match=reason):
             value(text)
-        assert sql_values(connection, parse_formula(text), [(10.0, 0.25, 4.0, 0.5)]) == [None]
+        assert sql_values(connection, parse_formula(text), [(10.0, 0.25, 4.0, 0.5, 3.0)]) == [None]
 
     def test_every_number_is_a_double(self) -> None:
         assert value("2**53 + 1") == 2.0**53
-        assert evaluate(parse_formula("cost + 1"), cost=2**53, usage=0, accounts=0, group_usage=0) == 2.0**53
+        assert (
+            evaluate(parse_formula("cost + 1"), cost=2**53, usage=0, accounts=0, group_usage=0, active_accounts=0)
+            == 2.0**53
+        )
         assert isinstance(value("round(2.5)"), float)
 
     def test_variables(self) -> None:
@@ -207,7 +211,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("text", "column", "sentence"),
         [
-            ("foo*2", 1, "name 'foo' is unknown; the variables are cost, usage, accounts, group_usage"),
+            (
+                "foo*2",
+                1,
+                "name 'foo' is unknown; the variables are cost, usage, accounts, group_usage, active_accounts",
+            ),
             ("cost*Usage", 6, "name 'Usage' is unknown"),
             ("True ? 1 : 2", 1, "name 'True' is unknown"),
             ("pow(cost, 2)", 1, "functions min, max, abs, ceil, floor, round"),
@@ -319,7 +327,7 @@ class TestLimits:
             return opening * (levels - 1) + "cost" + closing * (levels - 1)
 
         deepest = parse_formula(nested(MAX_DEPTH))
-        row = (0.5, 0.25, 4.0, 0.5)
+        row = (0.5, 0.25, 4.0, 0.5, 3.0)
         assert sql_values(connection, deepest, [row]) == [value_or_none(deepest, row)]
         assert f"nested more than {MAX_DEPTH} levels deep" in refusal(nested(MAX_DEPTH + 1))
 
@@ -331,7 +339,7 @@ class TestLimits:
         assert value("(" * 100 + "cost" + ")" * 100) == 10.0
 
     def test_width_is_not_depth(self, connection: duckdb.DuckDBPyConnection) -> None:
-        row = (10.0, 0.25, 4.0, 0.5)
+        row = (10.0, 0.25, 4.0, 0.5, 3.0)
         for text in (
             f"min({','.join(['cost/usage'] * 150)})",
             f"{' and '.join(['1/cost<1'] * 150)} ? 1 : 2",
@@ -350,7 +358,7 @@ class TestLimits:
         sys.setrecursionlimit(depth + 660)
         try:
             formula = parse_formula(text)
-            result = value_or_none(formula, (10.0, 0.25, 4.0, 0.5))
+            result = value_or_none(formula, (10.0, 0.25, 4.0, 0.5, 3.0))
             select_sql(formula, "formula_rows")
         finally:
             sys.setrecursionlimit(limit)
@@ -392,14 +400,14 @@ class TestSql:
     def test_columns(self, connection: duckdb.DuckDBPyConnection) -> None:
         relation = (
             "(SELECT 'a' AS account_id, 10.0::DOUBLE AS cost, 0.25::DOUBLE AS usage, 4.0::DOUBLE AS accounts, "
-            "0.5::DOUBLE AS group_usage)"
+            "0.5::DOUBLE AS group_usage, 3.0::DOUBLE AS active_accounts)"
         )
         # Needs inner columns; none may show.
         sql = select_sql(parse_formula("(cost % usage) % (cost % accounts)"), relation, result='a "share"')
         assert "_f0" in sql
         cursor = connection.execute(sql)
         assert [name for name, *_ in cursor.description or []] == ["account_id", *VARIABLES, 'a "share"']
-        assert cursor.fetchall() == [("a", 10.0, 0.25, 4.0, 0.5, 0.0)]
+        assert cursor.fetchall() == [("a", 10.0, 0.25, 4.0, 0.5, 3.0, 0.0)]
 
     @pytest.mark.parametrize(
         ("opening", "closing"),
@@ -431,7 +439,7 @@ class TestSql:
         values += [math.nextafter(x, -math.inf) for x in exact[:200]]
         formula = parse_formula("round(cost)" if digits is None else f"round(cost, {digits})")
         expected = [float(round(x)) if digits is None else round(x, digits) for x in values]
-        assert sql_values(connection, formula, [(x, 0.0, 0.0, 0.0) for x in values]) == expected
+        assert sql_values(connection, formula, [(x, 0.0, 0.0, 0.0, 0.0) for x in values]) == expected
 
 
 # --- Random formulas: SQL over columns is bit for bit the reference ---------------------------------------------
@@ -506,12 +514,12 @@ DOUBLES = st.one_of(
     st.floats(0, 1),
     st.integers(0, 2**64 - 1).map(double_of_bits).filter(math.isfinite),
 )
-ROWS = st.lists(st.tuples(DOUBLES, DOUBLES, DOUBLES, DOUBLES), min_size=20, max_size=20)
+ROWS = st.lists(st.tuples(DOUBLES, DOUBLES, DOUBLES, DOUBLES, DOUBLES), min_size=20, max_size=20)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=number_texts(4), rows=ROWS)
-@example(text="cost/(usage - 1) > 2 and cost > 1 ? 1 : 2", rows=[(1.0, 1.0, 0.0, 0.0), (-1.0, 1.0, 0.0, 0.0)])
+@example(text="cost/(usage - 1) > 2 and cost > 1 ? 1 : 2", rows=[(1.0, 1.0, 0.0, 0.0, 0.0), (-1.0, 1.0, 0.0, 0.0, 0.0)])
 def test_sql_is_the_reference(connection: duckdb.DuckDBPyConnection, text: str, rows: list[Row]) -> None:
     assume(len(text) <= MAX_LENGTH)
     formula = parse_formula(text)

@@ -31,7 +31,7 @@ def spread(tmp_path) -> Workspace:
 
 
 def booked(workspace: Workspace) -> list[tuple[str, Decimal]]:
-    return sorted((row[5], row[8]) for row in exact_rows(workspace) if row[3] != "item")
+    return sorted((row[5], row[9]) for row in exact_rows(workspace) if row[3] != "item")
 
 
 def test_restoring_an_item_undoes_it_in_every_month_and_reapplying_brings_it_back(spread):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from octo_pipeline.allocation.cost_groups import filtered_costs_sql
+from octo_pipeline.allocation.cost_groups import filtered_costs_sql, tabled_groups
 from octo_pipeline.allocation.proofs import ProofError, prove
 from octo_pipeline.cli.main import app
 from octo_pipeline.cli.output import sentence
@@ -228,16 +228,17 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
     group(tmp_path, "all", account="re:.*")
     workspace = make(workspace, CostGroupCosts(), [MONTH])
     lake = workspace.lake
-    groups: list[CostGroup] = list(workspace.configuration.cost_groups.values())
+    cost_groups: list[CostGroup] = list(workspace.configuration.cost_groups.values())
     lines = lake.scan("cost_line_items", [MONTH], CostLineItems.columns)
     rows = f"({explained_allocations(lake, [MONTH])})"
     booked = lake.scan("allocations", [MONTH], Allocations.columns)
     good = lake.scan("cost_group_costs", [MONTH], CostGroupCosts.columns)
-    members = "SELECT 'all' AS cost_group_id, unnest(['1', '2', '7', '8', '9']) AS account"
+    members = "SELECT 'all' AS cost_group_id, unnest(['1', '2', '7', '8', '9']) AS account, NULL AS payer"
     with lake.connect() as connection:
+        groups = tabled_groups(connection, lines, cost_groups)
         connection.execute(f"CREATE TEMP TABLE filtered_costs AS {filtered_costs_sql(lines, rows, groups)}")
         pieces = {"line_items": lines, "explained": rows, "booked": booked, "members": members}
-        pieces |= {"filtered_costs": "filtered_costs"}
+        pieces |= {"filtered_costs": "filtered_costs", "families": []}
         prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=good, **pieces)
         bad = f"({wrong.format(good=good)})"
         with pytest.raises(ProofError, match=f"cost_group_costs 2024-01 fails its proof that {claim}"):
@@ -282,7 +283,7 @@ def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
         "lake.cost_line_items": f"FROM {workspace.lake.scan('cost_line_items', [MONTH], CostLineItems.columns)}",
         "lake.explained_allocations": rows,
         "lake.base_rates": "SELECT 'USD' AS currency, 'EUR' AS base_currency, 1::HUGEINT AS rate",
-        "cost_groups.members": absent,
+        "cost_groups.members": f"{absent}, '' AS payer",
         "cost_groups.charges": f"{absent}, '' AS part, '' AS vendor, '' AS service_code, '' AS service_name, "
         "'' AS currency, 0::DECIMAL(38,10) AS cost, 0::DECIMAL(38,10) AS effective_cost",
     }
@@ -369,7 +370,7 @@ def test_sql_sees_every_table_and_explained_allocations(octo):
     query = "SELECT formula, tranche_cost FROM allocations WHERE kind = 'split' AND category = 'account'"
     assert octo("sql", query, "-o", "csv").stdout == "formula,tranche_cost\ncost*0.25,40.0000000000\n"
     query = "SELECT count(*) AS views FROM duckdb_views() WHERE NOT internal"
-    assert octo("sql", query, "-o", "csv").stdout == "views\n9\n"
+    assert octo("sql", query, "-o", "csv").stdout == "views\n10\n"
     assert octo("sql", "SELECT DISTINCT month FROM cost_group_costs", "-o", "csv").stdout == f"month\n{MONTH}\n"
 
 

@@ -18,7 +18,12 @@ from tests.support.workspaces import write_lines
 from tests.torture.drawn_months import Drawn, write_files
 
 # What the tables have; the oracle has all of it.
-FEATURES = frozenset({"keys", "measures", "windows"})
+FEATURES = frozenset(
+    {
+        "keys", "windows", "measures", "active_accounts", "usage_of", "groups", "families", "containers",
+        "owner", "metrics",
+    }
+)  # fmt: skip
 ALL_FEATURES = FEATURES | {
     "active_accounts",
     "balances",

@@ -81,7 +81,7 @@ def test_any_cost_group(document):
 
 
 TOKENS = st.sampled_from(
-    ["cost", "usage", "accounts", "group_usage", "1", "0", "1e308", ".5", "+", "-", "*", "/", "%", "**", "(", ")", "<", "==",
+    ["cost", "usage", "accounts", "group_usage", "active_accounts", "1", "0", "1e308", ".5", "+", "-", "*", "/", "%", "**", "(", ")", "<", "==",
      "&&", "||", "!", "?", ":", "if", "else", "min(", "round(", ",", "ceil(", "__import__('os')", "cost.__class__", "lambda",
      "9" * 50, "9**9**9**9", "[", "'a'*10**9", "\0"]
 )  # fmt: skip
@@ -96,7 +96,7 @@ def test_any_formula(text):
     with bounded():
         formula = parse_formula(text)
         try:
-            result = evaluate(formula, cost=1.5, usage=0.25, accounts=3, group_usage=0.0)
+            result = evaluate(formula, cost=1.5, usage=0.25, accounts=3, group_usage=0.0, active_accounts=2)
         except Exception as error:
             assert type(error).__name__ == "FormulaFailed"
         else:

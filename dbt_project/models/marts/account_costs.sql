@@ -24,6 +24,7 @@ allocations as (
     select
         source_account,
         target_account,
+        target_group,
         currency,
         category,
         kind,
@@ -39,6 +40,7 @@ allocations as (
 charges as (
 
     select
+        'account' as owner_type,
         sub_account_id as owner_id,
         billing_currency as currency,
         'line_items' as part,
@@ -50,6 +52,7 @@ charges as (
     union all
 
     select
+        'account' as owner_type,
         source_account as owner_id,
         currency,
         case when category = 'savings' then 'savings_out' else 'allocated_out' end as part,
@@ -62,7 +65,8 @@ charges as (
     union all
 
     select
-        target_account as owner_id,
+        case when target_group is null then 'account' else 'group' end as owner_type,
+        coalesce(target_group, target_account) as owner_id,
         currency,
         case when category = 'savings' then 'savings_in' else 'allocated_in' end as part,
         cost,
@@ -76,6 +80,7 @@ charges as (
 summed as (
 
     select
+        owner_type,
         owner_id,
         currency,
         coalesce(sum(cost) filter (where part = 'line_items'), 0) as billed,
@@ -88,7 +93,7 @@ summed as (
         coalesce(sum(cost) filter (where part = 'savings_in'), 0) as savings_in
 
     from charges
-    group by owner_id, currency
+    group by owner_type, owner_id, currency
 
 ),
 
@@ -104,7 +109,7 @@ costs as (
 )
 
 select
-    'account' as owner_type,
+    costs.owner_type,
     costs.owner_id,
     costs.currency,
     {% for amount in amounts %}

@@ -18,6 +18,8 @@ held as (
     select
         category,
         vendor,
+        payer,
+        target_group,
         case when kind = 'item' then source_account else target_account end as account,
         service_code,
         service_name,
@@ -60,8 +62,29 @@ sections as (
         held.effective_cost
 
     from held
-    inner join members on held.account = members.account
+    inner join members
+        on
+            held.account = members.account
+            -- In a family by payer, a row stands under the payer of its item.
+            and (members.payer is null or members.payer = coalesce(held.payer, ''))
     where held.category in ('fee', 'savings')
+
+    union all
+
+    -- What is booked on a group itself is its own, and no other group's.
+    select
+        target_group as cost_group_id,
+        category as section,
+        vendor,
+        account,
+        service_code,
+        service_name,
+        currency,
+        cost,
+        effective_cost
+
+    from held
+    where target_group is not null
 
 ),
 

@@ -1,6 +1,5 @@
 """Splitting the items of all months (allocation.md §8 and §9)."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -194,9 +193,13 @@ def _results(rule: Rule, shares: Sequence[Share], cost: int, reason: str) -> lis
 
 
 def _value(formula: str, cost: float, share: Share) -> float:
-    text = re.sub(r"\bactive_accounts\b", f"{share.active_accounts}", formula)
     return evaluate(
-        parse_formula(text), cost=cost, usage=share.usage, accounts=float(share.accounts), group_usage=share.group_usage
+        parse_formula(formula),
+        cost=cost,
+        usage=share.usage,
+        accounts=float(share.accounts),
+        group_usage=share.group_usage,
+        active_accounts=float(share.active_accounts),
     )
 
 

@@ -146,6 +146,9 @@ class Month:
             raise TrancheFailed("family_too_large")
         listed = [(i, entry, target) for i, entry in enumerate(rule.entries) for target in self.targets(entry, own)]
         needs_weights = any(WEIGHTS.search(e.formula or "usage") for e in rule.entries)
+        if needs_weights and isinstance(rule.usage_of, Mapping) and "metric" in rule.usage_of:
+            # The metric is missing whether or not anybody is listed.
+            self._counting_month(rule.usage_of)
         weights = self._amounts([self._weight(rule, e, t) if needs_weights else {} for _, e, t in listed])
         by_target: dict[object, int] = {}
         for (index, _, target), weight in zip(listed, weights, strict=True):
@@ -227,13 +230,19 @@ class Month:
         return sums
 
     def _quantity(self, usage_of: Mapping[str, object], target: Owner) -> int:
+        month = self._counting_month(usage_of)
+        rows = self.documents.metrics.get(usage_of["metric"], ())
+        return sum(units(row.quantity) for row in rows if row.month == month and row.owner == target)
+
+    def _counting_month(self, usage_of: Mapping[str, object]) -> str:
+        """The month of a metric that counts."""
         rows = self.documents.metrics.get(usage_of["metric"], ())
         months = {row.month for row in rows if row.month <= self.month}
         if not usage_of.get("carryForward"):
             months &= {self.month}
         if not months:
             raise TrancheFailed("metric_missing")
-        return sum(units(row.quantity) for row in rows if row.month == max(months) and row.owner == target)
+        return max(months)
 
 
 def _quotient(part: int, whole: int) -> float:
