@@ -96,7 +96,8 @@ def _item(record: "Mapping[str, Any]") -> str:
 
 def _booking(record: "Mapping[str, Any]") -> tuple[str, str, str, str, str]:
     status = "Remainder" if record["kind"] == "remainder" else _WORDS[record["status"]]
-    target = f"to {record['target_account']}" if record["target_account"] else ""
+    target_id = record["target_account"] or record["target_group"]
+    target = f"to {target_id}" if target_id else ""
     reason = LEFT_REASONS.get(record["reason"] or "", "")
     count = record["tranche_count"]
     instalment = f"{record['tranche_index'] + 1}/{count}" if count else ""

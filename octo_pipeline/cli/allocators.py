@@ -375,7 +375,7 @@ def _readable(bookings: "Rows") -> "Rows":
             (
                 row["booking_month"],
                 row["source_account"],
-                row["target_account"],
+                row["target_account"] or row["target_group"],
                 None if row["usage_share"] is None else f"{row['usage_share']:.2%}",
                 row["formula"] or (row["reason"] or row["kind"]).replace("_", " "),
                 f"{row['tranche_index'] + 1}/{row['tranche_count']}",

@@ -348,7 +348,7 @@ def _booking_sentences(rows: Sequence[tuple[object, ...]], category: str) -> lis
     month = None
     for row in rows:
         booked, kind, status, reason, target, entry, entry_type, value, formula, share, usage, usage_currency = row[:12]
-        index, count, tranche, effective_tranche, cost, effective_cost, currency = row[12:]
+        quantity, index, count, tranche, effective_tranche, cost, effective_cost, currency = row[12:]
         if kind == "item":
             lines.append(f"In {booked} it is listed as {status}" + (f", with the reason {reason}." if reason else "."))
             continue
@@ -362,10 +362,17 @@ def _booking_sentences(rows: Sequence[tuple[object, ...]], category: str) -> lis
                 f"In {booked}, instalment {int(str(index)) + 1} of {count} is due: {tranche:,.10f} {currency}{also}."
             )
         if kind == "split":
-            by = f"{entry_type} {value}" if entry_type != "account" else "by name"
+            by = {"account": "by name", "owner": "the item's own account"}.get(str(entry_type), f"{entry_type} {value}")
+            weight = ""
+            if quantity is not None:
+                weight = f"quantity {quantity:,.2f}"
+            elif usage is not None:
+                weight = f"usage {usage:,.2f} {usage_currency or ''}".rstrip()
+            if weight:
+                weight += f" is a share of {float(str(share)):.6f}; "
             lines.append(
-                f"  {target} ({by}, entry {int(str(entry)) + 1}): usage {usage:,.2f} {usage_currency or ''} is a share of "
-                f"{float(str(share)):.6f}; {formula} gives {cost:,.10f} {currency}{amortised}, including rounding."
+                f"  {target} ({by}, entry {int(str(entry)) + 1}): {weight}{formula} gives {cost:,.10f} "
+                f"{currency}{amortised}, including rounding."
             )
         else:
             why = LEFT_REASONS[str(reason)] if reason else "what the splits left over"

@@ -15,7 +15,7 @@ from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.allocator import Allocator, criterion_sql, group_problems, load_allocators, parse_allocator
 from octo_pipeline.rules.conditions import Condition
-from octo_pipeline.rules.cost_group import parse_cost_group
+from octo_pipeline.rules.cost_group import load_cost_groups, parse_cost_group
 from octo_pipeline.rules.documents import DocumentError, Problem, canonical_json
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -631,8 +631,9 @@ def test_folders(tmp_path):
 
 @pytest.mark.parametrize("folder", sorted(CASES.glob("*/allocators")), ids=lambda path: path.parent.name)
 def test_the_golden_cases_are_valid(folder):
-    loaded, found = load_allocators(folder)
-    assert found == ()
+    groups, group_problems = load_cost_groups(folder.parent / "cost_groups")
+    loaded, found = load_allocators(folder, {group.id: group for group in groups})
+    assert (found, group_problems) == ((), ())
     assert len(loaded) == len(list(folder.glob("*.json")))
 
 

@@ -1,5 +1,6 @@
 """Restore, re-apply, and the story of an item, on a small month."""
 
+import json
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,7 @@ from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
-from tests.support.workspaces import exact_rows, workspace_in
+from tests.support.workspaces import exact_rows, run_check, workspace_in
 
 NEXT = "2024-02"
 
@@ -87,3 +88,24 @@ def test_the_story_of_an_item(spread):
         "including rounding."
     ) in said
     assert "In 2024-02, instalment 2 of 2 is due: 50.0000000000 USD." in said
+
+
+def test_the_story_of_an_item_on_cost_groups_its_owner_and_without_usage(tmp_path):
+    entries = [
+        {"type": "group", "value": "teams/", "formula": "cost*0.5"},
+        {"type": "owner", "formula": "cost*0.2"},
+    ]
+    workspace = workspace_in(
+        tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator(allocator=entries, defaultGroup="teams/x")]
+    )
+    family = {"by": {"tag": "team"}, "combinations": {"awsOptions": {}}}
+    (workspace.settings.config / "cost_groups" / "teams.json").write_text(json.dumps(family))
+    workspace = run(workspace, [MONTH])
+    item_id = next(row[0] for row in exact_rows(workspace) if row[3] == "item")
+    assert story(workspace, item_id)[2:6] == [
+        "In 2024-01, instalment 1 of 1 is due: 100.0000000000 USD.",
+        "  9 (the item's own account, entry 2): cost*0.2 gives 20.0000000000 USD, including rounding.",
+        "  cost group teams/ (group teams/, entry 1): cost*0.5 gives 50.0000000000 USD, including rounding.",
+        "  cost group teams/x: remainder 30.0000000000 USD, what the splits left over.",
+    ]
+    assert run_check("values_resolve", workspace, MONTH).passed
