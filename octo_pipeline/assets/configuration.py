@@ -11,7 +11,9 @@ import dagster as dg
 
 from octo_pipeline.assets.dagster_compat import observation_tags, recorded_version
 from octo_pipeline.assets.markdown import markdown_list, plain_markdown
+from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.tables.metrics import metric_months
 from octo_pipeline.workspace import Workspace
 
 
@@ -55,6 +57,23 @@ allocators = _observed(
     _allocators,
 )
 cost_groups = _observed("cost_groups", "The cost group documents as they are on disk.", _cost_groups)
+
+
+@dg.observable_source_asset(
+    name="metrics",
+    group_name="configuration",
+    description="The quantities from outside by which allocators weigh, such as headcount: of the configuration, or delivered "
+    "to the lake by any pipeline. A partition is a month of all metrics.",
+    partitions_def=monthly,
+)
+def metrics(workspace: dg.ResourceParam[Workspace]) -> dg.DataVersionsByPartition:
+    """The version of each month's rows."""
+    months: dict[str, dict[str, str]] = {}
+    for metric_month in metric_months(workspace):
+        months.setdefault(metric_month.month, {})[metric_month.metric_id] = metric_month.digest
+    return dg.DataVersionsByPartition(
+        {month: fingerprint(digests) for month, digests in months.items() if monthly.has_partition_key(month)}
+    )
 
 
 def changed_documents(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.AssetObservation]:

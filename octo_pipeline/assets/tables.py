@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from octo_pipeline.assets.configuration import allocators, cost_groups
+from octo_pipeline.assets.configuration import allocators, cost_groups, metrics
 from octo_pipeline.assets.months import make_step
 from octo_pipeline.assets.partitions import a_run_a_month, monthly
 from octo_pipeline.assets.specs import FINOPS, FRESHNESS, table_metadata
@@ -18,7 +18,7 @@ from octo_pipeline.tables.table import OUTSIDE, Table
 from octo_pipeline.workspace import Workspace
 
 # Inputs from outside the graph of tables that are assets nevertheless.
-_DOCUMENTS = {asset.key.to_user_string(): asset for asset in (allocators, cost_groups)}
+_DOCUMENTS = {asset.key.to_user_string(): asset for asset in (allocators, cost_groups, metrics)}
 
 
 def table_asset(table: Table) -> dg.AssetsDefinition:

@@ -13,6 +13,7 @@ from octo_pipeline.cli import (
     cost_groups,
     deliveries,
     doctor,
+    metrics,
     pipeline,
     proofs,
     registry,
@@ -49,6 +50,7 @@ app.add_typer(allocators.app, name="allocators")
 app.add_typer(charges.app, name="charges")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(cost_groups.app, name="cost-groups")
+app.add_typer(metrics.app, name="metrics")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(registry.app, name="registry")
 app.add_typer(secrets.app, name="secrets")

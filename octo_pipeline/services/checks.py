@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from octo_pipeline.allocation import splits
+from octo_pipeline.allocation.resolution import FAMILY_TOO_LARGE, MOST_VALUES
+from octo_pipeline.allocation.shares import METRIC_MISSING
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.months import add_months, booking_months
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.model.sql import Relation, Sql
+from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.rates import newest_rates, units_of_base
@@ -22,6 +24,7 @@ from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.metrics import counting_months, quantities
 from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
 from octo_pipeline.tables.usage_shares import UsageShares
@@ -215,6 +218,92 @@ def _failed_formulas(workspace: Workspace, month: str) -> CheckResult:
     )
 
 
+def _not_split(
+    workspace: Workspace, month: str, reason: str, why: Callable[[list[str]], str], good: str
+) -> CheckResult:
+    lake = workspace.lake
+    query = render(
+        "services/check_not_split",
+        allocations=lake.scan(Allocations.name, [month], Allocations.columns),
+        matched_items=lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns),
+        reason=reason,
+    )
+    return _result(
+        workspace,
+        query,
+        ("allocator", "currency", "items", "cost", "effective cost"),
+        lambda rows: f"{_both(rows, 3, 4, 1)} could not be distributed in {month}: {why(sorted({r[0] for r in rows}))}",
+        good,
+    )
+
+
+def _missing_metrics(workspace: Workspace, month: str) -> CheckResult:
+    metrics = {a.id: a.usage_of.id for a in pinned_allocators(workspace.lake, month)}
+
+    def why(allocator_ids: list[str]) -> str:
+        names = ", ".join(sorted({f"{metrics[name]} (of {name})" for name in allocator_ids}))
+        return f"the metric {names} has no row of {month}. Deliver it and run {month} again."
+
+    return _not_split(workspace, month, METRIC_MISSING, why, "Every metric that weighs has rows of the month.")
+
+
+def _large_families(workspace: Workspace, month: str) -> CheckResult:
+    return _not_split(
+        workspace,
+        month,
+        FAMILY_TOO_LARGE,
+        lambda names: (
+            f"{', '.join(names)} {'names' if len(names) == 1 else 'name'} a family of more than {MOST_VALUES:,} cost groups. "
+            f"Name fewer, or narrow its filters, and run {month} again."
+        ),
+        "No allocator names a family of too many cost groups.",
+    )
+
+
+def _carried_metrics(workspace: Workspace, month: str) -> CheckResult:
+    counting = counting_months(workspace, pinned_allocators(workspace.lake, month), month)
+    carried = sorted((m.metric_id, m.month) for m in counting.values() if m and m.month != month)
+    if not carried:
+        return CheckResult(True, "Every metric that weighs is of the month.")
+    return CheckResult(
+        False,
+        f"{', '.join(f'{metric} is of {earlier}' for metric, earlier in carried)}: {month} has no row yet. Deliver it and "
+        f"run {month} again.",
+        ("metric", "month"),
+        tuple(carried[:100]),
+    )
+
+
+def _unlisted_quantities(workspace: Workspace, month: str) -> CheckResult:
+    allocators = pinned_allocators(workspace.lake, month)
+    counting = counting_months(workspace, allocators, month)
+    weighing = [
+        (a.id, a.version, a.usage_of.id, counts.month)
+        for a in allocators
+        if a.weighs_by_metric and (counts := counting[a.usage_of.id, a.usage_of.carry_forward])
+    ]
+    columns = dict.fromkeys(("allocator_id", "allocator_version", "metric_id", "month"), "VARCHAR")
+    query = render(
+        "services/check_unlisted_quantities",
+        weighing_allocators=rows_sql(columns, weighing),
+        quantities=quantities(workspace, allocators, month),
+        usage_shares=workspace.lake.scan(UsageShares.name, [month], UsageShares.columns),
+    )
+    return _result(
+        workspace,
+        query,
+        ("allocator", "metric", "rows", "quantity", "first"),
+        lambda rows: (
+            "; ".join(
+                f"{r[3]:,.2f} of {r[1]} is of {counted(r[2], 'account or group')} that {r[0]} does not list"
+                for r in rows[:3]
+            )
+            + ", and does not count. Add entries for them, or leave it so."
+        ),
+        "Every row of a metric is of somebody that its allocator lists.",
+    )
+
+
 def _where_failed(reasons: Iterable[str]) -> str:
     """In which measure, where it is not the billed one that people look at first."""
     return " for the amortised cost" if set(reasons) == {"formula_failed (effective)"} else ""
@@ -393,6 +482,34 @@ CHECKS: tuple[Check, ...] = (
         _over_allocation,
     ),
     Check("formulas_hold", "allocations", "error", "Every formula has a result.", _failed_formulas),
+    Check(
+        "metrics_delivered",
+        "allocations",
+        "error",
+        "Every metric that weighs has rows of the month.",
+        _missing_metrics,
+    ),
+    Check(
+        "families_small",
+        "allocations",
+        "error",
+        f"No allocator names a family of more than {MOST_VALUES:,} cost groups.",
+        _large_families,
+    ),
+    Check(
+        "metrics_current",
+        "usage_shares",
+        "warning",
+        "No metric is carried forward from an earlier month.",
+        _carried_metrics,
+    ),
+    Check(
+        "metrics_listed",
+        "usage_shares",
+        "warning",
+        "Every row of a metric is of an account or cost group that its allocator lists.",
+        _unlisted_quantities,
+    ),
     Check(
         "conserved_over_months",
         "allocations",

@@ -16,6 +16,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import is_month
 from octo_pipeline.model.sql import Relation, Sql, identifier, literal, rows_sql
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.rules.metrics import Metric
 from octo_pipeline.workspace import Workspace
@@ -162,7 +163,9 @@ def _read(lake: Lake, metric_id: str, month: str, files: Mapping[Location, Hasha
     relation = Relation(f"read_parquet([{paths}], hive_partitioning = false, union_by_name = true)")
     try:
         with lake.connect() as connection:
-            columns = connection.table_function("read_parquet", [[str(path) for path in files]]).columns
+            described = connection.table_function("read_parquet", [[str(path) for path in files]]).columns
+            # DuckDB adds the month of the folder's name.
+            columns = [column for column in described if column != "month"]
             if "quantity" not in columns or not {"account", "group"} & set(columns):
                 raise _wrong(name, f"has the columns {', '.join(columns)}; it needs quantity, and account or group")
             targets = {
@@ -174,13 +177,13 @@ def _read(lake: Lake, metric_id: str, month: str, files: Mapping[Location, Hasha
         raise _wrong(name, f"cannot be read ({str(error).partition(chr(10))[0]})") from error
     count, wrong_quantities, without_target, repeated, digest = row or (0, 0, 0, 0, "")
     flaws = {
-        "rows without an account or group": without_target,
-        "quantities that are missing or negative": wrong_quantities,
-        "accounts or groups that it has twice": repeated,
+        "has no account or group": without_target,
+        "has a quantity that is missing or negative": wrong_quantities,
+        "has an account or group twice": repeated,
     }
     for flaw, number in flaws.items():
         if number:
-            raise _wrong(name, f"has {number:,} {flaw}")
+            raise _wrong(name, f"{flaw} in {counted(number, 'row')}")
     return _Delivered(query, count, str(digest))
 
 

@@ -27,6 +27,7 @@ def test_the_graph():
     assert nodes == {
         "allocators": ("configuration", []),
         "cost_groups": ("configuration", []),
+        "metrics": ("configuration", []),
         "raw_cur": ("raw", []),
         "azure_usage": ("raw", []),
         "bigquery_export": ("raw", []),
@@ -56,7 +57,10 @@ def test_the_graph():
         "invoice_costs": ("marts", ["cost_line_items"]),
         "matched_items": ("allocation", ["allocators", "cost_line_items"]),
         "resolved_accounts": ("allocation", ["container_usage", "cost_groups", "cost_line_items", "matched_items"]),
-        "usage_shares": ("allocation", ["container_usage", "cost_groups", "cost_line_items", "resolved_accounts"]),
+        "usage_shares": (
+            "allocation",
+            ["container_usage", "cost_groups", "cost_line_items", "metrics", "resolved_accounts"],
+        ),
         "allocations": ("allocation", ["matched_items", "usage_shares"]),
         "account_costs": ("marts", ["allocations", "cost_line_items", "matched_items"]),
         "cost_group_costs": ("marts", ["allocations", "cost_groups", "cost_line_items", "matched_items"]),
@@ -91,9 +95,9 @@ def test_what_is_asked_for_is_what_runs():
     graph = defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
-        if not node.is_partitioned:
-            assert not node.is_materializable, key
+        if not node.is_materializable:
             continue
+        assert node.is_partitioned, key
         assert node.backfill_policy.max_partitions_per_run == 1
         for parent in node.parent_keys:
             if graph.get(parent).is_partitioned:

@@ -1,11 +1,13 @@
 """Every check with a month that passes it and one that does not, and the first line it then says."""
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from octo_pipeline.allocation import resolution
 from octo_pipeline.registry.records import NewAccount
 from octo_pipeline.services.checks import CHECKS, CheckResult
 from octo_pipeline.tables.account_costs import AccountCosts
@@ -224,3 +226,50 @@ def test_a_rate_of_an_earlier_month(tmp_path):
     )
     rates.write_text(f"month,currency,rate\n{MONTH},GBP,1.5\n")
     assert run_check("rates_current", run(Workspace(workspace.settings), [MONTH]), MONTH).passed
+
+
+HEADS = {"usageOf": {"metric": "heads"}}
+
+
+def with_metric(tmp_path, document: dict, text: str):
+    workspace = workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [document])
+    (workspace.settings.config / "metrics").mkdir()
+    (workspace.settings.config / "metrics" / "heads.csv").write_text("month,account,quantity\n" + text)
+    return run(workspace, [MONTH])
+
+
+def test_a_metric_without_a_row_of_the_month(tmp_path):
+    workspace = with_metric(tmp_path, fee_allocator() | HEADS, "2024-02,1,5\n")
+    checked = run_check("metrics_delivered", workspace, MONTH)
+    assert checked.summary == (
+        "100.00 USD could not be distributed in 2024-01: the metric heads (of a0) has no row of 2024-01. Deliver it and run "
+        "2024-01 again."
+    )
+    assert [row[:3] for row in checked.details] == [("a0", "USD", 1)]
+    assert run_check("formulas_hold", workspace, MONTH).passed
+
+
+def test_a_metric_of_an_earlier_month_and_rows_that_do_not_count(tmp_path):
+    carried = {"usageOf": {"metric": "heads", "carryForward": True}}
+    workspace = with_metric(
+        tmp_path, fee_allocator() | carried, "2023-11,1,5\n2023-12,1,5\n2023-12,2,5\n2023-12,8,2.5\n"
+    )
+    checked = run_check("metrics_current", workspace, MONTH)
+    assert checked.summary == "heads is of 2023-12: 2024-01 has no row yet. Deliver it and run 2024-01 again."
+    checked = run_check("metrics_listed", workspace, MONTH)
+    assert checked.summary == (
+        "2.50 of heads is of 1 account or group that a0 does not list, and does not count. Add entries for them, or leave it so."
+    )
+    assert run_check("metrics_delivered", workspace, MONTH).passed
+
+
+def test_a_family_of_too_many_groups_fails_what_names_it_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(resolution, "MOST_VALUES", 1)
+    named = fee_allocator(allocator=[{"type": "group", "value": "re:^acc"}])
+    other = fee_allocator(criteria=[{"and": {"description": "other"}}], allocator=[{"type": "account", "value": "1"}])
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("9", "7", "Fee", "Purchase", charge_description="other")]
+    workspace = workspace_in(tmp_path, lines, [other, named])
+    family = {"by": {"account": True}, "combinations": {"awsOptions": {}}}
+    (workspace.settings.config / "cost_groups" / "accounts.json").write_text(json.dumps(family))
+    checked = run_check("families_small", run(workspace, [MONTH]), MONTH)
+    assert checked.summary.startswith("100.00 USD could not be distributed in 2024-01: a1 names a family of more than")

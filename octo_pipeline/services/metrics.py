@@ -1,0 +1,66 @@
+"""Metrics as people put, list and look at them."""
+
+import os
+import uuid
+from pathlib import Path
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import reason
+from octo_pipeline.rules.metrics import Metric, parse_metric
+from octo_pipeline.tables.metrics import FOLDER, metric_months, quantities_of
+from octo_pipeline.workspace import Workspace
+
+
+def list_metrics(workspace: Workspace) -> Rows:
+    """The months of all metrics with the number of their rows and their sum."""
+    months = metric_months(workspace)
+    with workspace.lake.connect() as connection:
+        query = render("services/metric_totals", quantities=quantities_of(workspace, months))
+        return Rows.fetched(connection, query)
+
+
+def metric_rows(workspace: Workspace, metric_id: str, month: str | None) -> Rows:
+    """The rows of a metric, of one month or of all.
+
+    Raises:
+        OctoError: it has none.
+    """
+    months = [m for m in metric_months(workspace, [metric_id]) if month in (None, m.month)]
+    if not months:
+        raise OctoError(
+            f"The metric {metric_id} has no row{f' of {month}' if month else ''}, neither in the configuration nor in the lake.",
+            code="metric-unknown",
+            place=metric_id,
+        )
+    with workspace.lake.connect() as connection:
+        return Rows.fetched(connection, render("services/metric_rows", quantities=quantities_of(workspace, months)))
+
+
+def put_metric(workspace: Workspace, content: bytes, metric_id: str, file: str) -> tuple[Metric, Path]:
+    """Check a CSV and save it as a metric of the configuration, instead of the one of this id.
+
+    Returns:
+        The metric and its file.
+
+    Raises:
+        DocumentError: with every wrong line.
+        OctoError: the file cannot be written.
+    """
+    metric = parse_metric(content, metric_id, file=file)
+    target = workspace.settings.config / FOLDER / f"{metric_id}.csv"
+    draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(draft, target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OctoError(
+            f"Cannot write {target} ({reason(error)}). Nothing was saved.", code="file-not-writable"
+        ) from error
+    return metric, target
