@@ -33,14 +33,15 @@ from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.model.sql import Relation, Sql, rows_sql
+from octo_pipeline.model.sql import Relation, Sql, is_one_of, rows_sql
 from octo_pipeline.model.templates import render
-from octo_pipeline.model.wording import counted
+from octo_pipeline.model.wording import LEFT_REASONS, counted
 from octo_pipeline.rules.allocator import Allocator, criterion_sql, values_named
 from octo_pipeline.rules.conditions import pattern_hints
+from octo_pipeline.rules.cost_group import group_document, group_sql
 from octo_pipeline.services.targets import UnknownTarget, unknown_targets
 from octo_pipeline.tables.container_usage import ContainerUsage
-from octo_pipeline.tables.metrics import quantities
+from octo_pipeline.tables.metrics import counting_months, quantities
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
 
@@ -52,7 +53,7 @@ SECTIONS: dict[str, str] = {
     "accounts": "Who gets how much",
     "later_instalments": "Due in later months",
     "over_allocated": "Hands out more than there is",
-    "failed": "Formula fails",
+    "failed": "Cannot be split",
     "unresolved": "Resolves to nobody",
     "conflicts": "Conflicts",
     "not_reached": "Outside its months",
@@ -60,6 +61,9 @@ SECTIONS: dict[str, str] = {
     "covered_usage": "Usage that moves together with its savings",
     "differences": "Difference to what is live",
 }
+
+# A filter for each target is tried on every line item.
+_MOST_CONDITIONS = 200
 
 _RESTORED = Relation("restored_items")
 
@@ -79,7 +83,7 @@ class Simulation:
         over_allocated: in months in which more is handed out than there is, all items together, the items that are handed
             out too much of; ``cost`` is the remainder of the item, ``net_cost`` that of all items.
         unresolved: entries that resolve to nobody, per booking month.
-        failed: items whose formula fails, per booking month, with the amount that is not distributed.
+        failed: items whose formula, metric or family fails, per booking month, with the amount that is not distributed.
         conflicts: who takes the items that the candidate and a live allocator both match.
         not_reached: what it would match in this month and earlier ones if they were in its window.
         earlier_origins: what it matches in earlier months with instalments due in this one; they are not simulated.
@@ -196,6 +200,7 @@ class _Simulator:
             replaces=self._replaced.version if self._replaced else None,
             warnings=(
                 *_warnings(self._candidate, self._month, tables, restored, moved),
+                *self._target_sentences(),
                 *_unknown_sentence(unknown_targets(self._workspace, [self._candidate])),
             ),
             **tables,
@@ -314,6 +319,44 @@ class _Simulator:
         )
         self._add(f"{name}_rows", month, query)
 
+    def _target_sentences(self) -> list[str]:
+        """What deserves attention of cost groups as targets, and of the metric, in the month."""
+        month, groups = self._month, self._workspace.configuration.cost_groups
+        sentences = []
+        for (metric_id, _), counts in counting_months(self._workspace, [self._candidate], month).items():
+            if counts is None:
+                sentences.append(
+                    f"The metric {metric_id} has no row of {month}, so nothing is distributed in it. Deliver it."
+                )
+            elif counts.month != month:
+                sentences.append(f"The metric {metric_id} has no row of {month} yet; that of {counts.month} counts.")
+        targets = self._fetch("simulation_targets", month=month)
+        for group_id, entry_value, share in targets.select("group_id", "entry_value", "untagged_share"):
+            if share is not None:
+                sentences.append(
+                    f"{entry_value} has the rest without a value among its targets: {group_id} has {share:.2%} of the usage "
+                    f"in {month}. A pattern that ends in '/.' leaves it out."
+                )
+        ids = sorted({group_id for group_id in targets.column("group_id") if group_id})
+        conditions = [group_sql(groups, group_id) for group_id in ids if not self._is_of_containers(group_id)]
+        accounts = sorted({account_id for account_id in targets.column("account_id") if account_id})
+        if accounts and conditions:
+            conditions.append(is_one_of(Sql("coalesce(sub_account_id, '')"), accounts))
+        if len(conditions) > 1:
+            overlaps = self._fetch(
+                "simulation_overlaps", line_items=self._line_items([month]), conditions=conditions[:_MOST_CONDITIONS]
+            )
+            if overlaps:
+                sentences.append(
+                    f"Several of its targets have {overlaps.total()} of the usage of {month} in common, which counts for each "
+                    "of them."
+                )
+        return sentences
+
+    def _is_of_containers(self, group_id: str) -> bool:
+        document = group_document(self._workspace.configuration.cost_groups, group_id)
+        return document is not None and document[0].of is not None
+
     def _add(self, table: str, month: str, query: Sql) -> None:
         rows = render("services/simulation_in_month", query=query, month=month)
         self._connection.execute(f"insert into {table} by name {rows}")
@@ -383,9 +426,11 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
         measure = ""
         if set(tables["failed"].column("reason")) == {"formula_failed (effective)"}:
             measure = " for the amortised cost"
-        sentences.append(
-            f"{tables['failed'].total()} could not be distributed: a formula fails{measure} (division by zero, overflow)."
-        )
+        formulas = [reason for reason in tables["failed"].column("reason") if reason.startswith("formula_failed")]
+        why = f"a formula fails{measure} (division by zero, overflow)"
+        if not formulas:
+            why = " and ".join(sorted({LEFT_REASONS[reason] for reason in tables["failed"].column("reason")}))
+        sentences.append(f"{tables['failed'].total()} could not be distributed: {why}.")
     if tables["commitment_lines"]:
         accounts = ", ".join(tables["commitment_lines"].column("account")[:5])
         sentences.append(

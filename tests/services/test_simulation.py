@@ -384,3 +384,47 @@ def test_a_month_the_lake_does_not_have(tmp_path):
     workspace = workspace_in(tmp_path, [*USAGE_OF_10_AND_30, FEE_OF_100], [])
     with pytest.raises(OctoError, match=r"no cost line items of 2030-01.*2024-01 to 2024-01"):
         simulate(workspace, candidate(fee_allocator()), "2030-01")
+
+
+TEAMS = {
+    "by": {"account": True},
+    "combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "re:^[12]$"}}]}},
+}
+EVERYTHING = {"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "re:."}}]}}}
+
+
+def with_groups(folder: Path, document: dict, **groups: dict) -> Simulation:
+    workspace = workspace_in(folder, [*USAGE_OF_10_AND_30, FEE_OF_100], [])
+    for name, group in groups.items():
+        (workspace.settings.config / "cost_groups" / f"{name}.json").write_text(json.dumps(group))
+    return simulate(workspace, candidate(document), MONTH)
+
+
+def test_cost_groups_that_overlap_are_warned_of(tmp_path):
+    entries = [{"type": "group", "value": "all"}, {"type": "group", "value": "teams/1"}]
+    found = with_groups(tmp_path, fee_allocator(allocator=entries), teams=TEAMS, all=EVERYTHING)
+    assert picked(found.accounts, "account", "cost") == [("all", Decimal(80)), ("teams/1", Decimal(20))]
+    assert found.warnings == (
+        "Several of its targets have 10.00 USD of the usage of 2024-01 in common, which counts for each of them.",
+    )
+    found = with_groups(
+        tmp_path / "b", fee_allocator(allocator=[{"type": "group", "value": "re:^teams/"}]), teams=TEAMS
+    )
+    assert found.warnings == ()
+
+
+def test_a_pattern_that_takes_what_has_no_tag_says_its_share(tmp_path):
+    family = {"by": {"tag": "team"}, "combinations": {"awsOptions": {}}}
+    found = with_groups(tmp_path, fee_allocator(allocator=[{"type": "group", "value": "re:^teams/"}]), teams=family)
+    assert found.warnings == (
+        "re:^teams/ has the rest without a value among its targets: teams/ has 100.00% of the usage in 2024-01. A pattern "
+        "that ends in '/.' leaves it out.",
+    )
+
+
+def test_a_metric_without_a_row_is_warned_of(tmp_path):
+    found = simulation(tmp_path, fee_allocator(usageOf={"metric": "heads"}))
+    assert found.warnings == (
+        "100.00 USD could not be distributed: its metric has no row in the month.",
+        "The metric heads has no row of 2024-01, so nothing is distributed in it. Deliver it.",
+    )

@@ -245,6 +245,49 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
             prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=bad, **pieces)
 
 
+FAMILY = {"id": "owners", "by": {"account": True}, "combinations": {"awsOptions": {}}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "claim"),
+    [
+        (
+            "SELECT * FROM {good} WHERE NOT (cost_group_id = 'owners/2' AND section = 'direct')",
+            "the groups of a family add up",
+        ),
+        (
+            "SELECT * REPLACE ('owners/2' AS cost_group_id) FROM {good} WHERE account IS NOT NULL",
+            "what is booked on a cost",
+        ),
+        ("SELECT * REPLACE (coalesce(account, '1') AS account) FROM {good}", "the groups of a family add up"),
+    ],
+)
+def test_families_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
+    on_group = fee_allocator(allocator=[{"type": "group", "value": "owners/2", "formula": "cost*0.7"}])
+    workspace = workspace_in(tmp_path, LINES, [on_group])
+    (workspace.settings.config / "cost_groups" / "owners.json").write_text(json.dumps(FAMILY))
+    workspace = make(run(workspace, [MONTH]), CostGroupCosts(), [MONTH])
+    lake = workspace.lake
+    lines = lake.scan("cost_line_items", [MONTH], CostLineItems.columns)
+    rows = f"({explained_allocations(lake, [MONTH])})"
+    good = lake.scan("cost_group_costs", [MONTH], CostGroupCosts.columns)
+    accounts = lake.scan("cost_group_costs", [MONTH], CostGroupCosts.columns)
+    members = f"SELECT DISTINCT cost_group_id, account, NULL AS payer FROM {accounts} WHERE account IS NOT NULL"
+    with lake.connect() as connection:
+        groups = tabled_groups(connection, lines, list(workspace.configuration.cost_groups.values()))
+        connection.execute(f"CREATE TEMP TABLE filtered_costs AS {filtered_costs_sql(lines, rows, groups)}")
+        pieces = {
+            "line_items": lines,
+            "explained": rows,
+            "booked": lake.scan("allocations", [MONTH], Allocations.columns),
+        }
+        pieces |= {"members": members, "filtered_costs": "filtered_costs", "families": ["owners"]}
+        prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=good, **pieces)
+        proofs = [proof for proof in CostGroupCosts.proofs if proof.name in ("families", "booked_on_groups")]
+        with pytest.raises(ProofError, match=f"cost_group_costs 2024-01 fails its proof that {claim}"):
+            prove(connection, "cost_group_costs", MONTH, proofs, staged=f"({wrong.format(good=good)})", **pieces)
+
+
 # A line that a Savings Plan covers: nothing on the invoice, 7 amortised, 10 on demand.
 PLANNED = replace(
     line_item("2", "0", "SavingsPlanCoveredUsage", commitment_discount_type="SP", savings_kind="used",
