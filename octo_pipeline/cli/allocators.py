@@ -200,7 +200,7 @@ def add(
     typer.echo(f"{allocator.id} will be valid {_window(allocator)}, saved as {target}.")
     if not yes:
         typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
-    allocator_files.write(target, allocator_files.as_text(submission.document))
+    allocator_files.write(target, allocator_files.as_text(submission.document).encode())
     workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
     typer.echo("Saved. `octo stale` lists the months to run again.")
 

@@ -112,13 +112,19 @@ def lease(root: Path, name: str) -> Iterator[None]:
     A lease keeps work from being done twice. It protects nothing, so a process that hangs keeps the others only for a while,
     and one that ends, however it ends, keeps nobody.
     """
-    locks = root / ".locks"
-    make_folders(locks, root)
     if (root, name) in _LEASED:
         yield
         return
+    locks = root / ".locks"
+    try:
+        make_folders(locks, root)
+        opened = (locks / name).open("w")
+    except OSError:
+        # Whoever writes the first table says what is wrong with a lake that takes no file.
+        yield
+        return
     deadline = time.monotonic() + _LEASE_SECONDS
-    with (locks / name).open("w") as lock:
+    with opened as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -123,7 +123,7 @@ def parse_metric(content: bytes, metric_id: str, *, file: str) -> Metric:
                 raise OctoError(
                     f"{quantity.target_type} {quantity.target_id} has a quantity for {quantity.month} in line {earlier} "
                     "already; keep one",
-                    code="metric-repeated",
+                    code="quantity-repeated",
                 )
         except OctoError as error:
             problems.append(Problem(file, f"line {number}", str(error)))

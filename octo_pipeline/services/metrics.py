@@ -1,14 +1,12 @@
 """Metrics as people put, list and look at them."""
 
-import os
-import uuid
 from pathlib import Path
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.templates import render
-from octo_pipeline.model.wording import reason
 from octo_pipeline.rules.metrics import Metric, parse_metric
+from octo_pipeline.services.rules import write
 from octo_pipeline.tables.metrics import FOLDER, metric_months, quantities_of
 from octo_pipeline.workspace import Workspace
 
@@ -50,17 +48,5 @@ def put_metric(workspace: Workspace, content: bytes, metric_id: str, file: str) 
     """
     metric = parse_metric(content, metric_id, file=file)
     target = workspace.settings.config / FOLDER / f"{metric_id}.csv"
-    draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(draft, target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OctoError(
-            f"Cannot write {target} ({reason(error)}). Nothing was saved.", code="file-not-writable"
-        ) from error
+    write(target, content)
     return metric, target

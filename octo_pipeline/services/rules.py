@@ -208,9 +208,9 @@ def save_succession(folder: Path, planned: Succession) -> Path:
     """
     target = target_of(folder, planned.successor.allocator.id, replace=False)
     # The successor first: while there are both, the predecessor is the older one and takes the items.
-    write(target, as_text(planned.successor.document))
+    write(target, as_text(planned.successor.document).encode())
     try:
-        write(Path(planned.predecessor.file), as_text(planned.predecessor.document))
+        write(Path(planned.predecessor.file), as_text(planned.predecessor.document).encode())
     except OctoError:
         target.unlink()
         raise
@@ -335,7 +335,7 @@ def target_of(folder: Path, allocator_id: str, *, replace: bool) -> Path:
     return target
 
 
-def write(target: Path, text: str) -> None:
+def write(target: Path, content: bytes) -> None:
     """Write a document in one step, so that readers never see half of it.
 
     Raises:
@@ -345,8 +345,8 @@ def write(target: Path, text: str) -> None:
     draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, target)

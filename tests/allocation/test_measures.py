@@ -8,6 +8,8 @@ import duckdb
 import pytest
 
 from octo_pipeline.allocation import splits
+from octo_pipeline.allocation.shares import USAGE_SHARE_COLUMNS
+from octo_pipeline.model.sql import rows_sql
 from octo_pipeline.services.decide import find_items
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import stale
@@ -162,13 +164,12 @@ def test_a_formula_is_evaluated_for_the_amortised_cost_only_where_it_differs():
         f"'{MONTH}' AS first_booking_month, 1 AS tranche_count, NULL::VARCHAR[] AS moving_item_ids"
         for item, category, cost, effective in items
     )
-    shares = (
-        "SELECT 'v' AS allocator_version, 0 AS entry_index, 1 AS entry_months, '1' AS account_id, 1 AS account_rank, "
-    )
-    shares += "1 AS accounts, 'cost' AS formula, 1.0::DOUBLE AS usage_share, 1.0::DOUBLE AS group_usage_share"
+    share = {"allocator_version": "v", "entry_index": 0, "entry_months": 1, "account_id": "1", "account_rank": 1}
+    share |= {"accounts": 1, "formula": "cost", "usage_share": 1.0, "group_usage_share": 1.0}
+    shares = rows_sql(USAGE_SHARE_COLUMNS, [tuple(share.get(name) for name in USAGE_SHARE_COLUMNS)])
 
     class Pinned:
-        version, default_account = "v", None
+        version, default_account, default_group, has_owner = "v", None, None, False
 
     with duckdb.connect() as connection:
         query = splits.allocations_sql(

@@ -234,8 +234,8 @@ def test_a_delivery_is_fetched_again_if_its_source_still_has_it(tmp_path):
         ),
         (
             "simulate_allocator",
-            {"allocator": {"allocator": [{"type": "account"}]}},
-            'Missing required config entry "value"',
+            {"allocator": {"allocator": [{"value": "1"}]}},
+            'Missing required config entry "type"',
         ),
         ("backfill", {"first": "2024-01", "last": "2024-13"}, "config:last not in enum type"),
         ("restore_items", {"reason": "x", "allocator": "a0", "month": "2024-1"}, "config:month not in enum type"),

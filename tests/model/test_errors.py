@@ -31,6 +31,7 @@ SHARED = {
     "billing-export-missing": "a dataset has no billing export",
     "column-missing": "a file lacks a column without which no cost can be allocated",
     "column-type-wrong": "a column holds something else than it must",
+    "configuration-folder-unreadable": "a folder of the configuration cannot be read",
     "current-refresh-unknown": "it cannot be told which of several refreshes counts",
     "decision-contradicts": "a decision is at odds with earlier ones on the same item",
     "decision-items-missing": "it is not said which items a decision is about",

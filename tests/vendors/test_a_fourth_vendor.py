@@ -92,7 +92,7 @@ def test_its_month_goes_all_the_way_through_the_house(world):
     deliveries = json.loads(octo("deliveries", "list", "--output", "json"))
     assert [(one["vendor"], one["account"]) for one in deliveries] == [("oci", "acme")]
     costs = json.loads(octo("accounts", "costs", "--month", MONTH, "--output", "json"))
-    assert [(one["account"], float(one["billed"]), float(one["final_cost"])) for one in costs] == [
+    assert [(one["owner_id"], float(one["billed"]), float(one["final_cost"])) for one in costs] == [
         ("acme", 120.75, 120.75)
     ]
     groups = json.loads(octo("cost-groups", "show", "tenancy", "--month", MONTH, "--output", "json"))
