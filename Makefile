@@ -75,7 +75,7 @@ check-types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 check-sql: $(VENV)/installed-dev
-	$(BIN)/sqlfluff lint dbt_project/models octo_pipeline
+	$(BIN)/sqlfluff lint --processes 2 dbt_project/models octo_pipeline
 
 fmt: $(VENV)/installed-dev ## Formats the Python code and sorts its imports
 	$(BIN)/ruff check --select I --fix .

@@ -111,7 +111,7 @@ def fingerprints(workspace: Workspace) -> dict[tuple[str, str], str | None]:
 
 
 several = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
