@@ -30,6 +30,7 @@ class By(StrEnum):
     account = "account"
     service = "service"
     vendor = "vendor"
+    group = "group"
 
 
 # How the table calls the columns of sections.
@@ -43,7 +44,9 @@ _SECTIONS = {
     "currency": "",
 }
 # The column of each.
-_COLUMNS = {By.month: "month", By.account: "account", By.service: "service_code", By.vendor: "vendor"}
+_COLUMNS = {By.month: "month", By.account: "account", By.service: "service_code", By.vendor: "vendor"} | {
+    By.group: "cost_group_id"
+}
 
 
 @app.callback()
@@ -77,15 +80,7 @@ def list_(output: OutputOption = Output.table) -> None:
     from octo_pipeline.workspace import Workspace
 
     groups = Workspace(load_settings()).configuration.cost_groups.values()
-    rows = [
-        (
-            g.id,
-            g.name,
-            ", ".join(dict.fromkeys(v for v, options in g.combinations.by_vendor() if options.sql())),
-            g.version[:8],
-        )
-        for g in groups
-    ]
+    rows = [(group.id, group.name, ", ".join(group.vendors), group.version[:8]) for group in groups]
     print_rows("Cost groups", ("id", "name", "vendors", "version"), rows, output)
 
 
@@ -97,21 +92,32 @@ def show(
     by: Annotated[By | None, typer.Option(help="Sum up, a row for each of these.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Show what a cost group costs in a month or a range of months.
+    """Show what a cost group costs in a month or a range of months; of a family, what each of its groups costs.
 
     The table has a subtotal of each section; json, csv and raw have none, so that their rows add up.
     """
     from octo_pipeline.model.rows import Rows
-    from octo_pipeline.services.costs import cost_group_costs
+    from octo_pipeline.services.costs import cost_group_costs, is_family_of_groups
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     months = _months(first or month, month)
-    costs = cost_group_costs(Workspace(load_settings()), cost_group, months, _COLUMNS[by] if by else None)
+    workspace = Workspace(load_settings())
+    is_family = is_family_of_groups(workspace, cost_group)
+    if is_family and by is None:
+        by = By.group
+    costs = cost_group_costs(workspace, cost_group, months, _COLUMNS[by] if by else None)
     if output is not Output.table:
         print_rows("", costs.columns, costs.rows, output)
         return
-    title = f"Cost group {cost_group}, {months[0]}" + (f" to {months[-1]}" if len(months) > 1 else "")
+    if not costs.rows:
+        typer.echo(
+            f"{cost_group} has no costs in {' to '.join(dict.fromkeys((months[0], months[-1])))}. If it is new or was changed, "
+            "run the month again; `octo stale` lists what is out of date."
+        )
+        return
+    kind = "Family" if is_family else "Cost group"
+    title = f"{kind} {cost_group}, {months[0]}" + (f" to {months[-1]}" if len(months) > 1 else "")
     if by:
         # Short names, and the currency last without one, keep the table within 80 columns.
         labels = {_COLUMNS[by]: by.value} | _SECTIONS
@@ -129,6 +135,12 @@ def show(
             for section, currency, cost, effective_cost in costs.select("section", "currency", "cost", "effective_cost")
         ]
     _print_totals(totals)
+    if is_family:
+        typer.echo("The groups of a family share nothing, so they add up.")
+    else:
+        typer.echo(
+            "Fees and savings are per account. Cost groups that share an account share them, so do not add groups up."
+        )
 
 
 def _validate_files(files: list[Path]) -> tuple[Sequence["CostGroup"], Sequence["Problem"]]:
@@ -183,6 +195,3 @@ def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal, Decimal]]) -> Non
             f"Cost {amount(cost, currency)}{amortised} (direct, account and fee); "
             f"savings, not included: {amount(savings, currency)}."
         )
-    typer.echo(
-        "Fees and savings are per account. Cost groups that share an account share them, so do not add groups up."
-    )

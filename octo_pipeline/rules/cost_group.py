@@ -238,8 +238,15 @@ class CostGroup(Document):
 
     def sql(self) -> Sql:
         """A truth value over a row of ``cost_line_items``: whether the group, or any of the family's, matches it."""
-        options = [(vendor, self._whole(o) or o.sql()) for vendor, o in self.combinations.by_vendor()]
-        return _by_vendor(Sql("vendor"), options) or Sql("FALSE")
+        return _by_vendor(Sql("vendor"), self._matching()) or Sql("FALSE")
+
+    @property
+    def vendors(self) -> list[str]:
+        """The vendors of which it can match something."""
+        return list(dict.fromkeys(vendor for vendor, condition in self._matching() if condition))
+
+    def _matching(self) -> list[tuple[str, Sql | None]]:
+        return [(vendor, self._whole(o) or o.sql()) for vendor, o in self.combinations.by_vendor()]
 
     def _whole(self, options: VendorOptions) -> Sql | None:
         """TRUE for the empty options of a family, which match everything of their vendor."""

@@ -38,15 +38,21 @@ def prepayments(workspace: Workspace, month: str) -> Rows:
         return Rows.fetched(connection, render("services/prepayment_totals", prepayments=carried))
 
 
+def is_family_of_groups(workspace: Workspace, cost_group: str) -> bool:
+    """Whether the id is that of a family, whose groups have ids of their own."""
+    group = workspace.configuration.cost_groups.get(cost_group)
+    return group is not None and group.by is not None
+
+
 def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str], by: str | None = None) -> Rows:
     """What a cost group costs in these months, section by section.
 
     Args:
         workspace: whose lake.
-        cost_group: its id.
+        cost_group: its id; that of a family stands for all of its groups, which share nothing.
         months: all together.
-        by: the column with a row per value and currency, whose sections are columns: month, account, service_code or
-            vendor; if left out, every row of the table.
+        by: the column with a row per value and currency, whose sections are columns: month, account, service_code, vendor
+            or cost_group_id; if left out, every row of the table.
 
     Raises:
         OctoError: a month was not run, or there is no such cost group.
@@ -61,11 +67,12 @@ def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str
             remedy=Remedy("run", month=missing[0]),
         )
     costs = lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
-    pieces = {"cost_group_costs": costs, "cost_group": cost_group}
+    is_family = is_family_of_groups(workspace, cost_group)
+    of_group = render("services/costs_of_group", cost_group_costs=costs, cost_group=cost_group, is_family=is_family)
     if by:
-        query = render("services/cost_group_costs_by", column=by, **pieces)
+        query = render("services/cost_group_costs_by", column=by, cost_group_costs=f"({of_group})")
     else:
-        query = render("services/cost_group_costs", **pieces)
+        query = render("services/cost_group_costs", cost_group_costs=f"({of_group})")
     with lake.connect() as connection:
         rows = Rows.fetched(connection, query)
     # A group that is no longer in the configuration still has costs in the months that were made with it.

@@ -20,13 +20,15 @@ def octo(tmp_path, monkeypatch):
     settings = workspace_in(tmp_path, lines, [fee_allocator("cost*0.4")]).settings
     group = {"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "re:^[12]$"}}]}}}
     (settings.config / "cost_groups" / "shop.json").write_text(json.dumps(group))
+    family = {"by": {"account": True}, "combinations": {"awsOptions": {}}}
+    (settings.config / "cost_groups" / "each.json").write_text(json.dumps(family))
     workspace = run(Workspace(settings), [MONTH])
     make(make(workspace, AccountCosts(), [MONTH]), CostGroupCosts(), [MONTH])
     monkeypatch.setenv("OCTO_LAKE", str(settings.lake))
     monkeypatch.setenv("OCTO_CONFIG", str(settings.config))
 
-    def call(*arguments: str) -> str:
-        result = CliRunner().invoke(app, ["cost-groups", "show", "shop", "--month", MONTH, *arguments])
+    def call(*arguments: str, group: str = "shop") -> str:
+        result = CliRunner().invoke(app, ["cost-groups", "show", group, "--month", MONTH, *arguments])
         assert result.exit_code == 0, (result.output, result.exception)
         return result.output
 
@@ -57,3 +59,31 @@ def test_costs_are_summed_up_by_a_column(octo):
     assert "vendor direct usage fee cost savings" in table
     assert "aws 45.00 0.00 80.00 125.00 0.00 USD" in table
     assert "Cost 125.00 USD (direct, account and fee); savings, not included: 0.00 USD." in table
+
+
+def test_a_family_is_shown_group_by_group(octo):
+    """Regression: the table of a family was empty, since its rows have the ids of its groups."""
+    lines = [" ".join(line.split()) for line in octo(group="each").splitlines()]
+    assert "Family each, 2024-01" in lines
+    by_group = json.loads(octo("-o", "json", group="each"))
+    assert {row["cost_group_id"]: row["cost"] for row in by_group} == {
+        "each/1": "50.0000000000",
+        "each/2": "75.0000000000",
+        "each/9": "20.0000000000",
+    }
+    assert "The groups of a family share nothing, so they add up." in lines
+    assert {row["cost_group_id"] for row in json.loads(octo("--by", "group", "-o", "json"))} == {"shop"}
+
+
+def test_a_group_without_costs_is_a_sentence(octo, tmp_path):
+    path = tmp_path / "config" / "cost_groups" / "later.json"
+    path.write_text(json.dumps({"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "7"}}]}}}))
+    assert octo(group="later") == (
+        f"later has no costs in {MONTH}. If it is new or was changed, run the month again; `octo stale` lists what is out of "
+        "date.\n"
+    )
+
+
+def test_a_family_names_the_vendors_that_it_matches_whole(octo):
+    result = CliRunner().invoke(app, ["cost-groups", "list", "-o", "json"])
+    assert {group["id"]: group["vendors"] for group in json.loads(result.output)} == {"each": "aws", "shop": "aws"}

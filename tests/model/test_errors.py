@@ -119,7 +119,9 @@ def test_no_room_below_the_faces_names_a_command_or_a_variable() -> None:
         # The settings are the variables.
         if name.split("/")[0] not in FACES | {"settings.py"}
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"`octo |OCTO_[A-Z]", node.value)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.search(r"`octo |OCTO_[A-Z]", node.value)
         if id(node) not in docstrings(tree)
     ]
     assert named == []
