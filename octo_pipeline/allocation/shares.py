@@ -141,11 +141,6 @@ def usage_shares_sql(
     return render("allocation/usage_shares", rate_decimals=RATE_DECIMALS)
 
 
-def metrics_named(allocators: Sequence[Allocator]) -> set[str]:
-    """The metrics that weigh the allocators' targets."""
-    return {a.usage_of.id for a in allocators if a.usage_of.kind == "metric" and a.needs_usage}
-
-
 def _basis(allocator: Allocator, entry: Entry) -> str | None:
     """What the targets of an entry are weighed by: a text that is the same for what is the same; None for nothing."""
     usage_of = allocator.usage_of
