@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
@@ -26,13 +27,22 @@ def pins() -> dict[str, str]:
     return found
 
 
-def reachable() -> dict[str, set[str]]:
-    """Every package that the project needs here, with the extras it is needed with."""
+def needed() -> dict[str, set[str]]:
+    """Every package that the project needs here, with the extras it is needed with.
+
+    The deployment's extra is installed in its image only, and what `make check` adds, by `make check`: some of it, then all.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    # The deployment's extra is installed in its image only.
-    lists = [project["dependencies"], project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    tested = reachable(project, [*project["dependencies"], *extras["test"]])
+    added = {canonicalize_name(Requirement(text).name) for text in extras["dev"]} - {project["name"], *tested}
+    return reachable(project, [*project["dependencies"], *extras["dev"]]) if any(map(is_installed, added)) else tested
+
+
+def reachable(project: dict[str, Any], texts: list[str]) -> dict[str, set[str]]:
+    """The packages of these requirements and all that they need, with their extras."""
     found: dict[str, set[str]] = {}
-    waiting = [Requirement(text) for one in lists for text in one]
+    waiting = [Requirement(text) for text in texts]
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -48,6 +58,14 @@ def reachable() -> dict[str, set[str]]:
     return found
 
 
+def is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def needed_by(name: str, extras: set[str]) -> Iterator[Requirement]:
     for text in requires(name) or []:
         requirement = Requirement(text)
@@ -58,10 +76,10 @@ def needed_by(name: str, extras: set[str]) -> Iterator[Requirement]:
 
 def test_every_package_that_is_needed_is_pinned_and_installed_in_that_version():
     pinned = pins()
-    needed = reachable()
-    assert len(needed) > 100, "the walk through what packages need found too little to be right"
+    packages = needed()
+    assert len(packages) > 100, "the walk through what packages need found too little to be right"
     wrong = []
-    for name in sorted(needed):
+    for name in sorted(packages):
         try:
             installed = version(name)
         except PackageNotFoundError:
