@@ -1,5 +1,6 @@
 """Golden cases: the project's own in tests/cases and those under --cases, compared whole."""
 
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.tables.account_costs import AccountCosts
-from tests.support.case import EXPECTATIONS, Case, Expectation, comparison, differences, make, prepare, run_case
+from tests.support.case import EXPECTATIONS, Case, Expectation, comparison, differences, make, run_case
 
 OWN = Path(__file__).parent / "cases"
 
@@ -45,11 +46,58 @@ def test_what_the_tables_lack_is_a_difference(tmp_path):
     assert comparison(case, None, missing) == ["expected.csv: there is no table no_such_table"]
 
 
-def test_a_file_that_a_run_would_not_read_is_refused(tmp_path):
-    (tmp_path / "line_items_2.csv").touch()
-    (tmp_path / "closings.json").touch()
-    with pytest.raises(NotImplementedError, match=r"closings\.json, line_items_2\.csv is not supported yet"):
-        prepare(Case(tmp_path), tmp_path)
+def test_runs_go_on_until_the_last_thing_that_is_due_has_been_run(tmp_path):
+    case = Case(tmp_path)
+    assert case.run_count == 1
+    (tmp_path / "closings.json").write_text('[{"after_run": 1, "close": ["2024-01"]}]')
+    assert case.run_count == 2
+    (tmp_path / "restores.csv").write_text("origin_month,after_run,reapplied_after_run\n2024-01,1,3\n2024-02,,\n")
+    assert case.run_count == 4
+    (tmp_path / "allocators_6").mkdir()
+    assert case.run_count == 6
+
+
+def test_what_is_due_after_a_run(tmp_path):
+    entries = [
+        {"after_run": 1, "close": ["2024-01"]},
+        {"after_run": 2, "reopen": ["2024-01"]},
+        {"after_run": 3, "close": ["2024-01", "2024-02"]},
+    ]
+    (tmp_path / "closings.json").write_text(json.dumps(entries))
+    (tmp_path / "restores.csv").write_text("origin_month,after_run,reapplied_after_run\n2024-01,2,3\n2024-02,,\n")
+    case = Case(tmp_path)
+    assert [case.closings_after(n) for n in (1, 2, 3)] == [
+        [([], ["2024-01"])],
+        [(["2024-01"], [])],
+        [([], ["2024-01", "2024-02"])],
+    ]
+    decisions = [[(action, row["origin_month"]) for action, row in case.decisions_after(n)] for n in (1, 2, 3)]
+    assert decisions == [[("restore", "2024-02")], [("restore", "2024-01")], [("reapply", "2024-01")]]
+
+
+def test_a_run_has_the_newest_edition_of_a_file(tmp_path):
+    for name in ("line_items.csv", "line_items_2.csv", "line_items_4.csv"):
+        (tmp_path / name).touch()
+    case = Case(tmp_path)
+    editions = [case.path("line_items.csv", n).name for n in range(1, 6)]
+    assert editions == [
+        "line_items.csv",
+        "line_items_2.csv",
+        "line_items_2.csv",
+        "line_items_4.csv",
+        "line_items_4.csv",
+    ]
+    assert [n for n in range(1, 6) if case.is_replaced("line_items.csv", n)] == [2, 4]
+    assert case.path("allocators", 3) == tmp_path / "allocators"
+
+
+def test_what_a_run_would_not_read_is_refused(tmp_path):
+    (tmp_path / "line_items_1.csv").touch()
+    with pytest.raises(ValueError, match=r"line_items_1\.csv: the files of the first run have no number"):
+        _ = Case(tmp_path).run_count
+    (tmp_path / "closings.json").write_text('[{"after_run": 1, "closes": []}]')
+    with pytest.raises(ValueError, match=r"closings\.json: closes is unknown"):
+        _ = Case(tmp_path).closings
 
 
 def test_every_amount_of_a_row_is_compared():

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,12 +25,13 @@ from octo_pipeline.model.columns import (
     TAGS,
 )
 from octo_pipeline.model.sql import identifier, literal, rows_sql, trimmed
-from octo_pipeline.registry.records import Decision, NewAccount
+from octo_pipeline.registry.records import Actor, Decision, NewAccount
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.table import Table, materialise
 from octo_pipeline.workspace import Workspace
+from tests.support.closing import close_months, reopen_months
 from tests.support.tables import ALLOCATION_TABLES
 
 # The key of a row and its amounts.
@@ -125,7 +127,10 @@ EXPECTATIONS = (
 
 
 # What a later run replaces: line_items_2.csv, allocators_2 and so on.
-_OF_A_RUN = re.compile(r"(line_items|exchange_rates|registered_accounts)_\d+\.csv|(allocators|cost_groups|metrics)_\d+")
+_OF_A_RUN = re.compile(
+    r"(line_items|exchange_rates|registered_accounts)_(\d+)\.csv|(allocators|cost_groups|metrics)_(\d+)"
+)
+DecisionAction = Literal["restore", "reapply"]
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,61 @@ class Case:
         path = self.folder / name
         return list(_reader(path).fieldnames or ()) if path.exists() else []
 
+    def path(self, name: str, run_number: int) -> Path:
+        """The newest edition of a file or folder that a run has: of run 3 ``allocators_3``, or else ``allocators_2``."""
+        stem, dot, suffix = name.partition(".")
+        editions = (self.folder / f"{stem}_{number}{dot}{suffix}" for number in range(run_number, 1, -1))
+        return next((path for path in editions if path.exists()), self.folder / name)
+
+    def is_replaced(self, name: str, run_number: int) -> bool:
+        """Whether a run has an edition of its own."""
+        return run_number > 1 and self.path(name, run_number) != self.path(name, run_number - 1)
+
+    @property
+    def run_count(self) -> int:
+        """How often all months are run: until the last thing that is due has been run once.
+
+        Raises:
+            ValueError: a file has the number of no later run.
+        """
+        numbers = [1]
+        for path in self.folder.iterdir():
+            if edition := _OF_A_RUN.fullmatch(path.name):
+                numbers.append(int(edition[2] or edition[4]))
+                if numbers[-1] < 2:
+                    raise ValueError(f"{path.name}: the files of the first run have no number; later ones begin at 2")
+        numbers += [entry["after_run"] + 1 for entry in self.closings]
+        numbers += [int(run_number) + 1 for row in self.rows("restores.csv") for _, run_number in _actions(row)]
+        return max(numbers)
+
+    @property
+    def closings(self) -> list[dict]:
+        """The entries of closings.json: after_run, and the months to close and to reopen.
+
+        Raises:
+            ValueError: an entry has something else.
+        """
+        path = self.folder / "closings.json"
+        entries = json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else []
+        for entry in entries:
+            if unknown := entry.keys() - {"after_run", "close", "reopen"}:
+                raise ValueError(f"closings.json: {', '.join(sorted(unknown))} is unknown")
+        return entries
+
+    def closings_after(self, run_number: int) -> list[tuple[list[str], list[str]]]:
+        """What is reopened and then closed after a run."""
+        entries = [entry for entry in self.closings if entry["after_run"] == run_number]
+        return [(entry.get("reopen", []), entry.get("close", [])) for entry in entries]
+
+    def decisions_after(self, run_number: int) -> list[tuple[DecisionAction, dict[str, str]]]:
+        """The rows of restores.csv that are due after a run, and what they do then."""
+        return [
+            (action, row)
+            for row in self.rows("restores.csv")
+            for action, number in _actions(row)
+            if int(number) == run_number
+        ]
+
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file; none if there is no file. A value that a row lacks is the empty text."""
@@ -161,28 +221,47 @@ def _reader(path: Path) -> csv.DictReader:
 
 
 def prepare(case: Case, folder: Path) -> Workspace:
-    """A workspace with the case's configuration, line items and registered accounts.
-
-    Raises:
-        NotImplementedError: the case closes months, or a later run has files of its own.
-    """
-    later = sorted(p.name for p in case.folder.iterdir() if p.name == "closings.json" or _OF_A_RUN.fullmatch(p.name))
-    if later:
-        raise NotImplementedError(f"{case.folder.name}: {', '.join(later)} is not supported yet: months do not close")
+    """A workspace with what the first run of the case has."""
     config = folder / "config"
-    for name in ("allocators", "cost_groups", "metrics"):
-        (config / name).mkdir(parents=True)
-        if (case.folder / name).is_dir():
-            shutil.copytree(case.folder / name, config / name, dirs_exist_ok=True)
-    if (case.folder / "exchange_rates.csv").exists():
-        shutil.copy(case.folder / "exchange_rates.csv", config)
+    config.mkdir(parents=True)
     workspace = Workspace(
         Settings(lake=folder / "lake", config=config, base_currency=case.document.get("base_currency", "USD"))
     )
-    load_line_items(workspace.lake, case.folder / "line_items.csv")
-    for payer, account in sorted({(row["payer"], row["account"]) for row in case.rows("registered_accounts.csv")}):
-        workspace.registry.accounts.add([NewAccount("aws", account, payer_id=payer)], "case")
+    for name in ("allocators", "cost_groups", "metrics"):
+        (config / name).mkdir()
+    _bring(case, workspace, 1)
     return workspace
+
+
+def _bring(case: Case, workspace: Workspace, run_number: int) -> None:
+    """Bring configuration, line items and registered accounts to what a run of the case has."""
+    config = workspace.settings.config
+
+    def is_new(name: str) -> bool:
+        return case.path(name, run_number).exists() and (run_number == 1 or case.is_replaced(name, run_number))
+
+    for name in ("allocators", "cost_groups", "metrics"):
+        if is_new(name):
+            shutil.rmtree(config / name)
+            shutil.copytree(case.path(name, run_number), config / name)
+    if is_new("exchange_rates.csv"):
+        shutil.copy(case.path("exchange_rates.csv", run_number), config / "exchange_rates.csv")
+    if is_new("line_items.csv"):
+        load_line_items(workspace.lake, case.path("line_items.csv", run_number))
+    if is_new("registered_accounts.csv"):
+        rows = read_rows(case.path("registered_accounts.csv", run_number))
+        register(workspace, {(row["payer"], row["account"]) for row in rows})
+
+
+def register(workspace: Workspace, accounts: Iterable[tuple[str, str]]) -> None:
+    """Make these the registered accounts, each a payer and an account."""
+    registry = workspace.registry.accounts
+    due = set(accounts)
+    for account in registry.all():
+        if (account.payer_id, account.account_id) not in due:
+            registry.remove(account, Actor("case"), [], keeps_data=True)
+        due.discard((account.payer_id, account.account_id))
+    registry.add([NewAccount("aws", account, payer_id=payer) for payer, account in sorted(due)], Actor("case"))
 
 
 def load_line_items(lake: Lake, path: Path) -> None:
@@ -243,29 +322,33 @@ def make(workspace: Workspace, table: Table, months: list[str]) -> Workspace:
 
 
 def run_case(case: Case, folder: Path) -> Workspace:
-    """Run the case's months until the last thing that is due after a run has been run once."""
+    """Run the case's months until the last thing that is due has been run once."""
     workspace = prepare(case, folder)
-    restores = case.rows("restores.csv")
-    due = [(action, int(run_number), row) for row in restores for action, run_number in _actions(row)]
-    for number in range(1 + max((run_number for _, run_number, _ in due), default=0)):
-        decisions = {}
-        for action, run_number, row in due:
-            if run_number == number:
-                decisions |= {d.item_id: d for d in _decisions(workspace.lake, row, action)}
-        workspace.registry.record_decisions(list(decisions.values()))
+    for run_number in range(1, case.run_count + 1):
+        if run_number > 1:
+            _bring(case, workspace, run_number)
         workspace = run(workspace, case.months)
+        for reopened, closed in case.closings_after(run_number):
+            if reopened:
+                reopen_months(workspace, reopened)
+            if closed:
+                close_months(workspace, closed)
+        decisions = {}
+        for action, row in case.decisions_after(run_number):
+            decisions |= {d.item_id: d for d in _decisions(workspace.lake, row, action)}
+        workspace.registry.record_decisions(list(decisions.values()))
     return workspace
 
 
-def _actions(row: dict[str, str]) -> list[tuple[Literal["restore", "reapply"], str]]:
+def _actions(row: dict[str, str]) -> list[tuple[DecisionAction, str]]:
     """What a row of restores.csv does after which run."""
-    actions: list[tuple[Literal["restore", "reapply"], str]] = [("restore", row.get("after_run") or "1")]
+    actions: list[tuple[DecisionAction, str]] = [("restore", row.get("after_run") or "1")]
     if row.get("reapplied_after_run"):
         actions.append(("reapply", row["reapplied_after_run"]))
     return actions
 
 
-def _decisions(lake: Lake, row: dict[str, str], action: Literal["restore", "reapply"]) -> list[Decision]:
+def _decisions(lake: Lake, row: dict[str, str], action: DecisionAction) -> list[Decision]:
     """A decision for each item that the row names: several account-usage or savings items can fit."""
     with duckdb.connect() as connection:
         items = connection.execute(
