@@ -68,9 +68,9 @@ def write_files(config: Path, files: Mapping[str, str]) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def draw(dice: Random, features: frozenset[str]) -> Drawn:
-    """A world that uses some of the features."""
-    lines = [_line(dice, features) for _ in range(dice.randint(15, 60))]
+def draw(dice: Random, features: frozenset[str], months: Sequence[str] = MONTHS) -> Drawn:
+    """A world of some months that uses some of the features."""
+    lines = [draw_line(dice, features, months) for _ in range(dice.randint(15, 60))]
     # Further lines of a grain that is there: one row with the sums, and the greatest of each name.
     for _ in range(3):
         costs = _costs(dice, features)
@@ -80,11 +80,11 @@ def draw(dice: Random, features: frozenset[str]) -> Drawn:
     files |= _allocators(dice, features, groups)
     files["exchange_rates.csv"] = RATES
     if "metrics" in features:
-        files["metrics/heads.csv"] = _metric(dice, MONTHS)
-        files["metrics/late.csv"] = _metric(dice, MONTHS[1:2])
-    containers = [_containers(dice) for _ in range(dice.choice([0, 8]))] if "containers" in features else []
+        files["metrics/heads.csv"] = draw_metric(dice, months)
+        files["metrics/late.csv"] = draw_metric(dice, months[1:2])
+    containers = [_containers(dice, months) for _ in range(dice.choice([0, 8]))] if "containers" in features else []
     edited = _allocators(dice, features, groups) if dice.random() < 0.25 else {}
-    return Drawn(lines, files, features, groups, containers, edited)
+    return Drawn(lines, files, features, groups, containers, edited, months=list(months))
 
 
 def _allocators(dice: Random, features: frozenset[str], groups: Sequence[dict[str, object]]) -> dict[str, str]:
@@ -93,10 +93,10 @@ def _allocators(dice: Random, features: frozenset[str], groups: Sequence[dict[st
     }
 
 
-def _containers(dice: Random) -> Containers:
+def _containers(dice: Random, months: Sequence[str]) -> Containers:
     namespace = dice.choice([None, "", "default", "shop", "shop "])
     return Containers(
-        billing_month=dice.choice(MONTHS),
+        billing_month=dice.choice(months),
         vendor="aws",
         billing_account_id=dice.choice(PAYERS["aws"]),
         sub_account_id=dice.choice(ACCOUNTS),
@@ -130,13 +130,14 @@ def _costs(dice: Random, features: frozenset[str]) -> dict[str, Decimal]:
     return {"billed_cost": cost, "effective_cost": amortised}
 
 
-def _line(dice: Random, features: frozenset[str]) -> Line:
+def draw_line(dice: Random, features: frozenset[str], months: Sequence[str]) -> Line:
+    """A line item of one of the months."""
     kind = dice.choice(["usage", "usage", "usage", "usage", "usage", "fee", "fee", "support", "tax", "used", "unused"])
     vendor = dice.choice(VENDORS)
     costs = _costs(dice, features)
     team = dice.choice(TEAMS)
     line = Line(
-        billing_month=dice.choice(MONTHS),
+        billing_month=dice.choice(months),
         vendor=vendor,
         billing_account_id=dice.choice(PAYERS[vendor]),
         sub_account_id=dice.choice(ACCOUNTS),
@@ -340,7 +341,8 @@ def _window(dice: Random, features: frozenset[str], longest: int) -> dict[str, o
     return window
 
 
-def _metric(dice: Random, months: Sequence[str]) -> str:
+def draw_metric(dice: Random, months: Sequence[str]) -> str:
+    """The text of a metric's file."""
     rows = ["month,account,group,quantity"]
     for month in months:
         rows += [f"{month},{a},,{dice.choice(['0', '1', '3', '10.5'])}" for a in ACCOUNTS if dice.random() < 0.7]

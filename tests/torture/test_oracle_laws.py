@@ -33,7 +33,7 @@ def test_owners_and_groups_add_up(dice: Dice, tmp_path: Path) -> None:
     for (month, *_, currency), amounts in prepayments(result).items():
         sums["prepaid", month, currency] += amounts[3] - amounts[0]
         sums["prepaid, effective", month, currency] += amounts[7] - amounts[4]
-    for (month, group, section, _, _, currency), (cost, effective) in cost_group_costs(result).items():
+    for (month, group, section, _, _, currency, _), (cost, effective) in cost_group_costs(result).items():
         family = group.partition("/")[0]
         if family in families and section != "savings":
             sums[family, month, currency] += cost

@@ -238,7 +238,7 @@ TABLES_COMPARED = (
     ("account_costs", ("month", "owner_type", "owner_id", "currency"), ACCOUNT_COST_MEASURES, account_costs),
     (
         "cost_group_costs",
-        ("month", "cost_group_id", "section", "account", "service_code", "currency"),
+        EXPECTATIONS[1].key,
         ("cost", "effective_cost"),
         cost_group_costs,
     ),

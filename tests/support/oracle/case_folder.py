@@ -5,18 +5,26 @@ from decimal import Decimal
 from pathlib import Path
 
 from tests.support.case import Case, read_rows
+from tests.support.oracle.closed_months import Lake
 from tests.support.oracle.documents import Documents, Quantity, read_group, read_rule
 from tests.support.oracle.lines import read_line
-from tests.support.oracle.months import Result, World, allocate
 
 
 def read_documents(folder: Path, base_currency: str = "USD") -> Documents:
     """The documents of a configuration folder, which must all be valid."""
-    rules = [read_rule(_document(path), path.stem) for path in sorted(folder.glob("allocators/*.json"))]
-    groups = [read_group(_document(path), path.stem) for path in sorted(folder.glob("cost_groups/*.json"))]
-    metrics = {path.stem: _metric(path) for path in sorted(folder.glob("metrics/*.csv"))}
-    rates = [(r["month"], r["currency"], Decimal(r["rate"])) for r in read_rows(folder / "exchange_rates.csv")]
-    return Documents(rules, {group.id: group for group in groups}, metrics, rates, base_currency)
+    names = ("allocators", "cost_groups", "metrics", "exchange_rates.csv")
+    return _documents(*(folder / name for name in names), base_currency)
+
+
+def _documents(rules: Path, groups: Path, metrics: Path, rates: Path, base_currency: str) -> Documents:
+    read_groups = [read_group(_document(path), path.stem) for path in sorted(groups.glob("*.json"))]
+    return Documents(
+        [read_rule(_document(path), path.stem) for path in sorted(rules.glob("*.json"))],
+        {group.id: group for group in read_groups},
+        {path.stem: _metric(path) for path in sorted(metrics.glob("*.csv"))},
+        [(row["month"], row["currency"], Decimal(row["rate"])) for row in read_rows(rates)],
+        base_currency,
+    )
 
 
 def _document(path: Path) -> dict[str, object]:
@@ -34,22 +42,33 @@ def _metric(path: Path) -> list[Quantity]:
     ]
 
 
-def read_world(case: Case) -> World:
-    """The world of a case."""
-    documents = read_documents(case.folder, case.document.get("base_currency", "USD"))
-    registered = frozenset((row["payer"], row["account"]) for row in case.rows("registered_accounts.csv"))
-    return World([read_line(row) for row in case.rows("line_items.csv")], documents, case.months, registered)
+def run_case(case: Case) -> Lake:
+    """The end of a case."""
+    lake = Lake()
+    for run_number in range(1, case.run_count + 1):
+        _bring(case, lake, run_number)
+        lake.run(case.months)
+        for reopened, closed in case.closings_after(run_number):
+            for month in reversed(reopened):
+                lake.reopen(month)
+            for month in closed:
+                lake.close(month)
+        for action, row in case.decisions_after(run_number):
+            items = [item for items in lake.last_run.result.items.values() for item in items if _is_named(row, item)]
+            decide = lake.restore if action == "restore" else lake.reapply
+            decide(item.key for item in items)
+    return lake
 
 
-def run_case(case: Case) -> Result:
-    """The end of a case: its items that stay restored are restored from the beginning, which is the same."""
-    world = read_world(case)
-    for row in case.rows("restores.csv"):
-        if not row.get("reapplied_after_run"):
-            world.restored |= {
-                item.key for items in allocate(world).items.values() for item in items if _is_named(row, item)
-            }
-    return allocate(world)
+def _bring(case: Case, lake: Lake, run_number: int) -> None:
+    """Bring documents, line items and registered accounts to what a run of the case has."""
+    names = ("allocators", "cost_groups", "metrics", "exchange_rates.csv")
+    paths = [case.path(name, run_number) for name in names]
+    lake.edit(_documents(*paths, case.document.get("base_currency", "USD")))
+    if run_number == 1 or case.is_replaced("line_items.csv", run_number):
+        lake.deliver(read_line(row) for row in read_rows(case.path("line_items.csv", run_number)))
+    rows = read_rows(case.path("registered_accounts.csv", run_number))
+    lake.register(frozenset((row["payer"], row["account"]) for row in rows))
 
 
 def _is_named(row: dict[str, str], item: object) -> bool:

@@ -1,10 +1,12 @@
 """Allocators and cost groups as the oracle reads them: valid documents only, each value as allocation.md says."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 
 import re2
 
@@ -35,14 +37,16 @@ VENDOR_OPTIONS = {"awsOptions": "aws", "azureOptions": "azure", "gcpOptions": "g
 
 Columns = Mapping[str, object]
 
+pattern = cache(re2.compile)
+
 
 def holds(condition: str, value: str | None) -> bool:
     """Whether a written condition holds; null is the empty string."""
     text = value or ""
     if condition.startswith("re:"):
-        return re2.search(condition[3:], text) is not None
+        return pattern(condition[3:]).search(text) is not None
     if condition.startswith("!re:"):
-        return re2.search(condition[4:], text) is None
+        return pattern(condition[4:]).search(text) is None
     return text == condition.removeprefix("eq:")
 
 
@@ -59,10 +63,12 @@ class Rule:
     """An allocator.
 
     Attributes:
+        version: the document that it is of.
         usage_of: "account", "matched", {"costGroup": id} or {"metric": id, "carryForward": bool}.
     """
 
     id: str
+    version: str
     category: str
     criteria: Sequence[Mapping[str, str]]
     entries: Sequence[Entry]
@@ -137,7 +143,7 @@ def read_rule(document: Mapping[str, object], stem: str) -> Rule:
     elif values.get("defaultGroup"):
         default = ("group", values["defaultGroup"])
     return Rule(
-        values.get("id", stem), values.get("category", "fee"), [c["and"] for c in values["criteria"]], entries, created,
+        values.get("id", stem), json.dumps(document, sort_keys=True), values.get("category", "fee"), [c["and"] for c in values["criteria"]], entries, created,
         start, end, int(values.get("priority", 0)), default, values.get("usageOf", "account"),
         int(values.get("step", 1)),
     )  # fmt: skip

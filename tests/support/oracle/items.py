@@ -52,8 +52,9 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What identifies it: category and grain."""
-        grain = [tuple(sorted(v.items())) if isinstance(v, Mapping) else v for v in self.columns.values()]
+        """What identifies it: category and grain, without the attributes, which change at any time."""
+        values = [value for name, value in self.columns.items() if name not in ATTRIBUTES]
+        grain = [tuple(sorted(v.items())) if isinstance(v, Mapping) else v for v in values]
         return (self.category, self.owner, self.step, *grain)
 
 

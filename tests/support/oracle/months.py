@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from octo_pipeline.rules.formula import FormulaFailed, evaluate, parse_formula
 from tests.support.oracle.amounts import double_of, truncated, units, units_of
@@ -17,18 +18,30 @@ TOO_LARGE = 1e17
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the allocations of a booking month; amounts in units."""
+    """A row of the allocations of a booking month; amounts in units.
+
+    Attributes:
+        rule: the allocator's version; none on an item that is not distributed.
+        corrected_month: of a correction the closed month whose row it corrects.
+        corrected_kind: the kind of that row.
+    """
 
     month: str
     item: Item
     status: str
     kind: str
     reason: str | None
-    allocator_id: str | None
+    rule: Rule | None
     target: Owner | None
     entry_index: int | None
     cost: int
     effective_cost: int
+    corrected_month: str | None = None
+    corrected_kind: str | None = None
+
+    @property
+    def allocator_id(self) -> str | None:
+        return self.rule.id if self.rule else None
 
     @property
     def owner(self) -> Owner:
@@ -45,6 +58,7 @@ class World:
         restored: the keys of the items that are restored.
         documents_of: the documents of the months that were run with other ones. What is pinned stays: an item keeps the
             rule that took it in its origin month.
+        registered_of: the registered accounts of the months that have other ones.
     """
 
     lines: Sequence[Line]
@@ -55,16 +69,37 @@ class World:
     restored: set[tuple[object, ...]] = field(default_factory=set)
     most_values: int = MOST_VALUES
     documents_of: Mapping[str, Documents] = field(default_factory=dict)
+    registered_of: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+
+
+# The amounts of a table by the columns of its key.
+Amounts = dict[tuple[str, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The tables of a closed month that are not made of its rows any more."""
+
+    cost_groups: Amounts
+    prepayments: Amounts
 
 
 @dataclass(frozen=True)
 class Result:
-    """The months as they were, the items by origin month and the rows by booking month."""
+    """The months as they were, the items by origin month and the rows by booking month.
+
+    Attributes:
+        distributed: by origin month its items with why they are not distributed; None if they are.
+        kept: what closed months keep; their months and rows are those of the closing, their items as known now.
+        group_corrections: the corrections of cost groups that open months book, keyed as `cost_group_costs`.
+    """
 
     months: Mapping[str, Month]
     items: Mapping[str, Sequence[Item]]
     rows: Mapping[str, Sequence[Row]]
-    distributed: Mapping[str, Sequence[Item]]
+    distributed: Mapping[str, Mapping[Item, str | None]]
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    group_corrections: Amounts = field(default_factory=dict)
 
 
 def allocate(world: World) -> Result:
@@ -76,7 +111,8 @@ def allocate(world: World) -> Result:
         of_month = [line for line in lines if line.billing_month == name]
         containers = [row for row in world.containers if row.billing_month == name]
         documents = world.documents_of.get(name, world.documents)
-        months[name] = Month(name, of_month, documents, world.registered, containers, world.most_values)
+        registered = world.registered_of.get(name, world.registered)
+        months[name] = Month(name, of_month, documents, registered, containers, world.most_values)
         items[name] = items_of(of_month, documents.rules)
     distributed = {name: _distributed(world, months[name], items[name]) for name in months}
     rows = {}
@@ -123,8 +159,8 @@ def _rows_of(month: Month, items: Sequence[Item], distributed: Mapping[str, Mapp
 
 def _item_row(month: Month, item: Item, reason: str | None) -> Row:
     status = "unchecked_allocated" if reason else "checked_allocated"
-    allocator_id = None if reason else item.taker.id
-    return Row(month.month, item, status, "item", reason, allocator_id, None, None, item.cost, item.effective_cost)
+    rule = None if reason else item.taker
+    return Row(month.month, item, status, "item", reason, rule, None, None, item.cost, item.effective_cost)
 
 
 def _booked(month: Month, item: Item) -> list[Row]:
@@ -135,7 +171,7 @@ def _booked(month: Month, item: Item) -> list[Row]:
         return []
     booked, reason = _tranche(month, item, rule, index)
     return [
-        Row(month.month, item, "checked_splitted", kind, reason, rule.id, target, entry_index, cost, effective)
+        Row(month.month, item, "checked_splitted", kind, reason, rule, target, entry_index, cost, effective)
         for kind, target, entry_index, cost, effective in booked
         if cost != 0 or effective != 0
     ]
@@ -192,9 +228,12 @@ def _results(rule: Rule, shares: Sequence[Share], cost: int, reason: str) -> lis
     return results
 
 
+_parsed = cache(parse_formula)
+
+
 def _value(formula: str, cost: float, share: Share) -> float:
     return evaluate(
-        parse_formula(formula),
+        _parsed(formula),
         cost=cost,
         usage=share.usage,
         accounts=float(share.accounts),

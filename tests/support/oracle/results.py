@@ -4,15 +4,13 @@ Each function returns amounts in units; a key whose amounts are all 0 is left ou
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from tests.support.oracle.amounts import units
-from tests.support.oracle.documents import Group, months_between
+from tests.support.oracle.documents import Group, Rule, months_between
 from tests.support.oracle.items import Item, Owner
-from tests.support.oracle.months import Result, Row, due
+from tests.support.oracle.months import Amounts, Result, Row, due
 from tests.support.oracle.targets import Month
-
-Amounts = dict[tuple[str, ...], tuple[int, ...]]
 
 
 def allocations(result: Result) -> Amounts:
@@ -25,7 +23,7 @@ def allocations(result: Result) -> Amounts:
                 row.month, item.month, item.category, row.status, row.kind, row.allocator_id,
                 *_split(item.owner), *(_split(row.target) if row.target else ("", "")),
                 item.columns["service_code"], item.columns["charge_description"], item.currency,
-                str(item.step) if item.step else "", "",
+                str(item.step) if item.step else "", row.corrected_month,
             )  # fmt: skip
             sums.add(key, row.cost, row.effective_cost)
     return sums.there()
@@ -52,8 +50,9 @@ class _Sums:
 
 ACCOUNT_COST_MEASURES = (
     "billed", "effective", "allocated_out", "allocated_in", "effective_out", "effective_in", "savings_out",
-    "savings_in", "step_out", "step_in", "step_effective_out", "step_effective_in", "final_cost",
-    "amortised_final_cost",
+    "savings_in", "step_out", "step_in", "step_effective_out", "step_effective_in", "corrections_out",
+    "corrections_in", "corrections_effective_out", "corrections_effective_in", "corrections_savings_out",
+    "corrections_savings_in", "final_cost", "amortised_final_cost",
 )  # fmt: skip
 
 
@@ -61,54 +60,100 @@ def account_costs(result: Result) -> Amounts:
     """`ACCOUNT_COST_MEASURES` by month, owner_type, owner_id and currency."""
     sums = _Sums(len(ACCOUNT_COST_MEASURES))
 
-    def add(month: str, owner: Owner, currency: str, **amounts: int) -> None:
+    def add(month: str, owner: Owner, currency: str, amounts: Mapping[str, int]) -> None:
         a = defaultdict(int, amounts)
         a["final_cost"] = (
             a["billed"] - a["allocated_out"] + a["allocated_in"] - a["step_out"] + a["step_in"]
+            - a["corrections_out"] + a["corrections_in"]
         )  # fmt: skip
         a["amortised_final_cost"] = (
             a["effective"] - a["effective_out"] + a["effective_in"] - a["step_effective_out"] + a["step_effective_in"]
-            + a["savings_out"] - a["savings_in"]
+            - a["corrections_effective_out"] + a["corrections_effective_in"] + a["savings_out"] - a["savings_in"]
+            + a["corrections_savings_out"] - a["corrections_savings_in"]
         )  # fmt: skip
         sums.add((month, *owner, currency), *(a[name] for name in ACCOUNT_COST_MEASURES))
 
     for name, month in result.months.items():
         for line in month.lines:
             costs = {"billed": units(line.billed_cost), "effective": units(line.effective_cost)}
-            add(name, ("account", line.sub_account_id), line.billing_currency, **costs)
+            add(name, ("account", line.sub_account_id), line.billing_currency, costs)
         for row in result.rows[name]:
-            if row.status == "unchecked_allocated":
-                continue
-            way = "out" if row.kind == "item" else "in"
-            prefixes = {"savings": ("savings", None), "balance": ("step", "step_effective")}
-            cost, effective = prefixes.get(row.item.category, ("allocated", "effective"))
-            amounts = {f"{cost}_{way}": row.cost}
-            if effective:
-                amounts[f"{effective}_{way}"] = row.effective_cost
-            add(name, row.owner, row.item.currency, **amounts)
+            for amounts in _moved(row):
+                add(name, row.owner, row.item.currency, amounts)
     return sums.there()
+
+
+def _moved(row: Row) -> Iterator[Mapping[str, int]]:
+    """What a row does to its owner."""
+    category = row.item.category
+    if row.kind == "correction":
+        yield from _corrected(row)
+    elif row.status != "unchecked_allocated":
+        prefixes = {"savings": ("savings", None), "balance": ("step", "step_effective")}
+        yield _way(row, "out" if row.kind == "item" else "in", *prefixes.get(category, ("allocated", "effective")))
+
+
+def _corrected(row: Row) -> Iterator[Mapping[str, int]]:
+    """What a correction does to its owner.
+
+    An item of fee, account or usage changes the bill of its account, and one that is distributed is handed on. Savings
+    and balances are in no bill, so that their items count only where they are handed on.
+    """
+    category = row.item.category
+    prefixes = ("corrections_savings", None) if category == "savings" else ("corrections", "corrections_effective")
+    if row.corrected_kind != "item":
+        yield _way(row, "in", *prefixes)
+        return
+    if category in ("fee", "account", "usage"):
+        yield _way(row, "in", *prefixes)
+    if row.status == "checked_allocated":
+        yield _way(row, "out", *prefixes)
+
+
+def _way(row: Row, way: str, cost: str, effective: str | None) -> Mapping[str, int]:
+    amounts = {f"{cost}_{way}": row.cost}
+    return amounts | {f"{effective}_{way}": row.effective_cost} if effective else amounts
 
 
 def prepayments(result: Result) -> Amounts:
     """opening, billed, booked, closing, and the same of the effective cost, by the columns of a case's file."""
     sums = _Sums(8)
     for month in result.months:
+        if month in result.kept:
+            for key, amounts in result.kept[month].prepayments.items():
+                sums.add(key, *amounts)
+            continue
         for reasons in result.distributed.values():
             for item, reason in reasons.items():
-                rule = item.taker
-                if (
-                    reason is None
-                    and item.category in ("fee", "account")
-                    and rule.tranche_count > 1
-                    and item.month <= month
-                ):
-                    columns = item.columns
-                    key = (
-                        month, item.category, columns["sub_account_id"], columns["service_code"],
-                        columns["charge_description"], item.currency,
-                    )  # fmt: skip
-                    sums.add(key, *_roll(item, month, item.cost), *_roll(item, month, item.effective_cost))
+                if reason is None and item.month <= month and _is_prepaid(item, item.taker):
+                    rolls = _roll(item, month, item.cost), _roll(item, month, item.effective_cost)
+                    sums.add(_prepaid_key(month, item), *rolls[0], *rolls[1])
+        for row in result.rows[month]:
+            if row.kind == "correction" and row.rule is not None and _is_prepaid(row.item, row.rule):
+                rolls = _corrected_roll(row, row.cost), _corrected_roll(row, row.effective_cost)
+                sums.add(_prepaid_key(month, row.item), *rolls[0], *rolls[1])
     return sums.there()
+
+
+def _is_prepaid(item: Item, rule: Rule) -> bool:
+    return item.category in ("fee", "account") and rule.tranche_count > 1
+
+
+def _prepaid_key(month: str, item: Item) -> tuple[str, ...]:
+    columns = item.columns
+    return (
+        month, item.category, columns["sub_account_id"], columns["service_code"], columns["charge_description"],
+        item.currency,
+    )  # fmt: skip
+
+
+def _corrected_roll(row: Row, cost: int) -> tuple[int, int, int, int]:
+    """What a correction adds to the roll of the month that books it.
+
+    The plan of the item is that of today, so what is due after the month is right without it. It was not known at the
+    start of the month: what the correction adds to what is billed or booked, the opening does not have yet.
+    """
+    return (-cost, cost, 0, 0) if row.corrected_kind == "item" else (cost, 0, cost, 0)
 
 
 def _roll(item: Item, month: str, cost: int) -> tuple[int, int, int, int]:
@@ -122,18 +167,38 @@ def _roll(item: Item, month: str, cost: int) -> tuple[int, int, int, int]:
 
 
 def cost_group_costs(result: Result) -> Amounts:
-    """(cost, effective_cost) by month, cost_group_id, section, account, service_code and currency."""
+    """(cost, effective_cost) by month, cost_group_id, section, account, service_code, currency and corrected_month."""
     sums = _Sums(2)
-    for name, month in result.months.items():
-        rows = result.rows[name]
-        for group in month.documents.groups.values():
-            _add_group(sums, month, rows, group)
-        for row in rows:
-            # What is booked on a group is in its table and in no other's.
-            if row.status != "unchecked_allocated" and row.owner[0] == "group":
-                sign = -1 if row.kind == "item" else 1
-                key = (name, row.owner[1], _section(row), "", row.item.columns["service_code"], row.item.currency)
-                sums.add(key, sign * row.cost, sign * row.effective_cost)
+    tables = [
+        result.kept[name].cost_groups if name in result.kept else group_costs_of(month, result.rows[name])
+        for name, month in result.months.items()
+    ]
+    for table in (*tables, result.group_corrections):
+        for key, amounts in table.items():
+            sums.add(key, *amounts)
+    return sums.there()
+
+
+def group_costs_of(month: Month, rows: Iterable[Row]) -> Amounts:
+    """The cost groups of a month without its corrections, keyed as `cost_group_costs`."""
+    sums = _Sums(2)
+    own = [row for row in rows if row.kind != "correction"]
+    for group in month.documents.groups.values():
+        _add_group(sums, month, own, group)
+    for row in own:
+        # What is booked on a group is in its table and in no other's.
+        if row.status != "unchecked_allocated" and row.owner[0] == "group":
+            sign = -1 if row.kind == "item" else 1
+            key = (
+                month.month,
+                row.owner[1],
+                _section(row),
+                "",
+                row.item.columns["service_code"],
+                row.item.currency,
+                "",
+            )
+            sums.add(key, sign * row.cost, sign * row.effective_cost)
     return sums.there()
 
 
@@ -147,7 +212,7 @@ def _add_group(sums: _Sums, month: Month, rows: Iterable[Row], group: Group) -> 
         return
 
     def add(section: str, group_id: str, account: str, service: str | None, currency: str, *amounts: int) -> None:
-        sums.add((month.month, group_id, section, account, service, currency), *amounts)
+        sums.add((month.month, group_id, section, account, service, currency, ""), *amounts)
 
     for line in month.lines:
         columns = vars(line)

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 
-import re2
-
 from tests.support.oracle.amounts import converted, double_of, units
-from tests.support.oracle.documents import WEIGHTS, Documents, Entry, Group, Rule
+from tests.support.oracle.documents import WEIGHTS, Documents, Entry, Group, Rule, pattern
 from tests.support.oracle.items import NO_COLUMNS, Owner
 from tests.support.oracle.lines import Line
 
@@ -117,7 +115,7 @@ class Month:
             if group.by is None and any(group.match(vars(line)) for line in self.lines)
         }
         ids = plain.union(*self.family_groups.values())
-        return {name for name in ids if re2.search(value[3:], name)}
+        return {name for name in ids if pattern(value[3:]).search(name)}
 
     def too_large(self, rule: Rule) -> bool:
         """Whether the rule names a group of a family with too many values."""
@@ -128,7 +126,7 @@ class Month:
             if len(ids) > self.most_values:
                 for value in values:
                     hits = (
-                        any(re2.search(value[3:], name) for name in ids)
+                        any(pattern(value[3:]).search(name) for name in ids)
                         if value.startswith("re:")
                         else value.startswith(f"{family}/")
                     )
