@@ -20,7 +20,7 @@ from tests.support.oracle.results import ACCOUNT_COST_MEASURES, account_costs, c
 # What identifies a row, beside the item's grain.
 ROW_KEY = (
     "booking_month", "origin_month", "category", "status", "kind", "reason", "allocator_id", "source_account",
-    "source_group", "target_account", "target_group", "entry_index", "step",
+    "source_group", "target_account", "target_group", "entry_index", "step", "corrected_month", "corrected_kind",
 )  # fmt: skip
 GRAIN_KEY = (
     "vendor", "payer", "line_type", "service_code", "charge_description", "operation", "usage_type", "region_id",
@@ -75,6 +75,10 @@ def compare_marts(workspace: Workspace, result: Result, months: list[str]) -> li
 def allocation_rows(workspace: Workspace, months: list[str]) -> tuple[Names, Amounts]:
     """The explained rows by all that identifies them; the columns that there are, and the amounts."""
     relation = f"({explained_allocations(workspace.lake, months)})"
+    # Of a correction only what it is taken by is compared: the attribute and the reason can be those of either side.
+    names = "* REPLACE (CASE WHEN kind <> 'correction' THEN {0} END AS {0})"
+    for attribute in ("service_name", "reason"):
+        relation = f"(SELECT {names.format(attribute)} FROM {relation})"
     counted = f"(SELECT *, 1 AS rows FROM {relation})"
     return _rows(counted, (*ROW_KEY, *GRAIN_KEY), ("cost", "effective_cost", "rows"))
 
@@ -111,7 +115,11 @@ def oracle_rows(result: Result, names: Names) -> Amounts:
                 "cost": row.cost,
                 "effective_cost": row.effective_cost,
                 "rows": ONE_ROW,
+                "corrected_month": row.corrected_month,
+                "corrected_kind": row.corrected_kind,
             }
+            if row.kind == "correction":
+                values["service_name"] = None
             if row.target:
                 values[f"target_{row.target[0]}"] = row.target[1]
             add_row(sums, names, values)

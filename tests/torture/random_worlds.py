@@ -1,6 +1,7 @@
 """Random worlds as a workspace and as what the oracle is asked; what both tests over them share."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -56,15 +57,15 @@ def written(drawn: Drawn, folder: Path) -> Workspace:
     assert not problems, "\n".join(problems)
     write_lines(workspace, folder, drawn.lines)
     if drawn.containers:
-        write_containers(workspace, drawn)
+        write_containers(workspace, drawn, drawn.months)
     workspace.registry.accounts.add([NewAccount("aws", a, payer_id=p) for p, a in drawn.registered], "test")
     return workspace
 
 
-def write_containers(workspace: Workspace, drawn: Drawn) -> None:
-    """Publish the months of container_usage."""
+def write_containers(workspace: Workspace, drawn: Drawn, months: Sequence[str]) -> None:
+    """Publish months of container_usage."""
     columns = {"tags_json": "VARCHAR"} | {n: k for n, k in ContainerUsage.columns.items() if n != "tags"}
-    for month in drawn.months:
+    for month in months:
         rows = [c for c in drawn.containers if c.billing_month == month]
         values = [(json.dumps(c.tags), *(str(getattr(c, n)) for n in columns if n != "tags_json")) for c in rows]
         selected = ", ".join(
