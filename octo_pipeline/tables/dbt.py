@@ -7,14 +7,18 @@ import fcntl
 import hashlib
 import json
 import shutil
+import signal
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
+
+import duckdb
 
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_options
 from octo_pipeline.model.errors import OctoError
@@ -35,6 +39,8 @@ _LOCK = threading.Lock()
 _JSON, _PACKED = "manifest.json", "manifest.msgpack"
 # How many manifests of different states of the project are kept, so that switching between branches builds nothing.
 _KEPT = 4
+# How often the queries of an interrupted invocation are stopped until it has ended.
+_INTERRUPT_SECONDS = 0.1
 _QUIET = (
     "--log-level", "none", "--log-level-file", "none", "--no-version-check", "--no-send-anonymous-usage-stats",
     "--no-partial-parse", "--no-use-colors", "--no-populate-cache",
@@ -50,12 +56,14 @@ class Session:
         relations: ``schema.name`` -> SQL of the relations that dbt knows as sources.
         settings: DuckDB settings, such as the memory limit.
         setup: statements that let a connection read the lake; they hold secrets.
+        cursors: those of the invocation, which an interrupt stops.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     relations: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     setup: Sequence[str] = field(default=(), repr=False)
+    cursors: list[duckdb.DuckDBPyConnection] = field(default_factory=list, repr=False)
 
 
 _session = Session()
@@ -87,6 +95,49 @@ def column_descriptions(model: str) -> dict[str, str]:
     models = [node for node in nodes if node["resource_type"] == "model" and node["name"] == model]
     columns = {name: column for node in models for name, column in node["columns"].items()}
     return {name: " ".join(column["description"].split()) for name, column in columns.items()}
+
+
+@contextmanager
+def _stopping_at_interrupts(session: Session) -> Iterator[None]:
+    """Let an interrupt end dbt's queries, whatever it raises otherwise and wherever dbt is.
+
+    dbt cancels its queries for a KeyboardInterrupt only, and only those that are at work at that moment: it waits for the end
+    of one that begins just then, which may take hours. Dagster's handler raises an exception of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    is_over = threading.Event()
+
+    def stop_queries() -> None:
+        while not is_over.wait(_INTERRUPT_SECONDS):
+            for cursor in list(session.cursors):
+                # dbt closes its cursors in the meantime.
+                with suppress(duckdb.Error):
+                    cursor.interrupt()
+
+    def interrupt(*_: object) -> None:
+        threading.Thread(target=stop_queries, daemon=True).start()
+        raise KeyboardInterrupt
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    replaced = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in replaced:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        is_over.set()
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+
+def _handle_interrupt(interrupt: BaseException) -> NoReturn:
+    """Raise what the handler of this process makes of an interrupt, such as Dagster's own exception."""
+    handler = signal.getsignal(signal.SIGINT)
+    if isinstance(interrupt, KeyboardInterrupt) and callable(handler):
+        handler(signal.SIGINT, None)
+    raise interrupt
 
 
 class DbtModelError(OctoError):
@@ -146,19 +197,28 @@ class DbtProject:
 
         manifest = self._manifest
         global _session
-        with _LOCK, tempfile.TemporaryDirectory(prefix="octo-dbt-") as scratch:
+        with _LOCK, tempfile.TemporaryDirectory(prefix="octo-dbt-", ignore_cleanup_errors=True) as scratch:
             _session = session
             try:
-                result = dbtRunner(manifest=manifest).invoke(
-                    ["run", "--select", *models, "--no-write-json", *VARIABLES, *self._paths(Path(scratch)), *_QUIET]
-                )
+                with _stopping_at_interrupts(session):
+                    result = dbtRunner(manifest=manifest).invoke(
+                        [
+                            "run",
+                            "--select",
+                            *models,
+                            "--no-write-json",
+                            *VARIABLES,
+                            *self._paths(Path(scratch)),
+                            *_QUIET,
+                        ]
+                    )
             finally:
                 _session = Session()
         if result.success:
             return
         if result.exception is not None and not isinstance(result.exception, Exception):
             # dbt catches interrupts too; an interrupted model has not failed.
-            raise result.exception
+            _handle_interrupt(result.exception)
         failed = [r for r in getattr(result.result, "results", []) if r.status in ("error", "fail")]
         if failed:
             raise DbtModelError(f"The model {failed[0].node.name} failed: {failed[0].message}")

@@ -19,6 +19,7 @@ class Plugin(BasePlugin):
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Set the session's variables and relations on a new cursor."""
         session = current_session()
+        session.cursors.append(cursor)
         for name, value in session.settings.items():
             # Once DuckDB has spilled, it refuses to set a temporary folder, even the same one.
             current = cursor.execute(f"SELECT current_setting({literal(name)})").fetchall()[0][0]
