@@ -21,7 +21,10 @@ from octo_pipeline.settings import load_settings
 # Code locations are seldom loaded again, so the months that begin meanwhile are offered too; a run refuses those that have
 # not begun.
 _MONTHS_AHEAD = 24
-_MONTHS = month_range(load_settings().start_month, add_months(datetime.now(UTC).strftime("%Y-%m"), _MONTHS_AHEAD))
+_LAST_MONTH = add_months(datetime.now(UTC).strftime("%Y-%m"), _MONTHS_AHEAD)
+_MONTHS = month_range(load_settings().start_month, _LAST_MONTH)
+# A rule may begin before the lake does, as the launchpad's own example in a lake that began last month.
+_MONTHS_OF_RULES = month_range(min("2006-01", _MONTHS[0]), _LAST_MONTH)
 
 if TYPE_CHECKING:
 
@@ -68,7 +71,7 @@ ALLOCATOR = _shape(
     Allocator,
     {
         "category": _choice("AllocatorCategory", get_args(Category)),
-        "startMonth": _choice("StartMonth", _MONTHS),
+        "startMonth": _choice("StartMonth", _MONTHS_OF_RULES),
         "criteria": [_object({"and": dg.Field(_CRITERIA)})],
         "allocator": [_shape(Entry, {"type": _choice("EntryType", get_args(EntryType))})],
     },

@@ -333,3 +333,9 @@ def test_a_month_without_news_records_its_views_once(month):
         assert views < keys(instance, unchanged)
         assert keys(instance, unchanged) == {"cost_line_items"}
         assert views < keys(instance, replace(unchanged, outcome="published"))
+
+
+def test_a_rule_may_be_older_than_the_lake():
+    """Regression: a lake that began after the launchpad's example had no definitions at all."""
+    document = fee_allocator() | {"startMonth": "2010-07"}
+    dg.validate_run_config(simulate_allocator, {"ops": {"simulate": {"config": {"allocator": document}}}})
