@@ -82,8 +82,7 @@ def validate(
 
 def _check_files(files: list[Path], settings: "Settings") -> "tuple[int, list[Problem], list[Problem]]":
     """How many are valid, what is wrong in the others, and what is allowed but hardly meant."""
-    from octo_pipeline.rules.allocator import parse_allocator
-    from octo_pipeline.rules.conditions import pattern_hints
+    from octo_pipeline.rules.allocator import hints_of, parse_allocator
     from octo_pipeline.rules.documents import DocumentError, Problem
     from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.workspace import Workspace
@@ -96,7 +95,7 @@ def _check_files(files: list[Path], settings: "Settings") -> "tuple[int, list[Pr
         try:
             allocator = parse_allocator(allocator_files.read(file), file=str(file))
             allocator_files.require_cost_groups(workspace, allocator, str(file))
-            hints += [Problem(str(file), "criteria", hint) for hint in pattern_hints(allocator.criteria)]
+            hints += [Problem(str(file), path, hint) for path, hint in hints_of(allocator)]
             hints += allocator_files.unknown_metrics(workspace, {str(file): allocator})
             valid += 1
         except DocumentError as error:
@@ -106,7 +105,7 @@ def _check_files(files: list[Path], settings: "Settings") -> "tuple[int, list[Pr
 
 def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Problem]]":
     """The same for all documents of the configuration: allocators, cost groups, exchange rates and metrics."""
-    from octo_pipeline.rules.allocator import load_allocators
+    from octo_pipeline.rules.allocator import hints_of, load_allocators
     from octo_pipeline.rules.conditions import pattern_hints
     from octo_pipeline.rules.cost_group import load_cost_groups
     from octo_pipeline.rules.documents import DocumentError, Problem
@@ -126,7 +125,7 @@ def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Probl
         load_rates(config / "exchange_rates.csv", settings.base_currency)
     except DocumentError as error:
         problems += error.problems
-    hints = [Problem(a.id, "criteria", hint) for a in allocators for hint in pattern_hints(a.criteria)]
+    hints = [Problem(a.id, path, hint) for a in allocators for path, hint in hints_of(a)]
     hints += [Problem(group.id, "combinations", hint) for group in cost_groups for hint in pattern_hints(group.maps())]
     hints += allocator_files.unknown_metrics(Workspace(settings), {a.id: a for a in allocators})
     return valid, problems, hints

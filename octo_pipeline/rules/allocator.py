@@ -21,7 +21,13 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import MOST_MONTHS, add_months, is_month, month_spelling, months_between
 from octo_pipeline.model.sql import Sql, identifier, map_value
 from octo_pipeline.model.wording import quoted_json
-from octo_pipeline.rules.conditions import Conditions, parse_alternatives, parse_condition, written_alternatives
+from octo_pipeline.rules.conditions import (
+    Conditions,
+    parse_alternatives,
+    parse_condition,
+    pattern_hints,
+    written_alternatives,
+)
 from octo_pipeline.rules.cost_group import CostGroup, group_flaw
 from octo_pipeline.rules.documents import (
     Document,
@@ -32,7 +38,7 @@ from octo_pipeline.rules.documents import (
     load_documents,
     parse_document,
 )
-from octo_pipeline.rules.formula import DEFAULT_FORMULA, names_usage, parse_formula
+from octo_pipeline.rules.formula import DEFAULT_FORMULA, names_usage, parse_formula, percentage_hints
 from octo_pipeline.rules.usage_of import UsageOf, parse_usage_of
 
 Category = Literal["fee", "account", "savings"]
@@ -357,6 +363,16 @@ class Allocator(Document):
     def first_booking_month(self, origin: str) -> str:
         """The month in which an item billed in `origin` is first booked on accounts."""
         return max(origin, self.start) if self.is_spreading else origin
+
+
+def hints_of(allocator: Allocator) -> list[tuple[str, str]]:
+    """What the document may say and hardly means: paths in it, each with a sentence without its full stop."""
+    formulas = [
+        (f"allocator[{index}].formula", hint)
+        for index, entry in enumerate(allocator.entries)
+        for hint in percentage_hints(entry.formula)
+    ]
+    return [("criteria", hint) for hint in pattern_hints(allocator.criteria)] + formulas
 
 
 def parse_allocator(text: str | bytes, *, file: str) -> Allocator:

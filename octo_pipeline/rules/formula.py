@@ -32,6 +32,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from simpleeval import SimpleEval
@@ -97,6 +98,25 @@ def variables(formula: Formula) -> frozenset[str]:
     """The variables that the formula uses."""
     names = {node.id for node in ast.walk(formula.tree) if isinstance(node, ast.Name)}
     return frozenset(names.intersection(VARIABLES))
+
+
+def percentage_hints(text: str) -> list[str]:
+    """A sentence for each number before a ``%``, which looks as if a percentage was meant: ``cost*20 % -5``.
+
+    Args:
+        text: a formula that parses.
+    """
+    tokens = _tokenize(text)
+    return [
+        f"{number.text} % is the remainder of a division by what follows; write {number.text} percent as "
+        f"{_percentage(number)}, or ({number.text}) % … if the remainder is meant"
+        for number, sign in pairwise(tokens)
+        if number.kind == "number" and sign.text == "%"
+    ]
+
+
+def _percentage(number: "_Token") -> str:
+    return f"{float(number.text) / 100:g}"
 
 
 def names_usage(formula: Formula) -> bool:
@@ -283,8 +303,7 @@ class _Parser:
         )
         kinds = [token.kind for token in (*before[-1:], *following[:1])]
         if [token.kind for token in before] == ["number", "sign"] and before[1].text == "%":
-            number = before[0].text
-            return f"; '%' is the remainder of a division, so write {number}% as {float(number) / 100:g}"
+            return f"; '%' is the remainder of a division, so write {before[0].text}% as {_percentage(before[0])}"
         if self._token.text == "," and kinds == ["number", "number"]:
             return f"; write {before[-1].text}.{following[0].text}, with a decimal point"
         return ""

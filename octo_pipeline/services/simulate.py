@@ -36,8 +36,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql, is_one_of, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import LEFT_REASONS, counted
-from octo_pipeline.rules.allocator import Allocator, criterion_sql, values_named
-from octo_pipeline.rules.conditions import pattern_hints
+from octo_pipeline.rules.allocator import Allocator, criterion_sql, hints_of, values_named
 from octo_pipeline.rules.cost_group import group_document, group_sql
 from octo_pipeline.services.targets import UnknownTarget, unknown_targets
 from octo_pipeline.tables.container_usage import ContainerUsage
@@ -398,7 +397,7 @@ def _warnings(allocator: Allocator, month: str, tables: Mapping[str, Rows], rest
     sentences = _taken_before_sentence(allocator, tables["matched_items"])
     if not tables["matched_items"]:
         sentences.append(f"It matches no item of {month}. Compare its criteria and its months with the items.")
-    sentences += [f"{hint}." for hint in pattern_hints(allocator.criteria)]
+    sentences += [f"{hint}." for _, hint in hints_of(allocator)]
     if restored:
         are = "is restored and stays" if restored == 1 else "are restored and stay"
         sentences.append(f"{restored} of the items it matches {are} undistributed until re-applied.")

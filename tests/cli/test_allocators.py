@@ -16,6 +16,7 @@ from octo_pipeline.cli.main import app
 from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import parse_allocator
+from octo_pipeline.rules.formula import percentage_hints
 from octo_pipeline.services import rules as allocator_files
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
@@ -422,6 +423,18 @@ def test_validate_points_out_what_is_hardly_meant(octo, tmp_path, workspace):
     pattern = '"shop-*" is compared as it is written, sign by sign; for a pattern write "re:^shop\\\\-"'
     lines = octo("validate").output.splitlines()
     assert lines[:2] == [f"a1: criteria: {hint}", f"shop: combinations: {pattern}"]
+
+
+def test_a_percentage_in_a_formula_is_pointed_out_before_it_is_saved(octo, tmp_path):
+    """Regression: it parsed as a remainder, and nobody was told."""
+    rule = fee_allocator("cost*20 % -5")
+    hint = percentage_hints("cost*20 % -5")[0]
+    assert octo("validate", written(tmp_path, rule)).output.splitlines() == [
+        f"{tmp_path}/new.json: allocator[0].formula: {hint}",
+        f"{tmp_path}/new.json: allocator[1].formula: {hint}",
+        "1 file is valid.",
+    ]
+    assert f"Warning: {hint}." in octo("simulate", written(tmp_path, rule), "--month", MONTH).output
 
 
 @pytest.mark.parametrize(

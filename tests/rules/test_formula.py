@@ -22,6 +22,7 @@ from octo_pipeline.rules.formula import (
     FormulaFailed,
     evaluate,
     parse_formula,
+    percentage_hints,
     variables,
 )
 
@@ -558,3 +559,27 @@ def test_python_spelling_parses_as_in_python(text: str) -> None:
     assert ast.dump(parse_formula(text).tree) == ast.dump(python)
     symbols = text.replace("not ", "!").replace(" and ", "&&").replace(" or ", "||")
     assert ast.dump(parse_formula(symbols).tree) == ast.dump(python)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("cost*20 % -5", ["20"]),
+        ("cost*20%-cost", ["20"]),
+        ("usage > 1 ? 2.5 % (cost) : 10% +cost", ["2.5", "10"]),
+        ("(cost*20) % 5", []),
+        ("cost % 20", []),
+        ("", []),
+    ],
+)
+def test_a_number_before_a_percent_sign_looks_like_a_percentage(text, numbers):
+    parse_formula(text)
+    hints = percentage_hints(text)
+    assert [hint.split(" %")[0] for hint in hints] == numbers
+
+
+def test_the_hint_has_the_share_that_was_meant():
+    assert percentage_hints("cost*20 % -5") == [
+        "20 % is the remainder of a division by what follows; write 20 percent as 0.2, or (20) % … if the remainder is meant"
+    ]
+    assert percentage_hints("cost*(20) % -5") == []
