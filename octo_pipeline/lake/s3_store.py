@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from octo_pipeline.lake.s3_errors import error_code, translate_s3_errors
+from octo_pipeline.lake.s3_lease import s3_lease
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
 
@@ -45,7 +46,7 @@ _FOOTER = 128 << 10
 _FIRST_READ, _LARGEST_READ = 256 << 10, 8 << 20
 
 _ABSENT = {"404", "NoSuchKey"}
-_LOST = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "OperationAborted", *_ABSENT}
+_LOST = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "OperationAborted", *_ABSENT})
 _UPLOAD_ID, _SHA256 = "octo-upload", "octo-sha256"
 
 
@@ -227,8 +228,8 @@ class S3Store:
         return True
 
     def lease(self, name: str) -> AbstractContextManager[None]:
-        """Nothing: a bucket cannot tell when a process has died. What is made twice is published once."""
-        return nullcontext()
+        """A lease that its process keeps renewing."""
+        return s3_lease(self._client, self._bucket, (self.root / ".locks" / name).key, _LOST)
 
     def check_conditions(self) -> None:
         """Write an object that must not be replaced, and try to replace it in the three ways in which files are uploaded.

@@ -86,7 +86,7 @@ class Store(Protocol[_Place]):
         ...
 
     def lease(self, name: str) -> AbstractContextManager[None]:
-        """Keep other processes from the same work while the context lasts, if the store can tell who is at work."""
+        """Keep other processes from the same work while the context lasts, as long as this one is seen to be at work."""
         ...
 
     def check_conditions(self) -> None:

@@ -11,8 +11,8 @@ processes send them to the main process. This module knows none of its readers.
    cannot be reached does not fail if it delivered the month before.
 4. A month of which no source has anything is skipped: an empty table would say that it has no costs. Without any source it
    fails, since nobody was asked.
-5. One run at a time makes a month, where the lake's store can tell that a run has died. The lake bears several, which would
-   do the same work.
+5. One run at a time makes a month, as long as it is seen to be at work. The lake bears several, which would do the same
+   work.
 6. An interruption ends everything at once. It is never mistaken for a failed step.
 """
 
