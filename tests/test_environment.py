@@ -30,7 +30,7 @@ def pins() -> dict[str, str]:
 def needed() -> dict[str, set[str]]:
     """Every package that the project needs here, with the extras it is needed with.
 
-    The deployment's extra is installed in its image only, and what `make check` adds, by `make check`: some of it, then all.
+    What `make check` adds is installed by `make check` only: some of it, then all.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]

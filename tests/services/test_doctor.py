@@ -146,8 +146,8 @@ def test_a_registry_on_a_server_is_written_and_nothing_stays(tmp_path, postgresq
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_dagsters_postgresql_stores_an_event_and_nothing_stays(tmp_path, postgresql, monkeypatch):
-    pytest.importorskip("dagster_postgres", reason="part of an installation for several people")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     assert store_an_event() is None
     url = postgresql().replace("postgresql://", "postgresql+psycopg2://")
