@@ -7,8 +7,9 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, create_model, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, create_model, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from octo_pipeline.model.currency import is_currency
@@ -44,6 +45,16 @@ class Settings(_VendorSettings):
     model_config = SettingsConfigDict(env_prefix="OCTO_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     lake: str = Field(default="lake", description="Root of the lake: a folder, or s3://bucket/prefix.")
+    lake_endpoint: str | None = Field(
+        default=None,
+        description="Address of the store of the lake's bucket, if that is not AWS; requests for bills do not go there.",
+    )
+    lake_access_key: str | None = Field(
+        default=None, description="Access key for the lake's bucket; what boto3 finds, as for AWS's bills, if unset."
+    )
+    lake_secret_key: SecretStr | None = Field(
+        default=None, validate_default=True, description="The secret key that belongs to it."
+    )
     config: Path = Field(default=Path("allocator_configs"), description="Allocators, cost groups, rates.")
     database_url: str | None = Field(default=None, description="Registry; SQLite in the lake's folder if unset.")
     base_currency: str = Field(default="USD", description="Currency in which mixed usage is compared.")
@@ -105,6 +116,22 @@ class Settings(_VendorSettings):
             raise ValueError("must be a folder or s3://bucket/prefix")
         return text
 
+    @field_validator("lake_endpoint")
+    @classmethod
+    def _endpoint_is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+                raise ValueError("must be the address of a server, such as https://store.example.com:9000")
+        return value
+
+    @field_validator("lake_secret_key")
+    @classmethod
+    def _keys_are_a_pair(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if (value is None) != (info.data.get("lake_access_key") is None):
+            raise ValueError("must be set together with the access key, or not at all")
+        return value
+
     @field_validator("start_month")
     @classmethod
     def _start_is_month(cls, value: str) -> str:
@@ -123,6 +150,13 @@ class Settings(_VendorSettings):
     def allowed_host_names(self) -> tuple[str, ...]:
         """The hosts of `allowed_hosts`, in lower case."""
         return tuple(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
+
+    @property
+    def lake_keys(self) -> tuple[str, str] | None:
+        """The access key and the secret key of the lake's bucket; None if boto3 is to find them."""
+        if self.lake_access_key is None or self.lake_secret_key is None:
+            return None
+        return self.lake_access_key, self.lake_secret_key.get_secret_value()
 
     def exports(self, vendor: str) -> Path | None:
         """The folder of a vendor's exports; None if none is set."""

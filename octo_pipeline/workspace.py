@@ -50,7 +50,12 @@ class Workspace:
         Raises:
             OctoError: there is no such lake, or no such group.
         """
-        root = lake_root(self.settings.lake, self.settings.temp)
+        root = lake_root(
+            self.settings.lake,
+            self.settings.temp,
+            endpoint=self.settings.lake_endpoint,
+            keys=self.settings.lake_keys,
+        )
         if self.settings.group is not None and isinstance(root, Path):
             share_folder(root, self.settings.group)
         return Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp)

@@ -1,6 +1,7 @@
 """The deployment's files as far as they can be held against the code without containers."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from octo_pipeline.settings import Settings
+from octo_pipeline.settings import Settings, load_settings
+from octo_pipeline.workspace import Workspace
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 SETTINGS = {f"OCTO_{name.upper()}" for name in Settings.model_fields}
@@ -18,12 +20,94 @@ def load(name: str) -> dict:
     return yaml.safe_load((DEPLOY / name).read_text())
 
 
-def test_every_setting_that_is_passed_exists():
-    compose = load("docker-compose.yaml")
-    passed = {name for service in compose["services"].values() for name in service.get("environment", {})}
-    assert {name for name in passed if name.startswith("OCTO_")} <= SETTINGS
+# The image sets them, and folders of exports would have to be mounted.
+NOT_PASSED = {"OCTO_CONFIG", "OCTO_TEMP"} | {name for name in SETTINGS if name.endswith("_EXPORTS")}
+
+
+def test_every_setting_is_passed_and_no_other():
+    """Regression: those of registration were not, so accounts could not be registered."""
+    services = load("docker-compose.yaml")["services"]
+    for service in ("code", "webserver", "daemon"):
+        passed = {name for name in services[service]["environment"] if name.startswith("OCTO_")}
+        assert passed == SETTINGS - NOT_PASSED
     (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
-    assert {one["name"] for one in deployment["env"]} <= SETTINGS
+    assert {variable["name"] for variable in deployment["env"]} <= SETTINGS
+
+
+def test_the_example_of_the_environment_is_accepted(monkeypatch):
+    """What is left empty in it is not set."""
+    values = dict(line.split("=", 1) for line in (DEPLOY / ".env.example").read_text().splitlines() if "=" in line[:40])
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().start_month == "2024-01"
+
+
+def test_no_service_names_an_image_that_may_change_under_it_or_is_gone():
+    images = {service["image"] for service in load("docker-compose.yaml")["services"].values() if "image" in service}
+    # The community edition of MinIO has no images any more.
+    assert images == {"postgres:16"}
+
+
+def test_every_volume_and_every_dependency_is_there():
+    compose = load("docker-compose.yaml")
+    for service in compose["services"].values():
+        assert set(service.get("depends_on", {})) <= compose["services"].keys()
+        named = {volume.split(":")[0] for volume in service.get("volumes", []) if not volume.startswith(".")}
+        assert named <= compose["volumes"].keys()
+
+
+def test_dagster_has_its_driver_and_its_home():
+    (url,) = {
+        service["environment"]["DAGSTER_POSTGRES_URL"]
+        for service in load("docker-compose.yaml")["services"].values()
+        if "DAGSTER_POSTGRES_URL" in service["environment"]
+    }
+    assert url.startswith("postgresql+psycopg2://")
+    assert load("values.yaml")["postgresql"]["postgresqlScheme"] == "postgresql+psycopg2"
+    image = (DEPLOY / "Dockerfile").read_text()
+    (home,) = re.findall(r"DAGSTER_HOME=(\S+)", image)
+    assert f"deploy/dagster.yaml deploy/workspace.yaml {home}/\n" in image
+    assert f"RUN chown octo {home}\n" in image
+    compose = (DEPLOY / "docker-compose.yaml").read_text()
+    assert compose.count(f"{home}/workspace.yaml") == compose.count("workspace.yaml") == 2
+
+
+def test_the_image_gets_what_it_copies():
+    copied = {
+        source
+        for line in (DEPLOY / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ")
+        for source in line.split()[1:-1]
+    }
+    lines = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    assert {line[1:] for line in lines if line.startswith("!")} == copied
+    assert all((DEPLOY.parent / source).exists() for source in copied)
+
+
+def test_folders_of_the_configuration_are_read_as_kubernetes_mounts_them(tmp_path):
+    """A ConfigMap becomes a hidden folder with the files, and links to them beside it."""
+    (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in deployment["volumeMounts"]}
+    assert set(mounts.values()) == {volume["name"] for volume in deployment["volumes"]}
+    config = tmp_path / "etc" / "octo"
+    sample = DEPLOY.parent / "allocator_configs"
+    for path in mounts:
+        name = path.removeprefix("/etc/octo/")
+        if not (sample / name).exists():
+            continue
+        if (sample / name).is_file():
+            config.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sample / name, config / name)
+            continue
+        shutil.copytree(sample / name, config / name / "..2026_11_28")
+        (config / name / "..data").symlink_to("..2026_11_28")
+        for file in (config / name / "..data").iterdir():
+            (config / name / file.name).symlink_to(f"..data/{file.name}")
+    read = [Workspace(Settings(lake=tmp_path / "lake", config=folder)).configuration for folder in (config, sample)]
+    assert read[0] == read[1]
+    assert read[0].allocators
+    assert read[0].problems == ()
 
 
 def test_every_variable_of_the_composition_is_in_the_example():
@@ -42,42 +126,53 @@ def test_dagster_takes_the_instance_configuration(monkeypatch):
     from dagster._core.instance.config import dagster_instance_config_schema
 
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://octo@localhost/dagster")
-    monkeypatch.setenv("DAGSTER_LOG_BUCKET", "company-cur")
     config = load("dagster.yaml")
     checked = process_config(dagster_instance_config_schema(), config)
     assert checked.success, checked.errors
 
 
-def test_what_a_step_prints_is_read_from_the_bucket(aws, monkeypatch, tmp_path):
+def s3_logs() -> dict[str, object]:
+    """What Helm makes of its values."""
+    values = load("values.yaml")["computeLogManager"]["config"]["s3ComputeLogManager"]
+    return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in values.items()}
+
+
+def test_what_a_step_prints_is_read_from_the_bucket(aws, tmp_path):
     from dagster._serdes import ConfigurableClassData
 
-    monkeypatch.setenv("DAGSTER_LOG_BUCKET", "company-cur")
-    compute_logs = load("dagster.yaml")["compute_logs"]
-    where, key = (compute_logs["module"], compute_logs["class"]), ["run", "compute_logs", "step"]
+    location, key = ("dagster_aws.s3.compute_log_manager", "S3ComputeLogManager"), ["run", "compute_logs", "step"]
 
     def config(folder: str) -> str:
-        return yaml.dump(compute_logs["config"] | {"local_dir": str(tmp_path / folder)})
+        return yaml.dump(s3_logs() | {"bucket": "company-cur", "local_dir": str(tmp_path / folder)})
 
     # A process of its own, because pytest has taken this one's output.
     program = (
         "import sys\n"
         "from dagster._serdes import ConfigurableClassData\n"
-        f"with ConfigurableClassData(*{where}, sys.argv[1]).rehydrate().capture_logs({key}):\n"
+        f"with ConfigurableClassData(*{location}, sys.argv[1]).rehydrate().capture_logs({key}):\n"
         "    print('made 2024-01', flush=True)\n"
     )
     subprocess.run([sys.executable, "-c", program, config("run")], check=True, capture_output=True)
 
-    manager = ConfigurableClassData(*where, config("webserver")).rehydrate()
+    manager = ConfigurableClassData(*location, config("webserver")).rehydrate()
     assert manager.get_log_data(key).stdout == b"made 2024-01\n"
 
 
-def test_google_cloud_takes_the_same_configuration_for_its_logs(monkeypatch):
+def test_the_logs_of_one_host_are_in_the_volume_that_all_containers_share():
+    folder = load("dagster.yaml")["compute_logs"]["config"]["base_dir"]
+    services = load("docker-compose.yaml")["services"]
+    for service in ("code", "webserver", "daemon"):
+        targets = [volume.split(":")[1] for volume in services[service]["volumes"]]
+        assert any(folder.startswith(f"{target}/") for target in targets)
+
+
+def test_google_cloud_takes_the_same_configuration_for_its_logs():
     from dagster._config import process_config
     from dagster_gcp.gcs.compute_log_manager import GCSComputeLogManager
 
-    monkeypatch.setenv("DAGSTER_LOG_BUCKET", "company-logs")
-    config = load("dagster.yaml")["compute_logs"]["config"]
-    checked = process_config(GCSComputeLogManager.config_type(), {name: config[name] for name in ("bucket", "prefix")})
+    checked = process_config(
+        GCSComputeLogManager.config_type(), {name: s3_logs()[name] for name in ("bucket", "prefix")}
+    )
     assert checked.success, checked.errors
 
 

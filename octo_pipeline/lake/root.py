@@ -18,22 +18,26 @@ from octo_pipeline.model.s3_url import split_url
 _CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 10, 60, 6
 
 
-def lake_root(lake: str, temp: Path | None) -> Location:
+def lake_root(
+    lake: str, temp: Path | None, *, endpoint: str | None = None, keys: tuple[str, str] | None = None
+) -> Location:
     """The root of the lake.
 
     Args:
         lake: a folder, or ``s3://bucket/prefix``.
         temp: where files for a bucket are made; if None, a folder of this user below the system's temporary folder.
+        endpoint: the address of the bucket's store; what boto3 finds if None.
+        keys: the access key and the secret key of the bucket; what boto3 finds if None.
 
     Raises:
         OctoError: `lake` is neither, or there are no credentials for the bucket.
     """
     if "://" not in lake:
         return Path(lake).absolute()
-    return _bucket(lake, (temp or _own_folder()).absolute())
+    return _bucket(lake, (temp or _own_folder()).absolute(), endpoint, keys)
 
 
-def _bucket(url: str, scratch: Path) -> S3Path:
+def _bucket(url: str, scratch: Path, endpoint: str | None, keys: tuple[str, str] | None) -> S3Path:
     import boto3
     from botocore.config import Config
     from botocore.exceptions import NoCredentialsError
@@ -46,8 +50,10 @@ def _bucket(url: str, scratch: Path) -> S3Path:
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
     )
     with translate_s3_errors("open", url, "s3:ListBucket"):
-        session = boto3.Session()
-        client = session.client("s3", config=config)
+        # A session of its own: those of the sources find their own credentials.
+        access_key, secret_key = keys or (None, None)
+        session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
+        client = session.client("s3", endpoint_url=endpoint, config=config)
 
     def credentials() -> tuple[str, str, str | None]:
         # Asked for each time: the session renews temporary credentials shortly before they expire.

@@ -138,6 +138,6 @@ def _obstacle(error: Exception) -> str:
     if isinstance(error, HTTPClientError | NoConnectionError):
         return (
             f"S3 cannot be reached ({type(error).__name__}), not even after several attempts. Check the network, and "
-            "AWS_ENDPOINT_URL_S3 if it is set."
+            "the address of the lake's store or AWS_ENDPOINT_URL_S3 if one is set."
         )
     return f"the request could not be made ({type(error).__name__})."

@@ -22,8 +22,9 @@ from octo_pipeline.lake.s3_errors import translate_s3_errors
 from octo_pipeline.lake.s3_store import S3Path
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.s3_url import split_url
-from octo_pipeline.settings import Settings
+from octo_pipeline.settings import Settings, load_settings
 from octo_pipeline.workspace import Workspace
+from tests.emulators.aws import KEY, SECRET
 
 
 @pytest.fixture
@@ -186,6 +187,54 @@ def test_a_server_that_does_not_answer_is_a_sentence(environment, monkeypatch, t
         OctoError, match=r"Cannot list s3://bucket/lake/t: S3 cannot be reached \(EndpointConnectionError"
     ):
         Lake(lake_root("s3://bucket/lake", tmp_path)).months("t")
+
+
+def test_the_lake_has_a_store_and_keys_of_its_own(s3_server, environment, monkeypatch, tmp_path):
+    """Regression: the endpoint of the lake's store got AWS's bills to ask for, and its keys."""
+    lake = f"s3://{s3_server.bucket()}/lake"
+    for name, value in {
+        "ENDPOINT_URL_S3": "http://127.0.0.1:9",
+        "ACCESS_KEY_ID": "x",
+        "SECRET_ACCESS_KEY": "y",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("OCTO_LAKE_ENDPOINT", s3_server.endpoint)
+    monkeypatch.setenv("OCTO_LAKE_ACCESS_KEY", KEY)
+    monkeypatch.setenv("OCTO_LAKE_SECRET_KEY", SECRET)
+    settings = load_settings(lake=lake, temp=tmp_path)
+    assert SECRET not in repr(settings)
+    store = Workspace(settings).lake.root.store
+    store.check_conditions()
+    setup = "\n".join(store.duckdb_setup())
+    assert f"KEY_ID '{KEY}', SECRET '{SECRET}'" in setup
+    assert f"ENDPOINT '{s3_server.endpoint.removeprefix('http://')}'" in setup
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "ENDPOINT",
+            "store:9000",
+            "OCTO_LAKE_ENDPOINT is not valid: must be the address of a server, such as https://",
+        ),
+        ("ENDPOINT", "https://store/lake", "must be the address of a server"),
+        (
+            "SECRET_KEY",
+            "y",
+            "OCTO_LAKE_SECRET_KEY is not valid: must be set together with the access key, or not at all",
+        ),
+        (
+            "ACCESS_KEY",
+            "x",
+            "OCTO_LAKE_SECRET_KEY is not valid: must be set together with the access key, or not at all",
+        ),
+    ],
+)
+def test_half_a_store_is_refused(monkeypatch, name, value, message):
+    monkeypatch.setenv(f"OCTO_LAKE_{name}", value)
+    with pytest.raises(OctoError, match=message):
+        load_settings()
 
 
 def test_no_credentials_are_a_sentence(environment, monkeypatch, tmp_path):
