@@ -54,17 +54,19 @@ mutation Launch($params: ExecutionParams!) {
   }
 }
 """
-_LOADED = "{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus } } } }"
+_LOADED = """
+{ workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError { ... on PythonError { message } } } } } }
+"""
 _STATUS = "query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
 @contextmanager
-def dagster_ui(dagster: str) -> Iterator[str]:
-    """The address of a Dagster UI that is gone at the end, with the processes it starts."""
+def dagster_ui(dagster: str, workspace: str = "workspace.yaml") -> Iterator[str]:
+    """The address of a Dagster UI with its daemon, which is gone at the end, with the processes it starts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [dagster, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    command = [dagster, "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
     # A session of its own, so that its children can be stopped with it.
     process = subprocess.Popen(
         command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
@@ -94,15 +96,18 @@ def _wait_for(address: str, process: "subprocess.Popen[bytes]") -> None:
         if process.poll() is not None:
             raise SystemExit(f"`{' '.join(map(str, process.args))}` ended with {process.returncode}; run it by hand.")
         with suppress(OSError):
-            if all(
-                one["loadStatus"] == "LOADED" for one in _ask(address, _LOADED)["workspaceOrError"]["locationEntries"]
-            ):
+            locations = ask(address, _LOADED)["workspaceOrError"]["locationEntries"]
+            if all(location["loadStatus"] == "LOADED" for location in locations):
+                for location in locations:
+                    if message := (location["locationOrLoadError"] or {}).get("message"):
+                        raise SystemExit(message)
                 return
         time.sleep(1)
     raise SystemExit(f"The Dagster UI did not answer at {address} in {_START_SECONDS} seconds.")
 
 
-def _ask(address: str, query: str, **variables: Any) -> Any:
+def ask(address: str, query: str, **variables: Any) -> Any:
+    """The data that the UI's API answers."""
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(f"{address}/graphql", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -119,12 +124,12 @@ def simulated(address: str) -> str:
         },
         "runConfigData": json.dumps(_RUN_CONFIG),
     }
-    launched = _ask(address, _LAUNCH, params=params)["launchRun"]
+    launched = ask(address, _LAUNCH, params=params)["launchRun"]
     if launched["__typename"] != "LaunchRunSuccess":
         raise SystemExit(f"simulate_allocator could not be launched: {launched}")
     run = str(launched["run"]["runId"])
     until = time.monotonic() + _RUN_SECONDS
-    while (status := _ask(address, _STATUS, id=run)["runOrError"]["status"]) != "SUCCESS":
+    while (status := ask(address, _STATUS, id=run)["runOrError"]["status"]) != "SUCCESS":
         if status in ("FAILURE", "CANCELED") or time.monotonic() > until:
             raise SystemExit(f"The run {run} of simulate_allocator is {status}.")
         time.sleep(1)
