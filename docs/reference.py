@@ -13,6 +13,7 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.assets.checks import NO_MONTH_IS_STALE
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
@@ -23,7 +24,6 @@ from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.graph import TABLES, column_meaning, order
-from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.usage_shares import UsageShares
 
 
@@ -175,10 +175,9 @@ def tables_page() -> str:
 def _explained() -> list[tuple[str, str]]:
     import duckdb
 
-    nothing = [
-        rows_sql({month: "VARCHAR", **table.columns} if month else table.columns, [])
-        for table, month in ((Allocations, "booking_month"), (MatchedItems, ""), (UsageShares, "booking_month"))
-    ]
+    month = {"booking_month": "VARCHAR"}
+    columns = (month | Allocations.columns, TAKEN_ITEM_COLUMNS, month | UsageShares.columns)
+    nothing = [rows_sql(of_relation, []) for of_relation in columns]
     with duckdb.connect() as connection:
         described = connection.execute(f"DESCRIBE ({explained_sql(*(f'({sql})' for sql in nothing))})").fetchall()
     return [(name, kind) for name, kind, *_ in described]

@@ -10,12 +10,12 @@ from octo_pipeline.model.templates import render
 _ITEM_COLUMNS = [name for name in ACCOUNT_GRAIN if name not in ("billing_month", "vendor", "billing_account_id")]
 
 
-def explained_sql(allocations: str, matched_items: str, usage_shares: str) -> Sql:
+def explained_sql(allocations: str, items: str, usage_shares: str) -> Sql:
     """SQL of the explained allocations.
 
     Args:
         allocations: relation with `splits.ALLOCATION_COLUMNS` and ``booking_month``.
-        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of all origin months of these allocations.
+        items: relation with `balances.TAKEN_ITEM_COLUMNS` of all origin months of these allocations.
         usage_shares: relation with `shares.USAGE_SHARE_COLUMNS` and ``booking_month``.
 
     Returns:
@@ -26,6 +26,6 @@ def explained_sql(allocations: str, matched_items: str, usage_shares: str) -> Sq
         "allocation/explained",
         grain=[name for name in _ITEM_COLUMNS if name != "sub_account_id"],
         allocations=allocations,
-        matched_items=matched_items,
+        items=items,
         usage_shares=usage_shares,
     )

@@ -3,7 +3,7 @@
 Only what an item is belongs here, and which items a decision names. Which allocator takes an item belongs in `matching`.
 """
 
-from octo_pipeline.model.columns import ITEM_GRAINS, LINE_ITEM_GRAIN, MONEY, TAGS
+from octo_pipeline.model.columns import BALANCE_COLUMNS, ITEM_GRAINS, LINE_ITEM_GRAIN, MONEY, TAGS
 from octo_pipeline.model.sql import Relation, Sql, identifier, literal
 from octo_pipeline.model.templates import render
 
@@ -36,7 +36,7 @@ def item_id_sql(category: str, *, with_publisher: bool = True, month: str = "bil
     end, and a null one is not written, so that items without it keep their ids.
 
     Args:
-        category: fee, account or savings.
+        category: any category.
         with_publisher: False for the id that the item had before the publisher was part of the grain.
         month: the column of the origin month.
     """
@@ -45,7 +45,7 @@ def item_id_sql(category: str, *, with_publisher: bool = True, month: str = "bil
         if name == "publisher_name":
             continue
         column = identifier(month if name == "billing_month" else name)
-        kind = LINE_ITEM_GRAIN[name]
+        kind = (LINE_ITEM_GRAIN | BALANCE_COLUMNS)[name]
         if kind == TAGS:
             entry = f"{_counted_sql('e.key')}, {_counted_sql('e.value')}"
             parts.append(Sql(f"len(map_keys({column}))::varchar, '#'"))

@@ -5,7 +5,8 @@ Stages, for one booking month:
 2. The allocators that name a family of too many values. They have no targets, but a reason.
 3. ``resolved_accounts``: each entry with its targets.
 
-Edge cases: an allocator with an entry of type owner is resolved for each account that its items were billed on; an
+Edge cases: an allocator with an entry of type owner is resolved for each account that its items were billed on, and a
+rule for balances for each owner that it takes one of; an
 entry that means nobody has one row without a target.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
+from octo_pipeline.allocation import balances
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_GRAIN
 from octo_pipeline.model.sql import Relation, Sql, regexp_matches, rows_sql
@@ -28,6 +30,7 @@ RESOLVED_ACCOUNT_COLUMNS: dict[str, str] = {
     "allocator_id": "VARCHAR",
     "allocator_version": "VARCHAR",
     "own_account_id": "VARCHAR",
+    "own_group_id": "VARCHAR",
     "entry_index": "INTEGER",
     "entry_type": "VARCHAR",
     "entry_value": "VARCHAR",
@@ -45,34 +48,65 @@ def resolved_accounts_sql(
     connection: duckdb.DuckDBPyConnection,
     line_items: Relation,
     container_usage: Relation,
+    matched_items: Relation,
+    month: str,
     allocators: Sequence[Allocator],
     cost_groups: Mapping[str, CostGroup],
     registered: Sequence[tuple[str, str]],
-    owners: Relation,
 ) -> Sql:
     """Prepare the targets of every entry of the allocators with a tranche due.
+
+    A rule for balances has targets if there is anybody whose balance it can take.
 
     Args:
         connection: where the relations can be read; temporary tables are made in it.
         line_items: relation with the columns of ``cost_line_items``, of the booking month.
         container_usage: relation with the columns of ``container_usage``, of the booking month.
+        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of `origin_months(month)`.
+        month: the booking month.
         allocators: the pinned allocator versions.
         cost_groups: the cost groups by id.
         registered: (payer, account) of the accounts registered under a payer.
-        owners: relation of (allocator_version, own_account_id): of the allocators with an entry of type owner the
-            accounts that their items were billed on.
 
     Returns:
         SQL of `RESOLVED_ACCOUNT_COLUMNS`, one row per entry and target. An entry that resolves to nobody has
         one row without a target.
     """
+    owners = create_temp_table(connection, "resolution_owners", _owners_sql(matched_items, allocators, month))
+
+    def resolved_sql(allocators: Sequence[Allocator]) -> Sql:
+        return _resolved_sql(connection, line_items, container_usage, allocators, cost_groups, registered, owners)
+
+    if not any(a.category == "balance" for a in allocators):
+        return resolved_sql(allocators)
+    # Whoever something can be booked on can have a balance, so the targets are looked for twice.
+    targets = create_temp_table(connection, "resolution_targets", resolved_sql(allocators))
+    takers = balances.candidates(connection, line_items, matched_items, targets, month, allocators)
+    rows = connection.execute(render("allocation/resolution_takers", takers=takers)).fetchall()
+    taking = {version for (version,) in rows}
+    with_owner = [a.version for a in allocators if a.has_owner]
+    connection.execute(
+        render("allocation/resolution_balance_owners", owners=owners, takers=takers, versions=with_owner)
+    )
+    return resolved_sql([a for a in allocators if a.category != "balance" or a.version in taking])
+
+
+def _resolved_sql(
+    connection: duckdb.DuckDBPyConnection,
+    line_items: Relation,
+    container_usage: Relation,
+    allocators: Sequence[Allocator],
+    cost_groups: Mapping[str, CostGroup],
+    registered: Sequence[tuple[str, str]],
+    owners: Relation,
+) -> Sql:
     entries = [(a, i, e) for a in allocators for i, e in enumerate(a.entries)]
     patterns = {e.value: regexp_matches(Sql("group_id"), e.pattern) for _, _, e in entries if e.pattern is not None}
     too_large = _naming_large_families(connection, line_items, container_usage, allocators, cost_groups, patterns)
     columns = {
         name: kind
         for name, kind in RESOLVED_ACCOUNT_COLUMNS.items()
-        if name not in ("own_account_id", "account_id", "group_id")
+        if name not in ("own_account_id", "own_group_id", "account_id", "group_id")
     }
     members = sorted({e.value for _, _, e in entries if e.type == "costgroup" and group_document(cost_groups, e.value)})
     return render(
@@ -93,7 +127,7 @@ def resolved_accounts_sql(
     )
 
 
-def owners_sql(matched_items: Relation, allocators: Sequence[Allocator], month: str) -> Sql:
+def _owners_sql(matched_items: Relation, allocators: Sequence[Allocator], month: str) -> Sql:
     """SQL of the accounts that the items of the allocators with an entry of type owner were billed on.
 
     Args:
@@ -102,11 +136,11 @@ def owners_sql(matched_items: Relation, allocators: Sequence[Allocator], month: 
         month: the booking month.
 
     Returns:
-        SQL of (allocator_version, own_account_id).
+        SQL of (allocator_version, own_account_id, own_group_id); an item of these has no group of its own.
     """
     versions = [allocator.version for allocator in allocators if allocator.has_owner]
     if not versions:
-        return rows_sql({"allocator_version": "VARCHAR", "own_account_id": "VARCHAR"}, [])
+        return rows_sql(dict.fromkeys(("allocator_version", "own_account_id", "own_group_id"), "VARCHAR"), [])
     return render("allocation/resolution_owners", matched_items=matched_items, versions=versions, month=month)
 
 

@@ -36,6 +36,7 @@ USAGE_SHARE_COLUMNS: dict[str, str] = {
     "allocator_id": "VARCHAR",
     "allocator_version": "VARCHAR",
     "own_account_id": "VARCHAR",
+    "own_group_id": "VARCHAR",
     "entry_index": "INTEGER",
     "entry_type": "VARCHAR",
     "entry_value": "VARCHAR",

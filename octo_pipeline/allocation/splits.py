@@ -34,7 +34,7 @@ from octo_pipeline.model.wording import LEFT_REASONS
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.rules.formula import parse_formula
 
-ALLOCATION_COLUMNS: dict[str, str] = {
+BOOKED_COLUMNS: dict[str, str] = {
     "item_id": "VARCHAR",
     "origin_month": "VARCHAR",
     "status": "VARCHAR",
@@ -47,6 +47,17 @@ ALLOCATION_COLUMNS: dict[str, str] = {
     "cost": MONEY,
     "effective_cost": MONEY,
 }
+# What the row of a balance holds of its item. The items of other categories have a table of their own.
+BALANCE_ITEM_COLUMNS: dict[str, str] = {
+    "own_account_id": "VARCHAR",
+    "own_group_id": "VARCHAR",
+    "currency": "VARCHAR",
+    "allocator_id": "VARCHAR",
+    "allocator_version": "VARCHAR",
+    "allocator_document": "VARCHAR",
+    "conflicting_allocator_ids": "VARCHAR[]",
+}
+ALLOCATION_COLUMNS: dict[str, str] = BOOKED_COLUMNS | {"step": "INTEGER"} | BALANCE_ITEM_COLUMNS
 
 # The columns of a result that an amount's total needs, and those that a written split needs.
 _SUMMED = ("amount", "rank")
@@ -87,6 +98,8 @@ def allocations_sql(
     month: str,
     allocators: Sequence[Allocator],
     failed_before: Relation = NONE_FAILED,
+    *,
+    of_balances: bool = False,
 ) -> Sql:
     """Prepare the allocations of a booking month.
 
@@ -99,9 +112,10 @@ def allocations_sql(
         allocators: the pinned allocator versions with a tranche due.
         failed_before: relation with the ``item_id`` of earlier months' items that are not distributed because their
             formula failed; see `failed_moving_items`.
+        of_balances: whether the items are balances, which a cost group can own: then they have ``own_group_id``.
 
     Returns:
-        SQL of `ALLOCATION_COLUMNS`, over the temporary tables.
+        SQL of `BOOKED_COLUMNS`, over the temporary tables.
     """
     _create_types(connection, month)
     create_temp_table(connection, "splits_allocators", _allocators_sql(allocators))
@@ -109,7 +123,13 @@ def allocations_sql(
     create_temp_table(
         connection,
         "splits_due",
-        render("allocation/splits_due", matched_items=matched_items, restored_items=restored_items, month=month),
+        render(
+            "allocation/splits_due",
+            matched_items=matched_items,
+            restored_items=restored_items,
+            month=month,
+            own_group="items.own_group_id" if of_balances else "null::varchar",
+        ),
     )
     formulas = _create_targets(connection, usage_shares)
     amounts = create_temp_table(connection, "splits_amounts", render("allocation/splits_amounts"))

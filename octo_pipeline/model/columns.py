@@ -78,11 +78,16 @@ SAVINGS_GRAIN = (
     "billing_currency",
     "savings_kind",
 )
+# A balance is of an account or of a cost group; the other of the two columns is null.
+BALANCE_GRAIN = ("billing_month", "sub_account_id", "own_group_id", "billing_currency", "step")
 ITEM_GRAINS: dict[str, tuple[str, ...]] = {
     "fee": FEE_GRAIN,
     "account": ACCOUNT_GRAIN,
     "savings": SAVINGS_GRAIN,
+    "balance": BALANCE_GRAIN,
 }
+# What only balances have in their grain.
+BALANCE_COLUMNS: dict[str, str] = {"own_group_id": "VARCHAR", "step": "INTEGER"}
 
 # Criteria keys of the allocator document and the item columns they match (allocation.md §5).
 CRITERIA_COLUMNS: dict[str, dict[str, str]] = {
@@ -119,6 +124,13 @@ CRITERIA_COLUMNS: dict[str, dict[str, str]] = {
         "arn": "commitment_discount_id",
         "productCode": "service_code",
         "offerClass": "offer_class",
+        "currency": "billing_currency",
+    },
+    "balance": {
+        "account": "sub_account_id",
+        "group": "own_group_id",
+        "payer": "billing_account_id",
+        "vendor": "vendor",
         "currency": "billing_currency",
     },
 }

@@ -37,15 +37,17 @@ from octo_pipeline.rules.documents import (
     json_path,
     load_documents,
     parse_document,
+    refuse,
 )
 from octo_pipeline.rules.formula import DEFAULT_FORMULA, names_usage, parse_formula, percentage_hints
 from octo_pipeline.rules.usage_of import UsageOf, parse_usage_of
 
-Category = Literal["fee", "account", "savings"]
+Category = Literal["fee", "account", "savings", "balance"]
 EntryType = Literal["account", "payer", "costgroup", "group", "owner"]
 
 MAX_EXPIRATION = 9_999
 MAX_PRIORITY = 1_000
+MAX_STEP = 9
 
 _LAST_MONTH = "9999-12"
 _ANY_VALUE = "an account id, a payer id or the id of a cost group"
@@ -159,6 +161,7 @@ class Allocator(Document):
     Attributes:
         criteria: alternatives; each maps a column of the items, or the key of a tag such as ``tag:team``, to the
             condition on it; see `criterion_sql`.
+        step: of a balance rule, when it takes balances: those of a step see what the earlier steps have booked.
         priority: the place in the order in which allocators take items; the lowest comes first.
         entries: the document's ``allocator`` list.
         usage_of: what the targets are weighed by.
@@ -168,6 +171,9 @@ class Allocator(Document):
     # A check across fields belongs to the later field and is skipped if the earlier one is itself wrong, so that
     # everything else in the file is still reported.
     category: Category = "fee"
+    step: Annotated[int, BeforeValidator(lambda value: _whole_number(value, 1, MAX_STEP))] | None = Field(
+        default=None, validate_default=True
+    )
     criteria: tuple[Conditions, ...] = Field(description='a list of {"and": {key: value}}')
     entries: tuple[Entry, ...] = Field(alias="allocator", description="a list of allocator entries")
     create_time: Time | None = Field(default=None, alias="createTime")
@@ -181,6 +187,18 @@ class Allocator(Document):
     usage_of: Annotated[UsageOf, PlainValidator(parse_usage_of)] = Field(default=UsageOf(), alias="usageOf")
     default_account: str | None = Field(default=None, alias="defaultAccount")
     default_group: str | None = Field(default=None, alias="defaultGroup")
+
+    @field_validator("step", mode="after")
+    @classmethod
+    def _check_step(cls, value: int | None, info: ValidationInfo) -> int | None:
+        category = info.data.get("category")
+        if category == "balance":
+            return value or 1
+        if value is not None and category is not None:
+            raise ValueError(
+                f"is only for the category balance, whose rules take turns; leave it out of a rule of category {category}"
+            )
+        return None
 
     @field_validator("criteria", mode="plain")
     @classmethod
@@ -196,9 +214,13 @@ class Allocator(Document):
 
     @field_validator("entries", mode="after")
     @classmethod
-    def _refuse_no_entries(cls, value: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    def _check_entries(cls, value: tuple[Entry, ...], info: ValidationInfo) -> tuple[Entry, ...]:
         if not value:
             raise ValueError("is empty, so it gives the cost to nobody; list at least one entry")
+        if info.data.get("category") == "balance":
+            spread = [i for i, entry in enumerate(value) if "months" in entry.model_fields_set]
+            if spread:
+                refuse([((i, "months"), "must be left out: a balance is of its month alone") for i in spread])
         return value
 
     @field_validator("start_month", mode="after")
@@ -264,6 +286,7 @@ class Allocator(Document):
         """The document as JSON values, without what is not set and with the defaults written out."""
         keys = {column: key for key, column in CRITERIA_COLUMNS[self.category].items()}
         criteria = [{keys.get(column, column): condition for column, condition in c.items()} for c in self.criteria]
+        unwritten = {"months"} if self.category == "balance" else set()
         values: dict[str, object] = {
             "id": self.id,
             "name": self.name or None,
@@ -271,6 +294,7 @@ class Allocator(Document):
             "createTime": _written_time(self.create_time),
             "updateTime": _written_time(self.update_time),
             "category": self.category,
+            "step": self.step,
             "expiration": self.expiration,
             "endMonth": self.end_month,
             # Not written where it is the default, so that documents of earlier editions keep their versions.
@@ -281,7 +305,8 @@ class Allocator(Document):
             "defaultGroup": self.default_group,
             "criteria": written_alternatives(criteria, word="and"),
             "allocator": [
-                {key: value for key, value in entry.model_dump().items() if value != ""} for entry in self.entries
+                {key: value for key, value in entry.model_dump(exclude=unwritten).items() if value != ""}
+                for entry in self.entries
             ],
         }
         return {key: value for key, value in values.items() if value is not None}

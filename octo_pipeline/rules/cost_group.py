@@ -259,14 +259,14 @@ class CostGroup(Document):
         tag or label filters (allocation.md §11).
 
         Args:
-            vendor: SQL of the vendor's name.
+            vendor: SQL of the vendor's name; null is of every vendor.
             account: SQL of the account's id.
 
         Returns:
             None if the group has no such map.
         """
         options = [(name, self._whole(o) or o.account_sql(account)) for name, o in self.combinations.by_vendor()]
-        return _by_vendor(vendor, options)
+        return _by_vendor(vendor, options, takes_none=True)
 
 
 def parse_cost_group(text: str | bytes, *, file: str) -> CostGroup:
@@ -354,6 +354,7 @@ def _any_sql(maps: Sequence[Conditions], column: Callable[[str], Sql]) -> Sql | 
     return Sql(f"({' OR '.join(alternatives)})") if alternatives else None
 
 
-def _by_vendor(vendor: Sql, options: Sequence[tuple[str, Sql | None]]) -> Sql | None:
-    parts = [f"{vendor} = {literal(name)} AND {sql}" for name, sql in options if sql]
+def _by_vendor(vendor: Sql, options: Sequence[tuple[str, Sql | None]], *, takes_none: bool = False) -> Sql | None:
+    named = "({vendor} = {name} OR {vendor} IS NULL)" if takes_none else "{vendor} = {name}"
+    parts = [f"{named.format(vendor=vendor, name=literal(name))} AND {sql}" for name, sql in options if sql]
     return Sql(f"({' OR '.join(parts)})") if parts else None

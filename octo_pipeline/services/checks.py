@@ -23,6 +23,7 @@ from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.metrics import counting_months, quantities
 from octo_pipeline.tables.prepayments import Prepayments
@@ -103,16 +104,25 @@ def _unknown_line_types(workspace: Workspace, month: str) -> CheckResult:
 
 def _conflicts(workspace: Workspace, month: str) -> CheckResult:
     items = workspace.lake.scan(MatchedItems.name, [month], MatchedItems.columns)
+    return _conflicts_among(workspace, items, "No item is matched by two allocators.")
+
+
+def _conflicts_in_steps(workspace: Workspace, month: str) -> CheckResult:
+    items = Relation(f"({render('services/balances', items=scan_items(workspace.lake, [month]))})")
+    return _conflicts_among(workspace, items, "No balance is matched by two allocators of a step.")
+
+
+def _conflicts_among(workspace: Workspace, items: Relation, good: str) -> CheckResult:
     return _result(
         workspace,
-        render("services/check_conflicts", matched_items=items),
+        render("services/check_conflicts", items=items),
         ("taken by", "also matched by", "currency", "items", "cost"),
         lambda rows: (
             f"{_money(rows, 4, 2)} matched by several allocators; the first by priority, createTime and id took it: "
             + "; ".join(f"{r[0]} before {r[1]}" for r in rows[:3])
             + ". Narrow their criteria."
         ),
-        "No item is matched by two allocators.",
+        good,
     )
 
 
@@ -204,10 +214,10 @@ def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
 def _failed_formulas(workspace: Workspace, month: str) -> CheckResult:
     lake = workspace.lake
     allocations = lake.scan(Allocations.name, [month], Allocations.columns)
-    items = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
+    items = scan_items(lake, origins_read(lake, month))
     return _result(
         workspace,
-        render("services/check_formulas", allocations=allocations, matched_items=items),
+        render("services/check_formulas", allocations=allocations, items=items),
         ("allocator", "item", "currency", "cost", "effective cost", "reason"),
         lambda rows: (
             f"{_both(rows, 3, 4, 2)} could not be distributed: a formula of "
@@ -225,7 +235,7 @@ def _not_split(
     query = render(
         "services/check_not_split",
         allocations=lake.scan(Allocations.name, [month], Allocations.columns),
-        matched_items=lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns),
+        items=scan_items(lake, origins_read(lake, month)),
         reason=reason,
     )
     return _result(
@@ -331,7 +341,7 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
     absent = sorted(set(metadata.facts["due"]) - made) if metadata else []
     # All months that can have rows of these items, because a month in which nothing is due any more may still have some.
     present = [m for m in booking_months(month) if m in made]
-    items = lake.scan(MatchedItems.name, [month], MatchedItems.columns)
+    items = scan_items(lake, [month])
     allocations = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
     left = render("services/check_left_items", allocations=allocations, month=month)
     due = splits.instalments_sql(items, Relation(f"({left})"), present)
@@ -480,6 +490,13 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "No allocator hands out more in a month than it takes, all of its items together.",
         _over_allocation,
+    ),
+    Check(
+        "no_conflicts_in_steps",
+        "allocations",
+        "warning",
+        "No balance is matched by two allocators of a step.",
+        _conflicts_in_steps,
     ),
     Check("formulas_hold", "allocations", "error", "Every formula has a result.", _failed_formulas),
     Check(

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import duckdb
 
+from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS
 from octo_pipeline.allocation.items import former_item_id_sql
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, booking_months, month_range
@@ -17,6 +18,7 @@ from octo_pipeline.registry.records import Actor, Decision, RestoredItem
 from octo_pipeline.services.months import Event, make_months
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import downstream_of
+from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
@@ -81,7 +83,7 @@ def find_items(
     """
     require_named_items(item, allocator, month)
     lake = workspace.lake
-    matched_items = lake.scan(MatchedItems.name, [month] if month else None, MatchedItems.columns)
+    items = scan_items(lake, [month] if month else None)
     rows: list[Any] = []
     with lake.connect() as connection:
         # Former ids are computed for every item of the lake, so they are asked last.
@@ -89,7 +91,7 @@ def find_items(
             query = render(
                 "services/decided_items",
                 former_item_id=former_item_id_sql(),
-                matched_items=matched_items,
+                items=items,
                 item_column=item_column,
                 item=item,
                 allocator=allocator,
@@ -251,7 +253,7 @@ def story(workspace: Workspace, item: str) -> list[str]:
     """
     lake = workspace.lake
     with lake.connect() as connection:
-        facts = _item_facts(connection, lake.scan(MatchedItems.name, None, MatchedItems.columns), item)
+        facts = _item_facts(connection, scan_items(lake), item)
         query = render(
             "services/item_bookings",
             explained_allocations=explained_allocations(lake, _months_of(workspace, facts)),
@@ -265,31 +267,31 @@ def story(workspace: Workspace, item: str) -> list[str]:
     ]
 
 
-def _item_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation, item: str) -> dict[str, object]:
-    columns = (*MatchedItems.columns, "former_item_id")
+def _item_facts(connection: duckdb.DuckDBPyConnection, items: Relation, item: str) -> dict[str, object]:
+    columns = (*TAKEN_ITEM_COLUMNS, "former_item_id")
     rows: list[tuple[object, ...]] = []
     for item_column in ("item_id", "former_item_id"):
         query = render(
             "services/item_facts",
-            item_facts=MatchedItems.columns,
+            item_facts=TAKEN_ITEM_COLUMNS,
             former_item_id=former_item_id_sql(),
-            matched_items=matched_items,
+            items=items,
             item_column=item_column,
             item=item,
         )
         if rows := connection.execute(query).fetchall():
             break
-    items = [dict(zip(columns, row, strict=True)) for row in rows]
-    if len(items) == 1:
-        return items[0]
-    if items and len({facts["former_item_id"] for facts in items}) == 1:
-        names = ", ".join(f"{facts['item_id']} ({facts['publisher_name'] or 'no seller'})" for facts in items)
+    matching = [dict(zip(columns, row, strict=True)) for row in rows]
+    if len(matching) == 1:
+        return matching[0]
+    if matching and len({facts["former_item_id"] for facts in matching}) == 1:
+        names = ", ".join(f"{facts['item_id']} ({facts['publisher_name'] or 'no seller'})" for facts in matching)
         raise OctoError(
             f"Item {item} is several items since sellers are told apart: {names}. Name one of them.",
             code="item-ambiguous",
         )
     raise OctoError(
-        f"{'Several items have' if items else 'No item has'} an id that begins with {item}.", code="item-ambiguous"
+        f"{'Several items have' if matching else 'No item has'} an id that begins with {item}.", code="item-ambiguous"
     )
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields
 
 import duckdb
 
-from octo_pipeline.allocation import matching, resolution, shares, splits
+from octo_pipeline.allocation import balances, matching, resolution, shares, splits
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.items import items_sql
 from octo_pipeline.allocation.temp_tables import create_temp_table
@@ -268,7 +268,10 @@ class _Simulator:
         if self._month not in booked and (name == "alone" or self._count("simulation_items", items=f"{name}_items")):
             # The items are listed in their origin month, and the candidate's entries must be resolved in some month.
             self._book_month(name, self._month, [] if booked or name != "alone" else [self._candidate])
-        self._create(f"{name}_bookings", explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares"))
+        self._create(
+            f"{name}_bookings",
+            explained_sql(f"{name}_rows", f"({balances.items_sql(Relation(f'{name}_items'))})", f"{name}_shares"),
+        )
         return booked
 
     def _count(self, template: str, **pieces: object) -> int:
@@ -287,10 +290,11 @@ class _Simulator:
                 self._connection,
                 line_items,
                 container_usage,
+                Relation(f"{name}_items"),
+                month,
                 allocators,
                 configuration.cost_groups,
                 self._workspace.registered_accounts(payers),
-                Relation(f"({resolution.owners_sql(Relation(f'{name}_items'), allocators, month)})"),
             ),
         )
         self._add(

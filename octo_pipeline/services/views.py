@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from octo_pipeline.allocation.balances import items_sql
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.store import Location
@@ -27,9 +28,11 @@ def views_of(lake: Lake, files: Mapping[str, Sequence[Location]]) -> dict[str, S
     """The same views over these files of each table."""
     queries = {table.name: Sql(f"from {_rows(lake, table.name, table.columns, 'month', files)}") for table in TABLES}
     # A stored allocation means little without its item and allocator, so people get the explained rows.
+    allocations = _rows(lake, Allocations.name, Allocations.columns, "booking_month", files)
+    matched_items = _rows(lake, MatchedItems.name, MatchedItems.columns, "month", files)
     queries[Allocations.name] = explained_sql(
-        _rows(lake, Allocations.name, Allocations.columns, "booking_month", files),
-        _rows(lake, MatchedItems.name, MatchedItems.columns, "month", files),
+        allocations,
+        Relation(f"({items_sql(matched_items, allocations)})"),
         _rows(lake, UsageShares.name, UsageShares.columns, "booking_month", files),
     )
     return queries

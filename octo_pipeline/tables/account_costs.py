@@ -22,7 +22,7 @@ from octo_pipeline.workspace import Workspace
 
 _AMOUNTS = (
     "billed", "effective", "allocated_out", "allocated_in", "effective_out", "effective_in", "savings_out", "savings_in",
-    "final_cost", "amortised_final_cost",
+    "step_out", "step_in", "step_effective_out", "step_effective_in", "final_cost", "amortised_final_cost",
 )  # fmt: skip
 
 ACCOUNT_COST_COLUMNS: dict[str, str] = {
@@ -36,7 +36,8 @@ ACCOUNT_COST_COLUMNS: dict[str, str] = {
 
 # The columns of an explained row that the model and the proofs read. Copying the others of millions of rows takes time.
 _SUMMED = (
-    "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "target_group", "currency",
+    "item_id", "origin_month", "category", "status", "kind", "source_account", "source_group", "target_account", "target_group",
+    "currency",
     "tranche_cost", "tranche_effective_cost", "cost", "effective_cost",
 )  # fmt: skip
 
@@ -78,6 +79,11 @@ class AccountCosts(Table):
             "tables/proof_account_costs_balanced",
         ),
         Proof(
+            "steps",
+            "the steps take from all owners together what they give to them, in both measures",
+            "tables/proof_account_costs_steps",
+        ),
+        Proof(
             "all_counted",
             "every row booked and every item distributed is counted, in both measures",
             "tables/proof_account_costs_counted",
@@ -93,6 +99,10 @@ class AccountCosts(Table):
         "effective_in": ((Allocations.name, "effective_cost"),),
         "savings_out": ((Allocations.name, "cost"),),
         "savings_in": ((Allocations.name, "cost"),),
+        "step_out": ((Allocations.name, "cost"),),
+        "step_in": ((Allocations.name, "cost"),),
+        "step_effective_out": ((Allocations.name, "effective_cost"),),
+        "step_effective_in": ((Allocations.name, "effective_cost"),),
         "final_cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost")),
         "amortised_final_cost": (
             (LINE_ITEMS, "effective_cost"),

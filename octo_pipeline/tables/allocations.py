@@ -2,11 +2,14 @@
 
 from typing import ClassVar
 
-from octo_pipeline.allocation import splits
+from octo_pipeline.allocation import balances, splits
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
-from octo_pipeline.model.sql import Relation, rows_sql
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.model.sql import Relation, Sql, literal, rows_sql
+from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import RestoredItem
+from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
@@ -23,7 +26,13 @@ class Allocations(Table):
     grain = "One row per item billed in the month, and one per split or remainder booked in it."
     key = ("item_id", "kind", "target_account_id", "target_group_id", "entry_index")
     columns = splits.ALLOCATION_COLUMNS
-    reads = (Reads(UsageShares.name), Reads(MatchedItems.name, months="owing"), Reads("decisions"))
+    reads = (
+        Reads(UsageShares.name),
+        Reads(MatchedItems.name, months="owing"),
+        # A balance has what its owner was billed.
+        Reads(LINE_ITEMS, months="named"),
+        Reads("decisions"),
+    )
     code = ("model", "rules", "allocation", "tables/restored_items.py")
     proofs = (
         Proof(
@@ -35,6 +44,11 @@ class Allocations(Table):
             "instalments",
             "the instalments of each item add up to its cost, in both measures",
             "tables/proof_allocations_instalments",
+        ),
+        Proof(
+            "balances",
+            "each balance is what its owner was billed and booked before its step, in both measures",
+            "tables/proof_allocations_balances",
         ),
         Proof("items", "each item of the month is listed once, with both costs", "tables/proof_allocations_items"),
         Proof(
@@ -59,6 +73,10 @@ class Allocations(Table):
         "target_account_id": "The account that the split or remainder is booked on.",
         "target_group_id": "The cost group that the split or remainder is booked on, if it is not an account.",
         "tranche_index": "Which of these months this is, from 0.",
+        "step": "Of a row of a balance, the step in which it is handed on, 1 to 9.",
+        "own_account_id": "Of a balance, the account that has it.",
+        "own_group_id": "Of a balance, the cost group that has it, if it is not an account.",
+        "currency": "Of a balance, the currency of its amounts.",
     }
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
@@ -68,7 +86,8 @@ class Allocations(Table):
             f"allocations/{origin}/failed": fingerprint(dict.fromkeys(item_ids, ""))
             for origin, item_ids in _failed_before(workspace.lake, month).items()
         }
-        return {"restored": fingerprint(dict.fromkeys(decided_ids, ""))} | failed
+        billed = Reads(LINE_ITEMS).inputs(workspace.lake, month) if _balance_rules(workspace.lake, month) else {}
+        return {"restored": fingerprint(dict.fromkeys(decided_ids, ""))} | failed | billed
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Split every due tranche and prove that each adds up."""
@@ -79,14 +98,34 @@ class Allocations(Table):
             usage = lake.scan(UsageShares.name, [month], UsageShares.columns)
             failed_ids = [(item_id,) for ids in _failed_before(lake, month).values() for item_id in ids]
             failed_before = Relation(f"({rows_sql({'item_id': 'VARCHAR'}, failed_ids)})")
-            query = splits.allocations_sql(
-                connection, matched, usage, restored, month, pinned_allocators(lake, month), failed_before
+            line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+            allocators = [a for a in pinned_allocators(lake, month) if a.category != "balance"]
+            query = splits.allocations_sql(connection, matched, usage, restored, month, allocators, failed_before)
+            facts: dict[str, object] = {_FAILED: splits.failed_moving_items(connection, matched, month)}
+            steps = Relation(f"({rows_sql(self.columns, [])})")
+            if rules := _balance_rules(lake, month):
+                # Written before the steps, which are made with the same temporary tables.
+                file = literal(str(staged.folder / "before_steps.parquet"))
+                connection.execute(f"COPY ({query}) TO {file}")
+                booked = Relation(f"read_parquet({file})")
+                steps = balances.book_steps(connection, booked, line_items, matched, usage, restored, month, rules)
+                query = Sql(f"FROM {booked}")
+                facts[HAS_BALANCES] = True
+            rows = render("tables/allocations", columns=self.columns, booked_rows=query, steps=steps)
+            lake.copy(connection, rows, staged, metadata, facts=facts)
+            self.prove(
+                connection,
+                staged,
+                items=Relation(f"({balances.items_sql(matched, staged.relation)})"),
+                line_items=line_items,
+                has_balances=HAS_BALANCES in facts,
+                restored_items=restored,
+                failed_before=failed_before,
             )
-            facts = {_FAILED: splits.failed_moving_items(connection, matched, month)}
-            lake.copy(connection, query, staged, metadata, facts=facts)
-            self.prove(connection, staged, matched_items=matched, restored_items=restored, failed_before=failed_before)
 
 
+# Whether the month has rows of balances, the items of which nothing else holds.
+HAS_BALANCES = "has_balances"
 # The fact of a month that later months read: which of its items do not move the cost of a commitment after all.
 _FAILED = "failed_moving_items"
 
@@ -96,6 +135,10 @@ def _failed_before(lake: Lake, month: str) -> dict[str, list[str]]:
     earlier = [origin for origin in origins_read(lake, month) if origin != month]
     metadata = lake.metadata_of("allocations", earlier)
     return {origin: ids for origin, partition in metadata.items() if (ids := partition.facts.get(_FAILED))}
+
+
+def _balance_rules(lake: Lake, month: str) -> list[Allocator]:
+    return [a for a in pinned_allocators(lake, month) if a.category == "balance"]
 
 
 def _decisions(workspace: Workspace, month: str) -> tuple[RestoredItem, ...]:

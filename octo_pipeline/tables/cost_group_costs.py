@@ -25,7 +25,8 @@ from octo_pipeline.workspace import Workspace
 
 # The columns of an explained row that the filters, the model and the proofs read.
 _FILTERED = (
-    "item_id", "origin_month", "category", "status", "kind", "source_account", "target_account", "target_group", "currency",
+    "item_id", "origin_month", "category", "status", "kind", "source_account", "source_group", "target_account", "target_group",
+    "currency",
     "tranche_cost", "tranche_effective_cost", "cost", "effective_cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
     "operation", "usage_type", "region_id", "tags", "project_labels",
 )  # fmt: skip
@@ -65,7 +66,7 @@ class CostGroupCosts(Table):
         ),
         Proof(
             "shared_costs",
-            "fees and savings are all those of the group's accounts, in both measures",
+            "fees, savings and steps are all those of the group's accounts, in both measures",
             "tables/proof_cost_group_costs_members",
         ),
         Proof(

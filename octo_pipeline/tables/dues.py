@@ -50,7 +50,10 @@ def origins_outstanding(lake: Lake, month: str) -> list[str]:
 
 
 def pinned_allocators(lake: Lake, month: str) -> list[Allocator]:
-    """The allocators with a tranche due in the booking month, by version, as they were when they took the items."""
+    """The allocators with a tranche due in the booking month, by version, as they were when they took the items.
+
+    The rules for balances that apply in the month are among them.
+    """
     documents: dict[str, str] = {}
     for metadata in _owing(lake, month).values():
         documents |= {version: metadata.facts["allocators"][version] for version in metadata.facts["due"][month]}
@@ -58,13 +61,18 @@ def pinned_allocators(lake: Lake, month: str) -> list[Allocator]:
 
 
 def owned_digests(lake: Lake, month: str, allocators: Iterable[Allocator]) -> dict[str, str]:
-    """The digests of what is due from allocators with an entry of type owner: the accounts of their items count."""
+    """The digests of what is due from allocators with an entry of type owner: the accounts of their items count.
+
+    Whoever owns something that is due can have a balance, so all count where there are rules for balances.
+    """
+    allocators = list(allocators)
     versions = {allocator.version for allocator in allocators if allocator.has_owner}
+    has_balances = any(allocator.category == "balance" for allocator in allocators)
     return {
         f"{origin}/{version}": digest
         for origin, digests in due_digests(lake, month).items()
         for version, digest in digests.items()
-        if version in versions
+        if has_balances or version in versions
     }
 
 

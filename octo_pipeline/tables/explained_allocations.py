@@ -17,7 +17,7 @@ from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read
-from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.usage_shares import UsageShares
 
 # The first proof of a mart: the join drops rows whose items are gone.
@@ -30,6 +30,7 @@ EXPLAINED_DESCRIPTIONS = {
     "payer": "The billing account that the item was billed under.",
     "source_account": "The account that the item was billed on.",
     "source_account_name": "Name of the source account, if the vendor gives one.",
+    "source_group": "Of a balance, the cost group that has it, if it is not an account.",
     "target_account": "The account that the split or remainder is booked on; null: the row is the item itself.",
     "target_group": "The cost group that the split or remainder is booked on, if it is not an account.",
     "currency": "Currency of the amounts: the item's billing currency.",
@@ -87,6 +88,6 @@ def keep_explained_allocations(
 def _explained(lake: Lake, booked: Sequence[str], origins: Sequence[str], shared: Sequence[str]) -> Sql:
     return explained_sql(
         lake.scan(Allocations.name, booked, Allocations.columns, month_as="booking_month"),
-        lake.scan(MatchedItems.name, origins, MatchedItems.columns),
+        scan_items(lake, origins),
         lake.scan(UsageShares.name, shared, UsageShares.columns, month_as="booking_month"),
     )

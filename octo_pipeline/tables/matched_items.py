@@ -79,6 +79,10 @@ class MatchedItems(Table):
             query = matching.matched_items_sql(connection, line_items, month, allocators)
             matched = create_temp_table(connection, "matched", query)
             due = matching.due_facts(connection, matched)
+            # Balances are items of the month, too. What they are is known only when it is booked.
+            balance_rules = [a for a in matching.applying(allocators, month) if a.category == "balance"]
+            if balance_rules:
+                due.setdefault(month, {}).update({a.version: a.version for a in balance_rules})
             versions = {version for digests in due.values() for version in digests}
             documents = {a.version: a.document for a in allocators if a.version in versions}
             lake.copy(connection, f"FROM {matched}", staged, metadata, facts={"due": due, "allocators": documents})

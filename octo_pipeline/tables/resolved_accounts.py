@@ -6,7 +6,6 @@ from typing import ClassVar
 from octo_pipeline.allocation import resolution
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.model.sql import Relation
 from octo_pipeline.rules.allocator import Allocator, values_named
 from octo_pipeline.rules.cost_group import group_document
 from octo_pipeline.tables.container_usage import ContainerUsage
@@ -22,7 +21,7 @@ class ResolvedAccounts(Table):
     name = "resolved_accounts"
     group = "allocation"
     grain = "One row per allocator entry and account or cost group that it means; one row without either where it means nobody."
-    key = ("allocator_version", "own_account_id", "entry_index", "account_id", "group_id")
+    key = ("allocator_version", "own_account_id", "own_group_id", "entry_index", "account_id", "group_id")
     columns = resolution.RESOLVED_ACCOUNT_COLUMNS
     reads = (
         Reads(LINE_ITEMS),
@@ -40,6 +39,7 @@ class ResolvedAccounts(Table):
     descriptions: ClassVar[dict[str, str]] = {
         "account_id": "The account that the entry means; null: it means nobody in this month.",
         "own_account_id": "Of an allocator with an entry of type owner, the account of the items that the row is for.",
+        "own_group_id": "The same of a rule for balances, where a cost group has the balance.",
         "group_id": "The cost group that the entry means.",
         "reason": "Why no tranche of the allocator can be split in the month: family_too_large.",
         "entry_index": "Position of the entry in the allocator's list, from 0.",
@@ -64,16 +64,16 @@ class ResolvedAccounts(Table):
         """Resolve accounts, payers and cost groups."""
         lake = workspace.lake
         allocators = pinned_allocators(lake, month)
-        matched = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
         with lake.connect() as connection:
             query = resolution.resolved_accounts_sql(
                 connection,
                 lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS),
                 lake.scan(ContainerUsage.name, [month], ContainerUsage.columns),
+                lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns),
+                month,
                 allocators,
                 workspace.configuration.cost_groups,
                 workspace.registered_accounts(values_named(allocators, "payer")),
-                Relation(f"({resolution.owners_sql(matched, allocators, month)})"),
             )
             lake.copy(connection, query, staged, metadata)
 

@@ -20,7 +20,7 @@ class UsageShares(Table):
     name = "usage_shares"
     group = "allocation"
     grain = "One row per allocator entry and account or cost group; one without either where nothing can be split."
-    key = ("allocator_version", "own_account_id", "entry_index", "account_id", "group_id")
+    key = ("allocator_version", "own_account_id", "own_group_id", "entry_index", "account_id", "group_id")
     columns = shares.USAGE_SHARE_COLUMNS
     # The pinned allocators are those of the resolved accounts, whose fingerprint has their versions.
     reads = (

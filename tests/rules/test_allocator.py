@@ -111,7 +111,7 @@ PRIORITIES = "must be a whole number from -1000 to 1000, not "
 @pytest.mark.parametrize(
     ("changes", "path", "message"),
     [
-        ({"typo": 1}, "typo", "unknown key; allowed: id, name, description, category, criteria, allocator,"),
+        ({"typo": 1}, "typo", "unknown key; allowed: id, name, description, category, step, criteria, allocator,"),
         ({"typo": ""}, "typo", "unknown key; allowed: id,"),
         ({"entries": [ENTRY]}, "entries", "unknown key; allowed: id,"),
         ({"start_month": "2024-01"}, "start_month", "unknown key; allowed: id,"),
@@ -125,8 +125,8 @@ PRIORITIES = "must be a whole number from -1000 to 1000, not "
         ({"id": 7}, "id", NOT_TEXT + "7" + ZEROS),
         ({"id": 0}, "id", NOT_TEXT + "0" + ZEROS),
         ({"name": ["x"]}, "name", NOT_TEXT + '["x"]'),
-        ({"category": "fees"}, "category", "\"fees\" is unknown; allowed: 'fee', 'account' or 'savings'"),
-        ({"category": 1}, "category", "1 is unknown; allowed: 'fee', 'account' or 'savings'"),
+        ({"category": "fees"}, "category", "\"fees\" is unknown; allowed: 'fee', 'account', 'savings' or 'balance'"),
+        ({"category": 1}, "category", "1 is unknown; allowed: 'fee', 'account', 'savings' or 'balance'"),
         ({"expiration": 0}, "expiration", MONTHS_9999 + "0"),
         ({"expiration": "0"}, "expiration", MONTHS_9999 + '"0"'),
         ({"expiration": "-1"}, "expiration", MONTHS_9999 + '"-1"'),
@@ -368,6 +368,40 @@ def test_an_unknown_category_leaves_the_keys_of_every_category_open():
     assert [place for place, _ in found] == ["category"]
 
 
+@pytest.mark.parametrize("step", ["1", 1, None])
+def test_the_first_step_is_the_same_however_it_is_written(step):
+    balance = {"category": "balance", "criteria": [{"and": {"group": "teams/core"}}]}
+    allocator = parse(**balance, step=step)
+    assert allocator.step == 1
+    assert allocator.version == parse(**balance).version
+    assert parse_allocator(allocator.document, file="a.json") == allocator
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({"category": "balance", "step": "10"}, "step", 'must be a whole number from 1 to 9, not "10"'),
+        ({"category": "balance", "step": 0}, "step", "must be a whole number from 1 to 9, not 0"),
+        (
+            {"step": "1"},
+            "step",
+            "is only for the category balance, whose rules take turns; leave it out of a rule of category fee",
+        ),
+        (
+            {
+                "category": "balance",
+                "allocator": [{"type": "owner"}, {"type": "account", "value": "1", "months": "1"}],
+            },
+            "allocator[1].months",
+            "must be left out: a balance is of its month alone",
+        ),
+    ],
+)
+def test_a_step_and_months_are_refused_where_they_mean_nothing(changes, path, message):
+    criteria = {"criteria": [{"and": {"account": "1"}}]}
+    assert problems(json.dumps(VALID | criteria | changes)) == [(path, message)]
+
+
 def test_a_byte_order_mark_is_no_problem():
     text = json.dumps(VALID)
     assert parse_allocator(text.encode("utf-8-sig"), file="a.json") == parse_allocator(text, file="a.json")
@@ -378,7 +412,9 @@ def test_a_byte_order_mark_is_no_problem():
 def test_criteria_look_at_the_columns_of_their_category(category):
     columns = CRITERIA_COLUMNS[category]
     assert len(set(columns.values())) == len(columns)
-    assert set(columns.values()) <= {*ITEM_GRAINS[category], "service_name"}
+    # The owner of a balance has payers and vendors; the balance has not.
+    beside = {"balance": {"billing_account_id", "vendor"}}.get(category, {"service_name"})
+    assert set(columns.values()) <= {*ITEM_GRAINS[category], *beside}
     criteria = [{"and": {key: f"eq:{key}" for key in columns}}, {"and": {"account": "re:x"}}]
     allocator = parse(category=category, criteria=criteria)
     assert allocator.criteria == (

@@ -24,11 +24,12 @@ from octo_pipeline.model.columns import (
     MONEY,
     TAGS,
 )
-from octo_pipeline.model.sql import identifier, literal, rows_sql, trimmed
+from octo_pipeline.model.sql import identifier, rows_sql, trimmed
 from octo_pipeline.registry.records import Actor, Decision, NewAccount
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import TABLES
+from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.table import Table, materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.closing import close_months, reopen_months
@@ -351,11 +352,18 @@ def _actions(row: dict[str, str]) -> list[tuple[DecisionAction, str]]:
 def _decisions(lake: Lake, row: dict[str, str], action: DecisionAction) -> list[Decision]:
     """A decision for each item that the row names: several account-usage or savings items can fit."""
     with duckdb.connect() as connection:
+        owner = "own_group_id" if row.get("owner_type") == "group" else "sub_account_id"
         items = connection.execute(
-            f"SELECT item_id FROM read_parquet({literal(str(lake.path('matched_items', row['origin_month'])))}) "
-            "WHERE category = $1 AND sub_account_id = $2 AND coalesce(service_code, '') = $3 "
-            "AND coalesce(charge_description, '') = $4",
-            [row["category"], row["sub_account_id"], row["service_code"], row["charge_description"]],
+            f"SELECT item_id FROM {scan_items(lake, [row['origin_month']])} "
+            f"WHERE category = $1 AND {owner} = $2 AND coalesce(service_code, '') = $3 "
+            "AND coalesce(charge_description, '') = $4 AND ($5 = '' OR step::VARCHAR = $5)",
+            [
+                row["category"],
+                row["sub_account_id"],
+                row["service_code"],
+                row["charge_description"],
+                row.get("step") or "",
+            ],
         ).fetchall()
     assert items, f"{row} names no item"
     now = datetime.now(UTC)

@@ -219,8 +219,8 @@ def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
         ("SELECT * REPLACE (cost + 40 AS cost) FROM {good} WHERE section = 'direct'", "direct and account costs"),
         ("SELECT * FROM {good} WHERE section <> 'account'", "direct and account costs"),
         ("SELECT * REPLACE (effective_cost + 1 AS effective_cost) FROM {good}", "direct and account costs"),
-        ("SELECT * FROM {good} WHERE section <> 'fee'", "fees and savings are all"),
-        ("FROM {good} UNION ALL FROM {good} WHERE section = 'savings'", "fees and savings are all"),
+        ("SELECT * FROM {good} WHERE section <> 'fee'", "fees, savings and steps are all"),
+        ("FROM {good} UNION ALL FROM {good} WHERE section = 'savings'", "fees, savings and steps are all"),
     ],
 )
 def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_path, wrong, claim):

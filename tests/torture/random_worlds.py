@@ -18,23 +18,13 @@ from tests.support.oracle.months import World
 from tests.support.workspaces import write_lines
 from tests.torture.drawn_months import Drawn, write_files
 
-# What the tables have; the oracle has all of it.
+# What random worlds are drawn with.
 FEATURES = frozenset(
     {
         "keys", "windows", "measures", "active_accounts", "usage_of", "groups", "families", "containers",
-        "owner", "metrics",
+        "owner", "metrics", "balances",
     }
 )  # fmt: skip
-ALL_FEATURES = FEATURES | {
-    "active_accounts",
-    "balances",
-    "containers",
-    "families",
-    "groups",
-    "metrics",
-    "owner",
-    "usage_of",
-}
 
 
 def made(drawn: Drawn, folder: Path) -> Workspace:

@@ -7,12 +7,12 @@ from tests.support.oracle.months import allocate
 from tests.support.oracle.results import ACCOUNT_COST_MEASURES, account_costs, cost_group_costs, prepayments
 from tests.torture.chance import Dice, rounds
 from tests.torture.drawn_months import FAMILIES_OF_EVERYTHING, draw
-from tests.torture.random_worlds import ALL_FEATURES, world_of
+from tests.torture.random_worlds import FEATURES, world_of
 
 
 @rounds(10, 300)
 def test_owners_and_groups_add_up(dice: Dice, tmp_path: Path) -> None:
-    drawn = draw(dice, ALL_FEATURES)
+    drawn = draw(dice, FEATURES)
     drawn.edited_files.clear()
     result = allocate(world_of(drawn, tmp_path))
     sums: Counter[tuple[str, ...]] = Counter()

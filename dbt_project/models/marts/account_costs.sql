@@ -1,6 +1,7 @@
 {%- set amounts = [
     'billed', 'effective', 'allocated_out', 'allocated_in', 'effective_out', 'effective_in', 'savings_out',
-    'savings_in', 'final_cost', 'amortised_final_cost',
+    'savings_in', 'step_out', 'step_in', 'step_effective_out', 'step_effective_in', 'final_cost',
+    'amortised_final_cost',
 ] -%}
 
 with
@@ -23,6 +24,7 @@ allocations as (
 
     select
         source_account,
+        source_group,
         target_account,
         target_group,
         currency,
@@ -52,10 +54,10 @@ charges as (
     union all
 
     select
-        'account' as owner_type,
-        source_account as owner_id,
+        case when source_group is null then 'account' else 'group' end as owner_type,
+        coalesce(source_group, source_account) as owner_id,
         currency,
-        case when category = 'savings' then 'savings_out' else 'allocated_out' end as part,
+        case category when 'savings' then 'savings_out' when 'balance' then 'step_out' else 'allocated_out' end as part,
         cost,
         effective_cost
 
@@ -68,7 +70,7 @@ charges as (
         case when target_group is null then 'account' else 'group' end as owner_type,
         coalesce(target_group, target_account) as owner_id,
         currency,
-        case when category = 'savings' then 'savings_in' else 'allocated_in' end as part,
+        case category when 'savings' then 'savings_in' when 'balance' then 'step_in' else 'allocated_in' end as part,
         cost,
         effective_cost
 
@@ -90,7 +92,11 @@ summed as (
         coalesce(sum(effective_cost) filter (where part = 'allocated_out'), 0) as effective_out,
         coalesce(sum(effective_cost) filter (where part = 'allocated_in'), 0) as effective_in,
         coalesce(sum(cost) filter (where part = 'savings_out'), 0) as savings_out,
-        coalesce(sum(cost) filter (where part = 'savings_in'), 0) as savings_in
+        coalesce(sum(cost) filter (where part = 'savings_in'), 0) as savings_in,
+        coalesce(sum(cost) filter (where part = 'step_out'), 0) as step_out,
+        coalesce(sum(cost) filter (where part = 'step_in'), 0) as step_in,
+        coalesce(sum(effective_cost) filter (where part = 'step_out'), 0) as step_effective_out,
+        coalesce(sum(effective_cost) filter (where part = 'step_in'), 0) as step_effective_in
 
     from charges
     group by owner_type, owner_id, currency
@@ -101,8 +107,9 @@ costs as (
 
     select
         *,
-        billed - allocated_out + allocated_in as final_cost,
-        effective - effective_out + effective_in + savings_out - savings_in as amortised_final_cost
+        billed - allocated_out + allocated_in - step_out + step_in as final_cost,
+        effective - effective_out + effective_in - step_effective_out + step_effective_in
+        + savings_out - savings_in as amortised_final_cost
 
     from summed
 

@@ -12,23 +12,29 @@ members as (
 
 ),
 
--- The account that an item or row stays on: a distributed item is no longer on any account, but its rows are.
+-- The account that an item or row stays on: a distributed item is no longer on any account, but its rows are. A
+-- balance is made of what is there already: one that is distributed is taken from its owner, and one that stays is
+-- nothing more.
 held as (
 
     select
         category,
         vendor,
         payer,
-        target_group,
+        case when kind = 'item' then source_group else target_group end as booked_group,
         case when kind = 'item' then source_account else target_account end as account,
         service_code,
         service_name,
         currency,
-        cost,
-        effective_cost
+        case when kind = 'item' and category = 'balance' then -cost else cost end as cost,
+        case when kind = 'item' and category = 'balance' then -effective_cost else effective_cost end as effective_cost
 
     from {{ source('lake', 'explained_allocations') }}
-    where status <> 'checked_allocated'
+    where
+        case category
+            when 'balance' then status <> 'unchecked_allocated'
+            else status <> 'checked_allocated'
+        end
 
 ),
 
@@ -67,13 +73,13 @@ sections as (
             held.account = members.account
             -- In a family by payer, a row stands under the payer of its item.
             and (members.payer is null or members.payer = coalesce(held.payer, ''))
-    where held.category in ('fee', 'savings')
+    where held.category in ('fee', 'savings', 'balance')
 
     union all
 
     -- What is booked on a group itself is its own, and no other group's.
     select
-        target_group as cost_group_id,
+        booked_group as cost_group_id,
         category as section,
         vendor,
         account,
@@ -84,7 +90,7 @@ sections as (
         effective_cost
 
     from held
-    where target_group is not null
+    where booked_group is not null
 
 ),
 
