@@ -73,7 +73,7 @@ def candidates(
     month: str,
     allocators: Sequence[Allocator],
 ) -> Relation:
-    """Who can have a balance that a rule takes, before anything is booked.
+    """Who can have a balance that a rule matches, before anything is booked.
 
     Args:
         connection: where the relations can be read; temporary tables are made in it.
@@ -100,9 +100,11 @@ def candidates(
         ),
     )
     _create_facts(connection, line_items)
-    queries = [_takers_sql(owners, of_step) for of_step in in_steps(allocators).values()]
-    query = render("allocation/balances_candidate_takers", taker_queries=queries)
-    return create_temp_table(connection, "balances_candidate_takers", query)
+    rules = [a for a in allocators if a.category == "balance"]
+    query = render(
+        "allocation/balances_candidate_owners", matches=_matches(owners, rules), allocators=_numbered_sql(rules)
+    )
+    return create_temp_table(connection, "balances_candidate_owners", query)
 
 
 def book_steps(
@@ -185,14 +187,22 @@ def _takers_sql(owners: Relation, allocators: Sequence[Allocator]) -> Sql:
         owners: relation with sub_account_id, own_group_id and billing_currency.
         allocators: the rules of one step, in the order in which they take balances.
     """
-    columns = {"number": "INTEGER", "allocator_id": "VARCHAR", "allocator_version": "VARCHAR", "document": "VARCHAR"}
     return render(
         "allocation/balances_takers",
-        owners=owners,
-        allocators=rows_sql(columns, [(i, a.id, a.version, a.document) for i, a in enumerate(allocators)]),
+        matches=_matches(owners, allocators),
+        allocators=_numbered_sql(allocators),
         allocator_ids=[a.id for a in allocators],
-        criteria=[_criteria_sql(a) for a in allocators],
     )
+
+
+def _matches(owners: Relation, allocators: Sequence[Allocator]) -> Relation:
+    criteria = [_criteria_sql(a) for a in allocators]
+    return Relation(f"({render('allocation/balances_matches', owners=owners, criteria=criteria)})")
+
+
+def _numbered_sql(allocators: Sequence[Allocator]) -> Sql:
+    columns = {"number": "INTEGER", "allocator_id": "VARCHAR", "allocator_version": "VARCHAR", "document": "VARCHAR"}
+    return rows_sql(columns, [(i, a.id, a.version, a.document) for i, a in enumerate(allocators)])
 
 
 def _criteria_sql(allocator: Allocator) -> Sql:

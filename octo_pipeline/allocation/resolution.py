@@ -6,7 +6,7 @@ Stages, for one booking month:
 3. ``resolved_accounts``: each entry with its targets.
 
 Edge cases: an allocator with an entry of type owner is resolved for each account that its items were billed on, and a
-rule for balances for each owner that it takes one of; an
+rule for balances for each owner that it can match; an
 entry that means nobody has one row without a target.
 """
 
@@ -56,7 +56,7 @@ def resolved_accounts_sql(
 ) -> Sql:
     """Prepare the targets of every entry of the allocators with a tranche due.
 
-    A rule for balances has targets if there is anybody whose balance it can take.
+    A rule for balances has targets if there is anybody whose balance it can match.
 
     Args:
         connection: where the relations can be read; temporary tables are made in it.
@@ -81,14 +81,14 @@ def resolved_accounts_sql(
         return resolved_sql(allocators)
     # Whoever something can be booked on can have a balance, so the targets are looked for twice.
     targets = create_temp_table(connection, "resolution_targets", resolved_sql(allocators))
-    takers = balances.candidates(connection, line_items, matched_items, targets, month, allocators)
-    rows = connection.execute(render("allocation/resolution_takers", takers=takers)).fetchall()
-    taking = {version for (version,) in rows}
+    candidates = balances.candidates(connection, line_items, matched_items, targets, month, allocators)
+    rows = connection.execute(render("allocation/resolution_matching_rules", candidates=candidates)).fetchall()
+    matching = {version for (version,) in rows}
     with_owner = [a.version for a in allocators if a.has_owner]
     connection.execute(
-        render("allocation/resolution_balance_owners", owners=owners, takers=takers, versions=with_owner)
+        render("allocation/resolution_balance_owners", owners=owners, candidates=candidates, versions=with_owner)
     )
-    return resolved_sql([a for a in allocators if a.category != "balance" or a.version in taking])
+    return resolved_sql([a for a in allocators if a.category != "balance" or a.version in matching])
 
 
 def _resolved_sql(

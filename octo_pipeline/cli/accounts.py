@@ -25,6 +25,7 @@ _COSTS_COLUMNS = {
     "billed": "billed",
     "allocated_out": "moved_out",
     "allocated_in": "moved_in",
+    "steps": "steps",
     "final_cost": "final_cost",
     "amortised_final_cost": "amortised",
 }
@@ -295,6 +296,7 @@ def costs(
 ) -> None:
     """List what each account was billed, what was moved away from it and to it, and what it pays."""
     from octo_pipeline.model.months import parse_month
+    from octo_pipeline.model.rows import Rows
     from octo_pipeline.services.costs import account_costs, prepayments
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -302,8 +304,12 @@ def costs(
     workspace = Workspace(load_settings())
     costs = account_costs(workspace, parse_month(month))
     if output is Output.table:
-        rows = costs.select(*_COSTS_COLUMNS)
-        print_rows(f"Account costs of {month}", tuple(_COSTS_COLUMNS.values()), rows + _totals(rows), output)
+        # A month that was made before there were steps has none.
+        steps = [(given or 0) - (taken or 0) for given, taken in costs.select("step_in", "step_out")]
+        with_steps = tuple((*row, net) for row, net in zip(costs.rows, steps, strict=True))
+        columns = {name: label for name, label in _COSTS_COLUMNS.items() if name != "steps" or any(steps)}
+        rows = Rows((*costs.columns, "steps"), with_steps).select(*columns)
+        print_rows(f"Account costs of {month}", tuple(columns.values()), rows + _totals(rows), output)
         for currency, opening, billed, booked, closing in prepayments(workspace, parse_month(month)).select(
             "currency", "opening", "billed", "booked", "closing"
         ):

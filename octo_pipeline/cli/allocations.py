@@ -37,6 +37,7 @@ class Category(StrEnum):
     fee = "fee"
     account = "account"
     savings = "savings"
+    balance = "balance"
 
 
 @app.command("list")
@@ -44,7 +45,7 @@ def list_(
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
     status: Annotated[Status | None, typer.Option(help="Only rows of this status.")] = None,
     category: Annotated[Category | None, typer.Option(help="Only rows of this category.")] = None,
-    account: Annotated[str | None, typer.Option(help="Source or target account.")] = None,
+    account: Annotated[str | None, typer.Option(help="Source or target account, or cost group.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
     """List the items of a month and the rows booked in it."""
@@ -87,9 +88,11 @@ def _print_items(rows: "Rows") -> None:
 
 def _item(record: "Mapping[str, Any]") -> str:
     what = record["charge_description"] or record["service_code"] or ""
+    if record["step"]:
+        what = f"before step {record['step']}"
     taken = f", taken by {record['allocator_id']}" if record["allocator_id"] else ""
     return (
-        f"{record['item_id'][:8]}  {record['category']} of {record['origin_month']} on {record['source_account']}"
+        f"{record['item_id'][:8]}  {record['category']} of {record['origin_month']} on {record['source_account'] or record['source_group']}"
         f"{f': {what}' if what else ''}{taken}"
     )
 

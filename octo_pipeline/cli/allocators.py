@@ -46,6 +46,7 @@ _MATCHED: dict[str, dict[str, str]] = {
     "savings": _ITEM
     | {"savings_kind": "kind", "service_code": "service", "commitment_discount_id": "commitment"}
     | {name: label for name, label in _TAKEN.items() if name != "effective_cost"},
+    "balance": _ITEM | {"step": "step"} | _TAKEN,
 }
 _BOOKINGS = ("month", "from", "to", "usage", "formula", "part", "currency", "cost", "effective_cost")
 # Six amounts do not fit beside each other; json has them.
@@ -373,7 +374,7 @@ def _readable(bookings: "Rows") -> "Rows":
         rows.append(
             (
                 row["booking_month"],
-                row["source_account"],
+                row["source_account"] or row["source_group"],
                 row["target_account"] or row["target_group"],
                 None if row["usage_share"] is None else f"{row['usage_share']:.2%}",
                 row["formula"] or (row["reason"] or row["kind"]).replace("_", " "),

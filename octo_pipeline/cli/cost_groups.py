@@ -38,6 +38,7 @@ _SECTIONS = {
     "direct": "direct",
     "account_usage": "usage",
     "fee": "fee",
+    "balance": "steps",
     "cost": "cost",
     "savings": "savings",
     "effective_cost": "amortised",
@@ -121,6 +122,8 @@ def show(
     if by:
         # Short names, and the currency last without one, keep the table within 80 columns.
         labels = {_COLUMNS[by]: by.value} | _SECTIONS
+        if not any(costs.column("balance")):
+            del labels["balance"]
         table = costs.picked(tuple(labels)).without_repeated_costs()
         print_rows(title, tuple(labels[name] for name in table.columns), table.rows, output)
         totals = costs.select("currency", "cost", "effective_cost", "savings")
@@ -134,7 +137,7 @@ def show(
             else (currency, cost, cost if effective_cost is None else effective_cost, Decimal(0))
             for section, currency, cost, effective_cost in costs.select("section", "currency", "cost", "effective_cost")
         ]
-    _print_totals(totals)
+    _print_totals(totals, has_steps=any(costs.column("balance")) if by else "balance" in costs.column("section"))
     if is_family:
         typer.echo("The groups of a family share nothing, so they add up.")
     else:
@@ -185,13 +188,14 @@ def _with_subtotals(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return lines
 
 
-def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal, Decimal]]) -> None:
+def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal, Decimal]], *, has_steps: bool) -> None:
     """Print the sums of (currency, cost, effective cost, savings)."""
+    sections = "direct, account, fee and balance" if has_steps else "direct, account and fee"
     for currency in sorted({currency for currency, *_ in costs}):
         rows = [row for row in costs if row[0] == currency]
         cost, effective_cost, savings = (sum(amounts, Decimal(0)) for amounts in list(zip(*rows, strict=True))[1:])
         amortised = f", amortised {amount(effective_cost, currency)}" if effective_cost != cost else ""
         typer.echo(
-            f"Cost {amount(cost, currency)}{amortised} (direct, account and fee); "
+            f"Cost {amount(cost, currency)}{amortised} ({sections}); "
             f"savings, not included: {amount(savings, currency)}."
         )

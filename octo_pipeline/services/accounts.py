@@ -12,7 +12,7 @@ from octo_pipeline.services.months import Event, Failed, make_months
 from octo_pipeline.services.sources import NEW_ACCOUNT
 from octo_pipeline.tables.container_usage import ContainerUsage
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.vendors.landing import deliveries, remove
 from octo_pipeline.workspace import Workspace
@@ -156,11 +156,11 @@ def _reapplied(workspace: Workspace, actor: Actor, account: Account) -> list[Dec
     restored = workspace.registry.restored_items()
     if not restored:
         return []
-    items = workspace.lake.scan(MatchedItems.name, None, MatchedItems.columns)
+    items = scan_items(workspace.lake)
     with workspace.lake.connect() as connection:
         query = render(
             "services/decisions_on_account",
-            matched_items=items,
+            items=items,
             restored_items=create_restored_items(connection, restored, items),
             vendor=account.vendor,
             # What has a payer is linked, whether its kind is confirmed or not.

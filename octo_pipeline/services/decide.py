@@ -9,12 +9,15 @@ import duckdb
 
 from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS
 from octo_pipeline.allocation.items import former_item_id_sql
+from octo_pipeline.lake.lake import Lake
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import LEFT_REASONS
 from octo_pipeline.registry.records import Actor, Decision, RestoredItem
+from octo_pipeline.rules.conditions import Condition
 from octo_pipeline.services.months import Event, make_months
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import downstream_of
@@ -260,6 +263,8 @@ def story(workspace: Workspace, item: str) -> list[str]:
             item=facts["item_id"],
         )
         rows = connection.execute(query).fetchall()
+        if facts["category"] == "balance":
+            facts |= _payers_and_vendors(connection, lake, facts)
     return [
         *_item_sentences(facts),
         *_booking_sentences(rows, str(facts["category"])),
@@ -295,6 +300,16 @@ def _item_facts(connection: duckdb.DuckDBPyConnection, items: Relation, item: st
     )
 
 
+def _payers_and_vendors(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, facts: dict[str, object]
+) -> dict[str, list[str]]:
+    """What the criteria on payer and vendor of a balance look at; empty without line items."""
+    line_items = lake.scan(LINE_ITEMS, [str(facts["origin_month"])], LINE_ITEM_COLUMNS)
+    query = render("services/payers_and_vendors", line_items=line_items, account=facts["sub_account_id"] or "")
+    payers, vendors = connection.execute(query).fetchall()[0]
+    return {"billing_account_id": payers, "vendor": vendors}
+
+
 def _months_of(workspace: Workspace, facts: dict[str, object]) -> list[str]:
     origin = str(facts["origin_month"])
     made = set(workspace.lake.months("allocations"))
@@ -302,20 +317,14 @@ def _months_of(workspace: Workspace, facts: dict[str, object]) -> list[str]:
 
 
 def _item_sentences(facts: dict[str, object]) -> list[str]:
-    from octo_pipeline.rules.allocator import Allocator, criterion_value
+    from octo_pipeline.rules.allocator import Allocator
 
-    category = facts["category"]
-    description = facts["charge_description"] or facts["commitment_discount_id"] or facts["service_code"]
-    lines = [
-        f"Item {facts['item_id']}: {'an' if category == 'account' else 'a'} {category} item of {facts['origin_month']}, "
-        f"{description or 'no description'}, {_costs(facts)}, on account "
-        f"{facts['sub_account_id']} of payer {facts['billing_account_id']} ({facts['vendor']})."
-    ]
+    lines = [f"Item {facts['item_id']}: {_described(facts)}."]
     if facts["allocator_id"] is None:
         return [*lines, "No allocator's criteria match it, so it stays where it was billed."]
     allocator = Allocator.from_document(str(facts["allocator_document"]))
     for criteria in allocator.criteria:
-        values = {column: criterion_value(column, facts) for column in criteria}
+        values = {column: _fitting(condition, column, facts) for column, condition in criteria.items()}
         if all(condition.holds(values[column]) for column, condition in criteria.items()):
             tests = " and ".join(f"{c} is {v!r}, which fits {criteria[c].written!r}" for c, v in values.items())
             lines.append(f"Allocator {allocator.id} (version {allocator.version[:8]}) takes it: {tests}.")
@@ -334,6 +343,29 @@ def _item_sentences(facts: dict[str, object]) -> list[str]:
             "instalment by its own accounts and usage."
         )
     return lines
+
+
+def _described(facts: dict[str, object]) -> str:
+    category = facts["category"]
+    if category == "balance":
+        group = facts["own_group_id"]
+        owner = f"cost group {group}" if group else f"account {facts['sub_account_id']}"
+        return f"the balance of {owner} in {facts['origin_month']} before step {facts['step']}, {_costs(facts)}"
+    description = facts["charge_description"] or facts["commitment_discount_id"] or facts["service_code"]
+    return (
+        f"{'an' if category == 'account' else 'a'} {category} item of {facts['origin_month']}, "
+        f"{description or 'no description'}, {_costs(facts)}, on account "
+        f"{facts['sub_account_id']} of payer {facts['billing_account_id']} ({facts['vendor']})"
+    )
+
+
+def _fitting(condition: Condition, column: str, facts: dict[str, object]) -> str | None:
+    """The value of the item that the condition is about; of several the first that it holds for, if there is one."""
+    from octo_pipeline.rules.allocator import criterion_value
+
+    if isinstance(several := facts.get(column), list):
+        return next((value for value in several if condition.holds(value)), next(iter(several), None))
+    return criterion_value(column, facts)
 
 
 def _costs(facts: dict[str, object]) -> str:
@@ -364,7 +396,10 @@ def _booking_sentences(rows: Sequence[tuple[object, ...]], category: str) -> lis
                 f"In {booked}, instalment {int(str(index)) + 1} of {count} is due: {tranche:,.10f} {currency}{also}."
             )
         if kind == "split":
-            by = {"account": "by name", "owner": "the item's own account"}.get(str(entry_type), f"{entry_type} {value}")
+            by = {
+                "account": "by name",
+                "owner": "its owner" if category == "balance" else "the item's own account",
+            }.get(str(entry_type), f"{entry_type} {value}")
             weight = ""
             if quantity is not None:
                 weight = f"quantity {quantity:,.2f}"

@@ -22,6 +22,7 @@ from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import stale
+from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.restored_items import create_restored_items
@@ -74,6 +75,11 @@ class Report:
     prepayments: tuple[tuple[Any, ...], ...]
     cost_groups: tuple[tuple[Any, ...], ...]
     findings: tuple[tuple[str, str], ...]
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether balances were handed on."""
+        return any(category == "balance" for _, _, category, *_ in self.rules)
 
     def billed(self, currency: str) -> Decimal:
         """The bill in a currency; 0 without one."""
@@ -145,7 +151,7 @@ def _restores(connection: duckdb.DuckDBPyConnection, workspace: Workspace, piece
     if not months:
         columns = {"item_id": "VARCHAR", "actor": "VARCHAR", "reason": "VARCHAR"}
         return create_temp_table(connection, "restores", rows_sql(columns, []))
-    items = workspace.lake.scan(MatchedItems.name, months, MatchedItems.columns)
+    items = scan_items(workspace.lake, months)
     restored_items = create_restored_items(connection, workspace.registry.restored_items(months), items)
     # The last decision on an item counts.
     decisions = {
@@ -190,7 +196,7 @@ def _rules(by_allocator: Rows, allocators: dict[str, Allocator]) -> tuple[tuple[
 
 
 def _accounts(rows: Sequence[tuple[Any, ...]], has_previous: bool) -> tuple[tuple[Any, ...], ...]:
-    return tuple(rows if has_previous else ((*row[:-1], None) for row in rows))
+    return tuple(rows if has_previous else ((*row[:9], None, *row[10:]) for row in rows))
 
 
 def _prepayments(
@@ -208,6 +214,16 @@ def _cost_groups(
     costs = workspace.lake.scan(CostGroupCosts.name, [month], CostGroupCosts.columns)
     rows = _fetch(connection, "cost_group_sections", {"cost_group_costs": costs})
     return tuple(
-        (names.get(group, group), currency, direct, account, fee, savings, direct + account + fee, amortised)
-        for group, currency, direct, account, fee, savings, amortised in rows
+        (
+            names.get(group, group),
+            currency,
+            direct,
+            account,
+            fee,
+            balance,
+            savings,
+            direct + account + fee + balance,
+            amortised,
+        )
+        for group, currency, direct, account, fee, balance, savings, amortised in rows
     )

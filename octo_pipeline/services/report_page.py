@@ -25,6 +25,7 @@ ACCOUNT_COLUMNS = (
     "final_cost",
     "amortised_final_cost",
     "change_to_previous_month",
+    "net_steps_received",
 )
 
 
@@ -106,9 +107,11 @@ def _replace(path: Path, text: str) -> None:
 def _html(report: Report) -> str:
     return html_template("services/report_page.html.j2").render(
         report=report,
-        rules=_lists([row for row in report.rules if row[2] != "savings"], currency=3),
+        rules=_lists([row for row in report.rules if row[2] in ("fee", "account")], currency=3),
         accounts=_lists(report.accounts, currency=2, charted=7),
-        left=_lists([row for row in report.left if row[3] != "savings"], currency=5),
+        left=_lists([row for row in report.left if row[3] in ("fee", "account")], currency=5),
+        steps=_lists([row for row in report.rules if row[2] == "balance"], currency=3),
+        steps_left=_lists([row for row in report.left if row[3] == "balance"], currency=5),
         savings=_lists([row for row in report.rules if row[2] == "savings"], currency=3),
         savings_left=_lists([row for row in report.left if row[3] == "savings"], currency=5),
         prepayments=_lists(report.prepayments, currency=3),

@@ -13,7 +13,10 @@ Stages:
 3. ``live`` and ``merged`` are reduced to the items that change hands, and to those that decide whether savings do. Each
    of the three is booked in every month in which its items are due and of which the lake has line items. For later
    months, the instalments due in them are listed.
-4. The difference between ``merged`` and ``live``, per booking month, category, account and currency.
+4. The balances of the month, where there are rules for them, with the live rules and with the candidate
+   (`simulated_steps`). A candidate for balances takes them ``alone`` as if it were the only rule of its step; everything
+   else is as it is live.
+5. The difference between ``merged`` and ``live``, per booking month, category, account and currency.
 
 Edge cases: items of other origin months are not booked, because their pinned allocators stay until those months are run
 again; they are counted instead. A candidate that is the same as the live allocator changes nothing.
@@ -25,7 +28,7 @@ from dataclasses import dataclass, fields
 
 import duckdb
 
-from octo_pipeline.allocation import balances, matching, resolution, shares, splits
+from octo_pipeline.allocation import matching, resolution, shares, splits
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.items import items_sql
 from octo_pipeline.allocation.temp_tables import create_temp_table
@@ -38,8 +41,10 @@ from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import LEFT_REASONS, counted
 from octo_pipeline.rules.allocator import Allocator, criterion_sql, hints_of, values_named
 from octo_pipeline.rules.cost_group import group_document, group_sql
+from octo_pipeline.services.simulated_steps import MonthBeforeSteps, earlier_items, step_rules
 from octo_pipeline.services.targets import UnknownTarget, unknown_targets
 from octo_pipeline.tables.container_usage import ContainerUsage
+from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.metrics import counting_months, quantities
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
@@ -162,29 +167,33 @@ class _Simulator:
         self._live = workspace.configuration.allocators
         self._replaced = next((a for a in self._live if a.id == candidate.id), None)
         self._submitted = [candidate, *([ended] if ended else [])]
+        ids = {a.id for a in self._submitted}
+        merged = [*(a for a in self._live if a.id not in ids), *self._submitted]
+        self._merged = sorted(merged, key=lambda a: a.precedence)
         self._months_with_data = workspace.lake.months(LINE_ITEMS)
 
     def run(self) -> Simulation:
         self._match_all()
         self._create_restored()
-        matched_items = self._fetch("simulation_matched_items")
+        matched = self._matched()
         covered_usage = self._fetch("simulation_covered_usage", candidate=self._candidate.id, restored_items=_RESTORED)
-        conflicts = self._fetch("simulation_conflicts", candidate=self._candidate.id)
         self._keep_what_changes_hands()
         due = self._due("alone", [self._candidate])
         self._book("live", self._due("live", self._live))
         self._book("merged", self._due("merged", [*self._live, *self._submitted]))
         booked = self._book("alone", due)
+        self._book_steps()
+        if self._candidate.category == "balance":
+            matched = self._matched()
         tables: dict[str, Rows] = {
             "matched_costs": self._fetch("simulation_matched_costs"),
-            "matched_items": matched_items,
+            **matched,
             "bookings": self._fetch("simulation_bookings"),
             "accounts": self._fetch("simulation_accounts"),
             "later_instalments": self._later_instalments(sorted(due.keys() - booked)),
             "over_allocated": self._fetch("over_allocated", explained_allocations=Sql("from alone_bookings")),
             "unresolved": self._fetch("simulation_unresolved"),
             "failed": self._fetch("simulation_failed"),
-            "conflicts": conflicts,
             "not_reached": self._not_reached(),
             "earlier_origins": self._earlier_origins(),
             "commitment_lines": self._fetch("simulation_commitment_lines"),
@@ -208,36 +217,86 @@ class _Simulator:
     def _fetch(self, template: str, **pieces: object) -> Rows:
         return Rows.fetched(self._connection, render(f"services/{template}", **pieces))
 
+    def _matched(self) -> dict[str, Rows]:
+        return {
+            "matched_items": self._fetch("simulation_matched_items"),
+            "conflicts": self._fetch("simulation_conflicts", candidate=self._candidate.id),
+        }
+
     def _line_items(self, months: Sequence[str]) -> Relation:
         return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
 
     def _create_restored(self) -> None:
-        decisions = self._workspace.registry.restored_items([self._month])
-        items = Relation("(from alone_items union all from live_items union all from merged_items)")
+        # Balances depend on what is due from earlier months, too.
+        origins = sorted({*origins_read(self._workspace.lake, self._month), self._month})
+        decisions = self._workspace.registry.restored_items(origins)
+        tables = ["alone_items", "live_items", "merged_items", earlier_items(self._workspace, self._month)]
+        items = Relation(f"({' union all by name '.join(f'from {table}' for table in tables)})")
         create_restored_items(self._connection, decisions, items)
 
     def _match_all(self) -> None:
         # An item has one category, so allocators of other categories keep their items.
         ids = {a.id for a in self._submitted}
         replaced = [a for a in self._live if a.id in ids]
-        own = sorted({a.category for a in (*self._submitted, *replaced)})
+        own = sorted({a.category for a in (*self._submitted, *replaced)} - {"balance"})
         # Whether the saving of a commitment moves depends on who takes its lines as fees and usage.
         is_bound = any(a.category == "savings" for a in (*self._live, *self._submitted)) and self._count(
             "simulation_commitments", line_items=self._line_items([self._month])
         )
         categories = matching.CATEGORIES if is_bound else own
         live = [a for a in self._live if a.category in categories]
-        merged = [a for a in live if a.id not in ids] + self._submitted
+        merged = [a for a in self._merged if a.category in categories]
         self._match("live_items", live, categories)
-        self._match("merged_items", sorted(merged, key=lambda a: a.precedence), categories)
+        self._match("merged_items", merged, categories)
         self._match("matched_alone", [self._candidate], own)
         self._create("alone_items", render("services/simulation_alone"))
 
     def _match(self, table: str, allocators: Sequence[Allocator], categories: Sequence[str]) -> None:
-        query = matching.matched_items_sql(
-            self._connection, self._line_items([self._month]), self._month, allocators, categories
-        )
+        query = rows_sql(matching.MATCHED_ITEM_COLUMNS, [])
+        if categories:
+            query = matching.matched_items_sql(
+                self._connection, self._line_items([self._month]), self._month, allocators, categories
+            )
         self._create(table, render("services/simulation_taken_items", matched_items_query=query))
+
+    def _book_steps(self) -> None:
+        """Book the balances of the month with the live rules and with the candidate, beside the items that change hands."""
+        month, candidate = self._month, self._candidate
+        live, merged = step_rules(self._live, month), step_rules(self._merged, month)
+        # A candidate that does not apply in the month takes nothing, but its entries are resolved.
+        alone = [candidate] if candidate.category == "balance" else []
+        rules = {a.version: a for a in (*live, *merged, *alone)}
+        if not rules:
+            return
+        others = [[a for a in side if a.category != "balance"] for side in (self._live, self._merged)]
+        before_live = self._before_steps("live", others[0], rules)
+        before_merged = before_live if others[0] == others[1] else self._before_steps("merged", others[1], rules)
+        before_live.book("live", live)
+        before_merged.book("merged", merged)
+        for side in ("live", "merged"):
+            self._connection.execute(f"insert into {side}_bookings by name from {side}_step_bookings")
+        if alone:
+            of_other_steps = [a for a in merged if a.step != candidate.step]
+            before_merged.book("alone", [*of_other_steps, *step_rules(alone, month)])
+            self._show_balances(before_merged)
+
+    def _before_steps(
+        self, name: str, allocators: Sequence[Allocator], rules: Mapping[str, Allocator]
+    ) -> MonthBeforeSteps:
+        return MonthBeforeSteps(
+            self._connection, self._workspace, name, self._month, allocators, list(rules.values()), _RESTORED
+        )
+
+    def _show_balances(self, before: MonthBeforeSteps) -> None:
+        """Put the balances that the candidate takes alone in the place of its items."""
+        version = self._candidate.version
+        self._create("alone_items", render("services/simulation_taken_balances", candidate=version))
+        self._create("alone_bookings", render("services/simulation_balance_bookings"))
+        self._create("merged_items", Sql("from merged_step_items"))
+        self._create("takers", render("services/simulation_takers"))
+        for table, rows in (("alone_resolved", before.resolved), ("alone_shares", before.shares)):
+            of_candidate = render("services/simulation_of_version", relation=rows, candidate=version)
+            self._create(table, render("services/simulation_in_month", query=of_candidate, month=self._month))
 
     def _keep_what_changes_hands(self) -> None:
         self._create("takers", render("services/simulation_takers"))
@@ -268,10 +327,7 @@ class _Simulator:
         if self._month not in booked and (name == "alone" or self._count("simulation_items", items=f"{name}_items")):
             # The items are listed in their origin month, and the candidate's entries must be resolved in some month.
             self._book_month(name, self._month, [] if booked or name != "alone" else [self._candidate])
-        self._create(
-            f"{name}_bookings",
-            explained_sql(f"{name}_rows", f"({balances.items_sql(Relation(f'{name}_items'))})", f"{name}_shares"),
-        )
+        self._create(f"{name}_bookings", explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares"))
         return booked
 
     def _count(self, template: str, **pieces: object) -> int:
@@ -384,7 +440,9 @@ class _Simulator:
         return self._matched_in(months)
 
     def _matched_in(self, months: Sequence[str]) -> Rows:
-        """What the criteria match in these months, in the candidate's window or not."""
+        """What the criteria match in these months, in the candidate's window or not; of balances nothing is looked up."""
+        if self._candidate.category == "balance":
+            return Rows(("month", "currency", "items", "cost", "effective_cost"), ())
         alternatives = [
             " and ".join(condition.sql(criterion_sql(column)) for column, condition in conditions.items())
             for conditions in self._candidate.criteria

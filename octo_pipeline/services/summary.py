@@ -49,8 +49,14 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
             month=month,
             distributed=by_allocator(connection, explained),
             left=fetched("summary_left"),
-            accounts=fetched("summary_accounts"),
+            accounts=_without_empty(fetched("summary_accounts"), "balances", "effective_balances"),
             bill=Rows.fetched(connection, bill),
             proof=fetched("summary_proof"),
             findings=tuple((c, result) for c in CHECKS if not (result := c.run(workspace, month)).passed),
         )
+
+
+def _without_empty(rows: Rows, *names: str) -> Rows:
+    """Without those of the columns that have no value, which most months do not need."""
+    empty = {name for name in names if all(value is None for value in rows.column(name))}
+    return rows.picked([name for name in rows.columns if name not in empty])

@@ -9,6 +9,8 @@ from random import Random
 
 from octo_pipeline.rules.allocator import parse_allocator
 from octo_pipeline.services.simulate import simulate
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.table import materialise
 from tests.support.oracle.amounts import units
 from tests.support.oracle.documents import read_rule
 from tests.support.oracle.months import Result, World, allocate
@@ -33,6 +35,9 @@ def simulated(drawn: Drawn, folder: Path, dice: Random) -> dict[tuple[str, str, 
     document = draw_allocator(dice, FEATURES, drawn.groups)
     lake_months = workspace.lake.months("cost_line_items")
     month = dice.choice(lake_months)
+    # What earlier months hand to this one is as it was matched.
+    for earlier in lake_months[: lake_months.index(month)]:
+        materialise(workspace, MatchedItems(), earlier)
     simulation = simulate(workspace, parse_allocator(json.dumps(document), file=f"{name}.json"), month)
     columns = ("booking_month", "category", "account", "currency", "difference", "effective_difference")
     actual = {
@@ -40,7 +45,11 @@ def simulated(drawn: Drawn, folder: Path, dice: Random) -> dict[tuple[str, str, 
     }
     world = replace(world_of(drawn, folder), months=lake_months)
     rules = [rule for rule in world.documents.rules if rule.id != name]
-    merged = replace(world, documents=replace(world.documents, rules=[*rules, read_rule(document, name)]))
+    merged = replace(
+        world,
+        documents=replace(world.documents, rules=[*rules, read_rule(document, name)]),
+        documents_of={earlier: world.documents for earlier in lake_months if earlier < month},
+    )
     expected = differences(month, world, merged)
     return {
         key: (actual.get(key), expected.get(key))
