@@ -196,7 +196,7 @@ def _rules(by_allocator: Rows, allocators: dict[str, Allocator]) -> tuple[tuple[
 
 
 def _accounts(rows: Sequence[tuple[Any, ...]], has_previous: bool) -> tuple[tuple[Any, ...], ...]:
-    return tuple(rows if has_previous else ((*row[:9], None, *row[10:]) for row in rows))
+    return tuple(rows if has_previous else ((*row[:-1], None) for row in rows))
 
 
 def _prepayments(

@@ -24,8 +24,8 @@ ACCOUNT_COLUMNS = (
     "net_savings_received",
     "final_cost",
     "amortised_final_cost",
-    "change_to_previous_month",
     "net_steps_received",
+    "change_to_previous_month",
 )
 
 

@@ -63,7 +63,7 @@ def test_the_graph():
             "allocation",
             ["container_usage", "cost_groups", "cost_line_items", "metrics", "resolved_accounts"],
         ),
-        "allocations": ("allocation", ["matched_items", "usage_shares"]),
+        "allocations": ("allocation", ["cost_line_items", "matched_items", "usage_shares"]),
         "account_costs": ("marts", ["allocations", "cost_line_items", "matched_items"]),
         "cost_group_costs": ("marts", ["allocations", "cost_groups", "cost_line_items", "matched_items"]),
         "prepayments": ("marts", ["allocations", "matched_items"]),
