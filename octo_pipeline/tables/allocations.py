@@ -102,7 +102,7 @@ class Allocations(Table):
             allocators = [a for a in pinned_allocators(lake, month) if a.category != "balance"]
             query = splits.allocations_sql(connection, matched, usage, restored, month, allocators, failed_before)
             facts: dict[str, object] = {_FAILED: splits.failed_moving_items(connection, matched, month)}
-            steps = Relation(f"({rows_sql(self.columns, [])})")
+            steps = None
             if rules := _balance_rules(lake, month):
                 # Written before the steps, which are made with the same temporary tables.
                 file = literal(str(staged.folder / "before_steps.parquet"))
@@ -111,14 +111,19 @@ class Allocations(Table):
                 steps = balances.book_steps(connection, booked, line_items, matched, usage, restored, month, rules)
                 query = Sql(f"FROM {booked}")
                 facts[HAS_BALANCES] = True
-            rows = render("tables/allocations", columns=self.columns, booked_rows=query, steps=steps)
+            absent = ", ".join(
+                f"null::{kind} as {name}" for name, kind in self.columns.items() if name not in splits.BOOKED_COLUMNS
+            )
+            rows = render(
+                "tables/allocations", columns=self.columns, booked_rows=query, steps=steps, absent_columns=absent
+            )
             lake.copy(connection, rows, staged, metadata, facts=facts)
             self.prove(
                 connection,
                 staged,
-                items=Relation(f"({balances.items_sql(matched, staged.relation)})"),
+                items=Relation(f"({balances.items_sql(matched, staged.relation if steps else None)})"),
                 line_items=line_items,
-                has_balances=HAS_BALANCES in facts,
+                has_balances=steps is not None,
                 restored_items=restored,
                 failed_before=failed_before,
             )
