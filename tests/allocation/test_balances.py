@@ -3,6 +3,10 @@
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
+from octo_pipeline.allocation import balances
+from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import stale
 from octo_pipeline.workspace import Workspace
@@ -141,6 +145,20 @@ def test_an_owner_without_a_balance_is_no_item_but_one_with_an_amortised_balance
         ("item", "2", None, 0, 4),
         ("split", "2", "3", 0, 4),
     ]
+
+
+@pytest.mark.parametrize("measure", ["cost", "effective_cost"])
+def test_a_balance_that_its_owner_does_not_have_is_not_published(tmp_path, monkeypatch, measure):
+    honest = balances.book_steps
+
+    def inflated(connection, *args):
+        rows = honest(connection, *args)
+        connection.execute(f"UPDATE {rows} SET {measure} = {measure} + 1")
+        return rows
+
+    monkeypatch.setattr(balances, "book_steps", inflated)
+    with pytest.raises(ProofError, match="each balance is what its owner was billed and booked before its step"):
+        made(tmp_path, [line_item("1", "5")], [step(1, "1", to("2"))])
 
 
 def test_the_window_of_a_rule_is_of_months_of_the_balance(tmp_path):

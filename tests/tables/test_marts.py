@@ -195,6 +195,7 @@ def test_allocations_of_an_older_bill_are_not_shown(tmp_path):
             "SELECT * REPLACE (effective_in + 1 AS effective_in, effective - 1 AS effective) FROM {good}",
             "every row booked",
         ),
+        ("SELECT * REPLACE (step_in + 1 AS step_in, allocated_in - 1 AS allocated_in) FROM {good}", "the steps take"),
     ],
 )
 def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
