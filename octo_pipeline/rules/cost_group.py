@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -37,6 +38,8 @@ _VENDOR = re.compile(r"[^\W_A-Z]+(-[^\W_A-Z]+)*")
 # What a family can be by, and the columns of line items with its values. Google's labels are tags there.
 _TAG_COLUMNS = {"tag": "tags", "label": "tags", "projectLabel": "project_labels"}
 _ID_COLUMNS = {"account": "sub_account_id", "payer": "billing_account_id"}
+# An error names no more ids than this.
+_MOST_NAMED = 10
 _ALLOWED_BY = '{"tag": KEY}, {"label": KEY}, {"projectLabel": KEY}, {"account": true} or {"payer": true}'
 
 Filters = Annotated[
@@ -335,8 +338,18 @@ def group_flaw(groups: Mapping[str, CostGroup], group_id: str, *, takes_pattern:
             f"{quoted_json(group_id)} is a family of cost groups, not one of them; {remedy}, such as {group_id}/VALUE"
         )
     if not group_document(groups, group_id):
-        return f"{quoted_json(group_id)} is not a cost group; known are: {', '.join(sorted(groups)) or 'none'}"
+        return f"{quoted_json(group_id)} is not a cost group; {_known(groups, group_id)}"
     return ""
+
+
+def _known(groups: Mapping[str, CostGroup], group_id: str) -> str:
+    """The ids that there are, not all of many, the one that is spelled most like the id first."""
+    # What follows a slash is a value of a family.
+    nearest = get_close_matches(group_id.partition("/")[0], groups, n=1)
+    ids = [*nearest, *(known for known in sorted(groups) if known not in nearest)]
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    suggestion = f"did you mean {quoted_json(nearest[0])}? " if nearest else ""
+    return f"{suggestion}known are: {', '.join(ids[:_MOST_NAMED]) or 'none'}{more}"
 
 
 def _any_sql(maps: Sequence[Conditions], column: Callable[[str], Sql]) -> Sql | None:

@@ -557,7 +557,7 @@ GROUPS = {
         (
             {"allocator": [{"type": "group", "value": "plane"}]},
             "allocator[0].value",
-            '"plane" is not a cost group; known',
+            '"plane" is not a cost group; did you mean "plain"? known are: plain, te.ams',
         ),
         ({"allocator": [{"type": "group", "value": "plain/x"}]}, "allocator[0].value", '"plain/x" is not a cost group'),
         ({"usageOf": {"costGroup": "nobody"}}, "usageOf.costGroup", "is not a cost group; known are: plain, te.ams"),
@@ -571,6 +571,15 @@ def test_cost_groups_that_an_allocator_cannot_name(changes, path, message, tmp_p
     allocators, found = load_allocators(tmp_path, GROUPS)
     assert ([a.id for a in allocators], [p.path for p in found]) == (["good"], [path])
     assert message in found[0].message
+
+
+def test_of_many_cost_groups_the_nearest_and_a_few_more_are_named():
+    many = {f"group-{n:02}": parse_cost_group("{}", file="a.json") for n in range(30)} | {"platform": GROUPS["plain"]}
+    (problem,) = group_problems(parse(defaultGroup="plattform"), many, file="a.json")
+    assert problem.message == (
+        '"plattform" is not a cost group; did you mean "platform"? known are: platform, group-00, group-01, group-02, '
+        "group-03, group-04, group-05, group-06, group-07, group-08 and 21 more"
+    )
 
 
 @pytest.mark.parametrize(
