@@ -13,6 +13,7 @@ from octo_pipeline.assets.dagster_compat import observation_tags, recorded_versi
 from octo_pipeline.assets.markdown import markdown_list, plain_markdown
 from octo_pipeline.assets.partitions import monthly
 from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.tables.metrics import metric_months
 from octo_pipeline.workspace import Workspace
 
@@ -68,19 +69,34 @@ cost_groups = _observed("cost_groups", "The cost group documents as they are on 
 )
 def metrics(workspace: dg.ResourceParam[Workspace]) -> dg.DataVersionsByPartition:
     """The version of each month's rows."""
+    return dg.DataVersionsByPartition(_metric_versions(workspace))
+
+
+def _metric_versions(workspace: Workspace) -> dict[str, str]:
     months: dict[str, dict[str, str]] = {}
     for metric_month in metric_months(workspace):
         months.setdefault(metric_month.month, {})[metric_month.metric_id] = metric_month.digest
-    return dg.DataVersionsByPartition(
-        {month: fingerprint(digests) for month, digests in months.items() if monthly.has_partition_key(month)}
-    )
+    return {month: fingerprint(digests) for month, digests in months.items() if monthly.has_partition_key(month)}
 
 
 def changed_documents(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.AssetObservation]:
-    """An observation of each kind of document that changed since Dagster saw it last."""
+    """An observation of each kind of document, and of each month of metrics, that changed since Dagster saw it last."""
     observations = []
     for asset, observe in ((allocators, _allocators), (cost_groups, _cost_groups)):
         version, metadata = observe(workspace)
         if recorded_version(instance, asset.key) != version:
             observations.append(dg.AssetObservation(asset.key, metadata=metadata, tags=observation_tags(version)))
-    return observations
+    return [*observations, *_changed_metrics(workspace, instance)]
+
+
+def _changed_metrics(workspace: Workspace, instance: dg.DagsterInstance) -> list[dg.AssetObservation]:
+    try:
+        versions = _metric_versions(workspace)
+    except OctoError:
+        # Whatever weighs by the wrong delivery says so; nothing else waits for it.
+        return []
+    return [
+        dg.AssetObservation(metrics.key, partition=month, tags=observation_tags(version))
+        for month, version in sorted(versions.items())
+        if recorded_version(instance, metrics.key, month) != version
+    ]

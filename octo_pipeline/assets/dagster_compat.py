@@ -95,9 +95,9 @@ def observation_tags(version: str) -> dict[str, str]:
     return {DATA_VERSION_TAG: version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true"}
 
 
-def recorded_version(instance: dg.DagsterInstance, asset: dg.AssetKey) -> str | None:
-    """The data version that was last recorded for an asset without partitions; None if there is none."""
-    record = instance.get_latest_data_version_record(asset)
+def recorded_version(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None = None) -> str | None:
+    """The data version that was last recorded for an asset, or for a partition of one; None if there is none."""
+    record = instance.get_latest_data_version_record(asset, partition_key=partition)
     version = extract_data_version_from_entry(record.event_log_entry) if record else None
     return version.value if version else None
 

@@ -340,6 +340,34 @@ def test_stale_months_reports_changed_documents_once(tmp_path, instance):
     assert [event.asset_key.to_user_string() for event in again] == ["allocators"]
 
 
+def test_a_metric_that_changed_is_observed_in_its_month_and_has_what_it_weighs_made_again(
+    tmp_path, instance, without_deliveries
+):
+    entries = [{"type": "account", "value": account, "months": 2} for account in "12"]
+    weighed = fee_allocator(allocator=entries, usageOf={"metric": "heads"})
+    workspace = workspace_in(tmp_path, LINES, [weighed])
+    metric = workspace.settings.config / "metrics" / "heads.csv"
+    metric.parent.mkdir()
+    metric.write_text("month,account,quantity\n2024-01,1,3\n2024-01,2,1\n2024-02,1,1\n")
+    run(workspace, MONTHS)
+
+    def observed(cursor: str | None) -> tuple[list[str | None], str]:
+        """The months of the metrics that are observed, and the cursor after it."""
+        result = tick("stale_months", workspace, instance, cursor)
+        observations = [event for event in result.asset_events if isinstance(event, dg.AssetObservation)]
+        for event in observations:
+            instance.report_runless_asset_event(event)
+        return [e.partition for e in observations if e.asset_key.to_user_string() == "metrics"], result.cursor
+
+    months, cursor = observed(None)
+    assert months == ["2024-01", "2024-02"]
+
+    metric.write_text("month,account,quantity\n2024-01,1,3\n2024-01,2,1\n2024-02,1,2\n2024-02,2,2\n")
+
+    assert observed(cursor)[0] == ["2024-02"]
+    assert asked(workspace, instance) == ["2024-02"]
+
+
 def test_a_change_that_was_taken_back_is_asked_for_when_it_comes_again(tmp_path, instance, without_deliveries):
     """Regression: Dagster drops a request whose key it has seen, and the same change had the same key."""
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
