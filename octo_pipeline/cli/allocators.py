@@ -134,7 +134,8 @@ def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Probl
 
 @app.command("list", epilog=_EXIT_CODES)
 def list_(output: OutputOption = Output.table) -> None:
-    """List the allocators in the order in which they take items."""
+    """List the allocators in the order in which they take items; those for balances take them step by step."""
+    from octo_pipeline.model.rows import Rows
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
@@ -150,11 +151,15 @@ def list_(output: OutputOption = Output.table) -> None:
             len(a.entries),
             a.default_account or "",
             a.name,
+            a.step,
         )
         for a in configuration.allocators
     ]
-    columns = ("id", "category", "priority", "start", "end", "months", "entries", "default_account", "name")
-    print_rows("Allocators; the first that matches takes an item", columns, rows, output)
+    columns = ("id", "category", "priority", "start", "end", "months", "entries", "default_account", "name", "step")
+    listed = Rows(columns, tuple(rows))
+    if output is Output.table and not any(listed.column("step")):
+        listed = listed.picked([name for name in columns if name != "step"])
+    print_rows("Allocators; the first that matches takes an item", listed.columns, listed.rows, output)
     left_out = sorted({p.file for p in configuration.problems})
     if left_out:
         typer.echo(f"Invalid and left out: {', '.join(left_out)}. `octo allocators validate` says why.", err=True)

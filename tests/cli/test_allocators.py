@@ -200,6 +200,17 @@ def test_list(octo, folder):
     ]
     assert "Invalid and left out: allocators/bad.json." in result.stderr
     assert octo("list", "--output", "csv").stdout.splitlines()[1].startswith("a0,fee,0,2024-01,")
+    assert "step" not in octo("list").stdout
+
+    balance = {
+        "category": "balance",
+        "step": 3,
+        "criteria": [{"and": {"account": "1"}}],
+        "allocator": [{"type": "owner"}],
+    }
+    (folder / "hand-on.json").write_text(json.dumps(balance | {"startMonth": MONTH}))
+    assert [row["step"] for row in json.loads(octo("list", "--output", "json").stdout)] == [None, 3, None]
+    assert "step" in octo("list").stdout
 
 
 def test_show_prints_a_document_that_can_be_added_again(octo, folder):
