@@ -55,7 +55,7 @@ class Reads:
         months: which months of a table. ``this``: the month that is made. ``owing``: also what is due in it from the
             items of each origin month. ``outstanding``: what is due in the month or later from its items and those of
             earlier origin months, if they are spread. ``pinned``: only the allocators that took the items of the origin
-            months with something due. ``named``: the month that is made, where an allocator or cost group names it.
+            months with something due. ``named``: the month that is made, where an allocator or cost group needs it.
     """
 
     name: str

@@ -6,6 +6,7 @@ from decimal import Decimal
 import duckdb
 import pytest
 
+from octo_pipeline.allocation.splits import BOOKED_COLUMNS
 from octo_pipeline.lake.lake import copy_options
 from octo_pipeline.services.allocations import listed_allocations
 from octo_pipeline.services.checks import CHECKS
@@ -17,6 +18,8 @@ from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
+from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
@@ -26,10 +29,12 @@ NEXT = "2024-02"
 # What the second edition added, and the name that the owner had.
 _BEFORE = {
     MatchedItems.name: "* exclude (effective_cost, moving_item_ids)",
-    Allocations.name: "* exclude (effective_cost)",
+    Allocations.name: f"* exclude (effective_cost, {', '.join(Allocations.columns.keys() - BOOKED_COLUMNS.keys())})",
     AccountCosts.name: "owner_id as account, * exclude (owner_type, owner_id, effective_out, effective_in, "
-    "columns('base_.*'))",
+    "step_out, step_in, step_effective_out, step_effective_in, columns('base_.*'))",
     CostGroupCosts.name: "* exclude (effective_cost, base_currency, base_cost, base_effective_cost)",
+    ResolvedAccounts.name: "* exclude (own_account_id, own_group_id)",
+    UsageShares.name: "* exclude (own_account_id, own_group_id)",
 }
 
 
