@@ -1,5 +1,6 @@
 """`octo accounts`: the registered accounts, and what each account pays."""
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -305,7 +306,9 @@ def costs(
     costs = account_costs(workspace, parse_month(month))
     if output is Output.table:
         # A month that was made before there were steps has none.
-        steps = [(received or 0) - (handed_on or 0) for received, handed_on in costs.select("step_in", "step_out")]
+        steps = [
+            (received or Decimal(0)) - (handed_on or 0) for received, handed_on in costs.select("step_in", "step_out")
+        ]
         with_steps = tuple((*row, net) for row, net in zip(costs.rows, steps, strict=True))
         columns = {name: label for name, label in _COSTS_COLUMNS.items() if name != "steps" or any(steps)}
         rows = Rows((*costs.columns, "steps"), with_steps).select(*columns)

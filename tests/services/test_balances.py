@@ -1,11 +1,14 @@
 """Balances in what people ask for: simulations, restores, the story of an item, the report and lists."""
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from octo_pipeline.cli.main import app
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.rules.allocator import parse_allocator
 from octo_pipeline.services.allocations import listed_allocations
@@ -152,7 +155,7 @@ def test_a_restored_balance_stays_until_it_is_re_applied_and_everybody_sees_it(h
     assert exact_rows(halved) == before
 
 
-def test_the_report_and_the_costs_of_groups_show_the_steps(halved, tmp_path):
+def test_the_report_and_the_costs_of_accounts_and_groups_show_the_steps(halved, tmp_path, monkeypatch):
     group = {"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "3"}}]}}}
     (halved.settings.config / "cost_groups" / "three.json").write_text(json.dumps(group))
     workspace = Workspace(halved.settings)
@@ -182,3 +185,11 @@ def test_the_report_and_the_costs_of_groups_show_the_steps(halved, tmp_path):
     assert picked(cost_group_costs(workspace, "three", [MONTH], by="account"), "account", "balance", "cost") == [
         ("3", 65, 65)
     ]
+
+    monkeypatch.setenv("OCTO_LAKE", str(workspace.lake.root))
+    monkeypatch.setenv("OCTO_CONFIG", str(workspace.settings.config))
+    costs = CliRunner().invoke(app, ["accounts", "costs", "--month", MONTH]).stdout
+    assert re.search(r"account .* moved in +steps +final cost", costs)
+    assert re.search(r"2 +USD +30.00 +0.00 +100.00 +-65.00 +65.00", costs)
+    costs = CliRunner().invoke(app, ["cost-groups", "show", "three", "--month", MONTH]).stdout
+    assert "Cost 65.00 USD (direct, account, fee and balance)" in costs
