@@ -66,28 +66,51 @@ def run_months(tags: Mapping[str, str]) -> tuple[str, str] | None:
     return None
 
 
-def version_tags(instance: dg.DagsterInstance, spec: dg.AssetSpec, version: str) -> dict[str, str]:
-    """The tags with the versions of an asset and its inputs, which Dagster adds by itself only in an asset's own step.
+class RecordedVersions:
+    """The versions of assets that an instance has recorded, each looked up once.
 
-    Without the versions of the inputs, Dagster compares times and expects all partitions: every asset that reads earlier
-    months would be unsynced as long as one of these months was never made.
+    A lookup takes about ten milliseconds, and most assets of a run are read by several others.
 
     Args:
-        instance: where the inputs were recorded.
-        spec: the asset that was made.
-        version: its data version.
+        instance: where they were recorded.
     """
-    tags = {
-        DATA_VERSION_TAG: version,
-        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-        CODE_VERSION_TAG: spec.code_version or version,
-    }
-    for dep in spec.deps:
-        record = instance.get_latest_data_version_record(dep.asset_key)
-        read = extract_data_version_from_entry(record.event_log_entry) if record else None
-        tags[get_input_data_version_tag(dep.asset_key)] = (read or NULL_DATA_VERSION).value
-        tags[get_input_event_pointer_tag(dep.asset_key)] = str(record.storage_id) if record else NULL_EVENT_POINTER
-    return tags
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self._read: dict[dg.AssetKey, tuple[str, str]] = {}
+
+    def tags(self, spec: dg.AssetSpec, version: str) -> dict[str, str]:
+        """The tags with the versions of an asset and its inputs, which Dagster adds by itself only in an asset's own step.
+
+        Without the versions of the inputs, Dagster compares times and expects all partitions: every asset that reads
+        earlier months would be unsynced as long as one of these months was never made.
+
+        Args:
+            spec: the asset that was made.
+            version: its data version.
+        """
+        tags = {
+            DATA_VERSION_TAG: version,
+            DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+            CODE_VERSION_TAG: spec.code_version or version,
+        }
+        for dep in spec.deps:
+            data_version, pointer = self._of(dep.asset_key)
+            tags[get_input_data_version_tag(dep.asset_key)] = data_version
+            tags[get_input_event_pointer_tag(dep.asset_key)] = pointer
+        return tags
+
+    def forget(self, asset: dg.AssetKey) -> None:
+        """Look an asset up again, because a new version was recorded."""
+        self._read.pop(asset, None)
+
+    def _of(self, asset: dg.AssetKey) -> tuple[str, str]:
+        if asset not in self._read:
+            record = self.instance.get_latest_data_version_record(asset)
+            read = extract_data_version_from_entry(record.event_log_entry) if record else None
+            pointer = str(record.storage_id) if record else NULL_EVENT_POINTER
+            self._read[asset] = (read or NULL_DATA_VERSION).value, pointer
+        return self._read[asset]
 
 
 def observation_tags(version: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from octo_pipeline.assets.configuration import changed_documents
-from octo_pipeline.assets.dagster_compat import RecordedRun, cancel_abandoned_runs
+from octo_pipeline.assets.dagster_compat import RecordedRun, RecordedVersions, cancel_abandoned_runs
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.automation.accounts import delete_account
 from octo_pipeline.automation.operations import backfill, reapply_items, restore_items
@@ -78,6 +78,7 @@ def _recorded(
         cancel_abandoned_runs(instance)
         span = (months[0], months[-1]) if months else None
         run = RecordedRun(instance, job, {"ops": {op: {"config": dict(config)}}}, workspace.run_id, span)
+        versions = RecordedVersions(instance)
         try:
             for observation in changed_documents(workspace, instance):
                 run.record(observation)
@@ -85,7 +86,7 @@ def _recorded(
                 done.append(event)
                 for level, sentence in log_lines(event):
                     run.log(level, sentence)
-                for asset_event in asset_events(workspace, instance, event, cause):
+                for asset_event in asset_events(workspace, versions, event, cause):
                     run.record(asset_event)
                 yield event
             for evaluation in stale_evaluations(workspace):

@@ -11,7 +11,7 @@ import dagster as dg
 
 from octo_pipeline.assets.checks import check_evaluations, stale_evaluation
 from octo_pipeline.assets.cost_line_items import VIEWS, normalisation
-from octo_pipeline.assets.dagster_compat import version_tags
+from octo_pipeline.assets.dagster_compat import RecordedVersions
 from octo_pipeline.assets.failures import failure_in_dagster, in_dagster
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.assets.months import answered, event_metadata
@@ -35,20 +35,20 @@ AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvalua
 
 
 def asset_events(
-    workspace: Workspace, instance: dg.DagsterInstance, event: Event | Removed, cause: Mapping[str, str] | None = None
+    workspace: Workspace, versions: RecordedVersions, event: Event | Removed, cause: Mapping[str, str] | None = None
 ) -> Iterator[AssetEvent]:
     """What Dagster records of an event: a materialisation with its data version, and the results of its checks.
 
     Args:
         workspace: whose lake.
-        instance: where it is recorded.
+        versions: of the instance where it is recorded; each event must be recorded before the next is asked for.
         event: what happened.
         cause: why partitions were made again, if somebody decided it: names and texts.
     """
     if isinstance(event, Landed):
         metadata = event_metadata(workspace, event)
         raw = dg.AssetKey(VENDORS[event.vendor].raw_asset)
-        yield _materialisation(instance, raw, event.fingerprint, metadata, event.month)
+        yield from _materialisation(versions, raw, event.fingerprint, metadata, event.month)
         check = answered(event)
         yield dg.AssetCheckEvaluation(
             asset_key=raw,
@@ -61,12 +61,12 @@ def asset_events(
     if isinstance(event, Materialised):
         # The views have no rows of their own. A third of the events of a month without news would be theirs.
         if event.table == CostLineItems.name and (
-            event.outcome == "published" or event.month not in instance.get_materialized_partitions(VIEWS[-1])
+            event.outcome == "published" or event.month not in versions.instance.get_materialized_partitions(VIEWS[-1])
         ):
             for view in VIEWS:
-                yield _materialisation(instance, view, event.fingerprint, {}, event.month)
+                yield from _materialisation(versions, view, event.fingerprint, {}, event.month)
         metadata = event_metadata(workspace, event) | _cause_metadata(cause)
-        yield _materialisation(instance, dg.AssetKey(event.table), event.fingerprint, metadata, event.month)
+        yield from _materialisation(versions, dg.AssetKey(event.table), event.fingerprint, metadata, event.month)
         yield from check_evaluations(workspace, event.table, event.month)
 
 
@@ -76,14 +76,11 @@ def _cause_metadata(cause: Mapping[str, str] | None) -> dict[str, Any]:
 
 
 def _materialisation(
-    instance: dg.DagsterInstance,
-    asset: dg.AssetKey,
-    version: str,
-    metadata: Mapping[str, Any],
-    month: str,
-) -> dg.AssetMaterialization:
-    tags = version_tags(instance, _SPECS[asset], version)
-    return dg.AssetMaterialization(asset, partition=month, metadata=metadata, tags=tags)
+    versions: RecordedVersions, asset: dg.AssetKey, version: str, metadata: Mapping[str, Any], month: str
+) -> Iterator[dg.AssetMaterialization]:
+    tags = versions.tags(_SPECS[asset], version)
+    yield dg.AssetMaterialization(asset, partition=month, metadata=metadata, tags=tags)
+    versions.forget(asset)
 
 
 def stale_evaluations(workspace: Workspace) -> Iterator[dg.AssetCheckEvaluation]:
@@ -125,11 +122,12 @@ def recorded_in_op(
             else was made.
     """
     done = []
+    versions = RecordedVersions(context.instance)
     for event in events:
         done.append(event)
         for level, sentence in log_lines(event):
             context.log.log(level, sentence)
-        yield from asset_events(workspace, context.instance, event, cause)
+        yield from asset_events(workspace, versions, event, cause)
     if failures := [failure_in_dagster(event) for event in done if isinstance(event, Failed)]:
         whole = [event.month for event in done if isinstance(event, MonthDone) and not event.failed]
         raise dg.Failure(

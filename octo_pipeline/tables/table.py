@@ -239,8 +239,14 @@ def code_version(*parts: str) -> str:
 
 
 def _add_templates(file: Path, package: Path, templates: set[Path]) -> None:
-    for room, name in _TEMPLATE.findall(file.read_text()):
-        template = package / room / "sql" / f"{name}.sql.j2"
-        if template.is_file() and template not in templates:
+    for template in _named_templates(file, package):
+        if template not in templates:
             templates.add(template)
             _add_templates(template, package, templates)
+
+
+@cache
+def _named_templates(file: Path, package: Path) -> tuple[Path, ...]:
+    """The templates that a file names. Most files belong to several tables."""
+    named = (package / room / "sql" / f"{name}.sql.j2" for room, name in _TEMPLATE.findall(file.read_text()))
+    return tuple(template for template in named if template.is_file())

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from octo_pipeline.assets.cost_line_items import VIEWS
+from octo_pipeline.assets.dagster_compat import RecordedVersions
 from octo_pipeline.assets.months import event_metadata
 from octo_pipeline.automation.accounts import jobs as account_jobs
 from octo_pipeline.automation.launchpad import AREA
@@ -321,8 +322,9 @@ def test_a_month_without_news_records_its_views_once(month):
     unchanged = Materialised("cost_line_items", MONTH, "unchanged", "f", 3, 0.1)
 
     def keys(instance: dg.DagsterInstance, event: Materialised) -> set[str]:
-        events = list(asset_events(month, instance, event))
-        for one in events:
+        events = []
+        for one in asset_events(month, RecordedVersions(instance), event):
+            events.append(one)
             if isinstance(one, dg.AssetMaterialization):
                 instance.report_runless_asset_event(one)
         return {one.asset_key.to_user_string() for one in events}
@@ -333,6 +335,31 @@ def test_a_month_without_news_records_its_views_once(month):
         assert views < keys(instance, unchanged)
         assert keys(instance, unchanged) == {"cost_line_items"}
         assert views < keys(instance, replace(unchanged, outcome="published"))
+
+
+def test_a_version_is_looked_up_once_until_it_is_recorded_again(month, monkeypatch):
+    lookups = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        look_up = instance.get_latest_data_version_record
+        monkeypatch.setattr(
+            instance, "get_latest_data_version_record", lambda asset: lookups.append(asset) or look_up(asset)
+        )
+        versions = RecordedVersions(instance)
+        read_by_both = dg.AssetKey("matched_items")
+
+        name = read_by_both.to_user_string()
+
+        def tag_of(table: str) -> str:
+            return versions.tags(dg.AssetSpec(table, deps=[read_by_both]), "x")[f"dagster/input_data_version/{name}"]
+
+        assert tag_of("resolved_accounts") == tag_of("allocations")
+        assert lookups == [read_by_both]
+        made = Materialised(name, MONTH, "unchanged", "the new one", 3, 0.1)
+        for one in asset_events(month, versions, made):
+            if isinstance(one, dg.AssetMaterialization):
+                instance.report_runless_asset_event(one)
+        assert tag_of("allocations") == "the new one"
+        assert lookups.count(read_by_both) == 2
 
 
 def test_a_rule_may_be_older_than_the_lake():
