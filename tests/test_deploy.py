@@ -42,6 +42,13 @@ def test_the_example_of_the_environment_is_accepted(monkeypatch):
     assert load_settings().start_month == "2024-01"
 
 
+def test_files_with_secrets_are_not_committed():
+    compose = load("docker-compose.yaml")
+    files = {file["path"] for service in compose["services"].values() for file in service.get("env_file", [])}
+    ignored = (DEPLOY.parent / ".gitignore").read_text().splitlines()
+    assert {f"deploy/{name}" for name in {*files, ".env"}} <= set(ignored)
+
+
 def test_no_service_names_an_image_that_may_change_under_it_or_is_gone():
     images = {service["image"] for service in load("docker-compose.yaml")["services"].values() if "image" in service}
     # The community edition of MinIO has no images any more.

@@ -158,6 +158,8 @@ def test_dagsters_postgresql_stores_an_event_and_nothing_stays(tmp_path, postgre
     with dg.DagsterInstance.get() as instance:
         assert list(instance.all_asset_keys()) == []
     (tmp_path / "dagster.yaml").write_text(f"storage:\n  postgres:\n    postgres_url: {url}gone\n")
+    # Dagster tries again and again, a second each.
+    monkeypatch.setattr("dagster_postgres.utils.time.sleep", lambda _: None)
     with pytest.raises(
         OctoError, match=r"Dagster's storage on PostgreSQL, as .*dagster\.yaml names it, does not keep events: "
     ):
