@@ -25,14 +25,15 @@ class Plugin(BasePlugin):
             current = cursor.execute(f"SELECT current_setting({literal(name)})").fetchall()[0][0]
             if current != value:
                 cursor.execute(f"SET {identifier(name)} = {literal(value)}")
-        # The set-up applies to the whole engine, not to a cursor, so only the session's first cursor does it.
+        for name, value in session.variables.items():
+            cursor.execute(f"SET VARIABLE {identifier(name)} = {literal(value)}")
+        # The set-up and the views are the whole engine's, not a cursor's, so only the session's first cursor makes them:
+        # dbt opens a cursor for each model, and a view takes milliseconds, since it opens its files.
         if self._set_up is not session:
             for statement in session.setup:
                 cursor.execute(statement)
+            for name, query in session.relations.items():
+                schema, table = name.split(".")
+                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+                cursor.execute(f"CREATE OR REPLACE VIEW {identifier(schema)}.{identifier(table)} AS {query}")
             self._set_up = session
-        for name, value in session.variables.items():
-            cursor.execute(f"SET VARIABLE {identifier(name)} = {literal(value)}")
-        for name, query in session.relations.items():
-            schema, table = name.split(".")
-            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
-            cursor.execute(f"CREATE OR REPLACE VIEW {identifier(schema)}.{identifier(table)} AS {query}")
