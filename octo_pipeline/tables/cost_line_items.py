@@ -7,10 +7,11 @@ from pathlib import Path
 import duckdb
 
 from octo_pipeline.allocation.proofs import Proof
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.sql import literal
+from octo_pipeline.model.sql import Relation, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.dbt import DbtModelError, run_model
 from octo_pipeline.tables.table import Reads, Table
@@ -87,8 +88,11 @@ class CostLineItems(Table):
                 counted = without_overlaps(connection, counted)
                 relations, source_costs = _landed(connection, counted, staged.folder)
                 landed = {f"landing.{name}": query for name, query in relations.items()}
-                # Kept here for `invoice_costs`, which would have to unpack and read all files again.
-                facts = {INVOICES: _invoices(connection, source_costs)}
+                # Read once for the proof and for `invoice_costs`, which would have to unpack and read all files again.
+                source_invoices = create_temp_table(
+                    connection, "source_invoices", render("tables/source_invoices", source_costs=source_costs)
+                )
+                facts = {INVOICES: _invoices(connection, source_invoices)}
                 run_model(
                     workspace,
                     staged,
@@ -96,7 +100,7 @@ class CostLineItems(Table):
                     landed,
                     select=f"+{self.name}",
                 )
-                self.prove(connection, staged, source_costs=source_costs)
+                self.prove(connection, staged, source_invoices=source_invoices)
             except (DbtModelError, duckdb.Error) as error:
                 raise explanation(connection, counted, error) from error
 
@@ -146,9 +150,9 @@ def _landed(
     return relations, render("tables/source_costs", vendors=costs)
 
 
-def _invoices(connection: duckdb.DuckDBPyConnection, source_costs: str) -> list[list[str | None]]:
+def _invoices(connection: duckdb.DuckDBPyConnection, source_invoices: Relation) -> list[list[str | None]]:
     """What the files bill by invoice: vendor, payer, invoice, issuer, currency and the sum as text."""
-    rows = connection.execute(render("tables/invoices", source_costs=source_costs)).fetchall()
+    rows = connection.execute(render("tables/invoices", source_invoices=source_invoices)).fetchall()
     return [list(row) for row in rows]
 
 
