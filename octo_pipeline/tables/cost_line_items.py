@@ -145,7 +145,7 @@ def _landed(
                 relation: _read_once(connection, query, scratch / f"{relation}.parquet")
                 for relation, query in queries.items()
             }
-        relations |= queries
+        relations |= vendor.model_relations(connection, own, queries) if vendor.model_relations else queries
         costs.append(files.source_costs(queries))
     return relations, render("tables/source_costs", vendors=costs)
 

@@ -38,11 +38,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Expression:
-    """How a canonical column is made of a file's columns; it fails only where one of the checks says so."""
+    """How a canonical column is made of a file's columns; it fails only where one of the checks says so.
+
+    Attributes:
+        name: the canonical column.
+        value: SQL of its value.
+        checks: what can be wrong with the values.
+        sources: SQL of the file's columns in the value, if rows are grouped by them before it is computed.
+    """
 
     name: str
     value: str
     checks: tuple[Check, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 def folded(name: str) -> str:

@@ -31,7 +31,7 @@ class LandedFiles(Protocol):
     """A module that reads the vendor's landed files."""
 
     def relations(self, con: "duckdb.DuckDBPyConnection", deliveries: "Sequence[Delivery]") -> dict[str, str]:
-        """The relations that dbt reads: the name of its source -> SELECT, which has no rows if there are no files.
+        """The rows as they were delivered: the name of dbt's source -> SELECT, without rows if there are no files.
 
         Raises:
             OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
@@ -108,6 +108,8 @@ class Vendor:
         raw_description: the description of that asset.
         deliveries: what its sensor looks for, to follow "new versions of".
         files: the module that reads its landed files.
+        model_relations: the relations that dbt reads, from a connection, deliveries and their `files` relations. None if
+            dbt reads those.
         container_usage: SQL over its relations of the rows that split costs by container; see `container_usage` of
             aws. None if its exports have no such rows.
         row_sources: the files in its folder that the rows of a month depend on. When one of them changes, every month
@@ -134,6 +136,7 @@ class Vendor:
     row_sources: tuple[str, ...]
     folder_source: "Callable[[Path], Source]"
     document_source: "Callable[[object, Sequence[str]], Source]"
+    model_relations: "Callable[[duckdb.DuckDBPyConnection, Sequence[Delivery], Mapping[str, str]], dict[str, str]] | None" = None
     container_usage: Callable[[Mapping[str, str]], str] | None = None
     registered_source: "Callable[[Registrar, Account], Source] | None" = None
     registration: Callable[[], Registration] | None = None

@@ -12,14 +12,14 @@ cur as (
 ),
 
 -- The offering class is filled on covered usage and often blank on the fee of the same reservation.
--- Read apart from cur: a CTE that is named twice is kept whole in memory, every column of every row cast.
+-- Read apart from cur, from two columns of the lines: a CTE that is named twice is kept whole in memory.
 reservations as (
 
     select
         reservation_arn,
         max(offer_class) as offer_class
 
-    from {{ ref('stg_aws__cur') }}
+    from {{ ref('stg_aws__reservations') }}
     where reservation_arn is not null
     group by reservation_arn
 
@@ -79,7 +79,8 @@ charges as (
             when cur.known_list_cost is not null then cur.known_list_cost
             when cur.line_type = 'DiscountedUsage' then cur.reservation_effective_cost
             else cur.unblended_cost
-        end as list_cost
+        end as list_cost,
+        cur.line_count
 
     from cur
     left join reservations on cur.reservation_arn = reservations.reservation_arn

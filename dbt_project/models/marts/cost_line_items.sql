@@ -41,7 +41,8 @@ grouped as (
         sum(billed_cost) as billed_cost,
         sum(effective_cost) as effective_cost,
         sum(list_cost) as list_cost,
-        count(*) as line_count
+        -- Rows of vendors without this column are one line each.
+        cast(sum(coalesce(line_count, 1)) as bigint) as line_count
 
     from charges
     group by all

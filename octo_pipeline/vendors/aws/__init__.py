@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from octo_pipeline.vendors.vendor import LandedFiles, Registration, Sample, Vendor
 
 if TYPE_CHECKING:
+    import duckdb
+
     from octo_pipeline.lake.store import Location
     from octo_pipeline.model.errors import OctoError
-    from octo_pipeline.vendors.landing import Landed
+    from octo_pipeline.vendors.landing import Delivery, Landed
     from octo_pipeline.vendors.listing import Listing, Place
     from octo_pipeline.vendors.source import Source
 
@@ -18,6 +20,14 @@ def _files() -> LandedFiles:
     from octo_pipeline.vendors.aws import cur_relations
 
     return cur_relations
+
+
+def _model_relations(
+    con: "duckdb.DuckDBPyConnection", deliveries: "Sequence[Delivery]", relations: Mapping[str, str]
+) -> dict[str, str]:
+    from octo_pipeline.vendors.aws.cur_relations import model_relations
+
+    return model_relations(con, deliveries, relations)
 
 
 def _container_usage(relations: Mapping[str, str]) -> str:
@@ -76,6 +86,7 @@ VENDOR = Vendor(
     "counts.",
     deliveries="Cost and Usage Reports",
     files=_files,
+    model_relations=_model_relations,
     container_usage=_container_usage,
     row_sources=("cur_relations.py", "cur_rows.py", "cur_columns.py", "sql"),
     folder_source=_folder_source,

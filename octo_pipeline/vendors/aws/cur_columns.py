@@ -57,6 +57,16 @@ COLUMNS: dict[str, str] = {
     "tags_json": "VARCHAR",
 }
 
+# Of rows that split the cost of others, or in no table: the models do not read them.
+NOT_IN_MODELS = (
+    "savings_plan_offering_type",
+    "split_line_item_parent_resource_id",
+    "split_line_item_split_cost",
+    "split_line_item_unused_cost",
+)
+# AWS writes 0 where it has no price, so such lines are told from others by the sign.
+LIST_COST = "pricing_public_on_demand_cost"
+
 # A file without these columns is refused: they say whose cost a row is, when, in which currency and how much.
 REQUIRED = (
     "bill_payer_account_id",
@@ -230,14 +240,15 @@ def _left_out(name: str, missing: Sequence[str], line_types: Sequence[SourceColu
     reason = f"but the file has no column {', '.join(needed)}, so its amortised cost is unknown"
     remedy = "Add what is missing to the report or export in AWS."
     unknown = f"CASE WHEN {is_bad} THEN CAST(error({literal(f'no column {name}')}) AS {COLUMNS[name]}) END"
-    return Expression(name, unknown, (Check(line_types[0].name, line_type, is_bad, reason, remedy),))
+    check = Check(line_types[0].name, line_type, is_bad, reason, remedy)
+    return Expression(name, unknown, (check,), _names(line_types))
 
 
 def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceColumn], origin: str) -> Expression:
     if name in ACCOUNTS:
         values = [_account_or_error(source) for source in sources]
         checks = [_account_check(source) for source in sources]
-        return Expression(name, _coalesced(values), tuple(checks))
+        return Expression(name, _coalesced(values), tuple(checks), _names(sources))
     values = [_clean(source, name) for source in sources]
     checks = []
     if keys := _PRODUCT_KEYS.get(name):
@@ -245,7 +256,12 @@ def _text(name: str, sources: Sequence[SourceColumn], products: Sequence[SourceC
             _require_map(product, origin)
             values += [trimmed(_map_value(product, key)) for key in keys]
             checks += _map_checks(product)
-    return Expression(name, _coalesced(values), tuple(checks))
+        sources = [*sources, *products]
+    return Expression(name, _coalesced(values), tuple(checks), _names(sources))
+
+
+def _names(sources: Iterable[SourceColumn]) -> tuple[str, ...]:
+    return tuple(source.sql for source in sources)
 
 
 def _account(source: SourceColumn) -> str:
@@ -333,8 +349,9 @@ def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn], origin:
         lists = [f"coalesce({_entries(source)}, [])" for source in maps]
         entries = lists[0] if len(lists) == 1 else f"list_concat({', '.join(lists)})"
         checks = tuple(check for source in maps for check in _map_checks(source))
-        return Expression("tags_json", _tags_of_entries(entries), checks)
+        return Expression("tags_json", _tags_of_entries(entries), checks, _names(maps))
     values: dict[str, list[str]] = {}
+    sources = []
     for column in columns:
         key = None
         if match := _TAG_COLUMN.fullmatch(column.name):
@@ -344,11 +361,13 @@ def _tags(maps: Sequence[SourceColumn], columns: Sequence[SourceColumn], origin:
         if key is not None:
             text = column.sql if column.type == "VARCHAR" else f"CAST({column.sql} AS VARCHAR)"
             values.setdefault(key, []).append(f"nullif({text}, '')")
+            sources.append(column)
     members = [
         f"{literal(json.dumps(key, ensure_ascii=False) + ':')} || to_json({_coalesced(texts[::-1])})"
         for key, texts in sorted(values.items())
     ]
-    return Expression("tags_json", f"'{{' || concat_ws(',', {', '.join(['NULL', *members])}) || '}}'")
+    text = f"'{{' || concat_ws(',', {', '.join(['NULL', *members])}) || '}}'"
+    return Expression("tags_json", text, sources=_names(sources))
 
 
 def _tags_of_entries(entries: str) -> str:

@@ -13,7 +13,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.aws.cur_columns import SPLIT_OPERATIONS, Costs
-from octo_pipeline.vendors.aws.cur_rows import check_values, open_file, relation
+from octo_pipeline.vendors.aws.cur_rows import CurFile, check_values, daily_relation, open_file, relation
 from octo_pipeline.vendors.file_rows import count_rows
 from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
 
@@ -33,14 +33,21 @@ def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery])
     Raises:
         OctoError: a file is gone, has changed in size since it was landed, or lacks a required column.
     """
+    return relation(_open_files(con, deliveries), _month(deliveries))
+
+
+def _open_files(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> list[CurFile]:
     for delivery in deliveries:
         if sentence := damage(delivery):
             raise OctoError(sentence, code="delivery-damaged")
-    months = {delivery.month for delivery in deliveries}
-    files = [
+    return [
         open_file(con, path, str(path), costs_of(delivery)) for delivery in deliveries for path in delivery.file_paths
     ]
-    return relation(files, months.pop() if len(months) == 1 else None)
+
+
+def _month(deliveries: Sequence[Delivery]) -> str | None:
+    months = {delivery.month for delivery in deliveries}
+    return months.pop() if len(months) == 1 else None
 
 
 def costs_of(delivery: Delivery) -> Costs:
@@ -49,8 +56,24 @@ def costs_of(delivery: Delivery) -> Costs:
 
 
 def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> dict[str, str]:
-    """The relations that dbt reads: its source's name -> SELECT; see `relation_sql`."""
+    """The lines as they were delivered: the name of dbt's source -> SELECT; see `relation_sql`."""
     return {"aws_cur": relation_sql(con, deliveries)}
+
+
+def model_relations(
+    con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], relations: Mapping[str, str]
+) -> dict[str, str]:
+    """The relations that dbt reads: the lines, and what they sum up to, with the column line_count.
+
+    The lines of Parquet files are summed up by day, see `cur_rows.daily_relation`. What was read of other files is in
+    `relations`, line by line.
+    """
+    lines = relations["aws_cur"]
+    if deliveries and all(delivery.format == "parquet" for delivery in deliveries):
+        sums = daily_relation(_open_files(con, deliveries), _month(deliveries))
+    else:
+        sums = render("vendors/aws/counted_lines", aws_cur=lines)
+    return {"aws_cur": sums, "aws_lines": lines}
 
 
 def source_costs(relations: Mapping[str, str]) -> str:

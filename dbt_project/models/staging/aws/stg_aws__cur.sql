@@ -38,7 +38,8 @@ renamed as (
         savings_plan_savings_plan_effective_cost as savings_plan_effective_cost,
         savings_plan_total_commitment_to_date as savings_plan_total_commitment_cost,
         savings_plan_used_commitment as savings_plan_used_commitment_cost,
-        tags_json
+        tags_json,
+        line_count
 
     from source
 

@@ -1,0 +1,19 @@
+with
+
+source as (
+
+    select * from {{ source('landing', 'aws_lines') }}
+
+),
+
+renamed as (
+
+    select
+        reservation_reservation_arn as reservation_arn,
+        pricing_offering_class as offer_class
+
+    from source
+
+)
+
+select * from renamed
