@@ -14,6 +14,7 @@ from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
+from tests.support.oracle.items import Item
 from tests.support.oracle.months import Result, allocate
 from tests.torture.chance import Dice, rounds
 from tests.torture.compared_tables import GRAIN_KEY, compare_allocations, compare_marts, item_values, text_of
@@ -184,8 +185,16 @@ def restore_some(workspace: Workspace, drawn: Drawn, result: Result, dice: Rando
         Decision("restore", item_id, k[0], k[1], Actor("tester"), "a test", now) for k, item_id in chosen.items()
     ]
     workspace.registry.record_decisions(decisions)
+    # A decision on an item without a seller holds for those of its grain that have one; names are no part of a grain.
+    grain = [name for name in names if name != "service_name"]
+    decided = {tuple(value for name, value in zip(names, k, strict=True) if name in grain) for k in chosen}
+
+    def keys_of(item: Item) -> set[tuple[str, ...]]:
+        values = item_values(item)
+        return {tuple(text_of((values | more).get(name)) for name in grain) for more in ({}, {"publisher_name": None})}
+
     items = [item for items in result.items.values() for item in items]
-    return {item.key for item in items if tuple(text_of(item_values(item).get(n)) for n in names) in chosen}
+    return {item.key for item in items if keys_of(item) & decided}
 
 
 def identities(workspace: Workspace, drawn: Drawn, mart_months: list[str]) -> list[str]:
