@@ -79,6 +79,10 @@ class Settings(_VendorSettings):
         description="Whether only holders of tokens may change anything, and the user of this machine does not count; "
         "always so if the registry is on a server.",
     )
+    four_eyes: bool = Field(
+        default=False,
+        description="Whether a month is closed, reopened and finalised by two people: one proposes it, another confirms it.",
+    )
     group: str | None = Field(
         default=None,
         description="Group of this machine that may read the tables and the registry, which only their owner may if unset.",

@@ -141,16 +141,15 @@ class Accounts:
             }
             append_event(connection, actor, "remove_account", account.account_id, details)
 
-    def payer_members(self, payers: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        """The accounts registered under these payers, as (payer, account), sorted and distinct."""
+    def payer_members(self, payers: Sequence[str] | None = None) -> tuple[tuple[str, str], ...]:
+        """The accounts registered under these payers or under any, as (payer, account), sorted and distinct."""
         with self._database.reading() as connection:
             if connection is None:
                 return ()
             # Filtered here: there are few accounts, and the number of a statement's parameters is limited.
             rows = fetch_rows(connection, select_columns(sql.REGISTERED_ACCOUNTS, ("payer_id", "account_id")))
-            members: set[tuple[str, str]] = {
-                (row.payer_id, row.account_id) for row in rows if row.payer_id in set(payers)
-            }
+            asked = {row.payer_id for row in rows} - {None} if payers is None else set(payers)
+            members: set[tuple[str, str]] = {(row.payer_id, row.account_id) for row in rows if row.payer_id in asked}
         return tuple(sorted(members))
 
 

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import ArgumentError, DBAPIError
     from sqlalchemy.pool import NullPool
 
-    from octo_pipeline.registry.schema import AUDIT_EVENTS, DECISIONS, REGISTERED_ACCOUNTS, SECRETS, TOKENS, USERS
+    from octo_pipeline.registry.schema import (
+        AUDIT_EVENTS,
+        DECISIONS,
+        PERIOD_EVENTS,
+        REGISTERED_ACCOUNTS,
+        SECRETS,
+        TOKENS,
+        USERS,
+    )
 else:
 
     def __getattr__(name: str) -> Any:
@@ -44,6 +52,7 @@ else:
 __all__ = [
     "AUDIT_EVENTS",
     "DECISIONS",
+    "PERIOD_EVENTS",
     "REGISTERED_ACCOUNTS",
     "SECRETS",
     "TOKENS",

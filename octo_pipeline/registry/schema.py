@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -126,4 +127,20 @@ SECRETS = Table(
     Column("key_id", Text, nullable=False),
     Column("ciphertext", Text, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
+)
+
+# The writer assigns the ids, as those of the decisions.
+PERIOD_EVENTS = Table(
+    "period_events",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=False),
+    Column("month", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("is_proposal", Boolean, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("closing", Text, nullable=False),
+    Column("proposed_by", Text),
+    Column("at", UtcDateTime, nullable=False),
+    CheckConstraint("action IN ('close', 'reopen', 'finalise', 'accept')", name="ck_period_events_action"),
 )

@@ -1,6 +1,6 @@
-"""The registry: its decisions and audit trail, and the way to its accounts and users.
+"""The registry: its decisions and audit trail, and the way to its accounts, months and users.
 
-Every method here and in the modules of the aggregates (`accounts.py`, `users.py`, `stored_secrets.py`) is one
+Every method here and in the modules of the aggregates (`accounts.py`, `periods.py`, `users.py`, `stored_secrets.py`) is one
 transaction, and every change appends its audit event in the same transaction. Nothing here knows Dagster or the command
 line; the caller passes who acts. How the database is opened, locked and migrated belongs in `database.py`.
 """
@@ -15,6 +15,7 @@ from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.accounts import Accounts
 from octo_pipeline.registry.database import Database
 from octo_pipeline.registry.decisions import append_decisions
+from octo_pipeline.registry.periods import Periods
 from octo_pipeline.registry.records import (
     Actor,
     AuditEvent,
@@ -36,7 +37,7 @@ class _TakenBack(Exception):
 
 
 class Registry(Database):
-    """The registry at a URL: decisions and the audit trail, and in its attributes accounts and users.
+    """The registry at a URL: decisions and the audit trail, and in its attributes accounts, months and users.
 
     Nothing is opened before it is needed. Reading a registry that does not exist returns nothing and creates nothing;
     the first write creates it. Every method raises `OctoError` if the database cannot be reached, is not a registry, or
@@ -44,12 +45,14 @@ class Registry(Database):
 
     Attributes:
         accounts: the registered accounts.
+        periods: the months that were closed.
         users: the users, their roles and tokens.
     """
 
     def __init__(self, url: str, *, group: str | None = None) -> None:
         super().__init__(url, group=group)
         self.accounts = Accounts(self)
+        self.periods = Periods(self)
         self.users = Users(self)
 
     def upgrade(self, caller: Caller) -> bool:

@@ -32,8 +32,8 @@ Sql = Callable[[str], Sequence[Any]]
 _SECOND_MIGRATION = """
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade():
@@ -58,9 +58,9 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     def switch() -> None:
         scripts = tmp_path / "migrations"
         shutil.copytree(Path(migrations.__file__).parent, scripts)
-        (scripts / "versions" / "v0004_second.py").write_text(_SECOND_MIGRATION)
+        (scripts / "versions" / "v0005_second.py").write_text(_SECOND_MIGRATION)
         monkeypatch.setattr(database, "SCRIPTS", str(scripts))
-        monkeypatch.setattr(database, "HEAD", "0004")
+        monkeypatch.setattr(database, "HEAD", "0005")
 
     return switch
 
@@ -122,6 +122,7 @@ def test_editors_can_be_made_after_the_upgrade_of_an_older_registry(url: str, sq
     sql(f"CREATE TABLE users ({names}, CONSTRAINT ck_users_role CHECK (role IN ('admin', 'viewer')))")
     sql("INSERT INTO users SELECT name, role, added_at FROM users_now")
     sql("DROP TABLE users_now")
+    sql("DROP TABLE period_events")
     sql(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
 
     assert registry.upgrade(Caller("ana"))
@@ -199,7 +200,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
     ):
         if use == registry.exists and registry.path is not None:
             continue
-        with pytest.raises(OctoError, match=r"is at version 0003 and .* needs 0004. Back it up"):
+        with pytest.raises(OctoError, match=r"is at version 0004 and .* needs 0005. Back it up"):
             use()
 
     assert registry.upgrade(Caller("root")) is True
@@ -216,7 +217,7 @@ def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(registry: Registry
         lambda: registry.upgrade(Caller("root")),
         lambda: registry.record_decisions([decide()]),
     ):
-        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0003: a newer one wrote it"):
+        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0004: a newer one wrote it"):
             use()
 
     assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0999",)]
@@ -232,7 +233,7 @@ def test_a_failed_migration_changes_nothing(
     with pytest.raises(OctoError, match=r"cannot be used: .*second.* already exists"):
         registry.upgrade(Caller("root"))
 
-    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0003",)]
+    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0004",)]
 
 
 def test_a_database_of_something_else_is_left_alone(registry: Registry, decide: Decide, sql: Sql, url: str) -> None:
