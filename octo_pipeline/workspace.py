@@ -1,35 +1,81 @@
 """What every table needs to be made: lake, configuration and registry, in one object per run."""
 
+import json
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.permissions import share_folder
 from octo_pipeline.registry.encryption import NEW_KEY, KeyFile, Keys, KeySetting
+from octo_pipeline.registry.periods import Period
 from octo_pipeline.registry.store import Registry
 from octo_pipeline.registry.stored_secrets import Secrets
 from octo_pipeline.rules.allocator import Allocator, load_allocators
 from octo_pipeline.rules.cost_group import CostGroup, load_cost_groups
 from octo_pipeline.rules.documents import Problem
+from octo_pipeline.rules.frozen import FrozenRules, read_frozen_rules
 from octo_pipeline.rules.metrics import Metric, load_metrics
 from octo_pipeline.rules.rates import Rate, load_rates
 from octo_pipeline.settings import Settings
 
+# Where closings are kept, and the file of one that is there when all others are.
+CLOSINGS, CLOSING_FILE = "closings", "closing.json"
+
 
 @dataclass(frozen=True)
 class Configuration:
-    """The documents of the configuration folder at the time they were read."""
+    """The documents of the configuration folder at the time they were read, or those that a closing kept.
+
+    Attributes:
+        closed_month: the month whose closing kept them; None for the documents of the folder.
+        registered_accounts: (payer, account) at the closing; None for the documents of the folder.
+    """
 
     allocators: tuple[Allocator, ...]
-    cost_groups: dict[str, CostGroup]
+    cost_groups: Mapping[str, CostGroup]
     rates: tuple[Rate, ...]
-    metrics: dict[str, Metric]
+    metrics: Mapping[str, Metric]
     problems: tuple[Problem, ...]
+    base_currency: str
+    closed_month: str | None = None
+    registered_accounts: tuple[tuple[str, str], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What was kept when a month was closed.
+
+    Attributes:
+        folder: the names of its folder below the lake's root.
+        rules: what computes the month while it is closed.
+        state: what the month was computed from (`octo_pipeline.tables.known.state_of`).
+        fingerprints: of its result tables.
+    """
+
+    month: str
+    folder: tuple[str, ...]
+    rules: FrozenRules
+    state: dict[str, Any]
+    fingerprints: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Tables with partitions of their own that no other workspace sees; see `Lake.overlay`.
+
+    Attributes:
+        has_rules_of_today: closed months are computed with the configuration folder instead of what their closings kept.
+    """
+
+    name: str
+    tables: frozenset[str]
+    has_rules_of_today: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,10 +84,12 @@ class Workspace:
 
     Attributes:
         run_id: identifies the run in the metadata of the files that it writes.
+        overlay: the tables that are made aside: a closed month as it would be now.
     """
 
     settings: Settings
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    overlay: Overlay | None = None
 
     @cached_property
     def lake(self) -> Lake:
@@ -58,7 +106,8 @@ class Workspace:
         )
         if self.settings.group is not None and isinstance(root, Path):
             share_folder(root, self.settings.group)
-        return Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp)
+        lake = Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp)
+        return lake.overlay(self.overlay.name, self.overlay.tables) if self.overlay else lake
 
     @cached_property
     def registry(self) -> Registry:
@@ -110,8 +159,80 @@ class Workspace:
             load_rates(folder / "exchange_rates.csv", self.settings.base_currency),
             metrics,
             (*allocator_problems, *cost_group_problems, *metric_problems),
+            self.settings.base_currency,
         )
 
-    def registered_accounts(self, payers: Sequence[str]) -> list[tuple[str, str]]:
-        """(payer, account) of the accounts that are registered under these payers."""
-        return list(self.registry.accounts.payer_members(payers)) if payers else []
+    def configuration_of(self, month: str) -> Configuration:
+        """The configuration that a month is computed with: of its items the allocators, and all else that it books.
+
+        Months close in order. So a month that is closed, or earlier than a closed one, has the rules of the first closing
+        that is not before it.
+
+        Raises:
+            OctoError: as `configuration`, or the lake lacks a closing.
+        """
+        closed = next((m for m in self.closed_months if m >= month), None)
+        if closed is None or (self.overlay and self.overlay.has_rules_of_today):
+            return self.configuration
+        rules = self.closing(closed).rules
+        return replace(
+            self.configuration,
+            allocators=rules.allocators,
+            cost_groups=rules.cost_groups,
+            rates=rules.rates,
+            metrics=rules.metrics,
+            base_currency=rules.base_currency,
+            closed_month=closed,
+            registered_accounts=rules.registered_accounts,
+        )
+
+    @cached_property
+    def periods(self) -> dict[str, Period]:
+        """The months that were ever closed, in order. Read once, so that the whole run sees the same."""
+        return self.registry.periods.all()
+
+    @cached_property
+    def closed_months(self) -> tuple[str, ...]:
+        """The closed months, in order."""
+        return tuple(month for month, period in self.periods.items() if period.is_closed)
+
+    def is_closed(self, month: str) -> bool:
+        """Whether the results of a month stay as they are. In an overlay they are made aside instead."""
+        return month in self.closed_months and self.overlay is None
+
+    def closing(self, month: str) -> Closing:
+        """What was kept of a closed month.
+
+        Raises:
+            OctoError: the month is not closed, or the lake lacks its closing.
+        """
+        event = self.periods[month].closing if month in self.periods else None
+        if event is None:
+            raise OctoError(f"{month} is not closed.", code="period-state", place=month)
+        if month not in self._closings:
+            folder = (CLOSINGS, f"month={month}", event.closing)
+            text = self.lake.read_text(*folder, CLOSING_FILE)
+            if text is None:
+                raise OctoError(
+                    f"{event.actor} closed {month} on {event.at:%Y-%m-%d}, and the lake {self.settings.lake} lacks what was "
+                    f"kept then ({'/'.join(folder)}). Restore it from the same backup as the registry.",
+                    code="closing-missing",
+                    place=month,
+                )
+            values = json.loads(text)
+            rules = read_frozen_rules(values["rules"])
+            self._closings[month] = Closing(month, folder, rules, values["state"], values["fingerprints"])
+        return self._closings[month]
+
+    @cached_property
+    def _closings(self) -> dict[str, Closing]:
+        return {}
+
+    def registered_accounts(self, payers: Sequence[str], month: str) -> list[tuple[str, str]]:
+        """(payer, account) of the accounts that are registered under these payers, or were when the month was closed."""
+        if not payers:
+            return []
+        kept = self.configuration_of(month).registered_accounts
+        if kept is None:
+            return list(self.registry.accounts.payer_members(payers))
+        return [account for account in kept if account[0] in payers]

@@ -108,6 +108,8 @@ class Lake:
         self._memory_limit = memory_limit
         self._temp = temp
         self._scanned: dict[str, dict[str, Hashable]] = {}
+        self._overlay_name = ""
+        self._overlaid: frozenset[str] = frozenset()
 
     @contextmanager
     def connect(self, *, only: Sequence[Location] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -207,7 +209,34 @@ class Lake:
 
     def path(self, table: str, month: str) -> Location:
         """The path of the partition's file, whether it exists or not."""
+        if table in self._overlaid:
+            overlaid = self._overlay_path(table, month)
+            if self._store.identity(overlaid) is not None:
+                return overlaid
         return self.root / table / f"month={month}" / _FILE
+
+    def overlay(self, name: str, tables: Collection[str]) -> "Lake":
+        """The same lake, in which some tables have partitions of their own that nobody else sees.
+
+        Where such a table has none of a month, the lake's is read. What is published goes to the overlay.
+
+        Args:
+            name: the overlay's folder below the root.
+            tables: the tables.
+        """
+        lake = Lake(self.root, memory_limit=self._memory_limit, temp=self._temp)
+        lake._overlay_name, lake._overlaid = name, frozenset(tables)
+        return lake
+
+    def overlaid_months(self, table: str) -> list[str]:
+        """The months of which the overlay has partitions of its own, in order."""
+        return sorted(folder.removeprefix("month=") for folder in self._overlaid_files(table))
+
+    def _overlaid_files(self, table: str) -> dict[str, Hashable]:
+        return self._store.files(self.root / self._overlay_name / table, "month=", _FILE)
+
+    def _overlay_path(self, table: str, month: str) -> Location:
+        return self.root / self._overlay_name / table / f"month={month}" / _FILE
 
     def months(self, table: str) -> list[str]:
         """The months the table has, in order."""
@@ -241,6 +270,8 @@ class Lake:
     def _identities(self, table: str) -> dict[str, Hashable]:
         """The identity of each partition's file, by month."""
         files = self._store.files(self.root / table, "month=", _FILE)
+        if table in self._overlaid:
+            files |= self._overlaid_files(table)
         return {folder.removeprefix("month="): identity for folder, identity in files.items()}
 
     def _metadata(self, table: str, month: str, identity: Hashable) -> PartitionMetadata | None:
@@ -420,9 +451,12 @@ class Lake:
             return True
 
         try:
-            return self._store.replace(staged.path, self.path(staged.table, staged.month), is_news)
+            return self._store.replace(staged.path, self._published_path(staged.table, staged.month), is_news)
         except OSError as error:
             raise self.write_error(error) from error
+
+    def _published_path(self, table: str, month: str) -> Location:
+        return self._overlay_path(table, month) if table in self._overlaid else self.path(table, month)
 
     @property
     def scratch(self) -> Path:
@@ -446,8 +480,35 @@ class Lake:
             raise self.write_error(error) from error
 
     def remove(self, table: str, month: str) -> None:
-        """Remove a partition, if it is there."""
-        self._store.remove(self.path(table, month))
+        """Remove a partition, if it is there; of an overlay only its own."""
+        self._store.remove(self._published_path(table, month))
+
+    def read_text(self, *names: str) -> str | None:
+        """The text of a small file of the lake that is no partition; None if there is none."""
+        return self._store.read_text(self._below(names))
+
+    def publish_folder(self, made: Path, *names: str, last: str) -> None:
+        """Publish the files of a local folder; the file called `last` appears when all others are there.
+
+        Raises:
+            OctoError: the lake cannot be written.
+        """
+        try:
+            self._store.publish_folder(made, self._below(names), last)
+        except OSError as error:
+            raise self.write_error(error) from error
+
+    def remove_folder(self, *names: str, first: str) -> None:
+        """Remove a folder that is no table; its file called `first` goes before the others."""
+        self._store.remove_folder(self._below(names), first)
+
+    def path_of(self, *names: str) -> Location:
+        """The path of a file of the lake that is no partition, whether it exists or not."""
+        return self._below(names)
+
+    def staging_folder(self) -> AbstractContextManager[Path]:
+        """A local folder for files that are published together; removed at the end."""
+        return staging.staging_folder(self._store.scratch)
 
 
 def _confine(connection: duckdb.DuckDBPyConnection, files: Sequence[Location]) -> None:

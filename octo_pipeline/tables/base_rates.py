@@ -11,14 +11,16 @@ def base_rates(workspace: Workspace, month: str) -> Sql:
 
     The rate is an integer of `octo_pipeline.rules.rates.RATE_DECIMALS` places.
     """
-    base = workspace.settings.base_currency
-    units = units_of_base(workspace.configuration.rates, month, base)
+    configuration = workspace.configuration_of(month)
+    base = configuration.base_currency
+    units = units_of_base(configuration.rates, month, base)
     columns = {"currency": "VARCHAR", "base_currency": "VARCHAR", "rate": "HUGEINT"}
     return rows_sql(columns, [(currency, base, rate) for currency, rate in units.items()])
 
 
 def rate_inputs(workspace: Workspace, month: str) -> dict[str, str]:
     """The inputs of a table that reads them, for its fingerprint."""
-    current = newest_rates(workspace.configuration.rates, month)
+    configuration = workspace.configuration_of(month)
+    current = newest_rates(configuration.rates, month)
     rates = {currency: str(rate.rate) for currency, rate in current.items()}
-    return {"exchange_rates": fingerprint(rates), "base_currency": workspace.settings.base_currency}
+    return {"exchange_rates": fingerprint(rates), "base_currency": configuration.base_currency}

@@ -91,7 +91,20 @@ def counting_months(
         (metric, whether it is carried forward) -> its month; None if it has none.
     """
     named = {(a.usage_of.id, a.usage_of.carry_forward) for a in allocators if a.weighs_by_metric}
-    months = metric_months(workspace, sorted({metric_id for metric_id, _ in named})) if named else []
+    kept = workspace.configuration_of(month)
+    if not named:
+        months = []
+    elif kept.closed_month:
+        # What a closing kept stands for the metric, whatever is delivered later.
+        months = [
+            MetricMonth(
+                metric_id, metric_month, f"the closing of {kept.closed_month}", len(rows), metric.digest(metric_month)
+            )
+            for metric_id, metric in kept.metrics.items()
+            for metric_month, rows in metric.by_month.items()
+        ]
+    else:
+        months = metric_months(workspace, sorted({metric_id for metric_id, _ in named}))
     counting: dict[tuple[str, bool], MetricMonth | None] = dict.fromkeys(sorted(named))
     for metric_month in months:
         for is_carried in (False, True):
@@ -115,12 +128,18 @@ def metric_inputs(workspace: Workspace, allocators: Sequence[Allocator], month: 
 def quantities(workspace: Workspace, allocators: Sequence[Allocator], month: str) -> Relation:
     """The quantities that count for the allocators in a booking month, with the columns `QUANTITY_COLUMNS`."""
     months = {counts for counts in counting_months(workspace, allocators, month).values() if counts}
-    return quantities_of(workspace, sorted(months, key=lambda m: (m.metric_id, m.month)))
+    metrics = workspace.configuration_of(month).metrics
+    return quantities_of(workspace, sorted(months, key=lambda m: (m.metric_id, m.month)), metrics)
 
 
-def quantities_of(workspace: Workspace, months: Sequence[MetricMonth]) -> Relation:
-    """The quantities of months of metrics, with the columns `QUANTITY_COLUMNS`."""
-    configured = workspace.configuration.metrics
+def quantities_of(workspace: Workspace, months: Sequence[MetricMonth], configured: Mapping[str, Metric]) -> Relation:
+    """The quantities of months of metrics, with the columns `QUANTITY_COLUMNS`.
+
+    Args:
+        workspace: whose lake may have them.
+        months: the months.
+        configured: the metrics of the configuration, or those that a closing kept.
+    """
     queries = []
     for metric_month in months:
         metric_id, month = metric_month.metric_id, metric_month.month

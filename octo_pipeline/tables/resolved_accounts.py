@@ -50,7 +50,7 @@ class ResolvedAccounts(Table):
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """The due allocators, and the cost groups and registered accounts that their entries name."""
         allocators = pinned_allocators(workspace.lake, month)
-        registered = workspace.registered_accounts(values_named(allocators, "payer"))
+        registered = workspace.registered_accounts(values_named(allocators, "payer"), month)
         return (
             group_inputs(workspace, allocators, month)
             | {f"owners/{name}": digest for name, digest in owned_digests(workspace.lake, month, allocators).items()}
@@ -72,8 +72,8 @@ class ResolvedAccounts(Table):
                 lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns),
                 month,
                 allocators,
-                workspace.configuration.cost_groups,
-                workspace.registered_accounts(values_named(allocators, "payer")),
+                workspace.configuration_of(month).cost_groups,
+                workspace.registered_accounts(values_named(allocators, "payer"), month),
             )
             lake.copy(connection, query, staged, metadata)
 
@@ -83,7 +83,7 @@ def group_inputs(workspace: Workspace, allocators: Sequence[Allocator], month: s
 
     An entry with a pattern names all of them. Families of containers read what containers used.
     """
-    groups = workspace.configuration.cost_groups
+    groups = workspace.configuration_of(month).cost_groups
     if any(entry.pattern is not None for a in allocators for entry in a.entries):
         named = list(groups.values())
     else:

@@ -65,7 +65,7 @@ class UsageShares(Table):
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Compute usage and shares of the resolved accounts and cost groups."""
-        lake = workspace.lake
+        lake, configuration = workspace.lake, workspace.configuration_of(month)
         allocators = pinned_allocators(lake, month)
         with lake.connect() as connection:
             query = shares.usage_shares_sql(
@@ -75,9 +75,9 @@ class UsageShares(Table):
                 lake.scan(ResolvedAccounts.name, [month], ResolvedAccounts.columns),
                 month,
                 allocators,
-                workspace.configuration.cost_groups,
+                configuration.cost_groups,
                 quantities(workspace, allocators, month),
-                workspace.configuration.rates,
-                workspace.settings.base_currency,
+                configuration.rates,
+                configuration.base_currency,
             )
             lake.copy(connection, query, staged, metadata)
