@@ -34,6 +34,7 @@ COST_GROUP_COST_COLUMNS: dict[str, str] = {
     "service_code": "VARCHAR",
     "service_name": "VARCHAR",
     "currency": "VARCHAR",
+    "corrected_month": "VARCHAR",
     "cost": MONEY,
     "effective_cost": MONEY,
     "base_currency": "VARCHAR",
@@ -154,6 +155,21 @@ def members_sql(matches: Relation, allocations: Relation, groups: Sequence[Table
         allocations=allocations,
         payer_families=[f"{group.family_id}/" for group in groups if group.is_by_payer],
     )
+
+
+def group_corrections_sql(known: Relation, booked: Relation, corrected: Relation) -> Sql:
+    """SQL of what cost groups cost otherwise in closed months than is booked: the sections of corrections.
+
+    Args:
+        known: relation with `COST_GROUP_COST_COLUMNS` and ``month`` of the closed months as they would be now.
+        booked: the same as it was closed.
+        corrected: the same, of the closed months in which corrections of these months were booked.
+
+    Returns:
+        SQL of (cost_group_id, section, vendor, account, service_code, service_name, currency, corrected_month, cost,
+        effective_cost), ``correction`` and ``savings_correction`` being the sections.
+    """
+    return render("allocation/cost_group_corrections", known=known, booked=booked, corrected=corrected)
 
 
 def filtered_costs_sql(line_items: Relation, allocations: Relation, groups: Sequence[TabledGroup]) -> Sql:

@@ -10,6 +10,7 @@ from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.base_rates import base_rates, rate_inputs
+from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
@@ -22,7 +23,9 @@ from octo_pipeline.workspace import Workspace
 
 _AMOUNTS = (
     "billed", "effective", "allocated_out", "allocated_in", "effective_out", "effective_in", "savings_out", "savings_in",
-    "step_out", "step_in", "step_effective_out", "step_effective_in", "final_cost", "amortised_final_cost",
+    "step_out", "step_in", "step_effective_out", "step_effective_in", "corrections_out", "corrections_in",
+    "corrections_effective_out", "corrections_effective_in", "corrections_savings_out", "corrections_savings_in",
+    "final_cost", "amortised_final_cost",
 )  # fmt: skip
 
 ACCOUNT_COST_COLUMNS: dict[str, str] = {
@@ -54,6 +57,7 @@ class AccountCosts(Table):
         Reads(LINE_ITEMS),
         Reads(Allocations.name),
         Reads(MatchedItems.name, months="owing"),
+        Reads(Corrections.name),
         Reads("exchange_rates"),
         Reads("base_currency"),
     )
@@ -70,12 +74,12 @@ class AccountCosts(Table):
         EVERY_ROW_HAS_ITS_ITEM,
         Proof(
             "final_costs",
-            "the final costs are the bill, less the items distributed, plus what is due of them, in both measures",
+            "the final costs are the bill, less the items distributed, plus what is due of them, in both measures; corrections apart",
             "tables/proof_account_costs_final",
         ),
         Proof(
             "balanced",
-            "the final costs of each owner are what it was billed, less what moved away, plus what moved in",
+            "the final costs of each owner are what it was billed, less what moved away, plus what moved in, with corrections",
             "tables/proof_account_costs_balanced",
         ),
         Proof(
@@ -87,6 +91,11 @@ class AccountCosts(Table):
             "all_counted",
             "every row booked and every item distributed is counted, in both measures",
             "tables/proof_account_costs_counted",
+        ),
+        Proof(
+            "corrections",
+            "every correction of a closed month is counted, in both measures",
+            "tables/proof_account_costs_corrections",
         ),
     )
     remedy = INPUTS_CHANGED
@@ -103,7 +112,13 @@ class AccountCosts(Table):
         "step_in": ((Allocations.name, "cost"),),
         "step_effective_out": ((Allocations.name, "effective_cost"),),
         "step_effective_in": ((Allocations.name, "effective_cost"),),
-        "final_cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost")),
+        "corrections_out": ((Corrections.name, "cost"),),
+        "corrections_in": ((Corrections.name, "cost"),),
+        "corrections_effective_out": ((Corrections.name, "effective_cost"),),
+        "corrections_effective_in": ((Corrections.name, "effective_cost"),),
+        "corrections_savings_out": ((Corrections.name, "cost"),),
+        "corrections_savings_in": ((Corrections.name, "cost"),),
+        "final_cost": ((LINE_ITEMS, "billed_cost"), (Allocations.name, "cost"), (Corrections.name, "cost")),
         "amortised_final_cost": (
             (LINE_ITEMS, "effective_cost"),
             (Allocations.name, "effective_cost"),
@@ -121,11 +136,15 @@ class AccountCosts(Table):
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             explained = keep_explained_allocations(connection, lake, staged, _SUMMED)
+            corrected = lake.scan(Corrections.name, [month], Corrections.columns)
             relations = {
                 "lake.cost_line_items": f"FROM {line_items}",
                 "lake.explained_allocations": f"FROM {explained}",
+                "lake.corrections": f"FROM {corrected}",
                 "lake.base_rates": base_rates(workspace, month),
             }
             run_model(workspace, staged, metadata, relations)
             booked = lake.scan(Allocations.name, [month], Allocations.columns)
-            self.prove(connection, staged, line_items=line_items, explained=explained, booked=booked)
+            self.prove(
+                connection, staged, line_items=line_items, explained=explained, booked=booked, corrections=corrected
+            )

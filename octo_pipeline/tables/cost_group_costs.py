@@ -13,14 +13,16 @@ from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.sql import Relation, literal
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.base_rates import base_rates, rate_inputs
+from octo_pipeline.tables.corrections import Corrections, corrected_in
 from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
     INPUTS_CHANGED,
     keep_explained_allocations,
 )
+from octo_pipeline.tables.known import as_known
 from octo_pipeline.tables.matched_items import MatchedItems
-from octo_pipeline.tables.table import Lineage, Reads, Table
+from octo_pipeline.tables.table import Lineage, Reads, Table, materialise
 from octo_pipeline.workspace import Workspace
 
 # The columns of an explained row that the filters, the model and the proofs read.
@@ -37,13 +39,14 @@ class CostGroupCosts(Table):
 
     name = "cost_group_costs"
     group = "marts"
-    grain = "One row per cost group, section, vendor, account, service and currency."
-    key = ("cost_group_id", "section", "vendor", "account", "service_code", "currency")
+    grain = "One row per cost group, section, vendor, account, service, currency and corrected month."
+    key = ("cost_group_id", "section", "vendor", "account", "service_code", "currency", "corrected_month")
     columns = cost_groups.COST_GROUP_COST_COLUMNS
     reads = (
         Reads(LINE_ITEMS),
         Reads(Allocations.name),
         Reads(MatchedItems.name, months="owing"),
+        Reads(Corrections.name),
         Reads("cost_groups"),
         Reads("exchange_rates"),
         Reads("base_currency"),
@@ -84,6 +87,11 @@ class CostGroupCosts(Table):
             "direct, account and fee of everything are the bill, less what was distributed, plus what is due, in both measures",
             "tables/proof_cost_group_costs_whole",
         ),
+        Proof(
+            "corrections",
+            "what is booked for each group and closed month, with its corrections, is what is known of it, in both measures",
+            "tables/proof_cost_group_costs_corrections",
+        ),
     )
     remedy = INPUTS_CHANGED
     made_from: ClassVar[Lineage] = {
@@ -93,25 +101,39 @@ class CostGroupCosts(Table):
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """All cost groups, the exchange rates that count in the month, and the base currency."""
-        cost_groups = {f"cost_groups/{name}": g.version for name, g in workspace.configuration.cost_groups.items()}
+        cost_groups = {
+            f"cost_groups/{name}": g.version for name, g in workspace.configuration_of(month).cost_groups.items()
+        }
         return cost_groups | rate_inputs(workspace, month)
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Evaluate the filters, sum up by section, and prove that nothing is counted twice."""
         lake = workspace.lake
-        groups = list(workspace.configuration.cost_groups.values())
+        groups = list(workspace.configuration_of(month).cost_groups.values())
         file = literal(str(staged.folder / "matches.parquet"))
-        with lake.connect() as connection:
+        known = as_known(workspace)
+        corrected_months = [] if workspace.overlay else corrected_in(lake, month)
+        for corrected_month in corrected_months:
+            materialise(known, self, corrected_month)
+        with lake.connect() as connection, known.lake.connect():
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             explained = keep_explained_allocations(connection, lake, staged, _FILTERED)
             tabled = cost_groups.tabled_groups(connection, line_items, groups)
             connection.execute(f"COPY ({cost_groups.matches_sql(line_items, explained, tabled)}) TO {file}")
             matches = Relation(f"read_parquet({file})")
             members = cost_groups.members_sql(matches, explained, tabled)
+            corrected = (
+                known.lake.scan(self.name, corrected_months, self.columns, month_as="month"),
+                lake.scan(self.name, corrected_months, self.columns, month_as="month"),
+                lake.scan(
+                    self.name, workspace.closed_months if corrected_months else [], self.columns, month_as="month"
+                ),
+            )
             relations = {
                 "lake.cost_line_items": f"FROM {line_items}",
                 "lake.explained_allocations": f"FROM {explained}",
                 "lake.base_rates": base_rates(workspace, month),
+                "cost_groups.corrections": cost_groups.group_corrections_sql(*corrected),
                 "cost_groups.charges": cost_groups.charges_sql(matches),
                 "cost_groups.members": members,
             }
@@ -125,6 +147,9 @@ class CostGroupCosts(Table):
                 line_items=line_items,
                 explained=explained,
                 booked=lake.scan(Allocations.name, [month], Allocations.columns),
+                known_costs=corrected[0],
+                closed_costs=corrected[1],
+                earlier_corrections=corrected[2],
                 members=members,
                 filtered_costs=filtered_costs,
                 families=[group.family_id for group in tabled if group.family_id],

@@ -16,9 +16,12 @@ from octo_pipeline.model.months import origin_months
 from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.closings import closed_items
+from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.usage_shares import UsageShares
+from octo_pipeline.workspace import Workspace
 
 # The first proof of a mart: the join drops rows whose items are gone.
 EVERY_ROW_HAS_ITS_ITEM = Proof("items", "every allocation has an item", "tables/proof_marts_items")
@@ -41,11 +44,24 @@ EXPLAINED_DESCRIPTIONS = {
 }
 
 
-def explained_allocations(lake: Lake, months: Sequence[str] | None) -> Sql:
-    """SQL of the explained allocations of booking months; None means all months of the lake."""
+def explained_allocations(workspace: Workspace, months: Sequence[str] | None) -> Sql:
+    """SQL of the explained allocations of booking months and their corrections; None means all months of the lake.
+
+    The items of a closed month are those that its closing kept.
+    """
+    lake = workspace.lake
     booked = lake.months(Allocations.name) if months is None else months
-    origins = sorted({origin for month in booked for origin in origin_months(month)})
-    return _explained(lake, booked, origins, booked)
+    closed = [month for month in booked if workspace.is_closed(month)]
+    current = [month for month in booked if month not in closed]
+    origins = sorted({origin for month in current for origin in origin_months(month)})
+    return render(
+        "tables/explained_allocations",
+        parts=[
+            _explained(lake, current, origins, current),
+            *([_explained_as_closed(workspace, closed)] if closed else []),
+        ],
+        corrections=lake.scan(Corrections.name, booked, Corrections.columns, month_as="booking_month"),
+    )
 
 
 def require_allocations(lake: Lake, month: str) -> None:
@@ -83,6 +99,16 @@ def keep_explained_allocations(
     query = render("tables/explained_columns", explained_allocations=explained, columns=columns)
     connection.execute(f"copy ({query}) to {file}")
     return Relation(f"read_parquet({file})")
+
+
+def _explained_as_closed(workspace: Workspace, months: Sequence[str]) -> Sql:
+    lake = workspace.lake
+    return explained_sql(
+        lake.scan(Allocations.name, months, Allocations.columns, month_as="booking_month"),
+        closed_items(workspace, months),
+        lake.scan(UsageShares.name, months, UsageShares.columns, month_as="booking_month"),
+        is_kept=True,
+    )
 
 
 def _explained(lake: Lake, booked: Sequence[str], origins: Sequence[str], shared: Sequence[str]) -> Sql:

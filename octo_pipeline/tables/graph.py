@@ -12,6 +12,7 @@ from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.container_usage import ContainerUsage
+from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.cost_line_items import CostLineItems, landed_months
 from octo_pipeline.tables.dbt import column_descriptions
@@ -20,7 +21,7 @@ from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts
-from octo_pipeline.tables.table import OUTSIDE, Table
+from octo_pipeline.tables.table import KEPT, OUTSIDE, Table
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
@@ -32,6 +33,7 @@ TABLES: tuple[Table, ...] = (
     ResolvedAccounts(),
     UsageShares(),
     Allocations(),
+    Corrections(),
     AccountCosts(),
     CostGroupCosts(),
     Prepayments(),
@@ -128,13 +130,16 @@ class StalePartition(NamedTuple):
 def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[StalePartition]:
     """The stale partitions of the lake, of all tables in order or of the given ones.
 
-    A partition made from a stale one becomes stale only when that one has been made again with another result.
+    A partition made from a stale one becomes stale only when that one has been made again with another result. The results
+    of a closed month are never stale: what changed in it makes the corrections of the first open month stale.
     """
     partitions = []
     landed = landed_months(workspace)
     for table in order() if tables is None else tables:
         made = workspace.lake.months(table.name)
         for month in sorted({*made, *landed}):
+            if table.name in KEPT and workspace.is_closed(month):
+                continue
             recorded = workspace.lake.metadata(table.name, month)
             now = table.inputs(workspace, month)
             if recorded is None:

@@ -5,11 +5,14 @@ from typing import ClassVar
 from octo_pipeline.allocation import matching
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.allocation.temp_tables import create_temp_table
-from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.workspace import Workspace
+
+# The fact that says which deliveries the items are of, whatever version of the program read them.
+DELIVERIES = "deliveries"
 
 
 class MatchedItems(Table):
@@ -58,7 +61,7 @@ class MatchedItems(Table):
 
     def outside_inputs(self, workspace: Workspace, month: str) -> dict[str, str]:
         """The allocators whose window contains the month, in order."""
-        live = matching.applying(workspace.configuration.allocators, month)
+        live = matching.applying(workspace.configuration_of(month).allocators, month)
         return {"allocators": fingerprint({f"{i:06d}": a.version for i, a in enumerate(live)})}
 
     def changes(self, before: PartitionMetadata | None, after: PartitionMetadata | None) -> tuple[str, ...]:
@@ -73,7 +76,7 @@ class MatchedItems(Table):
 
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Match the month's items, record what is due in each month, and prove that every line item counts once."""
-        lake, allocators = workspace.lake, workspace.configuration.allocators
+        lake, allocators = workspace.lake, workspace.configuration_of(month).allocators
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             query = matching.matched_items_sql(connection, line_items, month, allocators)
@@ -85,5 +88,12 @@ class MatchedItems(Table):
                 due.setdefault(month, {}).update({a.version: a.version for a in balance_rules})
             versions = {version for digests in due.values() for version in digests}
             documents = {a.version: a.document for a in allocators if a.version in versions}
-            lake.copy(connection, f"FROM {matched}", staged, metadata, facts={"due": due, "allocators": documents})
+            facts = {"due": due, "allocators": documents, DELIVERIES: deliveries_digest(lake, month)}
+            lake.copy(connection, f"FROM {matched}", staged, metadata, facts=facts)
             self.prove(connection, staged, line_items=line_items)
+
+
+def deliveries_digest(lake: Lake, month: str) -> str:
+    """A digest of what the month's line items were read from, without the version of the program that read them."""
+    metadata = lake.metadata(LINE_ITEMS, month)
+    return fingerprint({name: value for name, value in metadata.inputs.items() if name != "code"}) if metadata else ""

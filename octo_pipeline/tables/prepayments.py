@@ -12,6 +12,7 @@ from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import RestoredItem
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.dues import origins_outstanding
 from octo_pipeline.tables.explained_allocations import INPUTS_CHANGED, require_allocations
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -20,6 +21,11 @@ from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.workspace import Workspace
 
 _FLOWS = ("opening", "billed", "booked", "closing")
+
+# What describes an item in its corrections too.
+_ITEM_COLUMNS = (
+    "vendor", "payer", "source_account", "service_code", "charge_description", "allocator_id", "tranche_count", "currency",
+)  # fmt: skip
 
 PREPAYMENT_COLUMNS: dict[str, str] = {
     "item_id": "VARCHAR",
@@ -47,7 +53,12 @@ class Prepayments(Table):
     grain = "One row per fee or account-usage item with several instalments, until the last of them is booked."
     key = ("item_id",)
     columns = PREPAYMENT_COLUMNS
-    reads = (Reads(MatchedItems.name, months="outstanding"), Reads(Allocations.name), Reads("decisions"))
+    reads = (
+        Reads(MatchedItems.name, months="outstanding"),
+        Reads(Allocations.name),
+        Reads(Corrections.name),
+        Reads("decisions"),
+    )
     code = ("model", "rules", "allocation", "tables/prepayments.py", "tables/restored_items.py")
     proofs = (
         Proof(
@@ -57,7 +68,7 @@ class Prepayments(Table):
         ),
         Proof(
             "booked",
-            "what is billed and booked of each item is what the allocations say",
+            "what is billed and booked of each item is what the allocations and corrections say",
             "tables/proof_prepayments_booked",
         ),
         Proof(
@@ -94,10 +105,26 @@ class Prepayments(Table):
         with lake.connect() as connection:
             matched = lake.scan(MatchedItems.name, origins_outstanding(lake, month), MatchedItems.columns)
             restored = create_restored_items(connection, _decisions(workspace, month), matched)
-            query = render("tables/prepayments", matched_items=matched, restored_items=restored, month=month)
+            corrected = lake.scan(Corrections.name, [month], Corrections.columns)
+            query = render(
+                "tables/prepayments",
+                matched_items=matched,
+                restored_items=restored,
+                corrections=corrected,
+                described_columns=_ITEM_COLUMNS,
+                columns=list(self.columns),
+                month=month,
+            )
             lake.copy(connection, query, staged, metadata)
             booked = lake.scan(Allocations.name, [month], Allocations.columns)
-            self.prove(connection, staged, matched_items=matched, restored_items=restored, booked=booked)
+            self.prove(
+                connection,
+                staged,
+                matched_items=matched,
+                restored_items=restored,
+                booked=booked,
+                corrections=corrected,
+            )
 
 
 def _decisions(workspace: Workspace, month: str) -> tuple[RestoredItem, ...]:

@@ -18,6 +18,7 @@ import duckdb
 import octo_pipeline
 from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.tables.dues import due_digests, outstanding_digests
 from octo_pipeline.workspace import Workspace
@@ -39,6 +40,19 @@ OUTSIDE = frozenset(
     }
 )
 
+# The results of a month: they stay as they are while it is closed. Everything before them goes on being true.
+KEPT = frozenset(
+    {
+        "resolved_accounts",
+        "usage_shares",
+        "allocations",
+        "corrections",
+        "account_costs",
+        "cost_group_costs",
+        "prepayments",
+    }
+)
+
 # A template as `render` names it, or as another template imports it.
 _TEMPLATE = re.compile(r'"(\w+(?:/\w+)*?)/(?:sql/)?(\w+)(?:\.sql\.j2)?"')
 
@@ -56,16 +70,17 @@ class Reads:
             items of each origin month. ``outstanding``: what is due in the month or later from its items and those of
             earlier origin months, if they are spread. ``pinned``: only the allocators that took the items of the origin
             months with something due. ``named``: the month that is made, where an allocator or cost group needs it.
+            ``closed``: the closed months.
     """
 
     name: str
-    months: Literal["this", "owing", "outstanding", "pinned", "named"] = "this"
+    months: Literal["this", "owing", "outstanding", "pinned", "named", "closed"] = "this"
 
     def inputs(self, lake: Lake, month: str) -> dict[str, str]:
         """The fingerprints of what is read from a table."""
-        if self.months in ("pinned", "named"):
+        if self.months in ("pinned", "named", "closed"):
             # The outside inputs of a table that reads the pinned documents include what it takes from them, and what
-            # they name.
+            # they name; those of one that reads closed months, what these are computed from.
             return {}
         if self.months == "outstanding":
             later = outstanding_digests(lake, month)
@@ -147,13 +162,14 @@ class Materialised:
     """What happened to a partition.
 
     Attributes:
+        outcome: ``closed``: the month is closed, so its partition stays as it is.
         changed: the inputs that changed since the partition that was replaced was made; empty if there was none, or if
             nothing was published.
     """
 
     table: str
     month: str
-    outcome: Literal["published", "unchanged"]
+    outcome: Literal["published", "unchanged", "closed"]
     fingerprint: str
     rows: int
     seconds: float
@@ -181,13 +197,17 @@ def materialise(workspace: Workspace, table: Table, month: str) -> Materialised:
 
 def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> Materialised:
     lake = workspace.lake
+    if table.name in KEPT and workspace.is_closed(month):
+        require_as_closed(workspace, table.name, month)
+        kept = lake.fingerprint(table.name, month) or ""
+        return Materialised(table.name, month, "closed", kept, lake.rows(table.name, month), time.monotonic() - started)
     made_from = PartitionMetadata(table.inputs(workspace, month), workspace.run_id)
     published = False
     replaced = lake.metadata(table.name, month)
     if replaced is None or replaced.fingerprint != made_from.fingerprint:
         with lake.stage(table.name, month) as staged:
             table.make(workspace, month, staged, made_from)
-            published = lake.publish(staged, still_current=lambda: table.inputs(workspace, month))
+            published = lake.publish(staged, still_current=lambda: _still_current(workspace, table, month))
     return Materialised(
         table.name,
         month,
@@ -197,6 +217,39 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
         time.monotonic() - started,
         table.changes(replaced, lake.metadata(table.name, month)) if published else (),
     )
+
+
+def require_as_closed(workspace: Workspace, table: str, month: str) -> None:
+    """Refuse to go on with a closed month whose partition is another one than when it was closed.
+
+    Raises:
+        OctoError: it is another one or is missing, as in a lake that was restored from an older backup than the registry.
+    """
+    kept = workspace.closing(month).fingerprints.get(table)
+    if kept is not None and kept != workspace.lake.fingerprint(table, month):
+        raise OctoError(
+            f"{month} is closed, and {table} is not as it was closed. Restore {workspace.settings.lake} from the same backup "
+            "as the registry.",
+            code="closed-month-changed",
+            place=month,
+        )
+
+
+def _still_current(workspace: Workspace, table: Table, month: str) -> Mapping[str, str]:
+    """What the partition would be made from now.
+
+    Raises:
+        OctoError: somebody closed the month in the meantime.
+    """
+    if table.name in KEPT and workspace.overlay is None:
+        period = workspace.registry.periods.all().get(month)
+        if period and period.is_closed:
+            raise OctoError(
+                f"{month} was closed while {table.name} was made; its results stay as they were closed.",
+                code="month-closed-meanwhile",
+                place=month,
+            )
+    return table.inputs(workspace, month)
 
 
 @cache

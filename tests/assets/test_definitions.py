@@ -65,9 +65,13 @@ def test_the_graph():
             ["container_usage", "cost_groups", "cost_line_items", "metrics", "resolved_accounts"],
         ),
         "allocations": ("allocation", ["cost_line_items", "matched_items", "usage_shares"]),
-        "account_costs": ("marts", ["allocations", "cost_line_items", "matched_items"]),
-        "cost_group_costs": ("marts", ["allocations", "cost_groups", "cost_line_items", "matched_items"]),
-        "prepayments": ("marts", ["allocations", "matched_items"]),
+        "corrections": ("allocation", ["allocations", "cost_line_items", "matched_items"]),
+        "account_costs": ("marts", ["allocations", "corrections", "cost_line_items", "matched_items"]),
+        "cost_group_costs": (
+            "marts",
+            ["allocations", "corrections", "cost_groups", "cost_line_items", "matched_items"],
+        ),
+        "prepayments": ("marts", ["allocations", "corrections", "matched_items"]),
     }
 
 

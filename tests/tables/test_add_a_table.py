@@ -39,7 +39,7 @@ materialise(Workspace(load_settings()), next(table for table in graph.TABLES if 
 asset = defs.resolve_asset_graph().get(dg.AssetKey("taken_costs"))
 lineage = asset.metadata["dagster/column_lineage"].deps_by_column["taken_cost"]
 with workspace.lake.connect() as connection:
-    rows = connection.execute(views(workspace.lake)["taken_costs"]).fetchall()
+    rows = connection.execute(views(workspace)["taken_costs"]).fetchall()
 print(json.dumps({
     "order": [table.name for table in graph.order()],
     "downstream": [table.name for table in graph.downstream_of("matched_items")],

@@ -20,6 +20,7 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.tables import dbt
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -202,11 +203,12 @@ def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
     workspace = make(month_of(tmp_path, [fee_allocator(), SHARED]), AccountCosts(), [MONTH])
     lake = workspace.lake
     lines = lake.scan("cost_line_items", [MONTH], CostLineItems.columns)
-    rows = f"({explained_allocations(lake, [MONTH])})"
+    rows = f"({explained_allocations(workspace, [MONTH])})"
     booked = lake.scan("allocations", [MONTH], Allocations.columns)
     good = lake.scan("account_costs", [MONTH], AccountCosts.columns)
     with lake.connect() as connection:
-        pieces = {"line_items": lines, "explained": rows, "booked": booked}
+        corrections = lake.scan("corrections", [MONTH], Corrections.columns)
+        pieces = {"line_items": lines, "explained": rows, "booked": booked, "corrections": corrections}
         prove(connection, "account_costs", MONTH, AccountCosts.proofs, staged=good, **pieces)
         with pytest.raises(ProofError, match=f"account_costs 2024-01 fails its proof that {claim}"):
             prove(
@@ -231,7 +233,7 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
     lake = workspace.lake
     cost_groups: list[CostGroup] = list(workspace.configuration.cost_groups.values())
     lines = lake.scan("cost_line_items", [MONTH], CostLineItems.columns)
-    rows = f"({explained_allocations(lake, [MONTH])})"
+    rows = f"({explained_allocations(workspace, [MONTH])})"
     booked = lake.scan("allocations", [MONTH], Allocations.columns)
     good = lake.scan("cost_group_costs", [MONTH], CostGroupCosts.columns)
     members = "SELECT 'all' AS cost_group_id, unnest(['1', '2', '7', '8', '9']) AS account, NULL AS payer"
@@ -239,11 +241,17 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
         groups = tabled_groups(connection, lines, cost_groups)
         connection.execute(f"CREATE TEMP TABLE filtered_costs AS {filtered_costs_sql(lines, rows, groups)}")
         pieces = {"line_items": lines, "explained": rows, "booked": booked, "members": members}
-        pieces |= {"filtered_costs": "filtered_costs", "families": []}
+        pieces |= {"filtered_costs": "filtered_costs", "families": []} | no_corrections(lake)
         prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=good, **pieces)
         bad = f"({wrong.format(good=good)})"
         with pytest.raises(ProofError, match=f"cost_group_costs 2024-01 fails its proof that {claim}"):
             prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=bad, **pieces)
+
+
+def no_corrections(lake) -> dict:
+    """What the proof of the corrections reads, where no month is closed."""
+    none = lake.scan("cost_group_costs", [], CostGroupCosts.columns, month_as="month")
+    return dict.fromkeys(("known_costs", "closed_costs", "earlier_corrections"), none)
 
 
 FAMILY = {"id": "owners", "by": {"account": True}, "combinations": {"awsOptions": {}}}
@@ -270,7 +278,7 @@ def test_families_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
     workspace = make(run(workspace, [MONTH]), CostGroupCosts(), [MONTH])
     lake = workspace.lake
     lines = lake.scan("cost_line_items", [MONTH], CostLineItems.columns)
-    rows = f"({explained_allocations(lake, [MONTH])})"
+    rows = f"({explained_allocations(workspace, [MONTH])})"
     good = lake.scan("cost_group_costs", [MONTH], CostGroupCosts.columns)
     accounts = lake.scan("cost_group_costs", [MONTH], CostGroupCosts.columns)
     members = f"SELECT DISTINCT cost_group_id, account, NULL AS payer FROM {accounts} WHERE account IS NOT NULL"
@@ -283,6 +291,7 @@ def test_families_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
             "booked": lake.scan("allocations", [MONTH], Allocations.columns),
         }
         pieces |= {"members": members, "filtered_costs": "filtered_costs", "families": ["owners"]}
+        pieces |= no_corrections(lake)
         prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=good, **pieces)
         proofs = [proof for proof in CostGroupCosts.proofs if proof.name in ("families", "booked_on_groups")]
         with pytest.raises(ProofError, match=f"cost_group_costs 2024-01 fails its proof that {claim}"):
@@ -321,12 +330,15 @@ def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
     from dbt.cli.main import dbtRunner
 
     workspace = month_of(tmp_path, [fee_allocator()])
-    rows = explained_allocations(workspace.lake, [MONTH])
+    rows = explained_allocations(workspace, [MONTH])
     absent = "SELECT '' AS cost_group_id, '' AS account"
     relations = {
         "lake.cost_line_items": f"FROM {workspace.lake.scan('cost_line_items', [MONTH], CostLineItems.columns)}",
         "lake.explained_allocations": rows,
         "lake.base_rates": "SELECT 'USD' AS currency, 'EUR' AS base_currency, 1::HUGEINT AS rate",
+        "lake.corrections": f"FROM {workspace.lake.scan('corrections', [MONTH], Corrections.columns)}",
+        "cost_groups.corrections": f"{absent}, '' AS section, '' AS vendor, '' AS service_code, '' AS service_name, "
+        "'' AS currency, '' AS corrected_month, 0::DECIMAL(38,10) AS cost, 0::DECIMAL(38,10) AS effective_cost",
         "cost_groups.members": f"{absent}, '' AS payer",
         "cost_groups.charges": f"{absent}, '' AS part, '' AS vendor, '' AS service_code, '' AS service_name, "
         "'' AS currency, 0::DECIMAL(38,10) AS cost, 0::DECIMAL(38,10) AS effective_cost",
@@ -414,7 +426,7 @@ def test_sql_sees_every_table_and_explained_allocations(octo):
     query = "SELECT formula, tranche_cost FROM allocations WHERE kind = 'split' AND category = 'account'"
     assert octo("sql", query, "-o", "csv").stdout == "formula,tranche_cost\ncost*0.25,40.0000000000\n"
     query = "SELECT count(*) AS views FROM duckdb_views() WHERE NOT internal"
-    assert octo("sql", query, "-o", "csv").stdout == "views\n10\n"
+    assert octo("sql", query, "-o", "csv").stdout == "views\n11\n"
     assert octo("sql", "SELECT DISTINCT month FROM cost_group_costs", "-o", "csv").stdout == f"month\n{MONTH}\n"
 
 

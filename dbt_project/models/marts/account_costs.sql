@@ -1,7 +1,8 @@
 {%- set amounts = [
     'billed', 'effective', 'allocated_out', 'allocated_in', 'effective_out', 'effective_in', 'savings_out',
-    'savings_in', 'step_out', 'step_in', 'step_effective_out', 'step_effective_in', 'final_cost',
-    'amortised_final_cost',
+    'savings_in', 'step_out', 'step_in', 'step_effective_out', 'step_effective_in', 'corrections_out', 'corrections_in',
+    'corrections_effective_out', 'corrections_effective_in', 'corrections_savings_out', 'corrections_savings_in',
+    'final_cost', 'amortised_final_cost',
 ] -%}
 
 with
@@ -39,6 +40,49 @@ allocations as (
 
 ),
 
+-- What an item costs now is billed again on its account; if it is distributed, it is handed on as well.
+-- A balance is no bill: only its handing on is corrected.
+corrections as (
+
+    select
+        case when source_group is null then 'account' else 'group' end as owner_type,
+        coalesce(source_group, source_account) as owner_id,
+        currency,
+        'corrections_in' as part,
+        cost,
+        effective_cost
+
+    from {{ source('lake', 'corrections') }}
+    where corrected_kind = 'item' and category in ('fee', 'account', 'usage')
+
+    union all
+
+    select
+        case when source_group is null then 'account' else 'group' end as owner_type,
+        coalesce(source_group, source_account) as owner_id,
+        currency,
+        case when category = 'savings' then 'corrections_savings_out' else 'corrections_out' end as part,
+        cost,
+        effective_cost
+
+    from {{ source('lake', 'corrections') }}
+    where corrected_kind = 'item' and status = 'checked_allocated'
+
+    union all
+
+    select
+        case when target_group is null then 'account' else 'group' end as owner_type,
+        coalesce(target_group, target_account) as owner_id,
+        currency,
+        case when category = 'savings' then 'corrections_savings_in' else 'corrections_in' end as part,
+        cost,
+        effective_cost
+
+    from {{ source('lake', 'corrections') }}
+    where corrected_kind <> 'item'
+
+),
+
 charges as (
 
     select
@@ -57,7 +101,11 @@ charges as (
         case when source_group is null then 'account' else 'group' end as owner_type,
         coalesce(source_group, source_account) as owner_id,
         currency,
-        case category when 'savings' then 'savings_out' when 'balance' then 'step_out' else 'allocated_out' end as part,
+        case category
+            when 'savings' then 'savings_out'
+            when 'balance' then 'step_out'
+            else 'allocated_out'
+        end as part,
         cost,
         effective_cost
 
@@ -70,12 +118,20 @@ charges as (
         case when target_group is null then 'account' else 'group' end as owner_type,
         coalesce(target_group, target_account) as owner_id,
         currency,
-        case category when 'savings' then 'savings_in' when 'balance' then 'step_in' else 'allocated_in' end as part,
+        case category
+            when 'savings' then 'savings_in'
+            when 'balance' then 'step_in'
+            else 'allocated_in'
+        end as part,
         cost,
         effective_cost
 
     from allocations
     where kind <> 'item'
+
+    union all
+
+    select * from corrections
 
 ),
 
@@ -96,7 +152,13 @@ summed as (
         coalesce(sum(cost) filter (where part = 'step_out'), 0) as step_out,
         coalesce(sum(cost) filter (where part = 'step_in'), 0) as step_in,
         coalesce(sum(effective_cost) filter (where part = 'step_out'), 0) as step_effective_out,
-        coalesce(sum(effective_cost) filter (where part = 'step_in'), 0) as step_effective_in
+        coalesce(sum(effective_cost) filter (where part = 'step_in'), 0) as step_effective_in,
+        coalesce(sum(cost) filter (where part = 'corrections_out'), 0) as corrections_out,
+        coalesce(sum(cost) filter (where part = 'corrections_in'), 0) as corrections_in,
+        coalesce(sum(effective_cost) filter (where part = 'corrections_out'), 0) as corrections_effective_out,
+        coalesce(sum(effective_cost) filter (where part = 'corrections_in'), 0) as corrections_effective_in,
+        coalesce(sum(cost) filter (where part = 'corrections_savings_out'), 0) as corrections_savings_out,
+        coalesce(sum(cost) filter (where part = 'corrections_savings_in'), 0) as corrections_savings_in
 
     from charges
     group by owner_type, owner_id, currency
@@ -107,9 +169,11 @@ costs as (
 
     select
         *,
-        billed - allocated_out + allocated_in - step_out + step_in as final_cost,
+        billed - allocated_out + allocated_in - step_out + step_in
+        - corrections_out + corrections_in as final_cost,
         effective - effective_out + effective_in - step_effective_out + step_effective_in
-        + savings_out - savings_in as amortised_final_cost
+        - corrections_effective_out + corrections_effective_in + savings_out - savings_in
+        + corrections_savings_out - corrections_savings_in as amortised_final_cost
 
     from summed
 

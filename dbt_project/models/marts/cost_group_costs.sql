@@ -12,9 +12,9 @@ members as (
 
 ),
 
--- The account that an item or row stays on: a distributed item is no longer on any account, but its rows are. A
--- balance is made of what is there already: one that is distributed is taken from its owner, and one that stays is
--- nothing more.
+-- The account that an item or row stays on: a distributed item is no longer on any account, but its rows
+-- are. A balance is made of what is there already: one that is distributed is taken from its owner, and one
+-- that stays is nothing more.
 held as (
 
     select
@@ -27,7 +27,10 @@ held as (
         service_name,
         currency,
         case when kind = 'item' and category = 'balance' then -cost else cost end as cost,
-        case when kind = 'item' and category = 'balance' then -effective_cost else effective_cost end as effective_cost
+        case
+            when kind = 'item' and category = 'balance' then -effective_cost
+            else effective_cost
+        end as effective_cost
 
     from {{ source('lake', 'explained_allocations') }}
     where
@@ -48,6 +51,7 @@ sections as (
         service_code,
         service_name,
         currency,
+        null as corrected_month,
         -- A distributed item is also part of the usage: it is counted once there and subtracted once here.
         case part when 'distributed' then -cost else cost end as cost,
         case part when 'distributed' then -effective_cost else effective_cost end as effective_cost
@@ -64,6 +68,7 @@ sections as (
         held.service_code,
         held.service_name,
         held.currency,
+        null as corrected_month,
         held.cost,
         held.effective_cost
 
@@ -86,11 +91,28 @@ sections as (
         service_code,
         service_name,
         currency,
+        null as corrected_month,
         cost,
         effective_cost
 
     from held
     where booked_group is not null
+
+    union all
+
+    select
+        cost_group_id,
+        section,
+        vendor,
+        account,
+        service_code,
+        service_name,
+        currency,
+        corrected_month,
+        cost,
+        effective_cost
+
+    from {{ source('cost_groups', 'corrections') }}
 
 ),
 
@@ -104,11 +126,12 @@ summed as (
         service_code,
         max(service_name) as service_name,
         currency,
+        corrected_month,
         sum(cost) as cost,
         sum(effective_cost) as effective_cost
 
     from sections
-    group by cost_group_id, section, vendor, account, service_code, currency
+    group by cost_group_id, section, vendor, account, service_code, currency, corrected_month
 
 )
 
@@ -120,6 +143,7 @@ select
     summed.service_code,
     summed.service_name,
     summed.currency,
+    cast(summed.corrected_month as varchar) as corrected_month,
     cast(summed.cost as decimal(38, 10)) as cost,
     cast(summed.effective_cost as decimal(38, 10)) as effective_cost,
     rates.base_currency,

@@ -1,0 +1,133 @@
+"""What is kept of a month when it is closed, beside its tables: ``closings/month=YYYY-MM/<id>/``.
+
+- ``items.parquet``: the items that the month's allocations are of, as they were; they explain the closed month.
+- ``usage.parquet``: what usage that no allocator touches cost, by account, service and currency.
+- ``closing.json``: the rules that compute the month from now on, what it was computed from, and the fingerprints of its
+  tables. It is written last, so a closing is there whole or not at all; the registry's event names the one that counts.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS, items_sql
+from octo_pipeline.allocation.corrections import untouched_usage_sql
+from octo_pipeline.allocation.explained import explained_sql
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.model.sql import Relation, literal, rows_sql
+from octo_pipeline.model.templates import render
+from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.frozen import FrozenRules
+from octo_pipeline.rules.metrics import Metric, Quantity
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.dues import origins_read, pinned_allocators
+from octo_pipeline.tables.known import state_of
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.metrics import metric_months, quantities_of
+from octo_pipeline.tables.table import KEPT
+from octo_pipeline.tables.usage_shares import UsageShares
+from octo_pipeline.workspace import CLOSING_FILE, CLOSINGS, Workspace
+
+_ITEMS, _USAGE = "items.parquet", "usage.parquet"
+
+
+def write_closing(workspace: Workspace, month: str) -> str:
+    """Keep what a month is to be computed and explained with from now on. Nothing is closed by it.
+
+    Args:
+        workspace: the lake, in which the month's tables are current.
+        month: the month.
+
+    Returns:
+        The id of the closing, for the registry.
+    """
+    closing_id = uuid.uuid4().hex
+    lake = workspace.lake
+    with lake.staging_folder() as folder:
+        made = folder / closing_id
+        made.mkdir()
+        _write_rows(workspace, month, made)
+        document = {
+            "rules": _rules(workspace, month).to_json(),
+            "state": state_of(workspace, month),
+            "fingerprints": {table: lake.fingerprint(table, month) for table in sorted(KEPT)},
+        }
+        (made / CLOSING_FILE).write_text(json.dumps(document, sort_keys=True, ensure_ascii=False))
+        lake.publish_folder(made, CLOSINGS, f"month={month}", closing_id, last=CLOSING_FILE)
+    return closing_id
+
+
+def remove_closings(workspace: Workspace, month: str, *, but: str = "") -> None:
+    """Remove what was kept at earlier closings of a month, or at closings that did not come to an end.
+
+    Args:
+        workspace: the lake.
+        month: the month.
+        but: the id of the closing that counts; empty if none does.
+    """
+    for closing_id in workspace.lake.folders(CLOSINGS, f"month={month}"):
+        if closing_id != but:
+            workspace.lake.remove_folder(CLOSINGS, f"month={month}", closing_id, first=CLOSING_FILE)
+
+
+def closed_items(workspace: Workspace, months: Sequence[str]) -> Relation:
+    """The items of closed months' allocations as they were: `TAKEN_ITEM_COLUMNS`, and ``booking_month``."""
+    if not months:
+        return Relation(f"({rows_sql(TAKEN_ITEM_COLUMNS | {'booking_month': 'VARCHAR'}, [])})")
+    query = render(
+        "tables/items_of_closings", partition_files=[str(file) for file in closed_item_files(workspace, months)]
+    )
+    return Relation(f"({query})")
+
+
+def closed_item_files(workspace: Workspace, months: Sequence[str]) -> list[Location]:
+    """The files of `closed_items`."""
+    return [workspace.lake.path_of(*workspace.closing(month).folder, _ITEMS) for month in months]
+
+
+def closed_usage(workspace: Workspace, month: str) -> Relation:
+    """What usage that no allocator touches cost when the month was closed; columns of `untouched_usage_sql`."""
+    file = workspace.lake.path_of(*workspace.closing(month).folder, _USAGE)
+    return Relation(f"read_parquet({literal(str(file))}, hive_partitioning = false)")
+
+
+def _write_rows(workspace: Workspace, month: str, folder: Path) -> None:
+    lake = workspace.lake
+    with lake.connect() as connection:
+        allocations = lake.scan(Allocations.name, [month], Allocations.columns, month_as="booking_month")
+        matched = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
+        items = Relation(f"({items_sql(matched, allocations)})")
+        kept_items = render("tables/closed_items", items=items, allocations=allocations)
+        connection.execute(f"COPY ({kept_items}) TO {literal(str(folder / _ITEMS))} (COMPRESSION zstd)")
+        no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
+        explained = Relation(f"({explained_sql(allocations, items, no_shares)})")
+        usage = untouched_usage_sql(lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS), explained)
+        connection.execute(f"COPY ({usage}) TO {literal(str(folder / _USAGE))} (COMPRESSION zstd)")
+
+
+def _rules(workspace: Workspace, month: str) -> FrozenRules:
+    configuration = workspace.configuration
+    pinned = pinned_allocators(workspace.lake, month)
+    return FrozenRules(
+        configuration.allocators,
+        configuration.cost_groups,
+        configuration.rates,
+        configuration.base_currency,
+        _metrics(workspace, [*configuration.allocators, *pinned], month),
+        tuple(workspace.registry.accounts.payer_members()),
+    )
+
+
+def _metrics(workspace: Workspace, allocators: list[Allocator], month: str) -> dict[str, Metric]:
+    """Of each metric that an allocator weighs by, the rows of the newest month that counts."""
+    names = sorted({a.usage_of.id for a in allocators if a.weighs_by_metric})
+    newest = {m.metric_id: m for m in metric_months(workspace, names) if m.month <= month}
+    with workspace.lake.connect() as connection:
+        relation = quantities_of(workspace, list(newest.values()), workspace.configuration.metrics)
+        rows = connection.execute(render("tables/closed_quantities", quantities=relation)).fetchall()
+    quantities: dict[str, list[Quantity]] = {name: [] for name in newest}
+    for metric_id, metric_month, kind, target, quantity in rows:
+        quantities[metric_id].append(Quantity(metric_month, kind, target, quantity))
+    return {name: Metric(name, tuple(rows)) for name, rows in quantities.items()}
