@@ -14,9 +14,10 @@ from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.figures import figures
 from octo_pipeline.services.months import Failed, Landed, Step, make_months, require_inputs
+from octo_pipeline.services.periods import state_in_words
 from octo_pipeline.services.reasons import reasons
 from octo_pipeline.services.sources import NewAccountError
-from octo_pipeline.tables.table import Materialised, Table
+from octo_pipeline.tables.table import KEPT, Materialised, Table
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.workspace import Workspace
 
@@ -89,6 +90,7 @@ def event_metadata(workspace: Workspace, event: Landed | Materialised) -> dict[s
     changed = reasons(workspace, event.changed)
     return {
         "outcome": event.outcome,
+        **({"period": state_in_words(workspace, event.month)} if event.table in KEPT else {}),
         **({"changed inputs": dg.MetadataValue.md(markdown_list(changed))} if changed else {}),
         "dagster/uri": _uri(workspace.lake.path(event.table, event.month)),
         "dagster/storage_kind": "parquet",

@@ -284,6 +284,10 @@ def _print_removed(account: "Account", removed: "Removed", keep_data: bool) -> N
         months = ", ".join(removed.months) or "no month"
         deliveries = f"{removed.deliveries} deliver{'y was' if removed.deliveries == 1 else 'ies were'} removed"
         typer.echo(f"{deliveries}, and the line items of {months} were made again without them.")
+    if removed.kept_months:
+        typer.echo(
+            f"Its deliveries of {', '.join(removed.kept_months)} stay, because what was invoiced for closed months rests on them."
+        )
     if removed.reapplied:
         typer.echo(f"{counted(removed.reapplied, 'restored item')} re-applied.")
     if removed.months or removed.reapplied:

@@ -168,7 +168,7 @@ def _decide(
 ) -> None:
     from octo_pipeline.cli.recorded import raise_for_failures, recorded_as_run_of
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.decide import cause, decide, find_items, require_named_items
+    from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.table import Materialised
     from octo_pipeline.workspace import Workspace
@@ -181,6 +181,12 @@ def _decide(
         workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
     )
     months = sorted({m for i in items for m in i.months})
+    closed, corrected_in = corrected_months(workspace, items)
+    if closed:
+        typer.echo(
+            f"{', '.join(closed)} {'is' if len(closed) == 1 else 'are'} closed and {'stays' if len(closed) == 1 else 'stay'} "
+            f"as invoiced; the difference is booked {f'in {corrected_in}' if corrected_in else 'once the lake has a later month'}."
+        )
     if not yes:
         typer.confirm(
             f"{action.capitalize()} {counted(len(items), 'item')}, booked in {', '.join(months)}?", abort=True

@@ -238,6 +238,8 @@ def supersede(
         _print_simulation(simulate(workspace, new, planned.first_month, ended=old))
     else:
         typer.echo(f"The lake has no line items of {planned.first_month}, so there is nothing to simulate.")
+    for note in allocator_files.frozen_note(workspace, new):
+        typer.echo(note)
     typer.echo(f"{old.id} will be valid {_window(old)}, {new.id} {_window(new)}, saved as {target}.")
     if not yes:
         typer.confirm("Save both?", abort=True)

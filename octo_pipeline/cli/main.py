@@ -14,6 +14,7 @@ from octo_pipeline.cli import (
     deliveries,
     doctor,
     metrics,
+    periods,
     pipeline,
     proofs,
     registry,
@@ -51,6 +52,7 @@ app.add_typer(charges.app, name="charges")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(cost_groups.app, name="cost-groups")
 app.add_typer(metrics.app, name="metrics")
+app.add_typer(periods.app, name="periods")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(registry.app, name="registry")
 app.add_typer(secrets.app, name="secrets")

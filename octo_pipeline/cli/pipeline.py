@@ -66,17 +66,27 @@ def _months(first: str, last: str) -> list[str]:
 
 
 def stale(output: OutputOption = Output.table) -> None:
-    """List the partitions whose recorded inputs are no longer current."""
+    """List the partitions whose recorded inputs are no longer current, and the closed months that differ by now."""
+    from octo_pipeline.services.periods import periods_of
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.graph import stale as find_stale
     from octo_pipeline.workspace import Workspace
 
-    partitions = find_stale(Workspace(load_settings()))
+    workspace = Workspace(load_settings())
+    partitions = find_stale(workspace)
     rows = [(partition.table, partition.month, ", ".join(partition.changed)) for partition in partitions]
     if not rows and output is Output.table:
         typer.echo("Every partition is current.")
+    else:
+        print_rows("Stale partitions: run these months again", ("table", "month", "changed"), rows, output)
+    if output is not Output.table:
         return
-    print_rows("Stale partitions: run these months again", ("table", "month", "changed"), rows, output)
+    for period in periods_of(workspace):
+        if period.changed:
+            booked = (
+                f"the difference is booked in {period.corrected_in}" if period.corrected_in else "the difference waits"
+            )
+            typer.echo(f"{period.month} differs from what was closed ({period.changed}); {booked}.")
 
 
 def sample(

@@ -125,4 +125,5 @@ def _finished(events: Sequence[Event]) -> str:
 
 def _partitions(events: Sequence[Event]) -> str:
     outcomes = [event.outcome for event in events if isinstance(event, Materialised)]
-    return f"{counted(outcomes.count('published'), 'partition')} published, {outcomes.count('unchanged')} unchanged."
+    closed = f", {outcomes.count('closed')} closed" if "closed" in outcomes else ""
+    return f"{counted(outcomes.count('published'), 'partition')} published, {outcomes.count('unchanged')} unchanged{closed}."

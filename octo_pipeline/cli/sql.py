@@ -11,7 +11,7 @@ from octo_pipeline.cli.output import Output, OutputOption, print_rows, sentence
 from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
-    from octo_pipeline.lake.lake import Lake
+    from octo_pipeline.workspace import Workspace
 
 
 def sql(
@@ -27,11 +27,11 @@ def sql(
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
-    lake = Workspace(load_settings()).lake
+    workspace = Workspace(load_settings())
     if query is not None:
-        _answer(lake, query, output)
+        _answer(workspace, query, output)
     else:
-        _prompt(lake, output)
+        _prompt(workspace, output)
 
 
 def catalog(
@@ -44,8 +44,8 @@ def catalog(
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
-    lake = Workspace(load_settings()).lake
-    queries = views(lake)
+    workspace = Workspace(load_settings())
+    lake, queries = workspace.lake, views(workspace)
     try:
         with duckdb.connect(str(file), config={"autoload_known_extensions": "false"}) as connection:
             lake.open_store(connection)
@@ -63,7 +63,7 @@ def catalog(
         typer.echo(f"These have no months yet: {', '.join(absent)}. Run `octo catalog` again when they have.")
 
 
-def _answer(lake: "Lake", text: str, output: Output) -> None:
+def _answer(workspace: "Workspace", text: str, output: Output) -> None:
     """Run the statements and print what each gives.
 
     The views are opened for each text, because months and credentials can change while a prompt is open for days.
@@ -73,12 +73,12 @@ def _answer(lake: "Lake", text: str, output: Output) -> None:
     """
     from octo_pipeline.services.questions import answers, asking
 
-    with asking(lake) as connection:
+    with asking(workspace) as connection:
         for answer in answers(connection, text):
             print_rows("", answer.columns, answer.rows, output)
 
 
-def _prompt(lake: "Lake", output: Output) -> None:
+def _prompt(workspace: "Workspace", output: Output) -> None:
     """Answer the statements of standard input. After an error, a person can continue; a script ends."""
     from octo_pipeline.tables.graph import TABLES
 
@@ -88,7 +88,7 @@ def _prompt(lake: "Lake", output: Output) -> None:
         typer.echo(f"Views: {names}. End a statement with ; and leave with Ctrl-D.")
     for text in _statements(is_person):
         try:
-            _answer(lake, text, output)
+            _answer(workspace, text, output)
         except OctoError as error:
             if not is_person:
                 raise

@@ -43,11 +43,13 @@ class Removed:
         deliveries: how many landed deliveries.
         months: the months whose line items were made again without it.
         reapplied: how many restored items were re-applied.
+        kept_months: the closed months whose deliveries stay, because what was invoiced rests on them.
     """
 
     deliveries: int
     months: tuple[str, ...]
     reapplied: int
+    kept_months: tuple[str, ...]
 
 
 def listed(workspace: Workspace) -> list[Listed]:
@@ -97,7 +99,7 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
     """Remove an account and, unless `keeps_data`, everything that the lake has from it.
 
     1. The account's steps lose their confirmation, so that no run fetches its costs again in the meantime.
-    2. Its landed deliveries are removed.
+    2. Its landed deliveries are removed, but for those of closed months.
     3. The line items and the container usage of their months are made again from the deliveries that are left. The tables
        that read them become stale; the next run or the sensor makes them again.
     4. The account and its secrets are removed from the registry. The same transaction re-applies its restored items by
@@ -114,7 +116,7 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
     """
     if keeps_data:
         workspace.registry.accounts.remove(account, actor, [], keeps_data=True)
-        yield Removed(0, (), 0)
+        yield Removed(0, (), 0, ())
         return
     account = workspace.registry.accounts.change(
         account,
@@ -129,15 +131,19 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
     landed = (
         [] if account.payer_id else deliveries(workspace.lake.root, vendor=account.vendor, account=account.account_id)
     )
+    closed = max(workspace.closed_months, default="")
+    kept = sorted({delivery.month for delivery in landed if delivery.month <= closed})
+    landed = [delivery for delivery in landed if delivery.month > closed]
     for delivery in landed:
         remove(workspace.lake.root, delivery)
     months = () if account.payer_id else _months_made_from(workspace, account)
+    months = tuple(month for month in months if month > closed)
     for event in make_months(workspace, months, [CostLineItems(), ContainerUsage()]):
         yield event
         if isinstance(event, Failed):
             raise event.error
     workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
-    yield Removed(len(landed), months, len(reapplied))
+    yield Removed(len(landed), months, len(reapplied), tuple(kept))
 
 
 def _months_made_from(workspace: Workspace, account: Account) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def _explained(workspace: Workspace, month: str) -> Sql:
             place=month,
             remedy=Remedy("run", month=month),
         )
-    return explained_allocations(workspace.lake, [month])
+    return explained_allocations(workspace, [month])
 
 
 def _write_xlsx(result: duckdb.DuckDBPyConnection, file: Path) -> None:

@@ -21,9 +21,11 @@ from octo_pipeline.rules.rates import newest_rates, units_of_base
 from octo_pipeline.services.targets import unknown_targets
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.corrections import Corrections, booked_state, changed_months
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.items import scan_items
+from octo_pipeline.tables.known import cause_of, first_open_month, state_of
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.metrics import counting_months, quantities
 from octo_pipeline.tables.prepayments import Prepayments
@@ -156,7 +158,7 @@ def _unknown_targets(workspace: Workspace, month: str) -> CheckResult:
 
 
 def _earlier_rates(workspace: Workspace, month: str) -> CheckResult:
-    lake, base = workspace.lake, workspace.settings.base_currency
+    lake, base = workspace.lake, workspace.configuration_of(month).base_currency
     query = render(
         "services/check_rates",
         usage_shares=lake.scan(UsageShares.name, [month], UsageShares.columns),
@@ -165,7 +167,7 @@ def _earlier_rates(workspace: Workspace, month: str) -> CheckResult:
     )
     with lake.connect() as connection:
         converted = {currency for (currency,) in connection.execute(query).fetchall()}
-    rates = newest_rates(workspace.configuration.rates, month)
+    rates = newest_rates(workspace.configuration_of(month).rates, month)
     earlier = [rates[currency] for currency in sorted(converted & rates.keys()) if rates[currency].month != month]
     if not earlier:
         return CheckResult(True, "Every rate that was used is of the month.")
@@ -180,7 +182,7 @@ def _earlier_rates(workspace: Workspace, month: str) -> CheckResult:
 
 def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
     with workspace.lake.connect() as connection:
-        query = render("services/over_allocated", explained_allocations=explained_allocations(workspace.lake, [month]))
+        query = render("services/over_allocated", explained_allocations=explained_allocations(workspace, [month]))
         rows = Rows.fetched(connection, query)
     if not rows:
         return CheckResult(True, "No allocator hands out more than there is.")
@@ -341,13 +343,17 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
     absent = sorted(set(metadata.facts["due"]) - made) if metadata else []
     # All months that can have rows of these items, because a month in which nothing is due any more may still have some.
     present = [m for m in booking_months(month) if m in made]
-    items = scan_items(lake, [month])
+    # A balance is distributed whole in its own month, which its proofs guard.
+    items = lake.scan(MatchedItems.name, [month], MatchedItems.columns)
     allocations = lake.scan(Allocations.name, present, Allocations.columns, month_as="booking_month")
-    left = render("services/check_left_items", allocations=allocations, month=month)
+    # What closed months booked is corrected in later ones.
+    corrected = lake.scan(Corrections.name, None, Corrections.columns)
+    booked = Relation(f"({render('services/booked_and_corrected', allocations=allocations, corrections=corrected)})")
+    left = render("services/check_left_items", allocations=booked, month=month)
     due = splits.instalments_sql(items, Relation(f"({left})"), present)
     with lake.connect() as connection:
         rows = connection.execute(
-            render("services/check_instalments", instalments=due, allocations=allocations, month=month)
+            render("services/check_instalments", instalments=due, allocations=booked, month=month)
         ).fetchall()
     if rows:
         months = sorted({r[2] for r in rows})
@@ -364,11 +370,11 @@ def _lake_conservation(workspace: Workspace, month: str) -> CheckResult:
 
 
 def _unconvertible(workspace: Workspace, month: str) -> CheckResult:
-    lake, base = workspace.lake, workspace.settings.base_currency
+    lake, base = workspace.lake, workspace.configuration_of(month).base_currency
     costs = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
     with lake.connect() as connection:
         rows = connection.execute(render("services/check_currencies", account_costs=costs)).fetchall()
-    rates = units_of_base(workspace.configuration.rates, month, base)
+    rates = units_of_base(workspace.configuration_of(month).rates, month, base)
     lacking = [row for row in rows if row[0] not in rates]
     if not lacking:
         return CheckResult(True, f"Every amount is known in {base}.")
@@ -409,6 +415,7 @@ def _prepayments_reconcile(workspace: Workspace, month: str) -> CheckResult:
     query = render(
         "services/check_prepayments_reconcile",
         account_costs=lake.scan(AccountCosts.name, [month], AccountCosts.columns),
+        corrections=lake.scan(Corrections.name, [month], Corrections.columns),
         prepayments=lake.scan(Prepayments.name, [month], Prepayments.columns),
     )
     return _result(
@@ -420,6 +427,25 @@ def _prepayments_reconcile(workspace: Workspace, month: str) -> CheckResult:
         ),
         "What accounts pay is the bill, less what it adds to the prepayments.",
     )
+
+
+def _closed_as_known(workspace: Workspace, month: str) -> CheckResult:
+    if not workspace.is_closed(month):
+        return CheckResult(True, f"{month} is open.")
+    cause = cause_of(booked_state(workspace, month), state_of(workspace, month))
+    corrected_in = first_open_month(workspace)
+    if cause == "code" and month not in changed_months(workspace, corrected_in or ""):
+        return CheckResult(
+            False,
+            f"Only another version of the program computes {month} otherwise than it was closed; nothing is booked of it until "
+            "somebody accepts it.",
+        )
+    if cause and corrected_in is None:
+        return CheckResult(
+            False,
+            f"{month} is known otherwise than it was closed ({cause}), and the lake has no open month to correct it in.",
+        )
+    return CheckResult(True, f"{month} is as it was closed, or is corrected in {corrected_in}.")
 
 
 def _covered_usage_moved(workspace: Workspace, month: str) -> CheckResult:
@@ -554,6 +580,13 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "What accounts pay is the bill, less what it adds to the prepayments.",
         _prepayments_reconcile,
+    ),
+    Check(
+        "closed_as_known",
+        "corrections",
+        "warning",
+        "What a closed month is known as otherwise is booked in an open one.",
+        _closed_as_known,
     ),
     Check(
         "covered_usage_once",

@@ -22,6 +22,7 @@ from octo_pipeline.services.months import Event, make_months
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import downstream_of
 from octo_pipeline.tables.items import scan_items
+from octo_pipeline.tables.known import first_open_month
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
@@ -242,8 +243,19 @@ def _renamed_items(workspace: Workspace, restored: Sequence[RestoredItem]) -> li
         return [_RenamedItem(*row) for row in connection.execute(query).fetchall()]
 
 
+def corrected_months(workspace: Workspace, items: Sequence[DecidedItem]) -> tuple[list[str], str | None]:
+    """The closed months in which the items are booked, and the open month that a decision on them is booked in as corrections.
+
+    The open month is None where the lake has none yet.
+    """
+    closed = sorted({month for item in items for month in item.months if workspace.is_closed(month)})
+    return closed, first_open_month(workspace) if closed else None
+
+
 def _made_again(workspace: Workspace, items: Sequence[DecidedItem]) -> Iterator[Event]:
-    for month in sorted({month for item in items for month in item.months}):
+    _, corrected_in = corrected_months(workspace, items)
+    months = {month for item in items for month in item.months if not workspace.is_closed(month)}
+    for month in sorted(months | ({corrected_in} if corrected_in else set())):
         tables = [table for table in downstream_of("decisions") if month in workspace.lake.months(table.name)]
         yield from make_months(workspace, [month], tables)
 
@@ -259,7 +271,7 @@ def story(workspace: Workspace, item: str) -> list[str]:
         facts = _item_facts(connection, scan_items(lake), item)
         query = render(
             "services/item_bookings",
-            explained_allocations=explained_allocations(lake, _months_of(workspace, facts)),
+            explained_allocations=explained_allocations(workspace, _months_of(workspace, facts)),
             item=facts["item_id"],
         )
         rows = connection.execute(query).fetchall()
@@ -382,7 +394,16 @@ def _booking_sentences(rows: Sequence[tuple[object, ...]], category: str) -> lis
     month = None
     for row in rows:
         booked, kind, status, reason, target, entry, entry_type, value, formula, share, usage, usage_currency = row[:12]
-        quantity, index, count, tranche, effective_tranche, cost, effective_cost, currency = row[12:]
+        quantity, index, count, tranche, effective_tranche, cost, effective_cost, currency = row[12:20]
+        corrected_month, corrected_kind = row[20:]
+        if kind == "correction":
+            is_same = effective_cost == cost or category == "savings"
+            amortised = "" if is_same else f" (amortised {effective_cost:+,.10f})"
+            what = f"the {corrected_kind} on {target}" if target else f"the item, listed as {status}"
+            lines.append(
+                f"In {booked} it is corrected for {corrected_month}, which is closed: {what}, {cost:+,.10f} {currency}{amortised}."
+            )
+            continue
         if kind == "item":
             lines.append(f"In {booked} it is listed as {status}" + (f", with the reason {reason}." if reason else "."))
             continue

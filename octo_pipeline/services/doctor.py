@@ -23,10 +23,12 @@ from octo_pipeline.model.wording import counted
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.rates import newest_rates
 from octo_pipeline.services.months import watched_months
+from octo_pipeline.services.periods import unaccepted_months, waiting_months
 from octo_pipeline.services.sources import sources
 from octo_pipeline.services.targets import unknown_targets
 from octo_pipeline.tables.dbt import dbt_project
 from octo_pipeline.tables.graph import stale
+from octo_pipeline.tables.table import KEPT, require_as_closed
 from octo_pipeline.workspace import Workspace
 
 State = Literal["ok", "warning", "error"]
@@ -47,7 +49,7 @@ class Finding:
 
 
 def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Finding]:
-    """Check versions, configuration, lake, registry, rates, sources and the months, in this order.
+    """Check versions, configuration, lake, registry, closed months, rates, sources and the months, in this order.
 
     Args:
         workspace: the installation to check.
@@ -122,6 +124,23 @@ def _registry(workspace: Workspace, now: datetime) -> _Findings:
         "ok",
         f"The registry has this program's version; {counted(restored, 'item')} {'is' if restored == 1 else 'are'} restored.",
     )
+
+
+def _periods(workspace: Workspace, now: datetime) -> _Findings:
+    for month in workspace.closed_months:
+        for table in sorted(KEPT):
+            require_as_closed(workspace, table, month)
+    newest = workspace.closed_months[-1] if workspace.closed_months else None
+    yield "ok", f"Months up to {newest} are closed." if newest else "No month is closed."
+    for month in waiting_months(workspace):
+        yield "warning", f"{month} differs from what was closed; the lake has no later month yet to correct it in."
+    for month in unaccepted_months(workspace):
+        yield (
+            "warning",
+            f"Only another version of the program computes {month} otherwise than it was closed.",
+            Remedy("periods drift", month, to="look at it"),
+            Remedy("periods accept", month, to="book it"),
+        )
 
 
 def _rates(workspace: Workspace, now: datetime) -> _Findings:
@@ -236,6 +255,7 @@ _CHECKS: dict[str, Callable[[Workspace, datetime], _Findings]] = {
     "configuration": _configuration,
     "lake": _lake,
     "registry": _registry,
+    "periods": _periods,
     "rates": _rates,
     "dagster": _dagster,
     "sources": _sources,

@@ -17,6 +17,7 @@ from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.corrections import Corrections, causes_in
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -113,7 +114,7 @@ def _usage_shares(connection: duckdb.DuckDBPyConnection, workspace: Workspace, m
 
 
 def _allocations(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> Figures:
-    explained = create_temp_table(connection, "explained", explained_allocations(workspace.lake, [month]))
+    explained = create_temp_table(connection, "explained", explained_allocations(workspace, [month]))
     totals = _by_currency(_rows(connection, "allocated_totals", explained=explained))
     savings = _by_currency(_rows(connection, "allocated_savings", explained=explained))
     tables = {
@@ -151,6 +152,17 @@ def _cost_group_costs(connection: duckdb.DuckDBPyConnection, workspace: Workspac
     return Figures({"cost groups": len(set(groups.column("cost_group")))}, {"cost groups": groups}, {})
 
 
+def _corrections(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> Figures:
+    corrections = workspace.lake.scan(Corrections.name, [month], Corrections.columns)
+    by_owner = _rows(connection, "corrections_by_owner", corrections=corrections)
+    causes = tuple(sorted(causes_in(workspace.lake, month).items()))
+    tables = {
+        "corrected months": Rows(("closed month", "differs because of"), causes),
+        "corrections": Rows(by_owner.columns, by_owner.rows[:_PREVIEW]),
+    }
+    return Figures({"corrected months": len(causes)}, {name: rows for name, rows in tables.items() if rows}, {})
+
+
 def _prepayments(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> Figures:
     carried = workspace.lake.scan(Prepayments.name, [month], Prepayments.columns)
     totals = _by_currency(_rows(connection, "prepayment_totals", prepayments=carried))
@@ -164,6 +176,7 @@ _TABLES: dict[str, Callable[[duckdb.DuckDBPyConnection, Workspace, str], Figures
     ResolvedAccounts.name: _resolved_accounts,
     UsageShares.name: _usage_shares,
     Allocations.name: _allocations,
+    Corrections.name: _corrections,
     AccountCosts.name: _account_costs,
     CostGroupCosts.name: _cost_group_costs,
     Prepayments.name: _prepayments,

@@ -15,7 +15,9 @@ def list_metrics(workspace: Workspace) -> Rows:
     """The months of all metrics with the number of their rows and their sum."""
     months = metric_months(workspace)
     with workspace.lake.connect() as connection:
-        query = render("services/metric_totals", quantities=quantities_of(workspace, months))
+        query = render(
+            "services/metric_totals", quantities=quantities_of(workspace, months, workspace.configuration.metrics)
+        )
         return Rows.fetched(connection, query)
 
 
@@ -33,7 +35,12 @@ def metric_rows(workspace: Workspace, metric_id: str, month: str | None) -> Rows
             place=metric_id,
         )
     with workspace.lake.connect() as connection:
-        return Rows.fetched(connection, render("services/metric_rows", quantities=quantities_of(workspace, months)))
+        return Rows.fetched(
+            connection,
+            render(
+                "services/metric_rows", quantities=quantities_of(workspace, months, workspace.configuration.metrics)
+            ),
+        )
 
 
 def put_metric(workspace: Workspace, content: bytes, metric_id: str, file: str) -> tuple[Metric, Path]:

@@ -19,6 +19,7 @@ processes send them to the main process. This module knows none of its readers.
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -106,6 +107,7 @@ class MonthDone:
     Attributes:
         published: how many partitions were written.
         unchanged: how many were up to date.
+        closed: how many stay as they are, because the month is closed.
         failed: the steps that failed or were blocked.
     """
 
@@ -113,11 +115,12 @@ class MonthDone:
     published: int
     unchanged: int
     failed: tuple[str, ...]
+    closed: int = 0
 
     @property
     def is_made(self) -> bool:
         """Whether there is anything of the month."""
-        return self.published + self.unchanged > 0
+        return self.published + self.unchanged + self.closed > 0
 
 
 Event = Started | Landed | Materialised | Failed | Blocked | Skipped | MonthDone
@@ -191,7 +194,7 @@ def require_inputs(workspace: Workspace, table: Table, month: str) -> None:
         OctoError: it names the input.
     """
     for read in table.reads:
-        if read.name in OUTSIDE or read.months in ("pinned", "named"):
+        if read.name in OUTSIDE or read.months in ("pinned", "named", "closed"):
             continue
         if workspace.lake.fingerprint(read.name, month) is None:
             raise OctoError(
@@ -367,8 +370,9 @@ def _with_summary(month: str, events: Iterator[Event]) -> Iterator[Event]:
 
 
 def _summary(month: str, events: Sequence[Event]) -> MonthDone:
-    outcomes = [event.outcome for event in events if isinstance(event, Materialised)]
-    return MonthDone(month, outcomes.count("published"), outcomes.count("unchanged"), tuple(_failed_steps(events)))
+    outcomes = Counter(event.outcome for event in events if isinstance(event, Materialised))
+    failed = tuple(_failed_steps(events))
+    return MonthDone(month, outcomes["published"], outcomes["unchanged"], failed, outcomes["closed"])
 
 
 def _failed_steps(events: Sequence[Event]) -> list[str]:

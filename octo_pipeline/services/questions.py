@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from octo_pipeline.lake.lake import Lake
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import identifier
 from octo_pipeline.services.views import views_of
+from octo_pipeline.tables.closings import closed_item_files
 from octo_pipeline.tables.graph import TABLES
+from octo_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,7 +37,7 @@ class Answer:
 
 
 @contextmanager
-def asking(lake: Lake) -> "Iterator[duckdb.DuckDBPyConnection]":
+def asking(workspace: Workspace) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A connection that has the views and reads nothing but the partitions that there are now.
 
     Raises:
@@ -44,9 +45,11 @@ def asking(lake: Lake) -> "Iterator[duckdb.DuckDBPyConnection]":
     """
     import duckdb
 
+    lake = workspace.lake
     paths = {table.name: [lake.path(table.name, month) for month in lake.months(table.name)] for table in TABLES}
-    with lake.connect(only=[path for files in paths.values() for path in files]) as connection:
-        for name, query in views_of(lake, paths).items():
+    kept = closed_item_files(workspace, workspace.closed_months)
+    with lake.connect(only=[*kept, *(path for files in paths.values() for path in files)]) as connection:
+        for name, query in views_of(workspace, paths).items():
             try:
                 connection.execute(f"create view {identifier(name)} as {query}")
             except duckdb.HTTPException:

@@ -17,8 +17,10 @@ from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.figures import by_allocator
+from octo_pipeline.services.periods import state_in_words
 from octo_pipeline.services.reasons import in_words
 from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.corrections import Corrections, causes_in
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import stale
@@ -62,6 +64,9 @@ class Report:
     Attributes:
         changed_inputs: what changed since the month was made.
         stale_months: the earlier months that are stale and whose items can be booked in this one.
+        state: provisional, or closed on a day.
+        corrections: what the month corrects of closed ones, by owner.
+        causes: the closed months that it corrects, and why.
     """
 
     month: str
@@ -75,6 +80,9 @@ class Report:
     prepayments: tuple[tuple[Any, ...], ...]
     cost_groups: tuple[tuple[Any, ...], ...]
     findings: tuple[tuple[str, str], ...]
+    state: str
+    corrections: tuple[tuple[Any, ...], ...]
+    causes: tuple[tuple[str, str], ...]
 
     @property
     def has_steps(self) -> bool:
@@ -104,7 +112,7 @@ def report_of(workspace: Workspace, month: str) -> Report:
     before = add_months(month, -1)
     previous = before if before in lake.months(AccountCosts.name) else None
     with lake.connect() as connection:
-        explained = create_temp_table(connection, "explained", explained_allocations(lake, [month]))
+        explained = create_temp_table(connection, "explained", explained_allocations(workspace, [month]))
         accounts = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
         accounts_before = lake.scan(AccountCosts.name, [previous] if previous else [], AccountCosts.columns)
         line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
@@ -128,6 +136,9 @@ def report_of(workspace: Workspace, month: str) -> Report:
             _prepayments(connection, workspace, month),
             _cost_groups(connection, workspace, month),
             tuple((c.severity, r.summary) for c in CHECKS if not (r := c.run(workspace, month)).passed),
+            state_in_words(workspace, month),
+            _corrections(connection, workspace, month),
+            tuple(sorted(causes_in(lake, month).items())),
         )
 
 
@@ -205,6 +216,17 @@ def _prepayments(
     carried = workspace.lake.scan(Prepayments.name, [month], Prepayments.columns)
     query = render("services/largest_prepayments", prepayments=carried, limit=None)
     return tuple(connection.execute(query).fetchall())
+
+
+def _corrections(
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str
+) -> tuple[tuple[Any, ...], ...]:
+    corrections = workspace.lake.scan(Corrections.name, [month], Corrections.columns)
+    rows = _fetch(connection, "corrections_by_owner", {"corrections": corrections})
+    return tuple(
+        (owner, closed, allocator or "the bill itself", currency, cost, effective_cost)
+        for closed, owner, allocator, currency, cost, effective_cost in rows
+    )
 
 
 def _cost_groups(

@@ -115,6 +115,7 @@ def _html(report: Report) -> str:
         savings=_lists([row for row in report.rules if row[2] == "savings"], currency=3),
         savings_left=_lists([row for row in report.left if row[3] == "savings"], currency=5),
         prepayments=_lists(report.prepayments, currency=3),
+        corrections=_lists(report.corrections, currency=3),
         cost_groups=_lists(report.cost_groups, currency=1),
     )
 

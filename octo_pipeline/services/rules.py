@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from octo_pipeline.allocation.matching import applying
 from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
@@ -246,7 +247,20 @@ def simulate_submission(
             f"The file sets no startMonth. The simulation starts it in {chosen}; if you save it now, it starts in {current}."
         )
         allocator = parse_object(Allocator, submission.document | {"startMonth": chosen}, file=submission.file)
+    notes += frozen_note(workspace, allocator)
     return simulate(workspace, allocator, chosen), notes
+
+
+def frozen_note(workspace: Workspace, allocator: Allocator) -> list[str]:
+    """A sentence about the closed months whose items an allocator would take if they were open; none if there are none."""
+    months = [m for m in workspace.closed_months if applying([allocator], m)]
+    if not months:
+        return []
+    span = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
+    return [
+        f"It does not apply to the items of {span}, which {'is' if len(months) == 1 else 'are'} closed; what no rule took "
+        "there is distributed only after reopening."
+    ]
 
 
 def read(file: Path) -> bytes:

@@ -350,7 +350,7 @@ class _Simulator:
                 month,
                 allocators,
                 configuration.cost_groups,
-                self._workspace.registered_accounts(payers),
+                self._workspace.registered_accounts(payers, month),
             ),
         )
         self._add(

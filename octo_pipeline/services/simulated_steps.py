@@ -77,7 +77,7 @@ class MonthBeforeSteps:
             month,
             [*due, *rules],
             configuration.cost_groups,
-            workspace.registered_accounts(values_named([*due, *rules], "payer")),
+            workspace.registered_accounts(values_named([*due, *rules], "payer"), month),
         )
         self.resolved = create_temp_table(connection, f"{name}_due_resolved", resolved)
         weights = shares.usage_shares_sql(
