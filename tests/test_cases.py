@@ -10,13 +10,13 @@ from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.tables.account_costs import AccountCosts
 from tests.support.case import EXPECTATIONS, Case, Expectation, comparison, differences, make, run_case
 
-OWN = Path(__file__).parent / "cases"
+HERE = Path(__file__).parent
 
 
 def pytest_generate_tests(metafunc):
     if "case" not in metafunc.fixturenames:
         return
-    folders = [OWN, *(Path(p) for p in metafunc.config.getoption("--cases"))]
+    folders = [HERE / "cases", HERE / "closed_cases", *(Path(p) for p in metafunc.config.getoption("--cases"))]
     for folder in folders:
         if not folder.is_dir():
             raise pytest.UsageError(f"--cases {folder}: there is no such folder")

@@ -84,7 +84,7 @@ def test_a_lake_of_the_first_edition_is_read(workspace, tmp_path):
 
 
 def test_questions_in_sql_see_both_editions(workspace):
-    with asking(workspace.lake) as connection:
+    with asking(workspace) as connection:
         query = "select month, owner_type, owner_id, billed, effective_out from account_costs order by all"
         assert connection.execute(query).fetchall() == [
             (MONTH, "account", "1", 10, None),

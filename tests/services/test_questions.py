@@ -196,7 +196,7 @@ def test_nothing_of_the_program_can_be_queried(workspace: Workspace) -> None:
     """Regression: DuckDB's Python package reads variables of the code that calls it as tables."""
     import pandas
 
-    with asking(workspace.lake) as connection:
+    with asking(workspace) as connection:
         frame = pandas.DataFrame({"a": [1]})  # noqa: F841 - its name is in the query
         with pytest.raises(OctoError, match="frame"):
             list(answers(connection, "FROM frame"))
@@ -205,7 +205,7 @@ def test_nothing_of_the_program_can_be_queried(workspace: Workspace) -> None:
 def test_the_engine_itself_writes_to_no_partition(workspace: Workspace) -> None:
     """If a statement ever slipped past the check of its kind."""
     partition = workspace.lake.path("cost_line_items", MONTH)
-    with asking(workspace.lake) as connection:
+    with asking(workspace) as connection:
         for statement in (
             f"COPY (SELECT 1 AS a) TO '{partition}' (FORMAT parquet)",
             f"COPY (SELECT 1 AS a) TO '{partition.parent}/new.parquet' (FORMAT parquet)",
@@ -301,7 +301,7 @@ def test_a_bucket_is_asked_for_its_partitions_only(
     s3_server.client().put_object(Bucket=bucket, Key="lake/landing/bill.csv", Body=b"landed")
     partition = workspace.lake.path("cost_line_items", MONTH)
     elsewhere = f"s3_endpoint=127.0.0.1:{other_host.port}&s3_use_ssl=false"
-    with asking(workspace.lake) as connection:
+    with asking(workspace) as connection:
         (answer,) = answers(connection, "SELECT sum(billed_cost)::VARCHAR FROM cost_line_items")
         assert answer.rows == [("40.0000000000",)]
         for read in (
@@ -321,6 +321,6 @@ def test_a_bucket_is_asked_for_its_partitions_only(
 
 
 def test_the_views_are_those_of_the_tables(workspace: Workspace) -> None:
-    with asking(workspace.lake) as connection:
+    with asking(workspace) as connection:
         (answer,) = answers(connection, "SHOW TABLES")
     assert [name for (name,) in answer.rows] == sorted(table.name for table in TABLES)

@@ -99,7 +99,7 @@ def test_a_live_allocator_simulated_alone_books_what_a_run_books(name, tmp_path)
             found = simulate(workspace, live, month)
             ran = connection.execute(
                 "SELECT booking_month, kind, source_account, target_account, currency, cost FROM "
-                f"({explained_allocations(workspace.lake, case.months)}) "
+                f"({explained_allocations(workspace, case.months)}) "
                 "WHERE kind <> 'item' AND allocator_id = $1 AND origin_month = $2",
                 [live.id, month],
             ).fetchall()

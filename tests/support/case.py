@@ -383,7 +383,7 @@ def comparison(case: Case, workspace: Workspace, expectation: Expectation) -> li
     if table is None:
         return [f"{expectation.file}: there is no table {expectation.table}"]
     if expectation.table == "allocations":
-        relation = f"({explained_allocations(workspace.lake, case.months)})"
+        relation = f"({explained_allocations(workspace, case.months)})"
     else:
         make(workspace, table, case.months)
         relation = workspace.lake.scan(table.name, case.months, table.columns, month_as=expectation.month)

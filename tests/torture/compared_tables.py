@@ -74,7 +74,7 @@ def compare_marts(workspace: Workspace, result: Result, months: list[str]) -> li
 
 def allocation_rows(workspace: Workspace, months: list[str]) -> tuple[Names, Amounts]:
     """The explained rows by all that identifies them; the columns that there are, and the amounts."""
-    relation = f"({explained_allocations(workspace.lake, months)})"
+    relation = f"({explained_allocations(workspace, months)})"
     # Of a correction only what it is taken by is compared: the attribute and the reason can be those of either side.
     names = "* REPLACE (CASE WHEN kind <> 'correction' THEN {0} END AS {0})"
     for attribute in ("service_name", "reason"):

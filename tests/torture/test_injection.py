@@ -46,7 +46,7 @@ def test_texts_that_look_like_sql_are_kept_as_they_are_and_run_nothing(tmp_path)
         tags = connection.execute(f"SELECT DISTINCT unnest(map_values(tags)) FROM {line_items}").fetchall()
         assert {trimmed(text) for text in hostile} <= {trimmed(tag) for (tag,) in tags if tag}
         items = connection.execute(
-            f"SELECT count(*), sum(cost) FROM ({explained_allocations(lake, [MONTH])}) WHERE kind = 'item' AND category = 'fee'"
+            f"SELECT count(*), sum(cost) FROM ({explained_allocations(workspace, [MONTH])}) WHERE kind = 'item' AND category = 'fee'"
         ).fetchone()
     assert items == (len({trimmed(t) for t in hostile}), Decimal(len(hostile)) * Decimal("1.5"))
     for number, text in enumerate(hostile):

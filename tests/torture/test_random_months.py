@@ -173,7 +173,7 @@ def differences(drawn: Drawn, folder: Path, mart_months: list[str], restoring: R
 def restore_some(workspace: Workspace, drawn: Drawn, result: Result, dice: Random) -> set[tuple[object, ...]]:
     """Restore up to three items that are distributed; their keys in the oracle."""
     key = ("origin_month", "category", "source_account", "source_group", "step", *GRAIN_KEY)
-    relation = f"(FROM ({explained_allocations(workspace.lake, drawn.months)}) WHERE status = 'checked_allocated')"
+    relation = f"(FROM ({explained_allocations(workspace, drawn.months)}) WHERE status = 'checked_allocated')"
     with duckdb.connect() as connection:
         columns = connection.sql(f"FROM {relation}").columns
         names = [name for name in key if name in columns]
@@ -202,7 +202,7 @@ def identities(workspace: Workspace, drawn: Drawn, mart_months: list[str]) -> li
     tables = {table.name: table for table in TABLES}
     lake = workspace.lake
     with duckdb.connect() as connection:
-        connection.execute(f"CREATE VIEW explained AS {explained_allocations(lake, drawn.months)}")
+        connection.execute(f"CREATE VIEW explained AS {explained_allocations(workspace, drawn.months)}")
         line_items = lake.scan("cost_line_items", drawn.months, LINE_ITEM_COLUMNS)
         connection.execute(f"CREATE VIEW line_items AS FROM {line_items}")
         for name in ("account_costs", "cost_group_costs", "prepayments"):

@@ -294,19 +294,25 @@ def key_of(row: Row) -> RowKey:
 
 
 def usage_rows(month: Month, items: Iterable[Item]) -> list[Row]:
-    """The usage of a month that no allocator touches, per account, service and currency."""
+    """The usage of a month that no allocator touches, per payer, account, service and currency.
+
+    The payer and its vendor are told apart, so that a bill of a payer can be drawn up.
+    """
     touched = {id(line) for item in items if item.category == "account" for line in item.lines}
-    sums: dict[tuple[str, str | None, str], list[int]] = defaultdict(lambda: [0, 0])
+    sums: dict[tuple[str, str, str, str | None, str], list[int]] = defaultdict(lambda: [0, 0])
     for line in month.lines:
         if not line.is_fee and id(line) not in touched:
-            total = sums[line.sub_account_id, line.service_code, line.billing_currency]
+            key = (
+                line.vendor, line.billing_account_id, line.sub_account_id, line.service_code, line.billing_currency,
+            )  # fmt: skip
+            total = sums[key]
             total[0] += units(line.billed_cost)
             total[1] += units(line.effective_cost)
     rows = []
-    for (account, service, currency), (cost, effective) in sums.items():
+    for (vendor, payer, account, service, currency), (cost, effective) in sums.items():
         columns = NO_COLUMNS | {
-            "billing_month": month.month, "sub_account_id": account, "service_code": service,
-            "billing_currency": currency,
+            "billing_month": month.month, "vendor": vendor, "billing_account_id": payer, "sub_account_id": account,
+            "service_code": service, "billing_currency": currency,
         }  # fmt: skip
         item = Item("usage", month.month, columns, cost, effective, ("account", account))
         rows.append(Row(month.month, item, "unchecked_allocated", "item", None, None, None, None, cost, effective))
