@@ -183,7 +183,7 @@ def _with_subtotals(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     lines: list[tuple[Any, ...]] = []
     for (month, section, currency), group in groupby(rows, key=lambda row: (row[0], row[1], row[4])):
         lines += (members := list(group))
-        sums = (sum(row[5] for row in members), sum(row[6] or 0 for row in members))
+        sums = (sum((row[n] or Decimal(0) for row in members), Decimal(0)) for n in (5, 6))
         lines.append((month, section, "subtotal", "", currency, *sums))
     return lines
 

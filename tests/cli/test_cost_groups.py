@@ -1,6 +1,8 @@
 """`octo cost-groups show`: sections with subtotals, and sums by a column."""
 
 import json
+from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from typer.testing import CliRunner
@@ -17,9 +19,12 @@ from tests.support.workspaces import workspace_in
 @pytest.fixture
 def octo(tmp_path, monkeypatch):
     lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("2", "5", service_code="AmazonS3")]
+    lines.append(replace(line_item("3", "7", service_code="VM", vendor="azure"), effective_cost=Decimal(0)))
     settings = workspace_in(tmp_path, lines, [fee_allocator("cost*0.4")]).settings
     group = {"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "re:^[12]$"}}]}}}
     (settings.config / "cost_groups" / "shop.json").write_text(json.dumps(group))
+    paid_before = {"combinations": {"azureOptions": {"filters": [{"andFilters": {"account": "3"}}]}}}
+    (settings.config / "cost_groups" / "paid-before.json").write_text(json.dumps(paid_before))
     family = {"by": {"account": True}, "combinations": {"awsOptions": {}}}
     (settings.config / "cost_groups" / "each.json").write_text(json.dumps(family))
     workspace = run(Workspace(settings), [MONTH])
@@ -41,6 +46,8 @@ def test_sections_have_subtotals_that_machines_do_not_get(octo):
     assert "2024-01 fee subtotal USD 80.00" in lines
     assert "Cost 125.00 USD (direct, account and fee); savings, not included: 0.00 USD." in lines
     assert "subtotal" not in octo("-o", "json") + octo("-o", "csv")
+    paid_before = [" ".join(line.split()) for line in octo(group="paid-before").splitlines()]
+    assert "2024-01 direct subtotal USD 7.00 0.00" in paid_before  # an amount, even if it is nothing
 
 
 def test_costs_are_summed_up_by_a_column(octo):
@@ -86,4 +93,8 @@ def test_a_group_without_costs_is_a_sentence(octo, tmp_path):
 
 def test_a_family_names_the_vendors_that_it_matches_whole(octo):
     result = CliRunner().invoke(app, ["cost-groups", "list", "-o", "json"])
-    assert {group["id"]: group["vendors"] for group in json.loads(result.output)} == {"each": "aws", "shop": "aws"}
+    assert {group["id"]: group["vendors"] for group in json.loads(result.output)} == {
+        "each": "aws",
+        "paid-before": "azure",
+        "shop": "aws",
+    }
