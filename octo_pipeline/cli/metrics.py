@@ -7,6 +7,7 @@ import typer
 
 from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
+from octo_pipeline.model.months import month_range
 from octo_pipeline.model.wording import counted
 
 app = typer.Typer(help="Metrics: quantities from outside by which allocators weigh.", no_args_is_help=True)
@@ -35,15 +36,22 @@ def put(
     # Read once, so that what is saved is what was checked.
     content = read(file)
     metric = parse_metric(content, metric_id, file=str(file))
-    months = sorted(metric.by_month)
-    span = f" of {months[0]} to {months[-1]}" if months else ""
-    typer.echo(f"{metric_id}: {counted(len(metric.quantities), 'row')}{span}.")
+    typer.echo(f"{metric_id}: {counted(len(metric.quantities), 'row')}{_span(sorted(metric.by_month))}.")
     if not yes:
         is_there = metric_id in workspace.configuration.metrics
         typer.confirm("Replace the metric?" if is_there else "Save it?", abort=True)
     _, target = put_metric(workspace, content, metric_id, str(file))
     workspace.registry.note(actor, "save_metric", metric_id, {"file": str(target), "rows": len(metric.quantities)})
     typer.echo(f"Saved as {target}. `octo stale` lists the months to run again.")
+
+
+def _span(months: list[str]) -> str:
+    """The months that have rows, and those between them that have none: nothing is distributed by the metric in them."""
+    if not months:
+        return ""
+    missing = [month for month in month_range(months[0], months[-1]) if month not in months]
+    span = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}"
+    return f" of {span}" + (f", none of {', '.join(missing)}" if missing else "")
 
 
 @app.command("list")

@@ -67,6 +67,20 @@ def test_put_list_and_show(octo, tmp_path, workspace):
     assert splits(run(workspace, [MONTH])) == [("1", 75.0), ("2", 25.0)]
 
 
+@pytest.mark.parametrize(
+    ("months", "sentence_of_months"),
+    [
+        (["2024-03"], "of 2024-03."),
+        (["2024-01", "2024-02"], "of 2024-01 to 2024-02."),
+        (["2023-11", "2024-02"], "of 2023-11 to 2024-02, none of 2023-12, 2024-01."),
+    ],
+)
+def test_put_names_the_months_and_those_that_are_missing_between_them(octo, tmp_path, months, sentence_of_months):
+    file = tmp_path / "heads.csv"
+    file.write_text("month,account,quantity\n" + "".join(f"{month},1,5\n" for month in months))
+    assert octo("put", file, "--id", "heads", "--yes").stdout.splitlines()[0].endswith(f" {sentence_of_months}")
+
+
 def test_what_cannot_be_put_or_shown(octo, tmp_path):
     file = tmp_path / "bad.csv"
     file.write_text("month,account,quantity\n2024-01,1,-3\n")
