@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from pydantic import BaseModel
 from docs import reference
 from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
-from octo_pipeline.rules.allocator import parse_allocator
-from octo_pipeline.rules.cost_group import parse_cost_group
+from octo_pipeline.rules.allocator import hints_of, load_allocators, parse_allocator
+from octo_pipeline.rules.cost_group import load_cost_groups, parse_cost_group
 from octo_pipeline.rules.formula import FormulaError, evaluate, parse_formula
+from octo_pipeline.rules.metrics import parse_metric
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import SECRET_PREFIX, Settings
 from octo_pipeline.tables.graph import TABLES
@@ -28,6 +30,8 @@ from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+JOBS = [page for page in PAGES if page.parent.name == "jobs" and page.stem != "index"]
+SAMPLE = ROOT / "allocator_configs"
 MOST_BYTES = 160_000
 
 
@@ -159,6 +163,37 @@ def test_the_cost_group_of_its_page_is_valid() -> None:
 
     options = parse_cost_group(text, file="x.json").combinations.by_vendor()
     assert {vendor for vendor, _ in options} == {"aws", "azure", "gcp"}
+
+
+@pytest.mark.parametrize("page", JOBS, ids=lambda page: page.stem)
+def test_the_documents_of_a_job_are_valid_beside_those_of_the_sample(page: Path, tmp_path: Path) -> None:
+    text, folders = page.read_text(), {kind: tmp_path / kind for kind in ("allocators", "cost_groups")}
+    shutil.copytree(SAMPLE / "cost_groups", folders["cost_groups"])
+    folders["allocators"].mkdir()
+    for document in (json.loads(block) for block in blocks(page, "json")):
+        kind = "allocators" if "allocator" in document else "cost_groups"
+        assert f"{document['id']}.json`" in text
+        (folders[kind] / f"{document['id']}.json").write_text(json.dumps(document))
+
+    groups, group_problems = load_cost_groups(folders["cost_groups"])
+    rules, rule_problems = load_allocators(folders["allocators"], {group.id: group for group in groups})
+
+    assert [*group_problems, *rule_problems] == []
+    assert [hint for rule in rules for hint in hints_of(rule)] == []
+    assert set(re.findall(r"^octo allocators add (\S+)\.json", text, re.MULTILINE)) <= {rule.id for rule in rules}
+    for removed in re.findall(r"^octo allocators remove (\S+)", text, re.MULTILINE):
+        assert (SAMPLE / "allocators" / f"{removed}.json").is_file()
+    quantities = zip(
+        blocks(page, "csv"), re.findall(r"^octo metrics put .* --id (\S+)", text, re.MULTILINE), strict=True
+    )
+    metrics = [parse_metric(block.encode(), name, file="x.csv") for block, name in quantities]
+    assert {rule.usage_of.id for rule in rules if rule.usage_of.kind == "metric"} == {metric.id for metric in metrics}
+
+
+def test_the_list_of_jobs_has_each() -> None:
+    index = (ROOT / "docs" / "jobs" / "index.md").read_text()
+
+    assert set(re.findall(r"\]\(([\w-]+)\.md\) \|", index)) == {page.stem for page in JOBS}
 
 
 def test_the_example_in_numbers_is_the_tested_case() -> None:
