@@ -27,6 +27,7 @@ _COSTS_COLUMNS = {
     "allocated_out": "moved_out",
     "allocated_in": "moved_in",
     "steps": "steps",
+    "corrections": "corrected",
     "final_cost": "final_cost",
     "amortised_final_cost": "amortised",
 }
@@ -309,13 +310,14 @@ def costs(
     workspace = Workspace(load_settings())
     costs = account_costs(workspace, parse_month(month))
     if output is Output.table:
-        # A month that was made before there were steps has none.
-        steps = [
-            (received or Decimal(0)) - (handed_on or 0) for received, handed_on in costs.select("step_in", "step_out")
-        ]
-        with_steps = tuple((*row, net) for row, net in zip(costs.rows, steps, strict=True))
-        columns = {name: label for name, label in _COSTS_COLUMNS.items() if name != "steps" or any(steps)}
-        rows = Rows((*costs.columns, "steps"), with_steps).select(*columns)
+        # A month that was made before there were steps and corrections has none.
+        net = {
+            name: [(into or Decimal(0)) - (out or 0) for into, out in costs.select(f"{part}_in", f"{part}_out")]
+            for name, part in (("steps", "step"), ("corrections", "corrections"))
+        }
+        with_net = tuple((*row, *amounts) for row, *amounts in zip(costs.rows, *net.values(), strict=True))
+        columns = {name: label for name, label in _COSTS_COLUMNS.items() if name not in net or any(net[name])}
+        rows = Rows((*costs.columns, *net), with_net).select(*columns)
         print_rows(f"Account costs of {month}", tuple(columns.values()), rows + _totals(rows), output)
         for currency, opening, billed, booked, closing in prepayments(workspace, parse_month(month)).select(
             "currency", "opening", "billed", "booked", "closing"

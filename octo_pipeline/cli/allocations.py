@@ -91,14 +91,18 @@ def _item(record: "Mapping[str, Any]") -> str:
     if record["step"]:
         what = f"before step {record['step']}"
     taken = f", taken by {record['allocator_id']}" if record["allocator_id"] else ""
+    name = f"{record['item_id'][:8]}  " if record["item_id"] else ""
     return (
-        f"{record['item_id'][:8]}  {record['category']} of {record['origin_month']} on {record['source_account'] or record['source_group']}"
+        f"{name}{record['category']} of {record['origin_month']} on {record['source_account'] or record['source_group']}"
         f"{f': {what}' if what else ''}{taken}"
     )
 
 
 def _booking(record: "Mapping[str, Any]") -> tuple[str, str, str, str, str]:
-    status = "Remainder" if record["kind"] == "remainder" else _WORDS[record["status"]]
+    kind = record["corrected_kind"] or record["kind"]
+    status = "Remainder" if kind == "remainder" else _WORDS[record["status"]]
+    if record["corrected_month"]:
+        status = f"{record['corrected_month']}: {status}"
     target_id = record["target_account"] or record["target_group"]
     target = f"to {target_id}" if target_id else ""
     reason = LEFT_REASONS.get(record["reason"] or "", "")

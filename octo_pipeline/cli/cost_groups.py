@@ -39,6 +39,7 @@ _SECTIONS = {
     "account_usage": "usage",
     "fee": "fee",
     "balance": "steps",
+    "correction": "corrected",
     "cost": "cost",
     "savings": "savings",
     "effective_cost": "amortised",
@@ -122,8 +123,9 @@ def show(
     if by:
         # Short names, and the currency last without one, keep the table within 80 columns.
         labels = {_COLUMNS[by]: by.value} | _SECTIONS
-        if not any(costs.column("balance")):
-            del labels["balance"]
+        for name in ("balance", "correction"):
+            if not any(costs.column(name)):
+                del labels[name]
         table = costs.picked(tuple(labels)).without_repeated_costs()
         print_rows(title, tuple(labels[name] for name in table.columns), table.rows, output)
         totals = costs.select("currency", "cost", "effective_cost", "savings")
@@ -132,12 +134,17 @@ def show(
         print_rows(title, table.columns, table.rows, output)
         totals = [
             (currency, Decimal(0), Decimal(0), cost)
-            if section == "savings"
+            if section in ("savings", "savings_correction")
             # A month that was made by the first edition has no effective cost.
             else (currency, cost, cost if effective_cost is None else effective_cost, Decimal(0))
             for section, currency, cost, effective_cost in costs.select("section", "currency", "cost", "effective_cost")
         ]
-    _print_totals(totals, has_steps=any(costs.column("balance")) if by else "balance" in costs.column("section"))
+    more = [
+        name
+        for name in ("balance", "correction")
+        if (any(costs.column(name)) if by else name in costs.column("section"))
+    ]
+    _print_totals(totals, ["direct", "account", "fee", *more])
     if is_family:
         typer.echo("The groups of a family share nothing, so they add up.")
     else:
@@ -188,14 +195,13 @@ def _with_subtotals(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return lines
 
 
-def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal, Decimal]], *, has_steps: bool) -> None:
-    """Print the sums of (currency, cost, effective cost, savings)."""
-    sections = "direct, account, fee and balance" if has_steps else "direct, account and fee"
+def _print_totals(costs: Sequence[tuple[str, Decimal, Decimal, Decimal]], sections: Sequence[str]) -> None:
+    """Print the sums of (currency, cost, effective cost, savings), and the sections that are part of the cost."""
+    summed = f"{', '.join(sections[:-1])} and {sections[-1]}"
     for currency in sorted({currency for currency, *_ in costs}):
         rows = [row for row in costs if row[0] == currency]
         cost, effective_cost, savings = (sum(amounts, Decimal(0)) for amounts in list(zip(*rows, strict=True))[1:])
         amortised = f", amortised {amount(effective_cost, currency)}" if effective_cost != cost else ""
         typer.echo(
-            f"Cost {amount(cost, currency)}{amortised} ({sections}); "
-            f"savings, not included: {amount(savings, currency)}."
+            f"Cost {amount(cost, currency)}{amortised} ({summed}); savings, not included: {amount(savings, currency)}."
         )

@@ -182,7 +182,10 @@ def _earlier_rates(workspace: Workspace, month: str) -> CheckResult:
 
 def _over_allocation(workspace: Workspace, month: str) -> CheckResult:
     with workspace.lake.connect() as connection:
-        query = render("services/over_allocated", explained_allocations=explained_allocations(workspace, [month]))
+        query = render(
+            "services/over_allocated",
+            explained_allocations=explained_allocations(workspace, [month], has_corrections=False),
+        )
         rows = Rows.fetched(connection, query)
     if not rows:
         return CheckResult(True, "No allocator hands out more than there is.")

@@ -114,7 +114,9 @@ def _usage_shares(connection: duckdb.DuckDBPyConnection, workspace: Workspace, m
 
 
 def _allocations(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> Figures:
-    explained = create_temp_table(connection, "explained", explained_allocations(workspace, [month]))
+    explained = create_temp_table(
+        connection, "explained", explained_allocations(workspace, [month], has_corrections=False)
+    )
     totals = _by_currency(_rows(connection, "allocated_totals", explained=explained))
     savings = _by_currency(_rows(connection, "allocated_savings", explained=explained))
     tables = {

@@ -112,7 +112,9 @@ def report_of(workspace: Workspace, month: str) -> Report:
     before = add_months(month, -1)
     previous = before if before in lake.months(AccountCosts.name) else None
     with lake.connect() as connection:
-        explained = create_temp_table(connection, "explained", explained_allocations(workspace, [month]))
+        explained = create_temp_table(
+            connection, "explained", explained_allocations(workspace, [month], has_corrections=False)
+        )
         accounts = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
         accounts_before = lake.scan(AccountCosts.name, [previous] if previous else [], AccountCosts.columns)
         line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
@@ -243,9 +245,10 @@ def _cost_groups(
             account,
             fee,
             balance,
+            correction,
             savings,
-            direct + account + fee + balance,
+            direct + account + fee + balance + correction,
             amortised,
         )
-        for group, currency, direct, account, fee, balance, savings, amortised in rows
+        for group, currency, direct, account, fee, balance, savings, correction, amortised in rows
     )

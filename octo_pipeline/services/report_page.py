@@ -25,6 +25,7 @@ ACCOUNT_COLUMNS = (
     "final_cost",
     "amortised_final_cost",
     "net_steps_received",
+    "net_corrections",
     "change_to_previous_month",
 )
 

@@ -39,7 +39,9 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
     """Summarise a month whose allocations are published."""
     lake = workspace.lake
     with lake.connect() as connection:
-        explained = create_temp_table(connection, "explained", explained_allocations(workspace, [month]))
+        explained = create_temp_table(
+            connection, "explained", explained_allocations(workspace, [month], has_corrections=False)
+        )
 
         def fetched(template: str) -> Rows:
             return Rows.fetched(connection, render(f"services/{template}", explained=explained))

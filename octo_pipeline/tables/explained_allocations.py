@@ -44,10 +44,16 @@ EXPLAINED_DESCRIPTIONS = {
 }
 
 
-def explained_allocations(workspace: Workspace, months: Sequence[str] | None) -> Sql:
-    """SQL of the explained allocations of booking months and their corrections; None means all months of the lake.
+def explained_allocations(workspace: Workspace, months: Sequence[str] | None, *, has_corrections: bool = True) -> Sql:
+    """SQL of the explained allocations of booking months.
 
     The items of a closed month are those that its closing kept.
+
+    Args:
+        workspace: the lake.
+        months: the booking months; None means all of the lake.
+        has_corrections: with what the months correct of closed ones, as rows of kind ``correction``; else only what is
+            their own.
     """
     lake = workspace.lake
     booked = lake.months(Allocations.name) if months is None else months
@@ -60,7 +66,9 @@ def explained_allocations(workspace: Workspace, months: Sequence[str] | None) ->
             _explained(lake, current, origins, current),
             *([_explained_as_closed(workspace, closed)] if closed else []),
         ],
-        corrections=lake.scan(Corrections.name, booked, Corrections.columns, month_as="booking_month"),
+        corrections=lake.scan(
+            Corrections.name, booked if has_corrections else [], Corrections.columns, month_as="booking_month"
+        ),
     )
 
 
