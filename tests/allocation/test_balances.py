@@ -41,7 +41,7 @@ def made(folder: Path, lines: list[Line], documents: list[dict], months: tuple[s
 def rows(workspace: Workspace, columns: str, condition: str = "true", month: str = MONTH) -> list[tuple]:
     """Rows of balances, in order."""
     with workspace.lake.connect() as connection:
-        explained = explained_allocations(workspace.lake, [month])
+        explained = explained_allocations(workspace, [month])
         query = f"SELECT {columns} FROM ({explained}) WHERE category = 'balance' AND {condition} ORDER BY ALL"
         return connection.execute(query).fetchall()
 

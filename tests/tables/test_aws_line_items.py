@@ -121,7 +121,7 @@ def test_a_partition_of_an_earlier_edition_has_nulls_for_columns_that_came_later
     assert both == [(MONTH, "AWS", None, Decimal("1.5")), *old]
     # The views of SQL and of catalogues outlive the months that they were made with.
     with lake.connect() as con:
-        con.execute(f"CREATE VIEW line_items AS {views(lake)['cost_line_items']}")
+        con.execute(f"CREATE VIEW line_items AS {views(workspace)['cost_line_items']}")
         assert con.execute(f"{query} line_items ORDER BY 1").fetchall() == both
 
 
