@@ -166,6 +166,11 @@ class Settings(_VendorSettings):
         """The folder of a vendor's exports; None if none is set."""
         return cast("Path | None", getattr(self, f"{vendor}_exports", None))
 
+    @property
+    def has_registry(self) -> bool:
+        """Whether these settings say where the registry is; see `registry_url`."""
+        return bool(self.database_url) or "://" not in self.lake
+
     @cached_property
     def registry_url(self) -> str:
         """The registry's database: the URL that is set, or SQLite in the lake's folder.

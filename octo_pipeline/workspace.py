@@ -188,8 +188,11 @@ class Workspace:
 
     @cached_property
     def periods(self) -> dict[str, Period]:
-        """The months that were ever closed, in order. Read once, so that the whole run sees the same."""
-        return self.registry.periods.all()
+        """The months that were ever closed, in order. Read once, so that the whole run sees the same.
+
+        Without a place for a registry none was: closing needs one, and so does whatever writes results.
+        """
+        return self.registry.periods.all() if self.settings.has_registry else {}
 
     @cached_property
     def closed_months(self) -> tuple[str, ...]:
@@ -208,7 +211,7 @@ class Workspace:
         """
         event = self.periods[month].closing if month in self.periods else None
         if event is None:
-            raise OctoError(f"{month} is not closed.", code="period-state", place=month)
+            raise OctoError(f"{month} is not closed.", code="month-not-closed", place=month)
         if month not in self._closings:
             folder = (CLOSINGS, f"month={month}", event.closing)
             text = self.lake.read_text(*folder, CLOSING_FILE)

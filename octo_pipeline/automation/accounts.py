@@ -192,7 +192,7 @@ def remove(
                 metadata={
                     "deliveries": event.deliveries,
                     "months": ", ".join(event.months) or "none",
-                    "kept, as closed months rest on them": ", ".join(event.kept_months) or "none",
+                    **({"kept for closed months": ", ".join(event.kept_months)} if event.kept_months else {}),
                     "re-applied items": event.reapplied,
                     "left": dg.MetadataValue.md(markdown_list(vendors.of(account).left_behind(account)) or "nothing"),
                 },

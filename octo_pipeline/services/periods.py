@@ -282,7 +282,7 @@ def _record(
 def _require_closable(workspace: Workspace, month: str) -> None:
     period = workspace.periods.get(month)
     if period and period.is_closed:
-        raise OctoError(f"{month} is {period.state} already.", code="period-state", place=month)
+        raise OctoError(f"{month} is {period.state} already.", code="period-closed-already", place=month)
     lake = workspace.lake
     made = lake.months(LINE_ITEMS)
     absent = [table.name for table in order() if month not in lake.months(table.name)]

@@ -11,6 +11,7 @@ from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import RestoredItem
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
+from octo_pipeline.tables.known import as_known
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.tables.table import Lineage, Reads, Table
@@ -31,6 +32,8 @@ class Allocations(Table):
         Reads(MatchedItems.name, months="owing"),
         # A balance has what its owner was billed.
         Reads(LINE_ITEMS, months="named"),
+        # They compute what is known of closed months.
+        Reads("corrections", months="named"),
         Reads("decisions"),
     )
     code = ("model", "rules", "allocation", "tables/restored_items.py")
@@ -84,7 +87,7 @@ class Allocations(Table):
         decided_ids = [decision.item_id for decision in _decisions(workspace, month)]
         failed = {
             f"allocations/{origin}/failed": fingerprint(dict.fromkeys(item_ids, ""))
-            for origin, item_ids in _failed_before(workspace.lake, month).items()
+            for origin, item_ids in _failed_before(workspace, month).items()
         }
         billed = Reads(LINE_ITEMS).inputs(workspace.lake, month) if _balance_rules(workspace.lake, month) else {}
         return {"restored": fingerprint(dict.fromkeys(decided_ids, ""))} | failed | billed
@@ -96,7 +99,7 @@ class Allocations(Table):
             matched = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
             restored = create_restored_items(connection, _decisions(workspace, month), matched)
             usage = lake.scan(UsageShares.name, [month], UsageShares.columns)
-            failed_ids = [(item_id,) for ids in _failed_before(lake, month).values() for item_id in ids]
+            failed_ids = [(item_id,) for ids in _failed_before(workspace, month).values() for item_id in ids]
             failed_before = Relation(f"({rows_sql({'item_id': 'VARCHAR'}, failed_ids)})")
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             allocators = [a for a in pinned_allocators(lake, month) if a.category != "balance"]
@@ -135,8 +138,12 @@ HAS_BALANCES = "has_balances"
 _FAILED = "failed_moving_items"
 
 
-def _failed_before(lake: Lake, month: str) -> dict[str, list[str]]:
-    """Earlier origin month -> its failed items that later months ask for; only months that have any."""
+def _failed_before(workspace: Workspace, month: str) -> dict[str, list[str]]:
+    """Earlier origin month -> its failed items that later months ask for; only months that have any.
+
+    Of a closed month what is known now counts, as its corrections have made it.
+    """
+    lake = as_known(workspace).lake
     earlier = [origin for origin in origins_read(lake, month) if origin != month]
     metadata = lake.metadata_of("allocations", earlier)
     return {origin: ids for origin, partition in metadata.items() if (ids := partition.facts.get(_FAILED))}

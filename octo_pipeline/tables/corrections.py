@@ -60,7 +60,6 @@ class Corrections(Table):
     reads = (
         Reads(LINE_ITEMS, months="closed"),
         Reads(MatchedItems.name, months="closed"),
-        Reads(Allocations.name, months="closed"),
         Reads("decisions"),
     )
     code = ("model", "rules", "allocation", "tables/corrections.py", "tables/known.py")
@@ -78,8 +77,8 @@ class Corrections(Table):
     )
     remedy = "A closed month changed in the meantime; run {month} again."
     made_from: ClassVar[Lineage] = {
-        "cost": ((Allocations.name, "cost"), (LINE_ITEMS, "billed_cost")),
-        "effective_cost": ((Allocations.name, "effective_cost"), (LINE_ITEMS, "effective_cost")),
+        "cost": ((MatchedItems.name, "cost"), (LINE_ITEMS, "billed_cost")),
+        "effective_cost": ((MatchedItems.name, "effective_cost"), (LINE_ITEMS, "effective_cost")),
         "item_id": ((MatchedItems.name, "item_id"),),
     }
     descriptions: ClassVar[dict[str, str]] = {

@@ -24,6 +24,8 @@ _CODE = (
 
 def as_known(workspace: Workspace) -> Workspace:
     """The workspace in which the results of closed months are made aside, as they would be now."""
+    if workspace.overlay:
+        return workspace
     return replace(workspace, overlay=Overlay(FOLDER, KEPT))
 
 

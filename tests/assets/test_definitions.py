@@ -64,8 +64,8 @@ def test_the_graph():
             "allocation",
             ["container_usage", "cost_groups", "cost_line_items", "metrics", "resolved_accounts"],
         ),
-        "allocations": ("allocation", ["cost_line_items", "matched_items", "usage_shares"]),
-        "corrections": ("allocation", ["allocations", "cost_line_items", "matched_items"]),
+        "allocations": ("allocation", ["corrections", "cost_line_items", "matched_items", "usage_shares"]),
+        "corrections": ("allocation", ["cost_line_items", "matched_items"]),
         "account_costs": ("marts", ["allocations", "corrections", "cost_line_items", "matched_items"]),
         "cost_group_costs": (
             "marts",

@@ -20,13 +20,16 @@ REPORT = Report(
         ("Enterprise support by usage", "Two words. " * 30, "fee", "USD", MILLION, MILLION, Decimal(91), 12, MILLION),
     ),
     accounts=tuple(
-        (f"e9c0d25e-95fb-503e-a90b-6e249e06{n:04d}", "warehouse-prod", "USD", *[Decimal("12345.67")] * 7)
+        (f"e9c0d25e-95fb-503e-a90b-6e249e06{n:04d}", "warehouse-prod", "USD", *[Decimal("12345.67")] * 9)
         for n in range(60)
     ),
     left=(("400000000001", None, "x" * 90, "fee", f"restored by maria: {'y' * 90}", "USD", MILLION, MILLION),),
     prepayments=(("400000000001", "An annual contract", "2024-01", "USD", *[MILLION] * 5),),
-    cost_groups=(("Product teams", "USD", *[MILLION] * 6),),
+    cost_groups=(("Product teams", "USD", *[MILLION] * 8),),
     findings=(("warning", "Something to look at."),),
+    state="provisional",
+    corrections=(("400000000001", "2024-01", "enterprise-support", "USD", MILLION, MILLION),),
+    causes=(("2024-01", "delivery"),),
 )
 
 

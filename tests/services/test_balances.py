@@ -178,7 +178,7 @@ def test_the_report_and_the_costs_of_accounts_and_groups_show_the_steps(halved, 
         "3": (65, 65),
         "9": (0, 0),
     }
-    assert report.cost_groups == (("three", "USD", 0, 0, 0, 65, 0, 65, 65),)
+    assert report.cost_groups == (("three", "USD", 0, 0, 0, 65, 0, 0, 65, 65),)
     page = tmp_path / "report.html"
     write_report(report, page)
     assert "What was handed on after that, step by step" in page.read_text()
@@ -186,6 +186,7 @@ def test_the_report_and_the_costs_of_accounts_and_groups_show_the_steps(halved, 
         ("3", 65, 65)
     ]
 
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("OCTO_LAKE", str(workspace.lake.root))
     monkeypatch.setenv("OCTO_CONFIG", str(workspace.settings.config))
     costs = CliRunner().invoke(app, ["accounts", "costs", "--month", MONTH]).stdout

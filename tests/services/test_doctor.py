@@ -35,7 +35,17 @@ def test_an_empty_installation_is_told_what_to_do_first(workspace, monkeypatch):
     told: dict[str, list[Finding]] = {}
     for one in examine(workspace, NOW):
         told.setdefault(one.area, []).append(one)
-    assert list(told) == ["versions", "configuration", "lake", "registry", "rates", "dagster", "sources", "months"]
+    assert list(told) == [
+        "versions",
+        "configuration",
+        "lake",
+        "registry",
+        "periods",
+        "rates",
+        "dagster",
+        "sources",
+        "months",
+    ]
     assert not [one for findings in told.values() for one in findings if one.state == "error"]
     assert told["months"][0].remedies == (Remedy("run", month="YYYY-MM"),)
     assert told["configuration"][-1].remedies == (Remedy("allocators add", "FILE"),)

@@ -17,7 +17,7 @@ from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee
 from tests.support.tables import MART_TABLES
 from tests.support.workspaces import workspace_in
 
-ALLOCATION = ["resolved_accounts", "usage_shares", "allocations", "corrections"]
+ALLOCATION = ["resolved_accounts", "corrections", "usage_shares", "allocations"]
 MARTS = ["account_costs", "cost_group_costs", "prepayments"]
 DEVELOPERS_PAGE = Path(__file__).parents[2] / "docs" / "dev" / "tables.md"
 
@@ -54,10 +54,10 @@ def test_what_needs_no_other_month_can_be_made_side_by_side():
     [
         ("landing", ["cost_line_items", "container_usage", "invoice_costs", "matched_items", *ALLOCATION, *MARTS]),
         ("allocators", ["matched_items", *ALLOCATION, *MARTS]),
-        ("cost_groups", [*ALLOCATION, *MARTS]),
-        ("exchange_rates", ["usage_shares", "allocations", "corrections", *MARTS]),
-        ("decisions", ["allocations", "corrections", *MARTS]),
-        ("usage_shares", ["allocations", "corrections", *MARTS]),
+        ("cost_groups", ["resolved_accounts", "usage_shares", "allocations", *MARTS]),
+        ("exchange_rates", ["usage_shares", "allocations", *MARTS]),
+        ("decisions", ["corrections", "allocations", *MARTS]),
+        ("usage_shares", ["allocations", *MARTS]),
         ("account_costs", []),
     ],
 )

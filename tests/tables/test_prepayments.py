@@ -16,6 +16,7 @@ from octo_pipeline.services.report import report_of
 from octo_pipeline.services.report_page import write_report
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -118,6 +119,7 @@ def test_prepayments_that_do_not_add_up_are_refused(workspace, wrong, claim):
             "matched_items": lake.scan(MatchedItems.name, [MONTH], MatchedItems.columns),
             "restored_items": "restored",
             "booked": lake.scan(Allocations.name, [MONTH], Allocations.columns),
+            "corrections": lake.scan("corrections", [], Corrections.columns),
         }
         prove(connection, Prepayments.name, MONTH, Prepayments.proofs, staged=good, **pieces)
         with pytest.raises(ProofError, match=f"prepayments 2024-01 fails its proof that {claim}"):

@@ -77,6 +77,6 @@ def test_stale_asks_every_table(tmp_path):
     workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
     assert {table.name for table in TABLES} == {
         "cost_line_items", "matched_items", "resolved_accounts", "usage_shares", "allocations",
-        "account_costs", "cost_group_costs", "prepayments", "container_usage", "invoice_costs",
+        "account_costs", "cost_group_costs", "prepayments", "container_usage", "invoice_costs", "corrections",
     }  # fmt: skip
     assert {one.table for one in stale(Workspace(workspace.settings), TABLES)} == {"cost_line_items"}

@@ -211,13 +211,22 @@ class Drawing:
 
     def restore(self) -> None:
         distributed = self.lake.last_run.known.distributed
-        self._decide(
-            Restore, (i for reasons in distributed.values() for i, reason in reasons.items() if reason is None)
-        )
+        items = (item for reasons in distributed.values() for item, reason in reasons.items() if reason is None)
+        self._decide(Restore, filter(self._can_be_named, items))
 
     def reapply(self) -> None:
         items = self.lake.last_run.known.items.values()
-        self._decide(Reapply, (item for of_month in items for item in of_month if item.key in self.lake.restored))
+        restored = (item for of_month in items for item in of_month if item.key in self.lake.restored)
+        self._decide(Reapply, filter(self._can_be_named, restored))
+
+    def _can_be_named(self, item: Item) -> bool:
+        """Whether a decision can name the item, and no other one.
+
+        A decision on an item without a seller holds for those of its grain that have one, and a balance that a closed month has
+        only in its corrections is in no list.
+        """
+        is_known_only = item.category == "balance" and item.month in self.lake.closings
+        return not is_known_only and item.columns.get("publisher_name") is None
 
     def close(self) -> None:
         """Close the oldest open month; rarely the only one, since corrections would wait."""
