@@ -26,7 +26,6 @@ WITHOUT_DBT = {
     "test_fuzz.py",
     "test_fuzz_bigquery.py",
     "test_fuzz_graph.py",
-    "test_random_closings.py",
     "test_random_months.py",
 }
 pytest_plugins = [
