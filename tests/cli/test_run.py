@@ -77,13 +77,14 @@ def test_a_month_is_run_not_run_again_and_replaced_when_it_is_delivered_anew(oct
     assert all(len(re.findall(r"^  Splitted  to \d{12}  1/1 +[\d,.]+ USD$", fee, re.MULTILINE)) > 1 for fee in fees)
     assert 0 < len(fees) < 5
     rows = octo("allocations", "list", "--month", MONTH, "--status", "checked_splitted", "-o", "csv").splitlines()
-    assert rows[0].split(",")[:9] == (
+    assert rows[0].split(",")[:10] == (
         [
             "item_id",
             "status",
             "kind",
             "reason",
             "category",
+            "step",
             "booking_month",
             "origin_month",
             "tranche_index",
