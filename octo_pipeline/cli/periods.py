@@ -79,7 +79,7 @@ def close(
     if not yes:
         typer.confirm(f"{'Propose to close' if propose else 'Close'} {', '.join(months)}?", abort=True)
     periods.close(workspace, months, actor, despite=despite or "", is_proposal=propose)
-    _say("closed", months, propose)
+    _say("closed, and what changes it from now on is booked in the first open month", months, propose)
 
 
 @app.command()
@@ -99,7 +99,7 @@ def reopen(
             f"{'Propose to reopen' if propose else 'Reopen'} {month}? What was invoiced may change.", abort=True
         )
     periods.reopen(workspace, parse_month(month), actor, reason=reason, is_proposal=propose)
-    _say("reopened", [month], propose)
+    _say("open again; `octo stale` lists what to run again", [month], propose)
 
 
 @app.command()
@@ -186,4 +186,4 @@ def _say(state: str, months: list[str], propose: bool) -> None:
     if propose:
         typer.echo(f"Proposed for {named}. Another administrator confirms it by the same command without --propose.")
     else:
-        typer.echo(f"{named} {'is' if len(months) == 1 else 'are'} {state}. `octo stale` lists what to run again.")
+        typer.echo(f"{named} {'is' if len(months) == 1 else 'are'} {state}.")

@@ -484,7 +484,7 @@ class Lake:
         self._store.remove(self._published_path(table, month))
 
     def read_text(self, *names: str) -> str | None:
-        """The text of a small file of the lake that is no partition; None if there is none."""
+        """The text of a small file of the lake outside its tables; None if there is none."""
         return self._store.read_text(self._below(names))
 
     def publish_folder(self, made: Path, *names: str, last: str) -> None:
@@ -499,11 +499,11 @@ class Lake:
             raise self.write_error(error) from error
 
     def remove_folder(self, *names: str, first: str) -> None:
-        """Remove a folder that is no table; its file called `first` goes before the others."""
+        """Remove a folder of the lake outside its tables; its file called `first` goes before the others."""
         self._store.remove_folder(self._below(names), first)
 
     def path_of(self, *names: str) -> Location:
-        """The path of a file of the lake that is no partition, whether it exists or not."""
+        """The path of a file of the lake outside its tables, whether it exists or not."""
         return self._below(names)
 
     def staging_folder(self) -> AbstractContextManager[Path]:

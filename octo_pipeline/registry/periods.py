@@ -170,7 +170,7 @@ def _require_state(period: Period, action: PeriodAction) -> None:
         "finalise": f"{period.month} is final already."
         if period.state == "final"
         else f"{period.month} is not closed; close it before it becomes final.",
-        "accept": f"{period.month} is not closed, so there is no difference to accept.",
+        "accept": f"{period.month} is not closed, so nothing of it has to be accepted.",
     }
     raise OctoError(sentences[action], code="period-state", place=period.month)
 

@@ -29,7 +29,7 @@ from octo_pipeline.vendors.landing import (
 from octo_pipeline.vendors.manual.charges import Charge, landed_charges, read_charges, written
 from octo_pipeline.workspace import Workspace
 
-_VENDOR = "manual"
+VENDOR = "manual"
 _ACCOUNT = "charges"
 _FILE = "charges.csv"
 
@@ -130,8 +130,8 @@ def _land(workspace: Workspace, planned: ChargesImport) -> Delivery:
     root = workspace.lake.root
     content = written(planned.charges, planned.month)
     version = hashlib.sha256(content).hexdigest()[:32]
-    fetched_at = landing_time(root, _VENDOR, planned.month)
-    delivery = find_delivery(root, vendor=_VENDOR, month=planned.month, version=version, account=_ACCOUNT)
+    fetched_at = landing_time(root, VENDOR, planned.month)
+    delivery = find_delivery(root, vendor=VENDOR, month=planned.month, version=version, account=_ACCOUNT)
     if delivery is not None:
         # The month had these charges before, so that delivery becomes the newest again.
         renew(root, delivery, fetched_at)
@@ -139,7 +139,7 @@ def _land(workspace: Workspace, planned: ChargesImport) -> Delivery:
     with staging(root) as folder:
         files = fetch([SourceFile(_FILE, lambda: io.BytesIO(content), len(content))], folder, str(planned.file))
         delivery = Delivery(
-            vendor=_VENDOR,
+            vendor=VENDOR,
             account=_ACCOUNT,
             month=planned.month,
             version=version,
@@ -148,14 +148,14 @@ def _land(workspace: Workspace, planned: ChargesImport) -> Delivery:
             files=files,
             fetched_at=fetched_at,
             source=str(planned.file),
-            path=delivery_path(root, vendor=_VENDOR, account=_ACCOUNT, month=planned.month, version=version),
+            path=delivery_path(root, vendor=VENDOR, account=_ACCOUNT, month=planned.month, version=version),
             details={"file_sha256": planned.file_sha256, "rows": len(planned.charges)},
         )
         return publish(root, folder, delivery).delivery
 
 
 def _newest(workspace: Workspace, month: str) -> Delivery | None:
-    return next(iter(newest_deliveries(workspace.lake.root, month, _VENDOR)), None)
+    return next(iter(newest_deliveries(workspace.lake.root, month, VENDOR)), None)
 
 
 def _change(before: Charge | None, after: Charge | None) -> ChargeChange:

@@ -21,11 +21,11 @@ from octo_pipeline.rules.rates import newest_rates, units_of_base
 from octo_pipeline.services.targets import unknown_targets
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
-from octo_pipeline.tables.corrections import Corrections, booked_state, changed_months
+from octo_pipeline.tables.corrections import Corrections, changed_months, why_changed
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.items import scan_items
-from octo_pipeline.tables.known import cause_of, first_open_month, state_of
+from octo_pipeline.tables.known import first_open_month
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.metrics import counting_months, quantities
 from octo_pipeline.tables.prepayments import Prepayments
@@ -435,7 +435,7 @@ def _prepayments_reconcile(workspace: Workspace, month: str) -> CheckResult:
 def _closed_as_known(workspace: Workspace, month: str) -> CheckResult:
     if not workspace.is_closed(month):
         return CheckResult(True, f"{month} is open.")
-    cause = cause_of(booked_state(workspace, month), state_of(workspace, month))
+    cause = why_changed(workspace, month)
     corrected_in = first_open_month(workspace)
     if cause == "code" and month not in changed_months(workspace, corrected_in or ""):
         return CheckResult(

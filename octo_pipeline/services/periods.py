@@ -13,17 +13,18 @@ from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.templates import render
-from octo_pipeline.model.wording import counted
 from octo_pipeline.registry.periods import Period, PeriodAction
 from octo_pipeline.registry.records import Actor
+from octo_pipeline.services import charges
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.tables.closings import remove_closings, write_closing
-from octo_pipeline.tables.corrections import Corrections, booked_state, changed_months, drift_of
+from octo_pipeline.tables.corrections import Corrections, changed_months, drift_of, why_changed
 from octo_pipeline.tables.cost_line_items import counted_deliveries
 from octo_pipeline.tables.graph import order, stale
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
-from octo_pipeline.tables.known import as_known, cause_of, first_open_month, state_of
+from octo_pipeline.tables.known import as_known, first_open_month, state_of
 from octo_pipeline.tables.table import KEPT
+from octo_pipeline.vendors.landing import Delivery
 from octo_pipeline.workspace import Workspace
 
 # Warnings that are no reason to stop work, but one not to close a month: the figures may still change.
@@ -41,7 +42,7 @@ class PeriodStatus:
         decided_by: who closed, reopened or finalised it; None for a month that was always open.
         proposal: a sentence about what waits for a second person; empty if nothing does.
         changed: why it is known otherwise than it is booked: delivery, decision or code; empty if it is not.
-        corrected_in: the open month in which the difference is booked; None if there is no open month yet.
+        corrected_in: the open month in which the difference is booked; None if the lake has none yet.
     """
 
     month: str
@@ -63,7 +64,7 @@ def periods_of(workspace: Workspace) -> list[PeriodStatus]:
         events = [event for event in period.events if not event.is_proposal and event.action != "accept"]
         last = events[-1] if events else None
         waiting = period.events[-1] if period.events and period.events[-1].is_proposal else None
-        changed = cause_of(booked_state(workspace, month), state_of(workspace, month)) if period.is_closed else ""
+        changed = why_changed(workspace, month) if period.is_closed else ""
         statuses.append(
             PeriodStatus(
                 month,
@@ -88,13 +89,21 @@ def state_in_words(workspace: Workspace, month: str) -> str:
     return f"{'final, ' if period.state == 'final' else ''}closed on {closing.at:%Y-%m-%d} by {closing.actor}"
 
 
-def readiness(workspace: Workspace, month: str, now: datetime | None = None) -> list[str]:
+def readiness(
+    workspace: Workspace, month: str, now: datetime | None = None, *, closed_before: Sequence[str] = ()
+) -> list[str]:
     """Why a month should not be closed yet, a sentence each; none if it may be.
+
+    Args:
+        workspace: the lake.
+        month: the month.
+        now: the current time.
+        closed_before: open months that are proposed to be closed before it.
 
     Raises:
         OctoError: it cannot be closed at all: it is closed already, an earlier month is open, or it is not made or stale.
     """
-    _require_closable(workspace, month)
+    _require_closable(workspace, month, closed_before)
     reasons = [
         *_late_deliveries(workspace, month, now or datetime.now(UTC)),
         *_missing_invoices(workspace, month),
@@ -129,11 +138,11 @@ def close(
     Raises:
         OctoError: a month cannot be closed, or something stands against it. The months before it are closed.
     """
-    for month in months:
+    for number, month in enumerate(months):
         # Each month is closed on what the one before left.
         current = replace(workspace)
         with current.lake.lease(month):
-            reasons = readiness(current, month, now)
+            reasons = readiness(current, month, now, closed_before=months[:number] if is_proposal else ())
             if reasons and not despite:
                 raise OctoError(
                     f"{month} is not ready to be closed. {' '.join(reasons)}",
@@ -225,7 +234,7 @@ def drift(workspace: Workspace, month: str, *, with_current_rules: bool = False)
         OctoError: the month is not closed.
     """
     workspace.closing(month)
-    cause = cause_of(booked_state(workspace, month), state_of(workspace, month))
+    cause = why_changed(workspace, month)
     if with_current_rules:
         return cause, drift_of(workspace, month, with_current_rules=True)
     return cause, drift_of(workspace, month) if cause else Rows(DRIFT_COLUMNS, ())
@@ -254,20 +263,14 @@ def waiting_months(workspace: Workspace) -> list[str]:
     """The closed months whose corrections wait, because the lake has no open month after them yet."""
     if not workspace.closed_months or first_open_month(workspace) is not None:
         return []
-    return [
-        month
-        for month in workspace.closed_months
-        if cause_of(booked_state(workspace, month), state_of(workspace, month)) not in ("", "code")
-    ]
+    return [month for month in workspace.closed_months if why_changed(workspace, month) not in ("", "code")]
 
 
 def unaccepted_months(workspace: Workspace) -> list[str]:
     """The closed months that only a new version of the program computes otherwise."""
     changed = changed_months(workspace, first_open_month(workspace) or "")
     return [
-        month
-        for month in workspace.closed_months
-        if cause_of(booked_state(workspace, month), state_of(workspace, month)) == "code" and month not in changed
+        month for month in workspace.closed_months if why_changed(workspace, month) == "code" and month not in changed
     ]
 
 
@@ -279,7 +282,7 @@ def _record(
     )
 
 
-def _require_closable(workspace: Workspace, month: str) -> None:
+def _require_closable(workspace: Workspace, month: str, closed_before: Sequence[str]) -> None:
     period = workspace.periods.get(month)
     if period and period.is_closed:
         raise OctoError(f"{month} is {period.state} already.", code="period-closed-already", place=month)
@@ -293,7 +296,7 @@ def _require_closable(workspace: Workspace, month: str) -> None:
             place=month,
             remedy=Remedy("run", month=month),
         )
-    if earlier := [m for m in made if m < month and not workspace.is_closed(m)]:
+    if earlier := [m for m in made if m < month and not workspace.is_closed(m) and m not in closed_before]:
         raise OctoError(
             f"{earlier[0]} is open, and months close in order.",
             code="period-earlier-open",
@@ -314,8 +317,8 @@ def _require_closable(workspace: Workspace, month: str) -> None:
 
 def _late_deliveries(workspace: Workspace, month: str, now: datetime) -> list[str]:
     """Accounts that delivered the month before and not this one, or not since the vendor's closing day."""
-    delivered = {(d.vendor, d.account): d for d in counted_deliveries(workspace, month)}
-    before = {(d.vendor, d.account) for d in counted_deliveries(workspace, add_months(month, -1))}
+    delivered = _regular_deliveries(workspace, month)
+    before = _regular_deliveries(workspace, add_months(month, -1)).keys()
     sentences = [
         f"The {vendor} account {account} delivered {add_months(month, -1)} and nothing of {month}."
         for vendor, account in sorted(before - delivered.keys())
@@ -332,12 +335,19 @@ def _late_deliveries(workspace: Workspace, month: str, now: datetime) -> list[st
     return sentences
 
 
+def _regular_deliveries(workspace: Workspace, month: str) -> dict[tuple[str, str], Delivery]:
+    """The deliveries of a month by vendor and account, but for charges by hand: nobody expects those every month."""
+    return {(d.vendor, d.account): d for d in counted_deliveries(workspace, month) if d.vendor != charges.VENDOR}
+
+
 def _missing_invoices(workspace: Workspace, month: str) -> list[str]:
-    invoices = workspace.lake.scan(InvoiceCosts.name, [month], InvoiceCosts.columns)
+    """Payers that the vendor invoices, and that have costs of the month without an invoice."""
+    lake = workspace.lake
+    until = [made for made in lake.months(InvoiceCosts.name) if made <= month]
+    invoices = lake.scan(InvoiceCosts.name, until, InvoiceCosts.columns)
     with workspace.lake.connect() as connection:
-        rows = connection.execute(render("services/not_invoiced", invoice_costs=invoices)).fetchall()
+        rows = connection.execute(render("services/not_invoiced", invoice_costs=invoices, month=month)).fetchall()
     return [
-        f"{cost:,.2f} {currency} of the {vendor} payer {payer} has no invoice yet, while "
-        f"{counted(invoices, 'invoice')} of it {'is' if invoices == 1 else 'are'} there."
-        for vendor, payer, currency, cost, invoices in rows
+        f"{cost:,.2f} {currency} of the {vendor} payer {payer} has no invoice yet, and the payer is invoiced."
+        for vendor, payer, currency, cost in rows
     ]

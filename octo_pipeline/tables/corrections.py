@@ -193,14 +193,18 @@ def changed_months(workspace: Workspace, month: str) -> dict[str, tuple[dict[str
     for closed, period in workspace.periods.items():
         if not period.is_closed:
             continue
-        booked, state = booked_state(workspace, closed), state_of(workspace, closed)
-        cause = cause_of(booked, state)
+        state, cause = state_of(workspace, closed), why_changed(workspace, closed)
         if cause and (cause != "code" or state["code"] in period.accepted_code):
             changed[closed] = (state, cause)
     return changed
 
 
-def booked_state(workspace: Workspace, month: str) -> Mapping[str, Any]:
+def why_changed(workspace: Workspace, month: str) -> str:
+    """Why a closed month is known otherwise than it is booked: delivery, decision or code, or several; empty if it is not."""
+    return cause_of(_booked_state(workspace, month), state_of(workspace, month))
+
+
+def _booked_state(workspace: Workspace, month: str) -> Mapping[str, Any]:
     """The state of a closed month that everything booked for it so far stands for, corrections of closed months included."""
     later = [closed for closed in workspace.closed_months if closed > month]
     partitions = workspace.lake.metadata_of("corrections", later)

@@ -84,7 +84,7 @@ def test_the_report_says_whether_its_month_is_closed_and_what_it_corrects(closed
         (["reopen", NEXT, "--reason", "x", "--yes"], "2024-02 is not closed, so there is nothing to reopen."),
         (["finalise", NEXT, "--yes"], "2024-02 is not closed; close it before it becomes final."),
         (["drift", NEXT], "2024-02 is not closed."),
-        (["accept", NEXT, "--yes"], "2024-02 is not closed, so there is no difference to accept."),
+        (["accept", NEXT, "--yes"], "2024-02 is not closed, so nothing of it has to be accepted."),
     ],
 )
 def test_what_is_refused_is_a_sentence(closed, arguments, expected):

@@ -8,7 +8,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from octo_pipeline.lake.lake import PartitionMetadata
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import rows_sql
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services import periods
 from octo_pipeline.services.charges import ImportMode, plan_import, run_import
@@ -19,6 +21,7 @@ from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.closings import write_closing
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.graph import order, stale
+from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.workspace import Workspace
 from tests.support.closing import close_months, reopen_months
 from tests.support.small_month import FEE_OF_100, MONTH, fee_allocator, line_item
@@ -286,3 +289,46 @@ def test_a_stale_month_is_not_closed(landed):
     assert "is stale" in refusal(
         lambda: periods.close(Workspace(landed.settings), [MONTH], FINANCE, despite="x", now=LATER)
     )
+
+
+def test_several_months_are_proposed_and_confirmed_together(landed):
+    workspace = Workspace(landed.settings.model_copy(update={"four_eyes": True}))
+    periods.close(workspace, [MONTH, NEXT], FINANCE, now=LATER, is_proposal=True)
+    assert [status.proposal for status in periods.periods_of(Workspace(workspace.settings))] == [
+        "finance proposed to close it"
+    ] * 2
+    periods.close(Workspace(workspace.settings), [MONTH, NEXT], CONTROLLER, now=LATER)
+    assert Workspace(workspace.settings).closed_months == (MONTH, NEXT)
+
+
+def test_charges_by_hand_are_not_missed_in_the_next_month(landed, tmp_path):
+    run_import(landed, plan_import(landed, no_charges(tmp_path), NEXT, ImportMode.replace_month), FINANCE)
+    list(make_months(Workspace(landed.settings), [NEXT], order()))
+    periods.close(Workspace(landed.settings), [MONTH, NEXT], FINANCE, now=LATER)
+
+
+def no_charges(folder: Path) -> Path:
+    """A file that takes the month's charges back."""
+    path = folder / "none.csv"
+    path.write_text("month,account,description,amount,currency,seller\n")
+    return path
+
+
+def test_costs_without_an_invoice_stand_against_closing_where_the_payer_is_invoiced(two_months):
+    lake = two_months.lake
+    rows = {
+        MONTH: [("aws", "999999999999", "in-1", "100"), ("gcp", "billing-1", None, "7")],
+        NEXT: [("aws", "999999999999", None, "80"), ("gcp", "billing-1", None, "7")],
+    }
+    for month, invoices in rows.items():
+        values = [(month, vendor, payer, invoice, None, "USD", cost) for vendor, payer, invoice, cost in invoices]
+        with lake.connect() as connection, lake.stage(InvoiceCosts.name, month) as staged:
+            inputs = {"of": "the test"}
+            query = rows_sql(InvoiceCosts.columns, values)
+            lake.copy(connection, query, staged, PartitionMetadata(inputs, "test"))
+            lake.publish(staged, still_current=lambda inputs=inputs: inputs)
+    # Google names no invoices here, so nothing of it is waited for.
+    assert periods._missing_invoices(two_months, NEXT) == [
+        "80.00 USD of the aws payer 999999999999 has no invoice yet, and the payer is invoiced."
+    ]
+    assert periods._missing_invoices(two_months, MONTH) == []

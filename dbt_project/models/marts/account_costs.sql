@@ -41,7 +41,7 @@ allocations as (
 ),
 
 -- What an item costs now is billed again on its account; if it is distributed, it is handed on as well.
--- A balance is no bill: only its handing on is corrected.
+-- A balance is not billed: only what is handed on of it is corrected.
 corrections as (
 
     select

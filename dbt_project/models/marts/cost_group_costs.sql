@@ -12,9 +12,9 @@ members as (
 
 ),
 
--- The account that an item or row stays on: a distributed item is no longer on any account, but its rows
--- are. A balance is made of what is there already: one that is distributed is taken from its owner, and one
--- that stays is nothing more.
+-- Which account bears an item or a row: a distributed item is borne by none, but its rows are. A balance is
+-- made of what is there already: one that is distributed is taken from its owner, and one that stays is
+-- nothing more.
 held as (
 
     select
