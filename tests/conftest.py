@@ -26,6 +26,7 @@ WITHOUT_DBT = {
     "test_fuzz.py",
     "test_fuzz_bigquery.py",
     "test_fuzz_graph.py",
+    "test_random_closings.py",
     "test_random_months.py",
 }
 pytest_plugins = [
@@ -34,6 +35,10 @@ pytest_plugins = [
     "tests.emulators.bigquery",
     "tests.emulators.postgresql",
 ]
+
+
+# How wide the window is in which tests are run decides nothing: tables are printed as into a file, unless a test sets a width.
+os.environ.pop("COLUMNS", None)
 
 
 def pytest_addoption(parser):
