@@ -212,7 +212,9 @@ class Drawing:
     def restore(self) -> None:
         distributed = self.lake.last_run.known.distributed
         items = (item for reasons in distributed.values() for item, reason in reasons.items() if reason is None)
-        self._decide(Restore, filter(self._can_be_named, items))
+        # Two decisions can follow each other without a run between them.
+        undecided = (item for item in items if item.key not in self.lake.restored)
+        self._decide(Restore, filter(self._can_be_named, undecided))
 
     def reapply(self) -> None:
         items = self.lake.last_run.known.items.values()
@@ -222,11 +224,11 @@ class Drawing:
     def _can_be_named(self, item: Item) -> bool:
         """Whether a decision can name the item, and no other one.
 
-        A decision on an item without a seller holds for those of its grain that have one, and a balance that a closed month has
-        only in its corrections is in no list.
+        A decision on an item without a seller holds for those of its grain that have one. A balance that a month has only since
+        it was closed is in no list of items, as long as the month is not open and run.
         """
-        is_known_only = item.category == "balance" and item.month in self.lake.closings
-        return not is_known_only and item.columns.get("publisher_name") is None
+        was_closed = item.month in self.lake.closings or item.month in self.lake.reopened
+        return not (item.category == "balance" and was_closed) and item.columns.get("publisher_name") is None
 
     def close(self) -> None:
         """Close the oldest open month; rarely the only one, since corrections would wait."""

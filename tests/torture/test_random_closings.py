@@ -1,0 +1,124 @@
+"""Random lakes whose months close, through the tables, held against the oracle to the last digit."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from octo_pipeline.model.sql import identifier
+from octo_pipeline.registry.records import Actor, Decision
+from octo_pipeline.settings import Settings
+from octo_pipeline.tables.items import scan_items
+from octo_pipeline.workspace import Workspace
+from tests.support.case import register, run
+from tests.support.closing import close_months, reopen_months
+from tests.support.oracle.items import Item
+from tests.support.oracle.lines import GRAIN, MAPS
+from tests.support.workspaces import write_lines
+from tests.torture.chance import Dice, rounds
+from tests.torture.compared_tables import compare_allocations, compare_marts, text_of
+from tests.torture.drawn_months import write_files
+from tests.torture.random_closings import (
+    Close,
+    Deliver,
+    Drawing,
+    Edit,
+    Reapply,
+    Register,
+    Reopen,
+    Restore,
+    Run,
+    Step,
+    draw_sequence,
+)
+from tests.torture.random_worlds import FEATURES, write_containers
+
+# What an item is looked up by, in the lake and in the oracle.
+ITEM_KEY = ("category", "step", "own_group_id", *GRAIN)
+
+
+@rounds(20, 300)
+def test_a_lake_that_closes_months_is_what_the_text_says(dice: Dice, tmp_path: Path) -> None:
+    driven, count = None, 0
+    for drawing in draw_sequence(dice, FEATURES, tmp_path, edits=dice.random() < 0.7):
+        driven = driven or Driven(drawing, tmp_path)
+        for step in drawing.steps[count:]:
+            driven.apply(step)
+        count = len(drawing.steps)
+        lines = compare_allocations(driven.workspace, drawing.lake.last_run.result)
+        assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
+    lines = compare_marts(driven.workspace, drawing.lake.last_run.result, drawing.lake.months)
+    assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
+
+
+def without_lines(steps: list[Step]) -> list[object]:
+    """The steps as a failure shows them: of a delivery its month."""
+    return [f"Deliver({s.lines[0].billing_month})" if isinstance(s, Deliver) else s for s in steps]
+
+
+class Driven:
+    """A workspace to which happens what was drawn."""
+
+    def __init__(self, drawing: Drawing, folder: Path) -> None:
+        self._drawn = drawing.drawn
+        self._folder = folder
+        config = folder / "config"
+        (config / "allocators").mkdir(parents=True)
+        write_files(config, self._drawn.files)
+        self.workspace = Workspace(Settings(lake=folder / "lake", config=config))
+
+    def apply(self, step: Step) -> None:
+        match step:
+            case Deliver():
+                self._deliver(step)
+            case Edit():
+                self._edit(step)
+            case Register():
+                register(self.workspace, step.accounts)
+            case Restore() | Reapply():
+                action = "restore" if isinstance(step, Restore) else "reapply"
+                now = datetime.now(UTC)
+                decisions = [
+                    Decision(action, self._item_id(i), i.month, i.category, Actor("tester"), "a test", now)
+                    for i in step.items
+                ]
+                self.workspace.registry.record_decisions(decisions)
+            case Run():
+                self.workspace = run(self.workspace, list(step.months))
+            case Close():
+                close_months(self.workspace, [step.month])
+            case Reopen():
+                reopen_months(self.workspace, [step.month])
+
+    def _deliver(self, step: Deliver) -> None:
+        month = step.lines[0].billing_month
+        is_new = month not in self.workspace.lake.months("cost_line_items")
+        write_lines(self.workspace, self._folder, list(step.lines))
+        if is_new and self._drawn.containers:
+            write_containers(self.workspace, self._drawn, [month])
+
+    def _edit(self, step: Edit) -> None:
+        config = self.workspace.settings.config
+        write_files(config, {name: text for name, text in step.files.items() if text is not None})
+        for name, text in step.files.items():
+            if text is None:
+                (config / name).unlink()
+        problems = [str(problem) for problem in Workspace(self.workspace.settings).configuration.problems]
+        assert not problems, "\n".join([*problems, json.dumps(step.files)])
+
+    def _item_id(self, item: Item) -> str:
+        """The id of the item that has the category and grain of this one."""
+        relation = scan_items(self.workspace.lake, [item.month])
+        kind, owner = item.owner
+        values = {name: item.columns[name] for name in GRAIN} | {"category": item.category, "step": item.step}
+        values["sub_account_id"] = owner if kind == "account" else None
+        values["own_group_id"] = owner if kind == "group" else None
+        with duckdb.connect() as connection:
+            columns = connection.sql(f"FROM {relation}").columns
+            names = [name for name in ITEM_KEY if name in columns and not (item.category == "fee" and name in MAPS)]
+            selected = ", ".join(f"coalesce({identifier(name)}::VARCHAR, '')" for name in names)
+            rows = connection.execute(f"SELECT item_id, {selected} FROM {relation}").fetchall()
+        ids = {row[0] for row in rows if row[1:] == tuple(text_of(values.get(name)) for name in names)}
+        assert len(ids) == 1, f"{len(ids)} items are {values}"
+        return ids.pop()
