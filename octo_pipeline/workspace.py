@@ -17,8 +17,10 @@ from octo_pipeline.registry.periods import Period
 from octo_pipeline.registry.store import Registry
 from octo_pipeline.registry.stored_secrets import Secrets
 from octo_pipeline.rules.allocator import Allocator, load_allocators
+from octo_pipeline.rules.cost_centres import FILE as COST_CENTRES
+from octo_pipeline.rules.cost_centres import CostCentres, load_cost_centres
 from octo_pipeline.rules.cost_group import CostGroup, load_cost_groups
-from octo_pipeline.rules.documents import Problem
+from octo_pipeline.rules.documents import DocumentError, Problem
 from octo_pipeline.rules.frozen import FrozenRules, read_frozen_rules
 from octo_pipeline.rules.metrics import Metric, load_metrics
 from octo_pipeline.rules.rates import Rate, load_rates
@@ -43,6 +45,7 @@ class Configuration:
     metrics: Mapping[str, Metric]
     problems: tuple[Problem, ...]
     base_currency: str
+    cost_centres: CostCentres
     closed_month: str | None = None
     registered_accounts: tuple[tuple[str, str], ...] | None = None
 
@@ -142,24 +145,32 @@ class Workspace:
 
     @cached_property
     def configuration(self) -> Configuration:
-        """The allocators, cost groups, rates and metrics. They are read once, so that the whole run sees the same ones.
+        """The documents of the folder. They are read once, so that the whole run sees the same ones.
 
         Raises:
             OctoError: the folder is missing, or the exchange rates cannot be read. An invalid allocator, cost group or
-                metric raises nothing; it is left out and listed in `Configuration.problems`.
+                metric raises nothing, nor do invalid cost centres; they are left out and listed in
+                `Configuration.problems`.
         """
         folder = self.settings.config
         cost_groups, cost_group_problems = load_cost_groups(folder / "cost_groups")
         groups = {group.id: group for group in cost_groups}
         allocators, allocator_problems = load_allocators(folder / "allocators", groups)
         metrics, metric_problems = load_metrics(folder / "metrics")
+        cost_centres, cost_centre_problems = CostCentres(), tuple[Problem, ...]()
+        try:
+            cost_centres = load_cost_centres(folder / COST_CENTRES)
+        except DocumentError as error:
+            # Nothing is distributed by them, so a mistake in them stops no month.
+            cost_centre_problems = error.problems
         return Configuration(
             allocators,
             groups,
             load_rates(folder / "exchange_rates.csv", self.settings.base_currency),
             metrics,
-            (*allocator_problems, *cost_group_problems, *metric_problems),
+            (*allocator_problems, *cost_group_problems, *metric_problems, *cost_centre_problems),
             self.settings.base_currency,
+            cost_centres,
         )
 
     def configuration_of(self, month: str) -> Configuration:
@@ -182,6 +193,8 @@ class Workspace:
             rates=rules.rates,
             metrics=rules.metrics,
             base_currency=rules.base_currency,
+            # Nothing was posted by a closing without any, so those of today are of more use.
+            cost_centres=rules.cost_centres if len(rules.cost_centres) else self.configuration.cost_centres,
             closed_month=closed,
             registered_accounts=rules.registered_accounts,
         )

@@ -105,9 +105,10 @@ def _check_files(files: list[Path], settings: "Settings") -> "tuple[int, list[Pr
 
 
 def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Problem]]":
-    """The same for all documents of the configuration: allocators, cost groups, exchange rates and metrics."""
+    """The same for the whole configuration: allocators, cost groups, exchange rates, metrics and cost centres."""
     from octo_pipeline.rules.allocator import hints_of, load_allocators
     from octo_pipeline.rules.conditions import pattern_hints
+    from octo_pipeline.rules.cost_centres import FILE, load_cost_centres
     from octo_pipeline.rules.cost_group import load_cost_groups
     from octo_pipeline.rules.documents import DocumentError, Problem
     from octo_pipeline.rules.metrics import load_metrics
@@ -122,10 +123,14 @@ def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Probl
     metrics, metric_problems = load_metrics(config / "metrics")
     valid = len(allocators) + len(cost_groups) + len(metrics)
     problems = [*allocator_problems, *cost_group_problems, *metric_problems]
-    try:
-        load_rates(config / "exchange_rates.csv", settings.base_currency)
-    except DocumentError as error:
-        problems += error.problems
+    for read in (
+        lambda: load_rates(config / "exchange_rates.csv", settings.base_currency),
+        lambda: load_cost_centres(config / FILE),
+    ):
+        try:
+            read()
+        except DocumentError as error:
+            problems += error.problems
     hints = [Problem(a.id, path, hint) for a in allocators for path, hint in hints_of(a)]
     hints += [Problem(group.id, "combinations", hint) for group in cost_groups for hint in pattern_hints(group.maps())]
     hints += allocator_files.unknown_metrics(Workspace(settings), {a.id: a for a in allocators})

@@ -1,7 +1,7 @@
 """What a closing keeps of the rules: with it the month is computed as long as it is closed (periods.md).
 
-Allocators hold for the items of the origin months that the closing froze; cost groups, metrics, rates, the base currency
-and the registered accounts for the booking month that was closed.
+Allocators hold for the items of the origin months that the closing froze; cost groups, metrics, rates, the base currency,
+cost centres and the registered accounts for the booking month that was closed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from octo_pipeline.rules.allocator import Allocator
+from octo_pipeline.rules.cost_centres import CostCentres, read_cost_centres, written_rows
 from octo_pipeline.rules.cost_group import CostGroup, parse_cost_group
 from octo_pipeline.rules.metrics import Metric, Quantity
 from octo_pipeline.rules.rates import Rate
@@ -30,6 +31,7 @@ class FrozenRules:
     base_currency: str
     metrics: Mapping[str, Metric]
     registered_accounts: tuple[tuple[str, str], ...]
+    cost_centres: CostCentres
 
     def to_json(self) -> dict[str, Any]:
         """The rules as JSON values; amounts as text."""
@@ -43,6 +45,7 @@ class FrozenRules:
                 for metric in self.metrics.values()
             },
             "registered_accounts": [list(account) for account in self.registered_accounts],
+            "cost_centres": written_rows(self.cost_centres),
         }
 
 
@@ -60,6 +63,8 @@ def read_frozen_rules(values: Mapping[str, Any]) -> FrozenRules:
         base_currency=values["base_currency"],
         metrics={name: Metric(name, _quantities(rows)) for name, rows in values["metrics"].items()},
         registered_accounts=tuple((payer, account) for payer, account in values["registered_accounts"]),
+        # Months that were closed before there were cost centres kept none.
+        cost_centres=read_cost_centres(values.get("cost_centres", [])),
     )
 
 

@@ -327,9 +327,9 @@ def _where_failed(reasons: Iterable[str]) -> str:
 def _invalid_documents(workspace: Workspace, month: str) -> CheckResult:
     problems = workspace.configuration.problems
     if not problems:
-        return CheckResult(True, "Every allocator and cost group is valid.")
+        return CheckResult(True, "Every document of the configuration is valid.")
     count = len({problem.file for problem in problems})
-    outcome = "is left out, so it distributes nothing" if count == 1 else "are left out, so they distribute nothing"
+    outcome = "is left out until it is fixed" if count == 1 else "are left out until they are fixed"
     return CheckResult(
         False,
         f"{counted(count, 'document')} {outcome}: {problems[0]}",
@@ -488,7 +488,7 @@ CHECKS: tuple[Check, ...] = (
         "valid_documents",
         "matched_items",
         "error",
-        "Every allocator and cost group is valid.",
+        "Every document of the configuration is valid.",
         _invalid_documents,
     ),
     Check("no_conflicts", "matched_items", "warning", "No item is matched by two allocators.", _conflicts),

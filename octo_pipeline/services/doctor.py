@@ -88,6 +88,7 @@ def _configuration(workspace: Workspace, now: datetime) -> _Findings:
         counted(len(configuration.allocators), "allocator"),
         counted(len(configuration.cost_groups), "cost group"),
         counted(len(configuration.rates), "exchange rate"),
+        counted(len(configuration.cost_centres), "cost centre line"),
     )
     yield "ok", f"{', '.join(counts)}."
     for target in unknown_targets(workspace, configuration.allocators):

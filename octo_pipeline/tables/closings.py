@@ -117,6 +117,7 @@ def _rules(workspace: Workspace, month: str) -> FrozenRules:
         configuration.base_currency,
         _metrics(workspace, [*configuration.allocators, *pinned], month),
         tuple(workspace.registry.accounts.payer_members()),
+        configuration.cost_centres,
     )
 
 

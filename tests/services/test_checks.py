@@ -146,7 +146,7 @@ def test_invalid_documents(tmp_path):
     (workspace.settings.config / "allocators" / "bad.json").write_text('{"category": "fees"}')
     found = run_check("valid_documents", run(workspace, [MONTH]), MONTH)
     assert not found.passed
-    assert found.summary.startswith("1 document is left out, so it distributes nothing: ")
+    assert found.summary.startswith("1 document is left out until it is fixed: ")
     assert {row[0].rsplit("/", 1)[-1] for row in found.details} == {"bad.json"}
 
 

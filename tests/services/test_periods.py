@@ -105,6 +105,23 @@ def test_a_rule_that_is_edited_never_corrects_a_closed_month_and_a_preview_shows
     assert not [partition for partition in stale(workspace) if partition.table == Corrections.name]
 
 
+def test_a_closed_month_keeps_its_cost_centres_and_one_closed_without_any_has_those_of_today(two_months):
+    def cost_centre(month: str) -> str | None:
+        line = Workspace(two_months.settings).configuration_of(month).cost_centres.of("account", "1")
+        return line and line.cost_centre
+
+    file = two_months.settings.config / "cost_centres.csv"
+    header = "owner_type,owner_id,cost_centre,ledger_account,name,email"
+    file.write_text(f"{header}\naccount,1,CC-1,6400,Payments,\n")
+    close_months(Workspace(two_months.settings), [NEXT])
+    file.write_text(f"{header}\naccount,1,CC-2,6400,Payments,\n")
+    assert {month: cost_centre(month) for month in (MONTH, NEXT, THIRD)} == {
+        MONTH: "CC-2",
+        NEXT: "CC-1",
+        THIRD: "CC-2",
+    }
+
+
 def test_an_item_that_is_restored_in_a_closed_month_is_two_corrections_of_the_item_and_those_of_its_splits(two_months):
     (item,) = find_items(two_months, allocator="a0", month=MONTH)
     made_again = [
