@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Folders and modules of tests whose months are about rows, not about how dbt is run.
 WITHOUT_DBT = {
     "allocation",
+    "outputs",
     "services",
     "vendors",
     "test_cases.py",
@@ -67,11 +68,6 @@ def _compiled_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """Run the models without dbt's own run where tests are about rows; see tests/support/compiled_models.py."""
     if not WITHOUT_DBT & set(request.path.relative_to(ROOT / "tests").parts):
         return
-    from octo_pipeline.tables import dbt
-    from tests.support.compiled_models import run_compiled
+    from tests.support.compiled_models import run_without_dbt
 
-    def run(project: dbt.DbtProject, models: list[str], session: dbt.Session) -> None:
-        monkeypatch.setattr(dbt, "_session", session)
-        run_compiled(models, session)
-
-    monkeypatch.setattr(dbt.DbtProject, "run", run)
+    run_without_dbt(monkeypatch)

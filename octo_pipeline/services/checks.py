@@ -17,6 +17,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import counted
+from octo_pipeline.rules.cost_centres import FILE, OWNERS
 from octo_pipeline.rules.rates import newest_rates, units_of_base
 from octo_pipeline.services.targets import unknown_targets
 from octo_pipeline.tables.account_costs import AccountCosts
@@ -24,6 +25,7 @@ from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.corrections import Corrections, changed_months, why_changed
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
 from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.known import first_open_month
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -472,6 +474,35 @@ def _covered_usage_moved(workspace: Workspace, month: str) -> CheckResult:
     )
 
 
+def _owners_without_cost_centre(workspace: Workspace, month: str) -> CheckResult:
+    cost_centres = workspace.configuration_of(month).cost_centres
+    if not len(cost_centres):
+        return CheckResult(True, f"Nothing is posted: {FILE} has no lines.")
+    lake = workspace.lake
+    query = render(
+        "services/check_cost_centres",
+        account_costs=lake.scan(AccountCosts.name, [month], AccountCosts.columns),
+        invoice_costs=lake.scan(InvoiceCosts.name, [month], InvoiceCosts.columns),
+        prepayments=lake.scan(Prepayments.name, [month], Prepayments.columns),
+    )
+    with lake.connect() as connection:
+        posted = connection.execute(query).fetchall()
+    mapped = {owner: cost_centres.of(*owner) for owner in {(kind, name) for kind, name, *_ in posted}}
+    rows = [row for row in posted if mapped[row[0], row[1]] is None]
+    if not rows:
+        return CheckResult(True, "Every owner has a cost centre, and every payer its ledger accounts.")
+    owners = [row for row in rows if row[0] in OWNERS]
+    names = list(dict.fromkeys(f"{kind} {name}" for kind, name, *_ in owners or rows))
+    named = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+    lacking = f"{_money(owners, 3, 2)} of {named} has no cost centre" if owners else f"{named} has no ledger account"
+    return CheckResult(
+        False,
+        f"{lacking}, so the journal posts it as unmapped. Add {'it' if len(names) == 1 else 'them'} to {FILE}.",
+        ("type", "id", "currency", "cost"),
+        tuple(rows[:100]),
+    )
+
+
 def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names))
 
@@ -597,6 +628,13 @@ CHECKS: tuple[Check, ...] = (
         "warning",
         "No usage that a commitment covers is allocated together with its savings.",
         _covered_usage_moved,
+    ),
+    Check(
+        "owners_have_cost_centres",
+        "account_costs",
+        "warning",
+        "Everybody that a journal posts something to is in cost_centres.csv, if there is one.",
+        _owners_without_cost_centre,
     ),
 )
 

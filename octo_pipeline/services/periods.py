@@ -28,7 +28,11 @@ from octo_pipeline.vendors.landing import Delivery
 from octo_pipeline.workspace import Workspace
 
 # Warnings that are no reason to stop work, but one not to close a month: the figures may still change.
-_WARNINGS_AGAINST = frozenset({"rates_current", "targets_known", "base_currency_known", "conserved_over_months"})
+_WARNINGS_AGAINST = frozenset(
+    {"rates_current", "targets_known", "base_currency_known", "conserved_over_months", "owners_have_cost_centres"}
+)
+# The state of a month whose amounts can still change, as results say it.
+PROVISIONAL = "provisional"
 # Vendors bill a month for some days after its end.
 CLOSING_DAYS = 5
 
@@ -85,7 +89,7 @@ def state_in_words(workspace: Workspace, month: str) -> str:
     period = workspace.periods.get(month)
     closing = period.closing if period else None
     if period is None or closing is None:
-        return "provisional"
+        return PROVISIONAL
     return f"{'final, ' if period.state == 'final' else ''}closed on {closing.at:%Y-%m-%d} by {closing.actor}"
 
 

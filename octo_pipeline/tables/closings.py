@@ -1,6 +1,7 @@
 """What is kept of a month when it is closed, beside its tables: ``closings/month=YYYY-MM/<id>/``.
 
 - ``items.parquet``: the items that the month's allocations are of, as they were; they explain the closed month.
+- ``bill.parquet``, ``invoices.parquet``: what the bill said by charge and invoice; the journal of the month posts it.
 - ``usage.parquet``: what usage that no allocator touches cost, by account, service and currency.
 - ``closing.json``: the rules that compute the month from now on, what it was computed from, and the fingerprints of its
   tables. It is written last, so a closing is there whole or not at all; the registry's event names the one that counts.
@@ -23,6 +24,7 @@ from octo_pipeline.rules.frozen import FrozenRules
 from octo_pipeline.rules.metrics import Metric, Quantity
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
+from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.known import state_of
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.metrics import metric_months, quantities_of
@@ -30,7 +32,7 @@ from octo_pipeline.tables.table import KEPT
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import CLOSING_FILE, CLOSINGS, Workspace
 
-_ITEMS, _USAGE = "items.parquet", "usage.parquet"
+_ITEMS, _USAGE, _BILL, _INVOICES = "items.parquet", "usage.parquet", "bill.parquet", "invoices.parquet"
 
 
 def write_closing(workspace: Workspace, month: str) -> str:
@@ -89,8 +91,22 @@ def closed_item_files(workspace: Workspace, months: Sequence[str]) -> list[Locat
 
 def closed_usage(workspace: Workspace, month: str) -> Relation:
     """What usage that no allocator touches cost when the month was closed; columns of `untouched_usage_sql`."""
-    file = workspace.lake.path_of(*workspace.closing(month).folder, _USAGE)
-    return Relation(f"read_parquet({literal(str(file))}, hive_partitioning = false)")
+    return _kept(workspace, month, _USAGE)
+
+
+def closed_bill(workspace: Workspace, month: str) -> Relation:
+    """What the bill said by charge and invoice when the month was closed; columns of ``tables/bill``."""
+    return _kept(workspace, month, _BILL)
+
+
+def closed_invoices(workspace: Workspace, month: str) -> Relation:
+    """The rows of ``invoice_costs`` when the month was closed."""
+    return _kept(workspace, month, _INVOICES)
+
+
+def _kept(workspace: Workspace, month: str, file: str) -> Relation:
+    path = workspace.lake.path_of(*workspace.closing(month).folder, file)
+    return Relation(f"read_parquet({literal(str(path))}, hive_partitioning = false)")
 
 
 def _write_rows(workspace: Workspace, month: str, folder: Path) -> None:
@@ -103,8 +119,13 @@ def _write_rows(workspace: Workspace, month: str, folder: Path) -> None:
         connection.execute(f"COPY ({kept_items}) TO {literal(str(folder / _ITEMS))} (COMPRESSION zstd)")
         no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
         explained = Relation(f"({explained_sql(allocations, items, no_shares)})")
-        usage = untouched_usage_sql(lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS), explained)
+        line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+        usage = untouched_usage_sql(line_items, explained)
         connection.execute(f"COPY ({usage}) TO {literal(str(folder / _USAGE))} (COMPRESSION zstd)")
+        bill = render("tables/bill", line_items=line_items)
+        connection.execute(f"COPY ({bill}) TO {literal(str(folder / _BILL))} (COMPRESSION zstd)")
+        invoices = lake.scan(InvoiceCosts.name, [month], InvoiceCosts.columns)
+        connection.execute(f"COPY (FROM {invoices}) TO {literal(str(folder / _INVOICES))} (COMPRESSION zstd)")
 
 
 def _rules(workspace: Workspace, month: str) -> FrozenRules:

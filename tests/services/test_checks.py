@@ -150,6 +150,30 @@ def test_invalid_documents(tmp_path):
     assert {row[0].rsplit("/", 1)[-1] for row in found.details} == {"bad.json"}
 
 
+def test_owners_without_a_cost_centre(tmp_path):
+    rows = [replace(line, billing_account_id="p") for line in [*USAGE_OF_10_AND_30, FEE_OF_100]]
+    settings = make_all(workspace_in(tmp_path, rows, [fee_allocator()]), [MONTH]).settings
+
+    def checked(*lines: str) -> CheckResult:
+        header = "owner_type,owner_id,cost_centre,ledger_account,name,email"
+        (settings.config / "cost_centres.csv").write_text("\n".join([header, *lines]))
+        return run_check("owners_have_cost_centres", Workspace(settings), MONTH)
+
+    assert checked().summary == "Nothing is posted: cost_centres.csv has no lines."
+    assert checked("account,re:^[129]$,CC,6400,,", "payer,p,,2100,,").passed
+    result = checked("account,re:^[19]$,CC,6400,,")
+    assert (result.passed, result.summary) == (
+        False,
+        "105.00 USD of account 2 has no cost centre, so the journal posts it as unmapped. Add it to cost_centres.csv.",
+    )
+    assert [row[:3] for row in result.details] == [("account", "2", "USD"), ("payer", "p", "USD")]
+    result = checked("account,re:^[129]$,CC,6400,,")
+    assert (result.passed, result.summary) == (
+        False,
+        "payer p has no ledger account, so the journal posts it as unmapped. Add it to cost_centres.csv.",
+    )
+
+
 def test_conservation_over_months_sees_a_restated_origin_month(tmp_path):
     spread = fee_allocator()
     spread["allocator"][0]["months"] = 2

@@ -12,8 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import duckdb
+import pytest
 
 from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.tables import dbt
 from octo_pipeline.tables.dbt import _QUIET, VARIABLES, DbtModelError, DbtProject, Session
 
 
@@ -61,6 +63,16 @@ def run_compiled(models: Sequence[str], session: Session) -> None:
             connection.execute(f"copy ({compiled[name].sql}) to {literal(path)} ({options})")
         except duckdb.Error as error:
             raise DbtModelError(f"The model {name} failed: {error}") from error
+
+
+def run_without_dbt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the models in this way until the patch is undone."""
+
+    def run(project: DbtProject, models: list[str], session: Session) -> None:
+        monkeypatch.setattr(dbt, "_session", session)
+        run_compiled(models, session)
+
+    monkeypatch.setattr(DbtProject, "run", run)
 
 
 @cache

@@ -1,5 +1,6 @@
 """The smallest month in which costs are shared: two accounts with usage, a fee, and an allocator for the fee."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 
 from tests.support.oracle import Line
@@ -21,6 +22,19 @@ def line_item(account: str, cost: str, line_type: str = "Usage", category: str =
         list_cost=amount,
         **values,
     )
+
+
+@dataclass(frozen=True)
+class InvoicedLine(Line):
+    """A line item that names its invoice."""
+
+    invoice_id: str | None = None
+    invoice_issuer_name: str | None = None
+
+
+def invoiced(line: Line, invoice_id: str | None) -> InvoicedLine:
+    """The line item on an invoice; None where it is not invoiced yet."""
+    return InvoicedLine(**vars(line), invoice_id=invoice_id, invoice_issuer_name="AWS")
 
 
 # A quarter of the usage is account 1's, three quarters are account 2's.

@@ -36,7 +36,7 @@ def write_allocators(config: Path, documents: list[dict]) -> None:
 
 def write_lines(workspace: Workspace, folder: Path, rows: list[Line]) -> None:
     """Publish the rows' months of cost_line_items."""
-    columns = list(Line.__dataclass_fields__)
+    columns = list((type(rows[0]) if rows else Line).__dataclass_fields__)
     path = folder / "line_items.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,0 +1,113 @@
+"""`octo export`: what leaves the lake for other systems."""
+
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octo_pipeline.cli.output import Output, OutputOption, plain, print_rows
+from octo_pipeline.model.currency import minor_digits
+
+if TYPE_CHECKING:
+    from octo_pipeline.outputs.journal import Journal
+
+app = typer.Typer(help="What leaves the lake for other systems.", no_args_is_help=True)
+
+
+@app.callback()
+def _noun() -> None:
+    """What leaves the lake for other systems."""
+
+
+class By(StrEnum):
+    """Whom a journal has lines of."""
+
+    cost_centre = "cost-centre"
+    account = "account"
+
+
+# What people read of a line; the file has all columns.
+_COLUMNS = ("entry", "description", "payer", "cost_centre", "ledger_account", "owner", "debit", "credit", "currency")
+
+
+@app.command()
+def journal(
+    month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
+    by: Annotated[By, typer.Option(help="A line per cost centre and ledger account, or per account.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="The file to write, .csv or .xlsx, or any with --template; else it is printed."),
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="A Jinja template that makes the text of another system of it.")
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Write what finance posts of a month: debits and credits that add up to the cents of each invoice.
+
+    In CSV, texts that a spreadsheet would take for a formula get a leading apostrophe, unless it is -o raw.
+    """
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.outputs.journal import journal_of
+    from octo_pipeline.outputs.journal_file import rendered, write_journal, write_text
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    posted = journal_of(Workspace(load_settings()), parse_month(month), by.value)
+    text = rendered(posted, template) if template else None
+    if file is None:
+        if text is not None:
+            typer.echo(text, nl=False)
+        elif output is Output.table:
+            _print_lines(posted)
+            _print_sums(posted)
+        else:
+            print_rows("", posted.lines.columns, posted.lines.rows, output)
+        return
+    if text is None:
+        write_journal(posted, file, is_raw=output is Output.raw)
+    else:
+        write_text(file, text)
+    _print_sums(posted)
+    typer.echo(f"The journal of {month} is in {file}.")
+
+
+def _print_lines(posted: "Journal") -> None:
+    records = [dict(zip(posted.lines.columns, row, strict=True)) for row in posted.lines.rows]
+    for record in records:
+        is_owner = record["posting"] == "cost" and record["owner_id"]
+        record["owner"] = f"{record['owner_type']} {record['owner_id']}" if is_owner else record["name"]
+        for side in ("debit", "credit"):
+            record[side] = f"{Decimal(record[side]):,f}" if record[side] else ""
+    rows = [[record[name] for name in _COLUMNS] for record in records]
+    print_rows(f"Journal of {posted.month}", _COLUMNS, _aligned(rows, _COLUMNS.index("debit")), Output.table)
+
+
+def _print_sums(posted: "Journal") -> None:
+    columns = posted.sums.columns
+    first = columns.index("debits")
+    rows = []
+    for row in posted.sums.rows:
+        digits = minor_digits(row[columns.index("currency")])
+        # What is rounded is less than a cent.
+        rows.append([*row[:first], *(f"{amount:,.{digits}f}" for amount in row[first:-1]), f"{row[-1].normalize():f}"])
+    print_rows(f"Entries of {posted.month}", columns, _aligned(rows, first), Output.table)
+    if posted.unmapped:
+        names = ", ".join(posted.unmapped[:5]) + (" …" if len(posted.unmapped) > 5 else "")
+        typer.echo(plain(f"Not in cost_centres.csv: {names}."))
+    if posted.is_provisional:
+        typer.echo(f"{posted.month} is not closed: this journal is provisional.")
+
+
+def _aligned(rows: list[list[Any]], first: int) -> list[list[Any]]:
+    """The rows with the amounts from the column `first` on padded: each currency has decimals of its own."""
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        [
+            cell.rjust(width) if i >= first and cell else cell
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
