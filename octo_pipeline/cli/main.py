@@ -13,6 +13,7 @@ from octo_pipeline.cli import (
     cost_groups,
     deliveries,
     doctor,
+    explain,
     export,
     metrics,
     periods,
@@ -52,6 +53,7 @@ app.add_typer(allocators.app, name="allocators")
 app.add_typer(charges.app, name="charges")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(cost_groups.app, name="cost-groups")
+app.add_typer(explain.app, name="explain")
 app.add_typer(export.app, name="export")
 app.add_typer(metrics.app, name="metrics")
 app.add_typer(periods.app, name="periods")

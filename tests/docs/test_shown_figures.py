@@ -67,3 +67,16 @@ def test_the_tutorial(demo, tmp_path):
     [shown] = [block for block in blocks(page) if block.startswith("athena-queries (account) on 2024-03")]
 
     assert [line for line in lines(shown) if line not in printed and not line.startswith("Warning")] == []
+
+
+def test_the_causes_of_a_change(demo):
+    octo, _ = demo
+    [shown] = [
+        block for block in blocks(ROOT / "docs" / "how-costs-are-allocated.md") if block.startswith("Why the cost")
+    ]
+
+    assert [
+        line
+        for line in lines(shown)
+        if line not in lines(octo("explain", "costs", "111122223333", "--month", "2024-03"))
+    ] == []

@@ -33,6 +33,7 @@ from tests.torture.random_closings import (
     draw_sequence,
 )
 from tests.torture.random_worlds import FEATURES, write_containers
+from tests.torture.wrong_causes import wrong_causes
 
 # What an item is looked up by, in the lake and in the oracle.
 ITEM_KEY = ("category", "step", "own_group_id", *GRAIN)
@@ -49,6 +50,7 @@ def test_a_lake_that_closes_months_is_what_the_text_says(dice: Dice, tmp_path: P
         lines = compare_allocations(driven.workspace, drawing.lake.last_run.result)
         assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
     lines = compare_marts(driven.workspace, drawing.lake.last_run.result, drawing.lake.months)
+    lines += wrong_causes(driven.workspace, drawing.lake.months, dice)
     assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
 
 
