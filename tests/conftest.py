@@ -17,6 +17,7 @@ WITHOUT_DBT = {
     "vendors",
     "test_cases.py",
     "test_periods.py",
+    "test_absent_vendors.py",
     "test_aws_daily_lines.py",
     "test_aws_line_items.py",
     "test_azure_line_items.py",

@@ -67,7 +67,7 @@ class AccountCosts(Table):
         "allocation",
         "dbt_project/models/marts/account_costs.sql",
         "dbt_project/macros/base_currency.sql",
-        "dbt_project/materializations",
+        "dbt_project/materializations/lake.sql",
     )
     is_dbt_model = True
     proofs = (

@@ -57,7 +57,7 @@ class CostGroupCosts(Table):
         "allocation",
         "dbt_project/models/marts/cost_group_costs.sql",
         "dbt_project/macros/base_currency.sql",
-        "dbt_project/materializations",
+        "dbt_project/materializations/lake.sql",
     )
     is_dbt_model = True
     proofs = (

@@ -1,6 +1,6 @@
 """``cost_line_items``: the vendors' exports of a month in one shape, made by dbt."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import Relation, literal
 from octo_pipeline.model.templates import render
-from octo_pipeline.tables.dbt import DbtModelError, run_model
+from octo_pipeline.tables.dbt import DbtModelError, run_model, sources_of
 from octo_pipeline.tables.table import Reads, Table
-from octo_pipeline.vendors.catalog import VENDORS
+from octo_pipeline.vendors.catalog import VENDORS, vendor_of_relation
 from octo_pipeline.vendors.documents import source_documents, used_deliveries
 from octo_pipeline.vendors.landing import Delivery, deliveries, newest_of
 from octo_pipeline.vendors.overlaps import without_overlaps
@@ -23,6 +23,8 @@ from octo_pipeline.workspace import Workspace
 
 # The fact in a partition's metadata that holds the month's invoices.
 INVOICES = "invoices"
+# The dbt models of which cost_line_items is the union.
+_CHARGES = frozenset(f"int_{vendor}__charges" for vendor in VENDORS)
 
 
 class NothingLandedError(OctoError):
@@ -88,6 +90,7 @@ class CostLineItems(Table):
                 counted = without_overlaps(connection, counted)
                 relations, source_costs = _landed(connection, counted, staged.folder)
                 landed = {f"landing.{name}": query for name, query in relations.items()}
+                charges = _charges_of({delivery.vendor for delivery in counted})
                 # Read once for the proof and for `invoice_costs`, which would have to unpack and read all files again.
                 source_invoices = create_temp_table(
                     connection, "source_invoices", render("tables/source_invoices", source_costs=source_costs)
@@ -97,8 +100,8 @@ class CostLineItems(Table):
                     workspace,
                     staged,
                     replace(metadata, facts=metadata.facts | facts),
-                    landed,
-                    select=f"+{self.name}",
+                    landed | {f"main.{model}": render("tables/no_charges") for model in _CHARGES - charges},
+                    upstream=[f"+{model}" for model in sorted(charges)],
                 )
                 self.prove(connection, staged, source_invoices=source_invoices)
             except (DbtModelError, duckdb.Error) as error:
@@ -117,6 +120,16 @@ def landed_months(workspace: Workspace) -> set[str]:
 
 def _used_deliveries(workspace: Workspace, month: str | None = None) -> list[Delivery]:
     return used_deliveries(deliveries(workspace.lake.root, month=month), source_documents(workspace.settings.config))
+
+
+def _charges_of(vendors: Collection[str]) -> frozenset[str]:
+    """The models of charges that read something of these vendors; all of them if there is no vendor.
+
+    The others would take longer than all rows of a small month. A vendor's relations can be read by another one's models:
+    Azure exports FOCUS, too.
+    """
+    read = {model: {vendor_of_relation(source).name for source in sources_of(model)} for model in _CHARGES}
+    return frozenset(model for model in _CHARGES if not read[model].isdisjoint(vendors)) or _CHARGES
 
 
 def _landed(

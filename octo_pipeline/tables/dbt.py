@@ -224,6 +224,21 @@ class DbtProject:
             raise DbtModelError(f"The model {failed[0].node.name} failed: {failed[0].message}")
         raise OctoError(f"dbt could not run {', '.join(models)}: {result.exception}", code="dbt-failed")
 
+    def sources_of(self, model: str) -> frozenset[str]:
+        """The names of the sources that a model reads, directly or through other models.
+
+        Raises:
+            OctoError: there is no manifest, and building it failed.
+        """
+        sources, models = set(), [f"model.octo.{model}"]
+        while models:
+            for read in self._manifest.nodes[models.pop()].depends_on_nodes:
+                if read.startswith("source."):
+                    sources.add(read.rpartition(".")[2])
+                else:
+                    models.append(read)
+        return frozenset(sources)
+
     def _paths(self, target: Path) -> list[str]:
         folder = str(self.folder)
         return [
@@ -274,7 +289,12 @@ class DbtProject:
 
 
 def run_model(
-    workspace: Workspace, staged: Staged, metadata: PartitionMetadata, relations: Mapping[str, str], *, select: str = ""
+    workspace: Workspace,
+    staged: Staged,
+    metadata: PartitionMetadata,
+    relations: Mapping[str, str],
+    *,
+    upstream: Sequence[str] = (),
 ) -> None:
     """Let the dbt model with the table's name write the staged file.
 
@@ -282,8 +302,8 @@ def run_model(
         workspace: its lake has the settings and secrets that dbt works with.
         staged: the partition to write.
         metadata: recorded in the file.
-        relations: ``schema.name`` -> SQL of what the model reads as sources.
-        select: dbt's selection, if other models are made with the model.
+        relations: ``schema.name`` -> SQL of what the model reads as sources, or in place of a model that is not run.
+        upstream: dbt's selection of the models that it reads and that are run before it.
 
     Raises:
         DbtModelError: the model failed.
@@ -299,7 +319,13 @@ def run_model(
         settings={name: str(settings[name]) for name in ("memory_limit", "temp_directory") if name in settings},
         setup=workspace.lake.duckdb_setup(),
     )
-    dbt_project().run([select or staged.table], session)
+    dbt_project().run([*upstream, staged.table], session)
+
+
+@cache
+def sources_of(model: str) -> frozenset[str]:
+    """The names of the sources that a model reads; see `DbtProject.sources_of`."""
+    return dbt_project().sources_of(model)
 
 
 @cache

@@ -51,13 +51,14 @@ def run_compiled(models: Sequence[str], session: Session) -> None:
     from octo_pipeline.tables.dbt_plugin import Plugin
 
     compiled = compiled_models()
-    (selected,) = models
-    name = selected.removeprefix("+")
+    *upstream, name = models
+    selected = [model.removeprefix("+") for model in upstream]
+    views = frozenset(selected).union(*map(read_by, selected))
     with duckdb.connect(config={"threads": 1}) as connection:
         Plugin.configure_cursor(Plugin.__new__(Plugin), connection)
         try:
-            for view in compiled if selected.startswith("+") else ():
-                if view in _read_by(name):
+            for view in compiled:
+                if view in views:
                     connection.execute(f"create view {identifier(view)} as {compiled[view].sql}")
             path, options = session.variables[f"octo_copy_{name}"].split("\n", 1)
             connection.execute(f"copy ({compiled[name].sql}) to {literal(path)} ({options})")
@@ -76,7 +77,7 @@ def run_without_dbt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def _read_by(name: str) -> frozenset[str]:
+def read_by(name: str) -> frozenset[str]:
     """The models that a model reads, directly and indirectly."""
     reads = compiled_models()[name].reads
-    return frozenset(reads).union(*map(_read_by, reads))
+    return frozenset(reads).union(*map(read_by, reads))

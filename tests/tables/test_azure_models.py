@@ -3,14 +3,18 @@
 import duckdb
 
 from octo_pipeline.tables import dbt
-from octo_pipeline.vendors.azure import usage as azure_usage
+from octo_pipeline.vendors.catalog import VENDORS
 
 
 def test_the_unit_tests_of_the_models_of_azure_and_focus(tmp_path, monkeypatch):
     from dbt.cli.main import dbtRunner
 
     with duckdb.connect() as con:
-        relations = {f"landing.{name}": query for name, query in azure_usage.relations(con, []).items()}
+        relations = {
+            f"landing.{name}": query
+            for vendor in ("azure", "focus")
+            for name, query in VENDORS[vendor].files().relations(con, []).items()
+        }
     monkeypatch.setattr(dbt, "_session", dbt.Session(relations=relations))
     folder = str(dbt.project_folder())
     done = dbtRunner().invoke(
