@@ -36,7 +36,7 @@ from octo_pipeline.model.wording import cut, reason
 from octo_pipeline.vendors.downloads import DeliveredFile, SourceFile, fetch, safe_name
 
 KEEP = 3
-# The detail with the digest of a delivery's rows; see `content`.
+# The detail with the content of the delivery before, if this one has the same rows; see `content`.
 CONTENT = "content"
 
 _Export = TypeVar("_Export")
@@ -75,7 +75,7 @@ class Delivery:
 
     @property
     def content(self) -> str:
-        """What its rows are: two versions with the same rows have one content. The version where that is not noted."""
+        """Its version, or that of the first of several versions in a row with the same rows."""
         return str(self.details.get(CONTENT, self.version))
 
     @property

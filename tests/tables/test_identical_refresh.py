@@ -10,6 +10,7 @@ from octo_pipeline.services.sources import folder_source
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.table import materialise
+from octo_pipeline.vendors.content import DIGEST
 from octo_pipeline.workspace import Workspace
 from tests.support import azure_exports, billing_exports, focus_files, reports
 
@@ -85,3 +86,32 @@ def test_nothing_downstream_is_made_again(tmp_path):
     first, second = done(1), done(2)
     assert (first.unchanged, first.failed, second.published, second.failed) == (0, (), 0, ())
     assert second.unchanged == first.published
+
+
+@pytest.fixture
+def land_aws(workspace, tmp_path):
+    """Lands a refresh of AWS and returns its delivery."""
+    (tmp_path / "in").mkdir()
+
+    def land(refresh, **changes):
+        month = write_aws(tmp_path / "in", refresh, **changes)
+        source = folder_source("aws", tmp_path / "in")
+        (landed,) = source.land(workspace.lake.root, month, NOW + timedelta(days=refresh))
+        return landed.delivery
+
+    return land
+
+
+def test_rows_are_compared_if_there_is_something_to_compare_with(land_aws):
+    """A digest takes longer than all the rest of a landing."""
+    first, second, third = land_aws(1), land_aws(2), land_aws(3, cost="7")
+
+    assert [DIGEST in delivery.details for delivery in (first, second, third)] == [False, True, False]
+    assert (first.content, second.content, third.content) == (first.version, first.version, third.version)
+
+
+def test_a_delivery_whose_files_are_gone_says_nothing_of_the_next(land_aws):
+    first = land_aws(1)
+    first.file_paths[0].unlink()
+    second = land_aws(2)
+    assert second.content == second.version

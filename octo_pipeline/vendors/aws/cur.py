@@ -128,7 +128,7 @@ def land_report(root: Location, report: CurReport, *, fetched_at: datetime) -> L
                 "split_rows": inspection.split_count,
             },
         )
-        return publish(root, folder, with_content(delivery, folder, relations))
+        return publish(root, folder, with_content(root, delivery, folder, relations))
 
 
 def _refuse_other_domain(root: Location, payer: str, report: CurReport) -> None:

@@ -162,7 +162,7 @@ def land_month(root: Location, payer_month: Month, *, fetched_at: datetime) -> L
             ),
             details={"contents": contents},
         )
-        return publish(root, folder, with_content(delivery, folder, relations))
+        return publish(root, folder, with_content(root, delivery, folder, relations))
 
 
 def _labelled(part: Part, file: SourceFile) -> SourceFile:

@@ -150,7 +150,7 @@ class FocusSource:
                 path=delivery_path(root, **key),
                 details=self._details(con, kept, month),
             )
-            return [publish(root, folder, with_content(delivery, folder, relations))]
+            return [publish(root, folder, with_content(root, delivery, folder, relations))]
 
     def _files(self, month: str) -> list[MonthFile]:
         origin = self.listing.place

@@ -144,7 +144,7 @@ class GcpBillingSource:
                 path=delivery_path(root, vendor=_VENDOR, account=self.account, month=month, version=version),
                 details=_details(export, fetched=[file.name for file in files if file.name not in kept]),
             )
-            return publish(root, folder, with_content(delivery, folder, relations))
+            return publish(root, folder, with_content(root, delivery, folder, relations))
 
     def _fetch(self, export: ExportedMonth, partition: Partition, month: str, path: Path) -> DeliveredFile:
         origin = f"The partition {partition.day} of {month} of {self.document.place}"

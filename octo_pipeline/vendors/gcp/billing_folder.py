@@ -290,7 +290,7 @@ def _land(root: Location, export: _Export, fetched_at: datetime) -> Landed:
             path=delivery_path(root, **identity),
             details={"rows": sum(files.values())} | _days_by_table(export),
         )
-        return publish(root, folder, with_content(delivery, folder, relations))
+        return publish(root, folder, with_content(root, delivery, folder, relations))
 
 
 def _land_part(con: duckdb.DuckDBPyConnection, part: _Part, month: str, folder: Path) -> dict[str, int]:
