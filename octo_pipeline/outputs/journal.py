@@ -238,7 +238,9 @@ def _bill(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: st
 
 def _currencies(connection: duckdb.DuckDBPyConnection, amounts: Relation) -> Relation:
     """A relation of currencies: their decimals in books, how many minor units they have, and one of these in 10⁻¹⁰."""
-    names = [name for (name,) in connection.execute(render("outputs/journal_currencies", journal_amounts=amounts)).fetchall()]
+    names = [
+        name for (name,) in connection.execute(render("outputs/journal_currencies", journal_amounts=amounts)).fetchall()
+    ]
     columns = {"currency": "VARCHAR", "digits": "INTEGER", "minor_units": "DECIMAL(5, 0)", "unit": "HUGEINT"}
     rows = [(name, (digits := minor_digits(name)), 10**digits, 10 ** (10 - digits)) for name in names]
     return create_temp_table(connection, "currencies", rows_sql(columns, rows))

@@ -84,28 +84,34 @@ def rendered(journal: Journal, template: Path) -> str:
     from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    # The text is for an accounting system, not for a browser.
-    environment = ImmutableSandboxedEnvironment(  # nosec B701
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters["csv"] = _quoted
     try:
-        text = template.read_text(encoding="utf-8")
+        text = template.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         why = reason(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise OctoError(f"The template {template} cannot be read: {why}.", code="template-unreadable") from error
+    # The text is for an accounting system, not for a browser. Its line ends are the template's.
+    environment = ImmutableSandboxedEnvironment(  # nosec B701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        newline_sequence="\r\n" if "\r\n" in text else "\n",
+    )
+    environment.filters["csv"] = _quoted
     try:
         return environment.from_string(text).render(_variables(journal))
     except TemplateSyntaxError as error:
         raise _template_error(template, error.lineno, error) from error
     # A template calls methods of its values with whatever it likes, so anything can be raised.
-    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
         numbers = [number for frame, number in walk_tb(error.__traceback__) if frame.f_code.co_filename == "<template>"]
         raise _template_error(template, numbers[-1] if numbers else 1, error) from error
 
 
 def _template_error(template: Path, line: int, error: Exception) -> OctoError:
-    return OctoError(f"{template}: line {line}: {error}.", code="template-wrong", place=str(template))
+    return OctoError(f"{template}: line {line}: {str(error).rstrip('.')}.", code="template-wrong", place=str(template))
 
 
 def _variables(journal: Journal) -> dict[str, Any]:

@@ -80,3 +80,11 @@ def test_the_causes_of_a_change(demo):
         for line in lines(shown)
         if line not in lines(octo("explain", "costs", "111122223333", "--month", "2024-03"))
     ] == []
+
+
+def test_the_journal(demo):
+    octo, _ = demo
+    [shown] = [block for block in blocks(ROOT / "docs" / "journal.md") if block.startswith("Entries of 2024-03")]
+
+    printed = lines(octo("export", "journal", "--month", "2024-03", "--by", "cost-centre"))
+    assert [line for line in lines(shown) if line not in printed and not line.startswith("──")] == []
