@@ -255,7 +255,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove an account with its deliveries, costs and restores."""
-    from octo_pipeline.cli.recorded import recorded_as_run_of
+    from octo_pipeline.automation.recorded import recorded_as_run_of
     from octo_pipeline.services import registration as vendors
     from octo_pipeline.services.accounts import Removed
     from octo_pipeline.services.accounts import delete as delete_account

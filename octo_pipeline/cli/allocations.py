@@ -50,13 +50,13 @@ def list_(
 ) -> None:
     """List the items of a month and the rows booked in it."""
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.allocations import listed_allocations
+    from octo_pipeline.services.allocations import fetched, listed_allocations
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
-    rows = listed_allocations(
-        Workspace(load_settings()), parse_month(month), status=status, category=category, account=account
-    )
+    workspace = Workspace(load_settings())
+    query = listed_allocations(workspace, parse_month(month), status=status, category=category, account=account)
+    rows = fetched(workspace, query)
     if output is Output.table:
         print_title(f"Allocations of {month}")
         _print_items(rows)
@@ -170,7 +170,8 @@ def _decide(
     reason: str,
     yes: bool,
 ) -> None:
-    from octo_pipeline.cli.recorded import raise_for_failures, recorded_as_run_of
+    from octo_pipeline.automation.recorded import recorded_as_run_of
+    from octo_pipeline.cli.failures import raise_for_failures
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items
     from octo_pipeline.settings import load_settings

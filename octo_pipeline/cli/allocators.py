@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octo_pipeline.cli.acting import editor
-from octo_pipeline.cli.output import Output, OutputOption, exact, print_rows
+from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount, counted, reason
+from octo_pipeline.model.wording import amount, counted
 
 if TYPE_CHECKING:
     from octo_pipeline.model.rows import Rows
@@ -210,8 +210,7 @@ def add(
     typer.echo(f"{allocator.id} will be valid {_window(allocator)}, saved as {target}.")
     if not yes:
         typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
-    allocator_files.write(target, allocator_files.as_text(submission.document).encode())
-    workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
+    allocator_files.save(workspace, submission, actor, replace=replace)
     typer.echo("Saved. `octo stale` lists the months to run again.")
 
 
@@ -248,9 +247,7 @@ def supersede(
     typer.echo(f"{old.id} will be valid {_window(old)}, {new.id} {_window(new)}, saved as {target}.")
     if not yes:
         typer.confirm("Save both?", abort=True)
-    allocator_files.save_succession(folder, planned)
-    files = {"file": str(target), "version": new.version, "superseded_version": old.version}
-    workspace.registry.note(actor, "supersede_allocator", old.id, files | {"successor": new.id})
+    allocator_files.save_succession(workspace, planned, actor)
     typer.echo("Saved. `octo stale` lists the months to run again.")
 
 
@@ -269,11 +266,7 @@ def remove(
     path = allocator_files.path_of(allocator_files.folder_of(workspace.settings.config), allocator_id)
     if not yes:
         typer.confirm(f"Remove {path}?", abort=True)
-    try:
-        path.unlink()
-    except OSError as error:
-        raise OctoError(f"Cannot remove {path} ({reason(error)}).", code="file-not-removable") from error
-    workspace.registry.note(actor, "remove_allocator", allocator_id, {"file": str(path)})
+    allocator_files.remove(workspace, allocator_id, actor)
     typer.echo("Removed. `octo stale` lists the months that were run with it.")
 
 
@@ -328,11 +321,7 @@ def _as_json(simulation: "Simulation") -> dict[str, Any]:
         "month": simulation.month,
         "replaces": simulation.replaces,
         "warnings": simulation.warnings,
-    } | {name: _records(rows) for name, rows in simulation.tables.items()}
-
-
-def _records(rows: "Rows") -> list[dict[str, Any]]:
-    return [{c: exact(v) for c, v in zip(rows.columns, row, strict=True)} for row in rows.rows]
+    } | {name: rows.records() for name, rows in simulation.tables.items()}
 
 
 def _print_simulation(simulation: "Simulation") -> None:

@@ -40,8 +40,7 @@ def put(
     if not yes:
         is_there = metric_id in workspace.configuration.metrics
         typer.confirm("Replace the metric?" if is_there else "Save it?", abort=True)
-    _, target = put_metric(workspace, content, metric_id, str(file))
-    workspace.registry.note(actor, "save_metric", metric_id, {"file": str(target), "rows": len(metric.quantities)})
+    _, target = put_metric(workspace, content, metric_id, str(file), actor)
     typer.echo(f"Saved as {target}. `octo stale` lists the months to run again.")
 
 

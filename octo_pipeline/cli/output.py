@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.rows import Rows, exact
 from octo_pipeline.model.spreadsheet import csv_value
 from octo_pipeline.model.wording import amount
 
@@ -43,15 +44,10 @@ OutputOption = Annotated[
 ]
 
 
-def exact(value: Any) -> Any:
-    """A value for machines: a decimal as text with all of its digits, never in scientific notation."""
-    return f"{value:f}" if isinstance(value, Decimal) else value
-
-
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], output: Output) -> None:
     """Print rows in the chosen format. Decimals are right-aligned amounts in a table and exact elsewhere."""
     if output is Output.json:
-        records = [{c: exact(v) for c, v in zip(columns, row, strict=True)} for row in rows]
+        records = Rows(tuple(columns), tuple(map(tuple, rows))).records()
         sys.stdout.write(json.dumps(records, ensure_ascii=False, indent=1, default=str) + "\n")
     elif output is Output.csv:
         _write_csv([csv_value(name) for name in columns], ([exact(csv_value(v)) for v in row] for row in rows))

@@ -19,8 +19,8 @@ def run(
     ] = None,
 ) -> None:
     """Land what is new and make all tables for a month or a range of months."""
+    from octo_pipeline.cli.failures import raise_for_checks
     from octo_pipeline.cli.progress import show_months
-    from octo_pipeline.cli.recorded import raise_for_checks
     from octo_pipeline.cli.summary import print_summary
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -43,8 +43,8 @@ def backfill(
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes share the months.")] = 1,
 ) -> None:
     """Bring past months up to date from the configured sources. A second run continues where the first stopped."""
+    from octo_pipeline.cli.failures import raise_for_checks
     from octo_pipeline.cli.progress import show_months
-    from octo_pipeline.cli.recorded import raise_for_checks
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 

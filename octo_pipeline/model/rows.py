@@ -40,6 +40,10 @@ class Rows:
         """These columns alone."""
         return Rows(tuple(names), tuple(self.select(*names)))
 
+    def records(self) -> list[dict[str, Any]]:
+        """The rows for programs: name -> value, amounts as texts with all of their digits."""
+        return [{c: exact(v) for c, v in zip(self.columns, row, strict=True)} for row in self.rows]
+
     def billed(self) -> "Rows":
         """Without the effective costs, for a table that has no room for them."""
         return self.picked([name for name in self.columns if "effective_" not in name])
@@ -76,3 +80,8 @@ class Rows:
         for currency, cost in self.select("currency", column):
             sums[currency] = sums.get(currency, Decimal(0)) + cost
         return ", ".join(f"{cost:,.2f} {currency}" for currency, cost in sorted(sums.items()))
+
+
+def exact(value: Any) -> Any:
+    """A value for machines: a decimal as text with all of its digits, never in scientific notation."""
+    return f"{value:f}" if isinstance(value, Decimal) else value

@@ -23,27 +23,39 @@ def listed_allocations(
     status: str | None = None,
     category: str | None = None,
     account: str | None = None,
-) -> Rows:
-    """The items of a month and the rows booked in it; the rows of an item are next to each other.
+    allocator: str | None = None,
+    service: str | None = None,
+    text: str | None = None,
+) -> Sql:
+    """A query of the items of a month and the rows booked in it; the rows of an item are next to each other.
 
     Args:
         workspace: whose lake.
         month: the booking month.
         status: only rows of this status.
         category: only rows of this category.
-        account: only rows whose source or target account this is.
+        account: only rows whose source or target, an account or a cost group, this is.
+        allocator: only rows of items that it took.
+        service: only rows of this service code.
+        text: only rows in whose description or service code this is, in any case.
 
     Raises:
         OctoError: the month was not run.
     """
-    explained = _explained(workspace, month)
-    query = render(
+    return render(
         "services/listed_allocations",
-        explained_allocations=explained,
+        explained_allocations=_explained(workspace, month),
         status=status,
         category=category,
         account=account,
+        allocator=allocator,
+        service=service,
+        text=text,
     )
+
+
+def fetched(workspace: Workspace, query: Sql) -> Rows:
+    """The rows of a list, for people."""
     with workspace.lake.connect() as connection:
         return Rows.fetched(connection, query)
 

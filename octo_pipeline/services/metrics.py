@@ -5,6 +5,7 @@ from pathlib import Path
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.templates import render
+from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.metrics import Metric, parse_metric
 from octo_pipeline.services.rules import write
 from octo_pipeline.tables.metrics import FOLDER, metric_months, quantities_of
@@ -43,8 +44,8 @@ def metric_rows(workspace: Workspace, metric_id: str, month: str | None) -> Rows
         )
 
 
-def put_metric(workspace: Workspace, content: bytes, metric_id: str, file: str) -> tuple[Metric, Path]:
-    """Check a CSV and save it as a metric of the configuration, instead of the one of this id.
+def put_metric(workspace: Workspace, content: bytes, metric_id: str, file: str, actor: Actor) -> tuple[Metric, Path]:
+    """Check a CSV, save it as a metric of the configuration instead of the one of this id, and note who did.
 
     Returns:
         The metric and its file.
@@ -56,4 +57,5 @@ def put_metric(workspace: Workspace, content: bytes, metric_id: str, file: str) 
     metric = parse_metric(content, metric_id, file=file)
     target = workspace.settings.config / FOLDER / f"{metric_id}.csv"
     write(target, content)
+    workspace.registry.note(actor, "save_metric", metric_id, {"file": str(target), "rows": len(metric.quantities)})
     return metric, target

@@ -18,6 +18,7 @@ from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.wording import reason
+from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.allocator import Allocator, created_month, group_problems, parse_allocator
 from octo_pipeline.rules.documents import DocumentError, Problem, is_unset, parse_object, read_object
 from octo_pipeline.services.simulate import Simulation, simulate
@@ -198,8 +199,38 @@ def _successor(
     return Submission(file, {"id": allocator.id} | written | {"id": allocator.id}, allocator, False)
 
 
-def save_succession(folder: Path, planned: Succession) -> Path:
-    """Write the successor and the end of its predecessor; both, or none of them.
+def save(workspace: Workspace, submission: Submission, actor: Actor, *, replace: bool) -> Path:
+    """Save a document in the configuration folder and note who did.
+
+    Returns:
+        Its file.
+
+    Raises:
+        OctoError: its id is taken and `replace` is False, or the file cannot be written.
+    """
+    allocator = submission.allocator
+    target = target_of(folder_of(workspace.settings.config), allocator.id, replace=replace)
+    write(target, as_text(submission.document).encode())
+    workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
+    return target
+
+
+def remove(workspace: Workspace, allocator_id: str, actor: Actor) -> None:
+    """Remove an allocator's document and note who did.
+
+    Raises:
+        OctoError: there is no such allocator, or its file cannot be removed.
+    """
+    path = path_of(folder_of(workspace.settings.config), allocator_id)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise OctoError(f"Cannot remove {path} ({reason(error)}).", code="file-not-removable") from error
+    workspace.registry.note(actor, "remove_allocator", allocator_id, {"file": str(path)})
+
+
+def save_succession(workspace: Workspace, planned: Succession, actor: Actor) -> Path:
+    """Save the successor and the end of its predecessor, both or none of them, and note who did.
 
     Returns:
         The successor's file.
@@ -207,7 +238,8 @@ def save_succession(folder: Path, planned: Succession) -> Path:
     Raises:
         OctoError: the successor's id is taken, or a file cannot be written.
     """
-    target = target_of(folder, planned.successor.allocator.id, replace=False)
+    successor, predecessor = planned.successor.allocator, planned.predecessor.allocator
+    target = target_of(folder_of(workspace.settings.config), successor.id, replace=False)
     # The successor first: while there are both, the predecessor is the older one and takes the items.
     write(target, as_text(planned.successor.document).encode())
     try:
@@ -215,6 +247,8 @@ def save_succession(folder: Path, planned: Succession) -> Path:
     except OctoError:
         target.unlink()
         raise
+    files = {"file": str(target), "version": successor.version, "superseded_version": predecessor.version}
+    workspace.registry.note(actor, "supersede_allocator", predecessor.id, files | {"successor": successor.id})
     return target
 
 

@@ -1,12 +1,11 @@
-"""Records in Dagster what a command makes, if DAGSTER_HOME says that there is one."""
+"""Records in Dagster what is made outside of it, if DAGSTER_HOME says that there is one.
+
+Importing this module does not import Dagster, which takes seconds.
+"""
 
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from octo_pipeline.cli.output import sentence
-from octo_pipeline.model.errors import OctoError
-from octo_pipeline.services.months import Failed
 
 if TYPE_CHECKING:
     from octo_pipeline.services.accounts import Removed
@@ -50,30 +49,3 @@ def recorded_as_run_of(
 
         events = command_line.recorded_as_run_of(workspace, job, config, months, events, cause)
     yield from events
-
-
-def raise_for_failures(events: "Iterable[object]") -> None:
-    """Fail if a step failed.
-
-    Raises:
-        OctoError: the sentences of all steps that failed.
-    """
-    failures = [event for event in events if isinstance(event, Failed)]
-    if failures:
-        message = " ".join(f"{event.month} was not published: {sentence(event.error)}" for event in failures)
-        raise OctoError(message, code="months-failed") from failures[0].error
-
-
-def raise_for_checks(workspace: "Workspace", months: "Sequence[str]") -> None:
-    """Fail if money of a month is not distributed as it should be, although the month is made and proved.
-
-    Raises:
-        OctoError: the sentences of the failed checks whose severity is error.
-    """
-    from octo_pipeline.services.checks import failed_checks
-
-    failed = [
-        f"{month}: {result.summary}" for month in months for _, result in failed_checks(workspace, month, "error")
-    ]
-    if failed:
-        raise OctoError("\n".join(["What was made is published, but a check failed.", *failed]), code="checks-failed")
