@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 
 from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS
 from octo_pipeline.allocation.explained import explained_sql
+from octo_pipeline.api.app import create_app
 from octo_pipeline.assets.checks import NO_MONTH_IS_STALE
 from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
 from octo_pipeline.cli.main import app
@@ -225,9 +226,29 @@ def _template(name: str) -> str:
     return f"{room}/sql/{file}.sql.j2"
 
 
+def api_page() -> str:
+    """Every route of the API with its parameters."""
+    parts = []
+    for path, methods in create_app(Settings()).openapi()["paths"].items():
+        for method, route in methods.items():
+            rows = [
+                (f"`{given['name']}`", given["in"], "required" if given.get("required") else "", given.get("description"))
+                for given in route.get("parameters", ())
+            ]
+            parts += [f"## {method.upper()} {path}", route["description"].split("\n\n")[0]]
+            parts += [_table(("parameter", "in", "", "meaning"), rows)] if rows else []
+    return _page(
+        "API",
+        "The routes of `octo serve`, as `/api/openapi.json` describes them to programs. How to ask is on the page "
+        "[REST API](../api.md).",
+        *parts,
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings_page,
     "reference/commands.md": commands_page,
+    "reference/api.md": api_page,
     "reference/assets.md": assets_page,
     "reference/tables.md": tables_page,
     "reference/checks.md": checks_page,

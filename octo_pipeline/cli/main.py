@@ -22,6 +22,7 @@ from octo_pipeline.cli import (
     registry,
     report,
     secrets,
+    serve,
     sql,
     users,
 )
@@ -44,6 +45,7 @@ app.command("stale")(pipeline.stale)
 app.command("proofs")(proofs.proofs)
 app.command("sample")(pipeline.sample)
 app.command("report")(report.report)
+app.command("serve")(serve.serve)
 app.command("sql")(sql.sql)
 app.command("catalog")(sql.catalog)
 app.command("audit")(users.audit)

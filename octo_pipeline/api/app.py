@@ -1,0 +1,36 @@
+"""The application: its routes, limits and answers to errors."""
+
+from fastapi import FastAPI
+
+from octo_pipeline.api import problems
+from octo_pipeline.api.limits import Limits
+from octo_pipeline.api.operations import Operations
+from octo_pipeline.api.routes import ROUTERS
+from octo_pipeline.settings import Settings
+
+PREFIX = "/api/v1"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API of one installation.
+
+    Args:
+        settings: the lake, the configuration and the registry that every request sees.
+    """
+    from importlib.metadata import version
+
+    app = FastAPI(
+        title="octo-pipeline",
+        version=version("octo-pipeline"),
+        description="Shares cloud costs that no single account caused. Amounts are texts with all of their digits.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.operations = Operations()
+    app.add_middleware(Limits)
+    problems.answer_problems(app)
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    return app

@@ -1,0 +1,66 @@
+"""Documents in bodies: their text as it was sent, and which version of a saved one is meant."""
+
+import os
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.workspace import Workspace
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+# The bytes, since a key that is written twice is lost once JSON is parsed.
+Body = Annotated[bytes, Depends(_body)]
+
+
+def described_body(media_type: str, example: Any) -> dict[str, Any]:
+    """What OpenAPI says of a body that a route reads as bytes."""
+    schema = {"type": "object"} if media_type == "application/json" else {"type": "string"}
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema, "example": example}}}}
+
+
+def require_writable(workspace: Workspace, folder: str) -> None:
+    """Refuse a change of documents that only their own repository may change.
+
+    Raises:
+        OctoError: the folder cannot be written.
+    """
+    path = workspace.settings.config / folder
+    existing = path if path.exists() else workspace.settings.config
+    if not os.access(existing, os.W_OK):
+        raise OctoError(
+            f"The configuration {workspace.settings.config} is read-only here. Commit the document where it comes from.",
+            code="configuration-read-only",
+            place=str(path),
+        )
+
+
+def require_version(request: Request, current: str | None) -> None:
+    """Refuse a change of another version than the caller has seen.
+
+    Args:
+        request: with ``If-Match`` and a version, or ``If-None-Match: *`` for a new document.
+        current: the version that is saved; None if there is none.
+
+    Raises:
+        OctoError: it is another one, or the caller does not say which one is meant.
+    """
+    seen = request.headers.get("if-match")
+    if current is None and seen is None:
+        return
+    if current is not None and request.headers.get("if-none-match") == "*":
+        raise OctoError("There is one already; nothing was saved.", code="document-changed-meanwhile")
+    if current is not None and seen is None:
+        raise OctoError(
+            "There is one already. Send If-Match with the version that you have seen (its ETag) to change it.",
+            code="document-changed-meanwhile",
+        )
+    if seen is not None and (current is None or seen.strip().strip('"') != current):
+        raise OctoError(
+            "Somebody changed it since you read it; read it again. Nothing was saved.",
+            code="document-changed-meanwhile",
+        )

@@ -1,0 +1,23 @@
+"""The routes, a module for each resource."""
+
+from octo_pipeline.api.routes import (
+    accounts,
+    allocations,
+    allocators,
+    cost_groups,
+    metrics,
+    months,
+    operations,
+    users,
+)
+
+ROUTERS = (
+    accounts.router,
+    allocations.router,
+    allocators.router,
+    cost_groups.router,
+    metrics.router,
+    months.router,
+    operations.router,
+    users.router,
+)

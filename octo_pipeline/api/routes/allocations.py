@@ -1,0 +1,113 @@
+"""Allocations: the items of a month and what is booked of them; stories, restores and re-applies."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from octo_pipeline.api.callers import Editor, Viewer, WorkspaceOf
+from octo_pipeline.api.listing import PageOf, answer, version_of
+from octo_pipeline.automation.recorded import recorded_as_run_of
+from octo_pipeline.model.months import parse_month
+from octo_pipeline.services.allocations import listed_allocations
+from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items, story
+
+router = APIRouter(prefix="/allocations", tags=["allocations"])
+
+Status = Literal["unchecked_allocated", "checked_allocated", "checked_splitted"]
+Category = Literal["fee", "account", "savings", "balance"]
+
+
+class DecisionRequest(BaseModel):
+    """Which items are restored or re-applied, and why."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"allocator": "support", "month": "2024-01", "reason": "billed to us alone"}]},
+    )
+
+    reason: str = Field(min_length=1, description="Why; kept in the audit trail.")
+    item: str | None = Field(None, description="An item's id, or its beginning.")
+    allocator: str | None = Field(None, description="Instead of an item: all items that this allocator took,")
+    month: str | None = Field(None, description="of this origin month,")
+    account: str | None = Field(None, description="and of this source account.")
+
+
+@router.get("")
+def list_allocations(
+    workspace: WorkspaceOf,
+    _: Viewer,
+    page: PageOf,
+    month: Annotated[str, Query(description="The booking month, YYYY-MM.")],
+    status: Annotated[Status | None, Query()] = None,
+    category: Annotated[Category | None, Query()] = None,
+    account: Annotated[str | None, Query(description="Source or target: an account or a cost group.")] = None,
+    allocator: Annotated[str | None, Query(description="Only items that it took.")] = None,
+    service: Annotated[str | None, Query(description="Only this service code.")] = None,
+    text: Annotated[str | None, Query(description="Part of a description or service code.")] = None,
+) -> Response:
+    """The items of a month and the rows booked in it; the rows of an item are next to each other."""
+    month = parse_month(month)
+    query = listed_allocations(
+        workspace,
+        month,
+        status=status,
+        category=category,
+        account=account,
+        allocator=allocator,
+        service=service,
+        text=text,
+    )
+    return answer(workspace, page, query, version_of(workspace, ("allocations", month), ("matched_items", month)))
+
+
+@router.get("/{item_id}")
+def get_story(workspace: WorkspaceOf, _: Viewer, item_id: str) -> dict[str, Any]:
+    """One item in sentences: who took it and why, whose usage counted, and the formula with its numbers."""
+    return {"item_id": item_id, "sentences": story(workspace, item_id)}
+
+
+@router.post("/restore", status_code=202)
+def restore(workspace: WorkspaceOf, actor: Editor, request: Request, decision: DecisionRequest) -> Response:
+    """Undo the distribution of items in every month, and keep it undone until they are re-applied."""
+    return _decide("restore", workspace, actor, request, decision)
+
+
+@router.post("/reapply", status_code=202)
+def reapply(workspace: WorkspaceOf, actor: Editor, request: Request, decision: DecisionRequest) -> Response:
+    """Take restores back."""
+    return _decide("reapply", workspace, actor, request, decision)
+
+
+def _decide(
+    action: Literal["restore", "reapply"],
+    workspace: WorkspaceOf,
+    actor: Editor,
+    request: Request,
+    decision: DecisionRequest,
+) -> Response:
+    require_named_items(decision.item, decision.allocator, decision.month)
+    items = find_items(
+        workspace,
+        item=decision.item,
+        allocator=decision.allocator,
+        month=parse_month(decision.month) if decision.month else None,
+        account=decision.account,
+    )
+    closed, corrected_in = corrected_months(workspace, items)
+    months = sorted({month for item in items for month in item.months})
+    # The decision is recorded before the answer; the months are made again after it.
+    events = decide(workspace, action, items, reason=decision.reason, actor=actor)
+    config = {"reason": decision.reason} | ({"item": items[0].item_id} if len(items) == 1 else {})
+    why = cause(action, items, decision.reason, actor)
+    operation = request.app.state.operations.start(
+        action, actor, lambda: recorded_as_run_of(workspace, f"{action}_items", config, months, events, why)
+    )
+    body = operation.as_json() | {
+        "items": [item.item_id for item in items],
+        "months": months,
+        "closed_months": closed,
+        "corrected_in": corrected_in,
+    }
+    return JSONResponse(body, 202, {"Location": str(request.url_for("get_operation", operation_id=operation.id))})

@@ -1,0 +1,155 @@
+"""Allocators: the documents, checks and simulations of them."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from octo_pipeline.api.callers import Editor, Viewer, WorkspaceOf
+from octo_pipeline.api.documents import Body, described_body, require_version, require_writable
+from octo_pipeline.api.listing import PageOf, answer_rows
+from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.months import parse_month
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.rules.allocator import Allocator, hints_of
+from octo_pipeline.services import rules
+from octo_pipeline.services.simulate import Simulation, simulate
+from octo_pipeline.workspace import Workspace
+
+router = APIRouter(prefix="/allocators", tags=["allocators"])
+
+_EXAMPLE = {
+    "id": "support",
+    "category": "fee",
+    "startMonth": "2024-01",
+    "criteria": [{"and": {"lineType": "Fee"}}],
+    "allocator": [{"type": "account", "value": "111122223333", "formula": "cost*usage"}],
+}
+_DOCUMENT = described_body("application/json", _EXAMPLE)
+_COLUMNS = ("id", "name", "category", "step", "priority", "start_month", "end_month", "version")
+
+
+@router.get("")
+def list_allocators(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
+    """The valid allocators in the order in which they take items."""
+    rows = [
+        (a.id, a.name, a.category, a.step, a.priority, a.start, a.end, a.version)
+        for a in workspace.configuration.allocators
+    ]
+    return answer_rows(workspace, page, Rows(_COLUMNS, tuple(rows)))
+
+
+@router.post("/validate", openapi_extra=_DOCUMENT)
+def validate(workspace: WorkspaceOf, _: Viewer, content: Body) -> dict[str, Any]:
+    """Check a document; nothing is saved. What is wrong is the problem of the answer."""
+    submission = rules.submitted(workspace, content, "document", datetime.now(UTC))
+    unknown = rules.unknown_metrics(workspace, {"document": submission.allocator})
+    hints = [{"path": path, "message": hint} for path, hint in hints_of(submission.allocator)]
+    hints += [{"path": problem.path, "message": problem.message} for problem in unknown]
+    return {"id": submission.allocator.id, "version": submission.allocator.version, "hints": hints}
+
+
+@router.post("/simulate", openapi_extra=_DOCUMENT)
+def simulate_document(
+    workspace: WorkspaceOf,
+    _: Viewer,
+    content: Body,
+    month: Annotated[
+        str | None, Query(description="The month; the current one if the lake has it, else the latest.")
+    ] = None,
+) -> dict[str, Any]:
+    """What an allocator would do to the items of a month; nothing is saved."""
+    now = datetime.now(UTC)
+    submission = rules.submitted(workspace, content, "document", now)
+    simulation, notes = rules.simulate_submission(workspace, submission, now, parse_month(month) if month else None)
+    return _as_json(simulation) | {"notes": notes}
+
+
+@router.get("/{allocator_id}")
+def get_allocator(workspace: WorkspaceOf, _: Viewer, allocator_id: str) -> Response:
+    """A document as it is saved. Its ETag is its version."""
+    allocator = _live(workspace, allocator_id)
+    if allocator is None:
+        raise OctoError(
+            f"There is no allocator {allocator_id!r}.",
+            code="allocator-unknown",
+            place=allocator_id,
+            remedy=Remedy("allocators list", to="see them all"),
+        )
+    path = rules.path_of(rules.folder_of(workspace.settings.config), allocator_id)
+    return JSONResponse(json.loads(rules.read(path)), headers={"ETag": f'"{allocator.version}"'})
+
+
+@router.put("/{allocator_id}", openapi_extra=_DOCUMENT)
+def put_allocator(
+    workspace: WorkspaceOf, actor: Editor, request: Request, allocator_id: str, content: Body
+) -> Response:
+    """Save a document: a new one, or with If-Match instead of the version that the caller has seen."""
+    require_writable(workspace, "allocators")
+    submission = rules.submitted(workspace, content, f"{allocator_id}.json", datetime.now(UTC))
+    if submission.allocator.id != allocator_id:
+        raise OctoError(
+            f"The document has the id {submission.allocator.id!r} and was sent to {allocator_id!r}.",
+            code="document-of-another-id",
+            place="id",
+        )
+    live = _live(workspace, allocator_id)
+    require_version(request, live.version if live else None)
+    rules.save(workspace, submission, actor, replace=live is not None)
+    headers = {"ETag": f'"{submission.allocator.version}"'}
+    return JSONResponse(submission.document, 200 if live else 201, headers)
+
+
+@router.post("/{allocator_id}/supersede", openapi_extra=_DOCUMENT)
+def supersede(
+    workspace: WorkspaceOf,
+    actor: Editor,
+    allocator_id: str,
+    content: Body,
+    first: Annotated[str, Query(alias="from", description="The first month of the next allocator.")],
+) -> dict[str, Any]:
+    """End an allocator and start the next one, with an id of its own, in a month."""
+    require_writable(workspace, "allocators")
+    planned = rules.succession(workspace, allocator_id, content, "document.json", parse_month(first), datetime.now(UTC))
+    rules.save_succession(workspace, planned, actor)
+    return {"ended": planned.predecessor.document, "started": planned.successor.document}
+
+
+@router.post("/{allocator_id}/supersede/simulate", openapi_extra=_DOCUMENT)
+def simulate_succession(
+    workspace: WorkspaceOf,
+    _: Viewer,
+    allocator_id: str,
+    content: Body,
+    first: Annotated[str, Query(alias="from", description="The first month of the next allocator.")],
+) -> dict[str, Any]:
+    """What the next allocator would do in its first month, with the end of the one before it."""
+    planned = rules.succession(workspace, allocator_id, content, "document.json", parse_month(first), datetime.now(UTC))
+    ended = planned.predecessor.allocator
+    return _as_json(simulate(workspace, planned.successor.allocator, planned.first_month, ended=ended))
+
+
+@router.delete("/{allocator_id}", status_code=204)
+def delete_allocator(workspace: WorkspaceOf, actor: Editor, request: Request, allocator_id: str) -> None:
+    """Remove an allocator. Months that were run with it stay as they are until they are run again."""
+    require_writable(workspace, "allocators")
+    live = _live(workspace, allocator_id)
+    if live is not None and "if-match" in request.headers:
+        require_version(request, live.version)
+    rules.remove(workspace, allocator_id, actor)
+
+
+def _live(workspace: Workspace, allocator_id: str) -> Allocator | None:
+    return next((a for a in workspace.configuration.allocators if a.id == allocator_id), None)
+
+
+def _as_json(simulation: Simulation) -> dict[str, Any]:
+    return {
+        "allocator": simulation.allocator.normalised(),
+        "version": simulation.allocator.version,
+        "month": simulation.month,
+        "replaces": simulation.replaces,
+        "warnings": simulation.warnings,
+    } | {name: rows.records() for name, rows in simulation.tables.items()}

@@ -1,0 +1,95 @@
+"""Users, their roles and tokens, and the audit trail."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from octo_pipeline.api.callers import Admin, Viewer, WorkspaceOf
+from octo_pipeline.api.listing import PageOf, answer_rows
+from octo_pipeline.model.rows import Rows
+
+router = APIRouter(tags=["users"])
+
+
+class NewUser(BaseModel):
+    """A user to add."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "mia", "role": "viewer"}]})
+
+    name: str
+    role: str = Field("viewer", description="viewer, editor or admin.")
+
+
+class NewRole(BaseModel):
+    """Another role of a user."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"role": "editor"}]})
+
+    role: str = Field(description="viewer, editor or admin.")
+
+
+class NewToken(BaseModel):
+    """A token to make."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"user": "mia", "label": "notebook"}]})
+
+    user: str
+    label: str = Field(description="What it is for.")
+
+
+@router.get("/users")
+def list_users(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
+    """The users and their roles."""
+    rows = [(user.name, user.role, user.added_at) for user in workspace.registry.users.all()]
+    return answer_rows(workspace, page, Rows(("name", "role", "added_at"), tuple(rows)))
+
+
+@router.post("/users", status_code=201)
+def add_user(workspace: WorkspaceOf, actor: Admin, body: NewUser) -> dict[str, Any]:
+    """Add a user."""
+    workspace.registry.users.add(body.name, body.role, actor)
+    return {"name": body.name, "role": body.role}
+
+
+@router.patch("/users/{name}")
+def change_role(workspace: WorkspaceOf, actor: Admin, name: str, body: NewRole) -> dict[str, Any]:
+    """Give a user another role."""
+    workspace.registry.users.set_role(name, body.role, actor)
+    return {"name": name, "role": body.role}
+
+
+@router.delete("/users/{name}", status_code=204)
+def remove_user(workspace: WorkspaceOf, actor: Admin, name: str) -> None:
+    """Remove a user and revoke their tokens."""
+    workspace.registry.users.remove(name, actor)
+
+
+@router.get("/tokens")
+def list_tokens(workspace: WorkspaceOf, _: Admin, page: PageOf) -> Response:
+    """The tokens, including revoked ones; never their texts."""
+    rows = [(t.id, t.user_name, t.label, t.made_at, t.revoked_at) for t in workspace.registry.users.tokens()]
+    return answer_rows(workspace, page, Rows(("id", "user", "label", "made_at", "revoked_at"), tuple(rows)))
+
+
+@router.post("/tokens", status_code=201)
+def make_token(workspace: WorkspaceOf, actor: Admin, body: NewToken) -> dict[str, Any]:
+    """Make a token. Its text is in this answer and nowhere else."""
+    return {"user": body.user, "token": workspace.registry.users.make_token(body.user, body.label, actor)}
+
+
+@router.delete("/tokens/{token_id}", status_code=204)
+def revoke_token(workspace: WorkspaceOf, actor: Admin, token_id: str) -> None:
+    """Revoke a token."""
+    workspace.registry.users.revoke(token_id, actor)
+
+
+@router.get("/audit")
+def get_audit(
+    workspace: WorkspaceOf, _: Admin, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+) -> list[dict[str, Any]]:
+    """The latest changes, newest first: when, who, what."""
+    return [
+        {"at": e.at.isoformat(), "actor": e.actor, "action": e.action, "subject": e.subject, "details": e.details}
+        for e in workspace.registry.audit(limit)
+    ]

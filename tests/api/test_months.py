@@ -1,0 +1,94 @@
+"""Months, decisions and operations over the API."""
+
+import json
+
+from tests.support.small_month import MONTH
+
+
+def events_of(api, operation_id: str) -> list[str]:
+    """The server-sent events of an operation, to its end."""
+    lines = api.ask("GET", f"/operations/{operation_id}/events").text.split("\n\n")
+    assert lines[-2].startswith("event: done\n")
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2] if line.startswith("data: ")]
+
+
+def test_an_item_is_restored_and_re_applied(own_api):
+    item = own_api.get(f"/allocations?month={MONTH}&status=checked_splitted")["items"][0]["item_id"]
+    assert any("a0" in sentence for sentence in own_api.get(f"/allocations/{item}")["sentences"])
+    answer = own_api.ask("POST", "/allocations/restore", "editor", json={"item": item[:8], "reason": "ours alone"})
+    assert answer.status_code == 202
+    assert answer.json()["items"] == [item]
+    assert f"allocations {MONTH}: published" in events_of(own_api, answer.json()["id"])
+    operation = own_api.ask("GET", answer.headers["location"].partition("/api/v1")[2]).json()
+    assert (operation["state"], operation["actor"], operation["problem"]) == ("succeeded", "the-editor", None)
+    (row,) = own_api.get(f"/allocations?month={MONTH}&category=fee&status=unchecked_allocated")["items"]
+    assert row["reason"] == "restored"
+    again = own_api.ask("POST", "/allocations/restore", "editor", json={"item": item, "reason": "twice"})
+    assert (again.status_code, again.json()["code"]) in ((404, "no-such-items"), (409, "decision-contradicts"))
+    answer = own_api.ask("POST", "/allocations/reapply", "editor", json={"item": item, "reason": "shared after all"})
+    events_of(own_api, answer.json()["id"])
+    assert own_api.get(f"/allocations?month={MONTH}&status=checked_splitted")["items"]
+
+
+def test_what_a_decision_lacks_is_said(api):
+    for body, status in (
+        ({"item": "x"}, 422),
+        ({"reason": "r"}, 422),
+        ({"reason": "r", "allocator": "a0"}, 422),
+        ({"reason": "r", "allocator": "a0", "month": "2024-13"}, 422),
+        ({"reason": "r", "item": "ffff"}, 404),
+        ({"reason": "r", "item": "ffff", "more": 1}, 422),
+    ):
+        assert api.ask("POST", "/allocations/restore", "editor", json=body).status_code == status, body
+
+
+def test_a_month_is_closed_and_reopened_by_administrators(own_api, monkeypatch):
+    not_whole = own_api.ask("POST", f"/months/{MONTH}/close", "admin", json={"reason": "invoiced"})
+    assert (not_whole.status_code, not_whole.json()["code"]) == (404, "month-not-made")
+    refused = own_api.ask("POST", f"/months/{MONTH}/reopen", "admin", json={"reason": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "period-state")
+    # The line items of these tests are published by themselves, so nothing can be said of how ready the month is.
+    monkeypatch.setattr("octo_pipeline.services.periods.readiness", lambda *_, **__: ["A payer has no invoice."])
+    assert own_api.get(f"/months/{MONTH}/readiness")["reasons"] == ["A payer has no invoice."]
+    not_ready = own_api.ask("POST", f"/months/{MONTH}/close", "admin", json={})
+    assert (not_ready.status_code, not_ready.json()["code"]) == (409, "period-not-ready")
+    closed = own_api.ask("POST", f"/months/{MONTH}/close", "admin", json={"reason": "invoiced"})
+    assert closed.json() == {"month": MONTH, "state": "closed", "proposal": ""}
+    (month,) = own_api.get("/months")["items"]
+    assert (month["decided_by"], month["reason"]) == ("the-admin", "invoiced")
+    assert own_api.get(f"/months/{MONTH}/drift")["differences"] == []
+    twice = own_api.ask("POST", f"/months/{MONTH}/reopen", "admin", json={})
+    assert (twice.status_code, twice.json()["code"]) == (422, "period-reason-missing")
+    reopened = own_api.ask("POST", f"/months/{MONTH}/reopen", "admin", json={"reason": "wrong"})
+    assert reopened.json()["state"] == "reopened"
+
+
+def test_the_result_of_a_month(api):
+    summary = api.get(f"/months/{MONTH}/summary")
+    assert [row["billed"] for row in summary["bill"]] == ["140.0000000000"]
+    costs = {row["owner_id"]: row["final_cost"] for row in api.get(f"/months/{MONTH}/account-costs")["items"]}
+    assert costs == {"1": "35.0000000000", "2": "105.0000000000", "9": "0.0000000000"}
+    assert {check["check"] for check in api.get(f"/months/{MONTH}/checks")} >= {"targets_known"}
+    by_service = api.get(f"/cost-groups/shop/costs?month={MONTH}&by=service")["items"]
+    assert [(row["service_code"], row["cost"]) for row in by_service] == [("AmazonEC2", "35.0000000000")]
+    for path in ("/months/2020-01/summary", "/months/2020-01/account-costs", "/months/2020-01/checks"):
+        assert api.ask("GET", path).json()["code"] == "month-not-made"
+
+
+def test_a_month_is_run_as_an_operation(own_api):
+    answer = own_api.ask("POST", "/months/1999-01/run", "editor")
+    assert answer.json()["code"] == "month-outside-lake"
+    answer = own_api.ask("POST", "/months/2024-02/run", "editor")
+    events_of(own_api, answer.json()["id"])
+    operation = own_api.get(f"/operations/{answer.json()['id']}")
+    # Nothing is delivered for it, so nothing is made.
+    assert operation["state"] in ("succeeded", "failed")
+    assert own_api.ask("GET", "/operations/none").json()["code"] == "operation-unknown"
+
+
+def test_metrics_are_put_and_read(own_api):
+    csv = "month,account,quantity\n2024-01,1,3\n"
+    assert own_api.ask("PUT", "/metrics/seats", "editor", content=csv).json()["months"] == ["2024-01"]
+    assert own_api.get("/metrics/seats")["items"][0]["id"] == "1"
+    assert own_api.ask("PUT", "/metrics/seats", "editor", content="month\n").status_code == 422
+    assert own_api.ask("PUT", "/metrics/..%2fx", "editor", content=csv).status_code in (404, 422)
