@@ -44,6 +44,8 @@ LEAST_ROLE = {
     "GET /operations": "viewer",
     "GET /operations/{operation_id}": "viewer",
     "GET /operations/{operation_id}/events": "viewer",
+    "GET /explanations": "viewer",
+    "GET /months/{month}/journal": "viewer",
     "GET /users": "viewer",
     "POST /users": "admin",
     "PATCH /users/{name}": "admin",

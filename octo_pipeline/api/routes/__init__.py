@@ -8,6 +8,7 @@ from octo_pipeline.api.routes import (
     metrics,
     months,
     operations,
+    outputs,
     users,
 )
 
@@ -19,5 +20,6 @@ ROUTERS = (
     metrics.router,
     months.router,
     operations.router,
+    outputs.router,
     users.router,
 )

@@ -1,0 +1,43 @@
+"""`octo serve` as a process on loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import requests
+
+from tests.support.small_month import MONTH
+
+
+def test_the_command_serves_until_it_is_stopped(own_api):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = own_api.workspace.settings
+    environment = os.environ | {"OCTO_LAKE": str(settings.lake), "OCTO_CONFIG": str(settings.config)}
+    command = [sys.executable, "-m", "octo_pipeline.cli.main", "serve", "--port", str(port)]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        address = f"http://127.0.0.1:{port}/api/v1/allocations?month={MONTH}"
+        answer = _asked(address, own_api.tokens["viewer"], server)
+        assert answer.json() == own_api.get(f"/allocations?month={MONTH}")
+        assert requests.get(address, timeout=10).status_code == 401
+        assert "server" not in answer.headers
+    finally:
+        server.send_signal(signal.SIGINT)
+        printed, _ = server.communicate(timeout=30)
+    assert f"http://127.0.0.1:{port}/api/openapi.json" in printed
+    assert "Traceback" not in printed
+
+
+def _asked(address: str, token: str, server: subprocess.Popen) -> requests.Response:
+    for _ in range(300):
+        assert server.poll() is None, server.stdout.read()
+        try:
+            return requests.get(address, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    raise AssertionError("The server did not answer.")
