@@ -25,9 +25,9 @@ from starlette.exceptions import HTTPException
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.rows import Rows, exact
 from octo_pipeline.model.spreadsheet import csv_column_sql
-from octo_pipeline.model.sql import Sql, identifier, literal
+from octo_pipeline.model.sql import Sql, identifier, literal, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.workspace import Workspace
 
@@ -173,9 +173,9 @@ def _negotiated(accept: str) -> str:
         HTTPException: none is.
     """
     for part in sorted(accept.split(","), key=_quality, reverse=True):
-        wanted = part.partition(";")[0].strip().lower()
+        media_range = part.partition(";")[0].strip().lower()
         for media_type in MEDIA_TYPES:
-            if wanted in (media_type, "*/*", f"{media_type.partition('/')[0]}/*"):
+            if media_range in (media_type, "*/*", f"{media_type.partition('/')[0]}/*"):
                 return media_type
     raise HTTPException(406, f"A list is offered as {', '.join(MEDIA_TYPES)}.")
 
@@ -244,17 +244,20 @@ def _position(page: Page, version: str) -> int:
 
 def _written_out(rows: Rows) -> Sql:
     """A query that returns these few rows."""
-    if not rows.rows:
-        return Sql(f"select {', '.join(f'null::varchar as {identifier(name)}' for name in rows.columns)} where false")
-    lines = ", ".join(f"({', '.join(map(_value_sql, row))})" for row in rows.rows)
-    return Sql(f"select * from (values {lines}) as written({', '.join(map(identifier, rows.columns))})")
+    columns = {name: _kind([row[i] for row in rows.rows]) for i, name in enumerate(rows.columns)}
+    return rows_sql(columns, [[_text(value) for value in row] for row in rows.rows])
 
 
-def _value_sql(value: Any) -> Sql:
+def _kind(values: Sequence[Any]) -> str:
+    """The type of a column of these values."""
+    kinds = {type(value) for value in values if value is not None}
+    for kind, name in ((bool, "BOOLEAN"), (int, "BIGINT"), (Decimal, MONEY)):
+        if kinds == {kind}:
+            return name
+    return "VARCHAR"
+
+
+def _text(value: Any) -> str | None:
     if value is None:
-        return Sql("null")
-    if isinstance(value, bool | int):
-        return Sql(str(value).lower())
-    if isinstance(value, Decimal):
-        return Sql(f"{value:f}::{MONEY}")
-    return literal(value.isoformat() if isinstance(value, datetime) else str(value))
+        return None
+    return value.isoformat() if isinstance(value, datetime) else str(exact(value))
