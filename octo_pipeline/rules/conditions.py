@@ -8,7 +8,8 @@ A condition means the same in SQL and in Python: both use RE2, which matches a p
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import re2
 
@@ -58,7 +59,7 @@ class Condition:
         """Whether the condition holds for the value, exactly as its SQL decides."""
         if self.kind == "eq":
             return (value or "") == self.text
-        matches = re2.search(self.text, value or "", _options()) is not None
+        matches = _compiled(self.text).search(value or "") is not None
         return matches == (self.kind == "re")
 
 
@@ -208,7 +209,7 @@ def _check_pattern(pattern: str) -> None:
             code="pattern-too-long",
         )
     try:
-        compiled = re2.compile(pattern, _options())
+        compiled = _compiled(pattern)
     except (re2.error, UnicodeEncodeError) as error:
         raise OctoError(
             f"{quoted_json(pattern)} is not a pattern that RE2 accepts: {_reason(error)}; see RE2's syntax, "
@@ -223,13 +224,15 @@ def _check_pattern(pattern: str) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
-    reason = error.args[0]
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
-
-
-def _options() -> re2.Options:
+@lru_cache(maxsize=1000)
+def _compiled(pattern: str) -> Any:
+    # re2's own cache is asked with the options, which are made anew each time: that takes most of a search.
     options = re2.Options()
     options.max_mem = _MAX_MEMORY
     options.log_errors = False
-    return options
+    return re2.compile(pattern, options)
+
+
+def _reason(error: Exception) -> str:
+    reason = error.args[0]
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
