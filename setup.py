@@ -18,6 +18,7 @@ setup(
             "*/sql/*.j2",
             "vendors/**/sql/*.j2",
             "services/*.j2",
+            "outputs/**/*.csv",
             "outputs/**/*.j2",
             "assets/*.j2",
             "vendors/*/templates/*",

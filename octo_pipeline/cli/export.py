@@ -9,8 +9,10 @@ import typer
 
 from octo_pipeline.cli.output import Output, OutputOption, plain, print_rows
 from octo_pipeline.model.currency import minor_digits
+from octo_pipeline.model.errors import OctoError
 
 if TYPE_CHECKING:
+    from octo_pipeline.outputs.focus.export import WrittenMonth
     from octo_pipeline.outputs.journal import Journal
 
 app = typer.Typer(help="What leaves the lake for other systems.", no_args_is_help=True)
@@ -30,6 +32,63 @@ class By(StrEnum):
 
 # What people read of a line; the file has all columns.
 _COLUMNS = ("entry", "description", "payer", "cost_centre", "ledger_account", "owner", "debit", "credit", "currency")
+
+
+# What the export of a month is made of.
+_PARTS = ("bill", "spread", "instalments", "corrections")
+
+
+class FocusVersion(StrEnum):
+    """The versions of FOCUS that are written."""
+
+    newest = "1.4"
+    most_read = "1.2"
+
+
+@app.command()
+def focus(
+    target: Annotated[
+        Path, typer.Argument(help="A file, .parquet or .csv.gz, or a folder for a file per month and data set.")
+    ],
+    month: Annotated[str, typer.Option(help="The month, YYYY-MM.")],
+    to: Annotated[str | None, typer.Option(help="The last month, if there are several.")] = None,
+    version: Annotated[FocusVersion, typer.Option(help="The version of FOCUS.")] = FocusVersion.newest,
+) -> None:
+    """Write months as FOCUS: every charge as it is allocated, proved to be the bill before the file appears.
+
+    A folder also gets the data sets Billing Period and Invoice Detail.
+    """
+    from octo_pipeline.model.months import month_range, parse_month
+    from octo_pipeline.outputs.focus.export import export_focus
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    months = month_range(parse_month(month), parse_month(to or month))
+    if not months:
+        raise OctoError(f"--to {to} is before --month {month}.", code="months-reversed")
+    for written in export_focus(Workspace(load_settings()), months, target, version.value):
+        _print_month(written)
+    typer.echo(f"FOCUS {version.value} of {', '.join(months)} is in {target}.")
+
+
+def _print_month(written: "WrittenMonth") -> None:
+    totals = written.totals
+    rows = [
+        (currency, measure, *(totals.column(f"{prefix}{part}")[i] for part in _PARTS), totals.column(written_cost)[i])
+        for i, currency in enumerate(totals.column("currency"))
+        for measure, prefix, written_cost in (
+            ("billed", "", "billed_cost"),
+            ("effective", "effective_", "effective_cost"),
+        )
+    ]
+    title = f"FOCUS of {written.month}: the bill - items spread + instalments + corrections = what is written"
+    print_rows(title, ("currency", "measure", *_PARTS, "written"), rows, Output.table)
+    print_rows(f"Rows of {written.month}", written.kinds.columns, written.kinds.rows, Output.table)
+    if written.is_as_kept:
+        typer.echo(
+            f"The deliveries of {written.month} changed since it was closed: its usage is exported by account and service, as "
+            "it was kept."
+        )
 
 
 @app.command()

@@ -20,12 +20,18 @@ class VendorName:
             ``cost_line_items`` that each one reads.
         is_cloud: whether line items have its name as their vendor. FOCUS files can be of any vendor, and charges by hand
             have none.
+        provider_name: what FOCUS calls it; empty where line items have another vendor.
+        sub_account_type: what it calls an account below a billing account.
+        issuer_words: how the names of its companies begin, in lower case.
     """
 
     name: str
     exports: str | None
     label_filters: Mapping[str, str] = field(default_factory=dict)
     is_cloud: bool = True
+    provider_name: str = ""
+    sub_account_type: str = ""
+    issuer_words: tuple[str, ...] = ()
 
 
 _GCP_LABELS = {"label_filters": "tags", "project_label_filters": "project_labels"}
@@ -33,9 +39,28 @@ _GCP_LABELS = {"label_filters": "tags", "project_label_filters": "project_labels
 VENDORS: dict[str, VendorName] = {
     vendor.name: vendor
     for vendor in (
-        VendorName("aws", "Folder laid out like the S3 bucket of the CUR"),
-        VendorName("azure", "Folder of an Azure partner's or of Cost Management exports"),
-        VendorName("gcp", "Folder of exported Google Cloud billing tables", _GCP_LABELS),
+        VendorName(
+            "aws",
+            "Folder laid out like the S3 bucket of the CUR",
+            provider_name="AWS",
+            sub_account_type="Linked Account",
+            issuer_words=("amazon", "aws"),
+        ),
+        VendorName(
+            "azure",
+            "Folder of an Azure partner's or of Cost Management exports",
+            provider_name="Microsoft",
+            sub_account_type="Subscription",
+            issuer_words=("microsoft", "azure"),
+        ),
+        VendorName(
+            "gcp",
+            "Folder of exported Google Cloud billing tables",
+            _GCP_LABELS,
+            provider_name="Google Cloud",
+            sub_account_type="Project",
+            issuer_words=("google",),
+        ),
         VendorName("focus", "Folder of FOCUS files of any provider", is_cloud=False),
         VendorName("manual", None, is_cloud=False),
     )
