@@ -20,6 +20,7 @@ setup(
             "services/*.j2",
             "outputs/**/*.csv",
             "outputs/**/*.j2",
+            "outputs/*.typ",
             "assets/*.j2",
             "vendors/*/templates/*",
         ],

@@ -1,4 +1,4 @@
-"""Takes the pictures of the Dagster UI that the pages show: `make pictures`, on the demo's data.
+"""Takes the pictures of the Dagster UI and of a statement that the pages show: `make pictures`, on the demo's data.
 
 Starts `dagster dev` with the environment it is given on a free port of this machine, drives the system's Chromium
 and writes PNGs into docs/images/. Needs playwright and a browser; it is not part of the tests.
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -182,6 +183,15 @@ def take(page: Page, address: str, run: str) -> None:
     _picture(page, "simulation")
 
 
+def take_statement(page: Page, folder: Path) -> None:
+    """The page of a cost centre for March, its upper part."""
+    arguments = [str(folder), "--month", "2024-03", "--owner", "CC-2050"]
+    subprocess.run([sys.executable, "-m", "octo_pipeline.cli.main", "statements", *arguments], check=True, cwd=_ROOT)
+    (statement,) = folder.glob("*.html")
+    page.goto(statement.as_uri())
+    page.screenshot(path=_IMAGES / "statement.png", full_page=True, clip={"x": 0, "y": 0, "width": 820, "height": 1130})
+
+
 def main() -> None:
     """Take the pictures; the argument is the `dagster` to start."""
     browser_path = shutil.which("chromium")
@@ -192,6 +202,8 @@ def main() -> None:
         run = simulated(address)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         take(browser.new_page(viewport=_SIZE), address, run)
+        with tempfile.TemporaryDirectory() as folder:
+            take_statement(browser.new_page(viewport={"width": 820, "height": 760}), Path(folder))
         browser.close()
 
 

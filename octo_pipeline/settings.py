@@ -71,6 +71,16 @@ class Settings(_VendorSettings):
         default=None, description="Where failed runs and checks are posted; nothing is posted if unset."
     )
     alert_format: Literal["slack", "teams"] = Field(default="slack", description="The format that the webhook accepts.")
+    smtp_host: str | None = Field(
+        default=None, description="Mail server that statements are sent by; nothing is sent if unset."
+    )
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="Its port.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the connection to it is encrypted; none only on this machine."
+    )
+    smtp_user: str | None = Field(default=None, description="Who signs in to it; nobody does if unset.")
+    smtp_password: SecretStr | None = Field(default=None, description="The password of that user.")
+    smtp_from: str | None = Field(default=None, description="Address that statements are sent from.")
     token: SecretStr | None = Field(
         default=None, description="Token of the person who acts; the user of this machine if unset."
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from octo_pipeline.cli.acting import editor
-from octo_pipeline.cli.output import Output, OutputOption, cell_width, plain, print_rows, print_title
-from octo_pipeline.model.wording import LEFT_REASONS, amount, counted
+from octo_pipeline.cli.output import Output, OutputOption, cell_width, print_rows, print_title
+from octo_pipeline.model.wording import LEFT_REASONS, amount, counted, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octo_pipeline.cli.output import Output, OutputOption, plain, print_rows
+from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.currency import minor_digits
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import plain
 
 if TYPE_CHECKING:
     from octo_pipeline.outputs.focus.export import WrittenMonth

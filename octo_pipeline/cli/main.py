@@ -24,10 +24,12 @@ from octo_pipeline.cli import (
     secrets,
     serve,
     sql,
+    statements,
     users,
 )
-from octo_pipeline.cli.output import plain, sentence
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.wording import plain
 
 app = typer.Typer(
     help="Shares cloud costs that no single account caused, month by month, and proves that nothing is lost.",
@@ -46,6 +48,7 @@ app.command("proofs")(proofs.proofs)
 app.command("sample")(pipeline.sample)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
+app.command("statements")(statements.statements)
 app.command("sql")(sql.sql)
 app.command("catalog")(sql.catalog)
 app.command("audit")(users.audit)

@@ -16,7 +16,7 @@ import typer
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.rows import Rows, exact
 from octo_pipeline.model.spreadsheet import csv_value
-from octo_pipeline.model.wording import amount
+from octo_pipeline.model.wording import amount, plain
 
 
 class Output(StrEnum):
@@ -140,23 +140,6 @@ def _fold(natural: Sequence[int], least: Sequence[int], available: int | None) -
         widest = max((i for i in range(len(widths)) if widths[i] > least[i]), key=lambda i: widths[i])
         widths[widest] -= 1
     return widths
-
-
-def plain(text: str) -> str:
-    """A text from outside as a terminal may show it: a bill can hold anything, and control characters act.
-
-    Control characters become their pictures (U+2400 …), and characters that change the direction of the text are left out.
-    """
-    return text.translate(_PICTURES)
-
-
-# The control characters (C0, DEL and C1), and those of bidirectional text.
-_PICTURES: dict[int, int | None] = {
-    **{code: 0x2400 + code for code in range(0x20)},
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-    **dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
-}
 
 
 def cell_width(text: str) -> int:

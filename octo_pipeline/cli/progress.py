@@ -16,9 +16,9 @@ from rich.progress import (
 
 from octo_pipeline.automation.recorded import recorded_as_run
 from octo_pipeline.cli.failures import raise_for_failures
-from octo_pipeline.cli.output import plain, sentence
+from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import counted
+from octo_pipeline.model.wording import counted, plain
 from octo_pipeline.services.months import (
     Event,
     Failed,

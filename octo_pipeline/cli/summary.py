@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from octo_pipeline.cli.output import Output, plain, print_rows
+from octo_pipeline.cli.output import Output, print_rows
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.model.wording import amount, counted
+from octo_pipeline.model.wording import amount, counted, plain
 from octo_pipeline.services.summary import Summary, summary_of
 from octo_pipeline.settings import load_settings
 from octo_pipeline.workspace import Workspace

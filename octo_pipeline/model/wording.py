@@ -55,3 +55,20 @@ def cut(text: str, length: int) -> str:
 def reason(error: OSError) -> str:
     """Why the file system refused, in a few words."""
     return _REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
+def plain(text: str) -> str:
+    """A text from outside as a terminal or a page may show it: a bill can hold anything, and control characters act.
+
+    Control characters become their pictures (U+2400 …), and characters that change the direction of the text are left out.
+    """
+    return text.translate(_PICTURES)
+
+
+# The control characters (C0, DEL and C1), and those of bidirectional text.
+_PICTURES: dict[int, int | None] = {
+    **{code: 0x2400 + code for code in range(0x20)},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+    **dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
+}

@@ -18,7 +18,7 @@ Drawback: a usage type that is sold in several units has a quantity that means l
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -62,6 +62,8 @@ _PART_COLUMNS: dict[str, str] = {
     "cost": MONEY,
     "effective_cost": MONEY,
 }
+# Where a cause names a rule.
+_RULES = ("rule", "taken_by_before", "taken_by_after")
 _OWNER_COLUMNS = {"subject": "VARCHAR", "owner_type": "VARCHAR", "owner_id": "VARCHAR"}
 
 
@@ -126,6 +128,11 @@ class Cause:
     def is_new_version(self) -> bool:
         """Whether the rule was edited in between."""
         return bool(self.versions_before and self.versions_after) and self.versions_before != self.versions_after
+
+    def with_names(self, rules: Mapping[str, str]) -> "Cause":
+        """The same with the rules under the names that they have, by their ids."""
+        names = {name: rules.get(rule, rule) for name in _RULES if (rule := getattr(self, name))}
+        return replace(self, **names)
 
     @property
     def in_words(self) -> str:
@@ -317,18 +324,35 @@ def _cost_centres(
 
 
 def _only(owner: str, subjects: Sequence[Subject], months: Sequence[str]) -> Subject:
-    prefixes = {"account": "account/", "cost group": "group/", "cost centre": "cost-centre/"}
-    by_name = [s for s in subjects if s.id == owner] or [s for s in subjects if f"{prefixes[s.kind]}{s.id}" == owner]
-    if len(by_name) == 1:
-        return by_name[0]
-    if by_name:
+    prefixes = {"account": "account", "cost group": "group", "cost centre": "cost-centre"}
+    by_name = {f"{prefixes[subject.kind]}/{subject.id}": subject for subject in subjects}
+    return by_name[owner_named(owner, {name: subject.id for name, subject in by_name.items()}, months)]
+
+
+def owner_named(owner: str, ids: Mapping[str, str], months: Sequence[str]) -> str:
+    """Whom somebody means who names an owner by its id, or in full.
+
+    Args:
+        owner: what was named.
+        ids: the owners by their full names, such as ``account/1``.
+        months: the months in which they have costs.
+
+    Returns:
+        The full name.
+
+    Raises:
+        OctoError: nobody or more than one is called so.
+    """
+    names = [name for name, own_id in ids.items() if own_id == owner] or [name for name in ids if name == owner]
+    if len(names) == 1:
+        return names[0]
+    if names:
         raise OctoError(
-            f"{quoted(owner)} names several: {', '.join(f'the {s.kind} {prefixes[s.kind]}{s.id}' for s in by_name)}. "
-            "Name one of them in full.",
+            f"{quoted(owner)} names several: {', '.join(names)}. Name one of them in full.",
             code="owner-ambiguous",
             place=owner,
         )
-    nearest = get_close_matches(owner, sorted({s.id for s in subjects}), n=1, cutoff=0.5)
+    nearest = get_close_matches(owner, sorted(set(ids.values())), n=1, cutoff=0.5)
     suggestion = f" Did you mean {nearest[0]}?" if nearest else ""
     raise OctoError(
         f"No account, cost group or cost centre {quoted(owner)} has costs in {' or '.join(months)}.{suggestion}",
@@ -355,7 +379,7 @@ def changes_of(workspace: Workspace, subject: Subject, before: str, after: str) 
     if subject.owners:
         return changes_of_owners(workspace, {subject.id: subject.owners}, before, after)
     with workspace.lake.connect() as connection:
-        return _changes(connection, _PartsOfGroup(connection, workspace, subject.id), before, after)
+        return _explained(connection, _PartsOfGroup(connection, workspace, subject.id), before, after).changes
 
 
 def changes_of_owners(
@@ -364,7 +388,51 @@ def changes_of_owners(
     """The same for many subjects at once, each with its owners as (owner type, owner id)."""
     _require_made(workspace, (before, after))
     with workspace.lake.connect() as connection:
-        return _changes(connection, _PartsOfOwners(connection, workspace, owners), before, after)
+        return explain_owners(connection, workspace, owners, before, after).changes
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the costs of subjects are made of, and why they changed.
+
+    Attributes:
+        parts: relation of the parts of the month, which add up to what each subject pays: subject, currency, part, rule,
+            vendor, service_code, service_name, what, cost, effective_cost and what else `Cause` has of one month.
+        pools: relation of what each rule books on everybody: part, rule, currency, cost and effective_cost.
+        allocations: relation of the month's explained allocations.
+        owners: relation of the subjects and their owners: subject, owner_type and owner_id.
+        changes: by subject and currency.
+    """
+
+    parts: Relation
+    pools: Relation
+    allocations: Relation
+    owners: Relation
+    changes: tuple[Change, ...]
+
+
+def explain_owners(
+    connection: duckdb.DuckDBPyConnection,
+    workspace: Workspace,
+    owners: Mapping[str, Iterable[tuple[str, str]]],
+    before: str,
+    after: str,
+) -> Explained:
+    """The parts of a month by subject, and their changes; against a month that is not made everything is new.
+
+    Args:
+        connection: temporary tables are made in it.
+        workspace: whose lake.
+        owners: of each subject its owners, as (owner type, owner id).
+        before: the month that is compared with.
+        after: the month.
+
+    Raises:
+        OctoError: the month was not run.
+        ProofError: as `changes_of`.
+    """
+    _require_made(workspace, (after,))
+    return _explained(connection, _PartsOfOwners(connection, workspace, owners), before, after)
 
 
 def _require_made(workspace: Workspace, months: Sequence[str]) -> None:
@@ -385,6 +453,7 @@ class _Parts:
     Attributes:
         ids: SQL of the ids of a line's items by category.
         compared: the columns by which the parts of a closed month are compared with what its closing kept.
+        owners: relation of the subjects and their owners; that of a cost group has none.
     """
 
     ids: Mapping[str, Sql]
@@ -393,6 +462,7 @@ class _Parts:
     def __init__(self, connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
         self._connection = connection
         self._workspace = workspace
+        self.owners = Relation(f"({rows_sql(_OWNER_COLUMNS, [])})")
         self.ids = {category: item_id_sql(category) for category in ("fee", "account")}
 
     def explained(self, month: str, name: str) -> Relation:
@@ -440,7 +510,7 @@ class _PartsOfOwners(_Parts):
     ) -> None:
         super().__init__(connection, workspace)
         rows = [(subject, kind, name) for subject, members in owners.items() for kind, name in members]
-        self._owners = create_temp_table(connection, "owners", rows_sql(_OWNER_COLUMNS, rows))
+        self.owners = create_temp_table(connection, "owners", rows_sql(_OWNER_COLUMNS, rows))
 
     def _of_lines(self, month: str, explained: Relation) -> Sql:
         return self._rendered(month, explained, is_as_closed=False)
@@ -453,7 +523,7 @@ class _PartsOfOwners(_Parts):
         return render(
             "services/cause_owner_parts",
             part_columns=_PART_COLUMNS,
-            owners=self._owners,
+            owners=self.owners,
             line_items=self._line_items(month),
             explained=explained,
             corrections=lake.scan(Corrections.name, [month], Corrections.columns),
@@ -468,7 +538,7 @@ class _PartsOfOwners(_Parts):
         )
         return render(
             "services/causes_booked",
-            owners=self._owners,
+            owners=self.owners,
             **dict(zip(("costs_before", "costs_after"), costs, strict=True)),
         )
 
@@ -534,7 +604,7 @@ class _PartsOfGroup(_Parts):
         return render("services/causes_booked_of_group", costs_before=costs_before, costs_after=costs_after, **pieces)
 
 
-def _changes(connection: duckdb.DuckDBPyConnection, parts: _Parts, before: str, after: str) -> tuple[Change, ...]:
+def _explained(connection: duckdb.DuckDBPyConnection, parts: _Parts, before: str, after: str) -> Explained:
     pieces: dict[str, Relation] = {}
     detailed = True
     for name, month in {"before": before, "after": after}.items():
@@ -543,6 +613,7 @@ def _changes(connection: duckdb.DuckDBPyConnection, parts: _Parts, before: str, 
         pieces[f"pools_{name}"] = create_temp_table(connection, f"pools_{name}", pools)
         pieces[f"parts_{name}"], is_detailed = parts.made(month, name, explained)
         detailed = detailed and is_detailed
+    parts_after = pieces["parts_after"]
     if not detailed:
         for name, month in {"parts_before": before, "parts_after": after}.items():
             pieces[name] = parts.undetailed(month, pieces[name])
@@ -566,7 +637,7 @@ def _changes(connection: duckdb.DuckDBPyConnection, parts: _Parts, before: str, 
         subject, currency, cost_before, cost_after, effective_before, effective_after, *_ = row
         named = tuple(by_subject.get((subject, currency), ()))
         changes.append(Change(subject, currency, cost_before, cost_after, effective_before, effective_after, named))
-    return tuple(changes)
+    return Explained(parts_after, pieces["pools_after"], explained, parts.owners, tuple(changes))
 
 
 def _largest_first(cause: Cause) -> tuple[Any, ...]:

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from octo_pipeline.cli.output import Output, cell_width, plain, print_rows
+from octo_pipeline.cli.output import Output, cell_width, print_rows
+from octo_pipeline.model.wording import plain
 
 COLUMNS = ("account", "service", "what it is", "currency", "cost")
 ROWS = [

@@ -214,8 +214,7 @@ def test_the_table_names_all_but_one_percent_and_machines_get_every_cause(shared
         ("price", FEBRUARY, "No account, cost group or cost centre 'price' has costs in 2024-01 or 2024-02. Did you mean priced?"),
         ("priced", "2024-03", "The lake has no results of 2024-03."),
         ("priced", JANUARY, "The lake has no results of 2023-12."),
-        ("twice", FEBRUARY, "'twice' names several: the account account/twice, the cost group group/twice, the cost centre "
-         "cost-centre/twice. Name one of them in full."),
+        ("twice", FEBRUARY, "'twice' names several: account/twice, group/twice, cost-centre/twice. Name one of them in full."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_explained_is_said(shared, monkeypatch, owner, month, sentence):
@@ -297,7 +296,7 @@ def test_the_causes_of_random_parts_add_up_and_pairs_are_what_they_say(number):
                 if dice.random() < 0.8
             ]
             pieces[f"pools_{month}"] = Relation(f"({rows_sql(pools, pooled)})")
-        found = connection.execute(render("services/causes", **pieces)).fetchall()
+        rows_of_causes = connection.execute(render("services/causes", **pieces)).fetchall()
         changes = {}
         for month, sign in (("before", -1), ("after", 1)):
             for subject, currency, cost, effective in connection.execute(
@@ -306,7 +305,7 @@ def test_the_causes_of_random_parts_add_up_and_pairs_are_what_they_say(number):
                 sums = changes.setdefault((subject, currency), [Decimal(0), Decimal(0)])
                 sums[0] += sign * cost
                 sums[1] += sign * effective
-    listed = [causes.Cause(*row) for row in found]
+    listed = [causes.Cause(*row) for row in rows_of_causes]
     for cause in listed:
         assert cause.in_words
         sums = changes[cause.subject, cause.currency]
