@@ -29,6 +29,7 @@ class By(StrEnum):
 
     cost_centre = "cost-centre"
     account = "account"
+    group = "group"
 
 
 # What people read of a line; the file has all columns.
@@ -95,7 +96,7 @@ def _print_month(written: "WrittenMonth") -> None:
 @app.command()
 def journal(
     month: Annotated[str, typer.Option(help="The booking month, YYYY-MM.")],
-    by: Annotated[By, typer.Option(help="A line per cost centre and ledger account, or per account.")],
+    by: Annotated[By, typer.Option(help="A line per cost centre and ledger account, per account, or per cost group.")],
     file: Annotated[
         Path | None,
         typer.Argument(help="The file to write, .csv or .xlsx, or any with --template; else it is printed."),

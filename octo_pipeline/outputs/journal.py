@@ -34,12 +34,13 @@ from octo_pipeline.services.periods import PROVISIONAL, state_in_words
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.closings import closed_bill, closed_invoices
 from octo_pipeline.tables.corrections import Corrections
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.workspace import Workspace
 
-By = Literal["cost-centre", "account"]
+By = Literal["cost-centre", "account", "group"]
 
 # What a line has instead of a cost centre or ledger account where cost_centres.csv has none.
 UNMAPPED = "unmapped"
@@ -68,6 +69,7 @@ class Books:
         corrections: rows of ``corrections``.
         prepayments: rows of ``prepayments``.
         account_costs: rows of ``account_costs``.
+        account_groups: account and the cost group that it is posted to; None if accounts are posted by themselves.
     """
 
     bill: Relation
@@ -76,6 +78,7 @@ class Books:
     corrections: Relation
     prepayments: Relation
     account_costs: Relation
+    account_groups: Relation | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def journal_of(workspace: Workspace, month: str, by: By) -> Journal:
     Args:
         workspace: the lake.
         month: the booking month.
-        by: one line per cost centre and ledger account, or per account and cost group.
+        by: one line per cost centre and ledger account, or per account and cost group; by group, accounts that are wholly
+            in one cost group stand under it.
 
     Raises:
         OctoError: the month is not made, there are no cost centres to post to, or a proof fails.
@@ -124,6 +128,7 @@ def journal_of(workspace: Workspace, month: str, by: By) -> Journal:
             corrections=lake.scan(Corrections.name, [month], Corrections.columns),
             prepayments=lake.scan(Prepayments.name, [month], Prepayments.columns),
             account_costs=lake.scan(AccountCosts.name, [month], AccountCosts.columns),
+            account_groups=_account_groups(connection, workspace, month, cost_centres) if by == "group" else None,
         )
         return post(connection, books, cost_centres, month, by, state_in_words(workspace, month))
 
@@ -156,14 +161,18 @@ def post(
             month=month,
         ),
     )
-    owners = Rows.fetched(connection, render("outputs/journal_owners", journal_amounts=amounts))
+    grouped = amounts
+    if books.account_groups:
+        by_group = render("outputs/journal_by_group", journal_amounts=amounts, account_groups=books.account_groups)
+        grouped = create_temp_table(connection, "journal_amounts_by_group", by_group)
+    owners = Rows.fetched(connection, render("outputs/journal_owners", journal_amounts=grouped))
     currencies = _currencies(connection, amounts)
     journal = create_temp_table(
         connection,
         "journal",
         render(
             "outputs/journal",
-            journal_amounts=amounts,
+            journal_amounts=grouped,
             owners=_posted_to(connection, owners, cost_centres),
             currencies=currencies,
             prepayments=books.prepayments,
@@ -188,6 +197,27 @@ def post(
     lines = Rows.fetched(connection, render("outputs/journal_lines", journal=journal))
     sums = Rows.fetched(connection, render("outputs/journal_sums", journal=journal))
     return Journal(month, state, lines, sums, _unmapped(owners, lines, cost_centres))
+
+
+def _account_groups(
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str, cost_centres: CostCentres
+) -> Relation:
+    """A relation of accounts and the cost groups that they are posted to.
+
+    The groups are those that the cost centres name, or all if they name none.
+    """
+    lake = workspace.lake
+    scanned = lake.scan(CostGroupCosts.name, [month], CostGroupCosts.columns)
+    query = render("outputs/journal_group_ids", cost_group_costs=scanned)
+    group_ids = [group_id for (group_id,) in connection.execute(query).fetchall()]
+    named = [group_id for group_id in group_ids if cost_centres.of("group", group_id)]
+    query = render(
+        "outputs/journal_groups",
+        cost_group_costs=scanned,
+        account_costs=lake.scan(AccountCosts.name, [month], AccountCosts.columns),
+        group_ids=named or group_ids,
+    )
+    return create_temp_table(connection, "account_groups", query)
 
 
 def _cost_centres(workspace: Workspace, month: str, by: By) -> CostCentres:
@@ -217,7 +247,7 @@ def _unmapped(owners: Rows, lines: Rows, cost_centres: CostCentres) -> tuple[str
 
 
 def _require_made(workspace: Workspace, month: str) -> None:
-    for table in (InvoiceCosts.name, AccountCosts.name, Prepayments.name):
+    for table in (InvoiceCosts.name, AccountCosts.name, CostGroupCosts.name, Prepayments.name):
         if month not in workspace.lake.months(table):
             raise OctoError(
                 f"The lake has no {table} of {month}.",

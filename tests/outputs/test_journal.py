@@ -1,5 +1,6 @@
 """The journal of a month: what is posted where, in which currency's cents, and what is refused."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -196,3 +197,28 @@ def test_currencies_have_the_decimals_of_iso_4217():
         4,
         2,
     ]
+
+
+@pytest.mark.parametrize(
+    ("centres", "expected"),
+    [
+        # Account 1 is in one group, account 2 in two of them.
+        ((), [("account", "2", "86.67"), ("group", "pair", "43.33")]),
+        (("group,half,CC-3,6400,,",), [("account", "1", "43.33"), ("group", "half", "86.67")]),
+        (("group,none,CC-3,6400,,",), [("account", "2", "86.67"), ("group", "pair", "43.33")]),
+        (("group,re:.,CC-3,6400,,",), [("account", "2", "86.67"), ("group", "pair", "43.33")]),
+    ],
+)
+def test_accounts_that_are_wholly_in_one_cost_group_stand_under_it(tmp_path, monkeypatch, centres, expected):
+    run_without_dbt(monkeypatch)
+    workspace = workspace_in(tmp_path, lines_of(MONTH, "100"), [fee_allocator()])
+    for name, condition in (("pair", "re:^[12]$"), ("half", "2")):
+        filters = [{"andFilters": {"account": condition}}]
+        document = {"id": name, "combinations": {"awsOptions": {"filters": filters}}}
+        (workspace.settings.config / "cost_groups" / f"{name}.json").write_text(json.dumps(document))
+    partly = {"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "1", "lineType": "Fee"}}]}}}
+    (workspace.settings.config / "cost_groups" / "partly.json").write_text(json.dumps(partly | {"id": "partly"}))
+    write_centres(workspace, "payer,p,,2100,AWS,", *centres)
+    journal = journal_of(made(workspace, MONTH), MONTH, "group")
+    costs = [row for row in journal.lines.select("posting", "owner_type", "owner_id", "debit") if row[0] == "cost"]
+    assert sorted(row[1:] for row in costs) == expected

@@ -22,8 +22,8 @@ def get_journal(
     page: PageOf,
     month: Annotated[str, Path(description="The booking month, YYYY-MM.")],
     by: Annotated[
-        Literal["cost-centre", "account"],
-        Query(description="A line per cost centre and ledger account, or per account."),
+        Literal["cost-centre", "account", "group"],
+        Query(description="A line per cost centre and ledger account, per account, or per cost group."),
     ] = "cost-centre",
 ) -> Response:
     """The debits and credits that finance posts of a month; they add up to the cents of each invoice."""
