@@ -6,8 +6,8 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,9 +110,18 @@ class LocalStore:
         staging.sync(folder.parent)
         return True
 
-    def lease(self, name: str) -> AbstractContextManager[None]:
+    def lease(self, name: str, patience: float | None = None) -> AbstractContextManager[bool]:
         """A lease that ends with its process."""
-        return staging.lease(self.root, name)
+        return staging.lease(self.root, name, patience)
+
+    @contextmanager
+    def hold(self, paths: Sequence[Path]) -> Iterator[None]:
+        """The locks under which these files are replaced."""
+        with ExitStack() as locks:
+            # Always in the same order, so that two holders do not wait for each other.
+            for path in sorted(paths):
+                locks.enter_context(self._exclusive(path))
+            yield
 
     def check_conditions(self) -> None:
         """Nothing: writers of a folder take turns by a lock."""

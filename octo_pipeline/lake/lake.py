@@ -463,9 +463,21 @@ class Lake:
         """The local folder where files are made before they are published."""
         return self._store.scratch
 
-    def lease(self, month: str) -> AbstractContextManager[None]:
-        """Keep other processes from making the month while the context lasts, where the store can."""
-        return self._store.lease(f"making-{month}")
+    def lease(self, month: str, patience: float | None = None) -> AbstractContextManager[bool]:
+        """Keep other processes from making the month while the context lasts, where the store can.
+
+        Args:
+            month: the month.
+            patience: seconds to wait for another process; None for as long as a run may take.
+
+        Returns:
+            A context of False if another process is still at work on the month.
+        """
+        return self._store.lease(f"making-{month}", patience)
+
+    def hold(self, tables: Collection[str], month: str) -> AbstractContextManager[None]:
+        """Keep other processes from publishing these partitions while the context lasts, where the store can."""
+        return self._store.hold([self._published_path(table, month) for table in sorted(tables)])
 
     def check_writable(self) -> None:
         """Write something small and remove it; nothing stays. A bucket is also asked to refuse what a condition forbids.

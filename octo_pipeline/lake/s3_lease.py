@@ -30,7 +30,7 @@ _LEASED: set[tuple[str, str]] = set()
 
 
 @contextmanager
-def s3_lease(client: Any, bucket: str, key: str, lost: frozenset[str]) -> Iterator[None]:
+def s3_lease(client: Any, bucket: str, key: str, lost: frozenset[str], patience: float | None = None) -> Iterator[bool]:
     """Hold the lease, or go on without it if another process holds it for too long or the store refuses.
 
     Args:
@@ -38,42 +38,48 @@ def s3_lease(client: Any, bucket: str, key: str, lost: frozenset[str]) -> Iterat
         bucket: the bucket's name.
         key: the object's key, which names the work.
         lost: the codes of the errors with which the store says that a condition does not hold.
+        patience: seconds to wait for another process; None for as long as it may be at work.
+
+    Yields:
+        False if another process still holds it.
     """
     if (bucket, key) in _LEASED:
-        yield
+        yield True
         return
-    lease = _Lease(client, {"Bucket": bucket, "Key": key}, lost)
+    lease = _Lease(client, {"Bucket": bucket, "Key": key}, lost, _LEASE_SECONDS if patience is None else patience)
     _LEASED.add((bucket, key))
     try:
-        lease.take()
-        yield
+        yield lease.take()
     finally:
         _LEASED.discard((bucket, key))
         lease.release()
 
 
 class _Lease:
-    def __init__(self, client: Any, target: Mapping[str, str], lost: frozenset[str]) -> None:
+    def __init__(self, client: Any, target: Mapping[str, str], lost: frozenset[str], patience: float) -> None:
         self._client = client
         self._target = target
         self._lost = lost
+        self._patience = patience
         self._etag: str | None = None
         self._is_over = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
 
-    def take(self) -> None:
+    def take(self) -> bool:
+        """False if another process still holds it."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             self._etag = self._taken()
         except (BotoCoreError, ClientError):
             # Whoever writes the first table says what is wrong with the bucket.
-            return
+            return True
         if self._etag:
             self._renewing.start()
+        return self._etag is not None
 
     def _taken(self) -> str | None:
-        deadline = time.monotonic() + _LEASE_SECONDS
+        deadline = time.monotonic() + self._patience
         etag = self._write(IfNoneMatch="*")
         seen, since = None, time.monotonic()
         while etag is None and time.monotonic() < deadline:

@@ -20,9 +20,9 @@ import io
 import random
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -227,9 +227,13 @@ class S3Store:
             return False
         return True
 
-    def lease(self, name: str) -> AbstractContextManager[None]:
+    def lease(self, name: str, patience: float | None = None) -> AbstractContextManager[bool]:
         """A lease that its process keeps renewing."""
-        return s3_lease(self._client, self._bucket, (self.root / ".locks" / name).key, _LOST)
+        return s3_lease(self._client, self._bucket, (self.root / ".locks" / name).key, _LOST, patience)
+
+    def hold(self, paths: Sequence[S3Path]) -> AbstractContextManager[None]:
+        """Nothing: a bucket has no locks, and who replaces a file there names the version that it replaces."""
+        return nullcontext()
 
     def check_conditions(self) -> None:
         """Write an object that must not be replaced, and try to replace it in the three ways in which files are uploaded.

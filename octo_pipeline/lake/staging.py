@@ -106,14 +106,22 @@ _LEASED: set[tuple[Path, str]] = set()
 
 
 @contextmanager
-def lease(root: Path, name: str) -> Iterator[None]:
+def lease(root: Path, name: str, patience: float | None = None) -> Iterator[bool]:
     """Hold the lease called `name`, or go on without it if another process holds it for too long.
 
     A lease keeps work from being done twice. It protects nothing, so a process that hangs keeps the others only for a while,
     and one that ends, however it ends, keeps nobody.
+
+    Args:
+        root: the lake's root.
+        name: the lease.
+        patience: seconds to wait for another process; None for as long as it may be at work.
+
+    Yields:
+        False if another process still holds it.
     """
     if (root, name) in _LEASED:
-        yield
+        yield True
         return
     locks = root / ".locks"
     try:
@@ -121,20 +129,21 @@ def lease(root: Path, name: str) -> Iterator[None]:
         opened = (locks / name).open("w")
     except OSError:
         # Whoever writes the first table says what is wrong with a lake that takes no file.
-        yield
+        yield True
         return
-    deadline = time.monotonic() + _LEASE_SECONDS
+    deadline = time.monotonic() + (_LEASE_SECONDS if patience is None else patience)
     with opened as lock:
-        while True:
+        is_held = False
+        while not is_held:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                is_held = True
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     break
                 time.sleep(_LEASE_POLL_SECONDS)
         _LEASED.add((root, name))
         try:
-            yield
+            yield is_held
         finally:
             _LEASED.discard((root, name))

@@ -1,6 +1,6 @@
 """What the lake and the landing need from a store, and which store a location is in."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -85,8 +85,20 @@ class Store(Protocol[_Place]):
         """
         ...
 
-    def lease(self, name: str) -> AbstractContextManager[None]:
-        """Keep other processes from the same work while the context lasts, as long as this one is seen to be at work."""
+    def lease(self, name: str, patience: float | None = None) -> AbstractContextManager[bool]:
+        """Keep other processes from the same work while the context lasts, as long as this one is seen to be at work.
+
+        Args:
+            name: the work.
+            patience: seconds to wait for another process; None for as long as it may be at work.
+
+        Returns:
+            A context of False if another process is still at work.
+        """
+        ...
+
+    def hold(self, paths: Sequence[_Place]) -> AbstractContextManager[None]:
+        """Keep other writers from replacing files while the context lasts, if the store has locks."""
         ...
 
     def check_conditions(self) -> None:

@@ -96,6 +96,16 @@ class Periods:
         with self._database.reading() as connection:
             return {} if connection is None else _periods(connection)
 
+    def require(
+        self, action: PeriodAction, month: str, actor: Actor, *, four_eyes: bool = False, is_proposal: bool = False
+    ) -> None:
+        """Refuse what `record` would refuse, before any work is done for it.
+
+        Raises:
+            OctoError: the state of the month does not allow it, or it needs another person.
+        """
+        _require_allowed(self.all().get(month, Period(month, ())), action, actor, four_eyes and not is_proposal)
+
     def record(
         self,
         action: PeriodAction,
@@ -128,10 +138,8 @@ class Periods:
             rows = []
             for month in months:
                 period = periods.get(month, Period(month, ()))
-                _require_state(period, action)
+                _require_allowed(period, action, actor, four_eyes and not is_proposal)
                 proposal = period.proposal(action)
-                if four_eyes and not is_proposal:
-                    _require_other_person(proposal, action, month, actor)
                 rows.append(
                     {
                         "month": month,
@@ -157,6 +165,12 @@ def _periods(connection: "Connection") -> dict[str, Period]:
         event = PeriodEvent(*row)
         events.setdefault(event.month, []).append(event)
     return {month: Period(month, tuple(events[month])) for month in sorted(events)}
+
+
+def _require_allowed(period: Period, action: PeriodAction, actor: Actor, needs_proposal: bool) -> None:
+    _require_state(period, action)
+    if needs_proposal:
+        _require_other_person(period.proposal(action), action, period.month, actor)
 
 
 def _require_state(period: Period, action: PeriodAction) -> None:

@@ -19,6 +19,7 @@ from octo_pipeline.model.wording import LEFT_REASONS
 from octo_pipeline.registry.records import Actor, Decision, RestoredItem
 from octo_pipeline.rules.conditions import Condition
 from octo_pipeline.services.months import Event, make_months
+from octo_pipeline.tables.closings import closed_items
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import downstream_of
 from octo_pipeline.tables.items import scan_items
@@ -269,6 +270,11 @@ def story(workspace: Workspace, item: str) -> list[str]:
     lake = workspace.lake
     with lake.connect() as connection:
         facts = _item_facts(connection, scan_items(lake), item)
+        is_gone = facts is None
+        # An item of a closed month stays there, whatever was delivered since.
+        facts = facts or _item_facts(connection, _newest_closed_items(workspace), item)
+        if facts is None:
+            raise OctoError(f"No item has an id that begins with {item}.", code="item-ambiguous")
         query = render(
             "services/item_bookings",
             explained_allocations=explained_allocations(workspace, _months_of(workspace, facts)),
@@ -277,14 +283,27 @@ def story(workspace: Workspace, item: str) -> list[str]:
         rows = connection.execute(query).fetchall()
         if facts["category"] == "balance":
             facts |= _payers_and_vendors(connection, lake, facts)
+    gone = "No current delivery has it; this is what it was when its last month was closed."
     return [
         *_item_sentences(facts),
+        *([gone] if is_gone else []),
         *_booking_sentences(rows, str(facts["category"])),
         *_decision_sentences(workspace, {str(facts["item_id"]), str(facts["former_item_id"])}),
     ]
 
 
-def _item_facts(connection: duckdb.DuckDBPyConnection, items: Relation, item: str) -> dict[str, object]:
+def _newest_closed_items(workspace: Workspace) -> Relation:
+    """The items of closed months, each as the newest of them has it."""
+    kept = closed_items(workspace, workspace.closed_months)
+    return Relation(f"({render('services/newest_closed_items', items=kept)})")
+
+
+def _item_facts(connection: duckdb.DuckDBPyConnection, items: Relation, item: str) -> dict[str, object] | None:
+    """The facts of the item whose id begins so; None if there is none.
+
+    Raises:
+        OctoError: there are several.
+    """
     columns = (*TAKEN_ITEM_COLUMNS, "former_item_id")
     rows: list[tuple[object, ...]] = []
     for item_column in ("item_id", "former_item_id"):
@@ -299,17 +318,17 @@ def _item_facts(connection: duckdb.DuckDBPyConnection, items: Relation, item: st
         if rows := connection.execute(query).fetchall():
             break
     matching = [dict(zip(columns, row, strict=True)) for row in rows]
+    if not matching:
+        return None
     if len(matching) == 1:
         return matching[0]
-    if matching and len({facts["former_item_id"] for facts in matching}) == 1:
+    if len({facts["former_item_id"] for facts in matching}) == 1:
         names = ", ".join(f"{facts['item_id']} ({facts['publisher_name'] or 'no seller'})" for facts in matching)
         raise OctoError(
             f"Item {item} is several items since sellers are told apart: {names}. Name one of them.",
             code="item-ambiguous",
         )
-    raise OctoError(
-        f"{'Several items have' if matching else 'No item has'} an id that begins with {item}.", code="item-ambiguous"
-    )
+    raise OctoError(f"Several items have an id that begins with {item}.", code="item-ambiguous")
 
 
 def _payers_and_vendors(

@@ -4,26 +4,31 @@ The states and who decided them are in `octo_pipeline.registry.periods`, what is
 `octo_pipeline.tables.closings`, and how a change of it is booked in `octo_pipeline.tables.corrections`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.vendors import CLOUDS
 from octo_pipeline.registry.periods import Period, PeriodAction
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services import charges
 from octo_pipeline.services.checks import CHECKS
-from octo_pipeline.tables.closings import remove_closings, write_closing
+from octo_pipeline.tables.closings import kept_fingerprints, remove_closings, write_closing
 from octo_pipeline.tables.corrections import Corrections, changed_months, drift_of, why_changed
 from octo_pipeline.tables.cost_line_items import counted_deliveries
 from octo_pipeline.tables.graph import order, stale
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
-from octo_pipeline.tables.known import as_known, first_open_month, state_of
+from octo_pipeline.tables.known import first_open_month, remove_known, state_of
 from octo_pipeline.tables.table import KEPT
+from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import Delivery
 from octo_pipeline.workspace import Workspace
 
@@ -33,8 +38,10 @@ _WARNINGS_AGAINST = frozenset(
 )
 # The state of a month whose amounts can still change, as results say it.
 PROVISIONAL = "provisional"
-# Vendors bill a month for some days after its end.
-CLOSING_DAYS = 5
+# What names no invoice is never seen to be final, so it is given some days more.
+DAYS_WITHOUT_INVOICES = 3
+# Another person who closes the month needs seconds, and a dead process holds a month in a bucket for 20; a run takes minutes.
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,11 @@ def close(
     for number, month in enumerate(months):
         # Each month is closed on what the one before left.
         current = replace(workspace)
-        with current.lake.lease(month):
+        # Before anything is computed, and before a run is waited for.
+        current.registry.periods.require(
+            "close", month, actor, four_eyes=workspace.settings.four_eyes, is_proposal=is_proposal
+        )
+        with _at_rest(current, month):
             reasons = readiness(current, month, now, closed_before=months[:number] if is_proposal else ())
             if reasons and not despite:
                 raise OctoError(
@@ -164,12 +175,48 @@ def keep_as_closed(workspace: Workspace, month: str, actor: Actor, *, reason: st
     """Close a month that is ready, or whose closing somebody answers for.
 
     What is kept is written first and counts once the registry names it, so a closing that is killed leaves the month open.
+
+    Raises:
+        OctoError: another process closed or changed the month meanwhile.
     """
+    # A reopening that was killed may have left it.
+    remove_known(workspace, month)
     closing_id = write_closing(workspace, month)
-    workspace.registry.periods.record(
-        "close", [month], actor, reason=reason, closings={month: closing_id}, four_eyes=workspace.settings.four_eyes
-    )
-    remove_closings(workspace, month, but=closing_id)
+    with workspace.lake.hold(KEPT, month):
+        _require_as_kept(workspace, month, closing_id)
+        workspace.registry.periods.record(
+            "close", [month], actor, reason=reason, closings={month: closing_id}, four_eyes=workspace.settings.four_eyes
+        )
+    remove_closings(workspace, month)
+
+
+def _require_as_kept(workspace: Workspace, month: str, closing_id: str) -> None:
+    kept = kept_fingerprints(workspace, month, closing_id)
+    for table in (table for table in order() if table.name in KEPT):
+        current = {workspace.lake.fingerprint(table.name, month), fingerprint(table.inputs(workspace, month))}
+        if current != {kept.get(table.name)}:
+            raise OctoError(
+                f"{table.name} {month} changed while the month was being closed, so it is still open. Close it again.",
+                code="period-changed-meanwhile",
+                place=month,
+            )
+
+
+@contextmanager
+def _at_rest(workspace: Workspace, month: str) -> Iterator[None]:
+    """A month that no other process makes, closes or reopens as long as the context lasts.
+
+    Raises:
+        OctoError: another process does, and goes on doing so.
+    """
+    with workspace.lake.lease(month, PATIENCE_SECONDS) as is_held:
+        if not is_held:
+            raise OctoError(
+                f"Another process is making, closing or reopening {month}. Try again when it has ended.",
+                code="period-busy",
+                place=month,
+            )
+        yield
 
 
 def through(workspace: Workspace, month: str) -> list[str]:
@@ -193,13 +240,10 @@ def reopen(workspace: Workspace, month: str, actor: Actor, *, reason: str, is_pr
             place=month,
             remedy=Remedy("periods reopen", newest, reason="REASON", to="reopen it first"),
         )
-    with workspace.lake.lease(month):
+    with _at_rest(workspace, month):
         _record(workspace, "reopen", month, actor, reason, is_proposal)
         if not is_proposal:
-            known = as_known(workspace)
-            for table in sorted(KEPT):
-                if month in known.lake.overlaid_months(table):
-                    known.lake.remove(table, month)
+            remove_known(workspace, month)
             remove_closings(workspace, month)
 
 
@@ -321,22 +365,36 @@ def _require_closable(workspace: Workspace, month: str, closed_before: Sequence[
 
 def _late_deliveries(workspace: Workspace, month: str, now: datetime) -> list[str]:
     """Accounts that delivered the month before and not this one, or not since the vendor's closing day."""
+    if now < _day(month, 1):
+        return [f"{month} has not ended."]
     delivered = _regular_deliveries(workspace, month)
     before = _regular_deliveries(workspace, add_months(month, -1)).keys()
     sentences = [
         f"The {vendor} account {account} delivered {add_months(month, -1)} and nothing of {month}."
         for vendor, account in sorted(before - delivered.keys())
     ]
-    closing_day = datetime.fromisoformat(f"{add_months(month, 1)}-{CLOSING_DAYS:02d}T00:00:00+00:00")
-    if now < closing_day:
-        sentences.append(f"Vendors bill {month} until {closing_day:%Y-%m-%d}.")
-    sentences += [
-        f"The {vendor} account {account} delivered {month} last on {delivery.fetched_at:%Y-%m-%d}, before its closing day "
-        f"{closing_day:%Y-%m-%d}."
-        for (vendor, account), delivery in sorted(delivered.items())
-        if now >= closing_day > delivery.fetched_at
-    ]
+    invoiced = _invoiced_payers(workspace, month)
+    for (vendor, account), delivery in sorted(delivered.items()):
+        # A FOCUS source is of any number of payers.
+        names_invoices = account in invoiced or vendor not in CLOUDS
+        ready = _day(month, VENDORS[vendor].closing_day + (0 if names_invoices else DAYS_WITHOUT_INVOICES))
+        which = f"its closing day {ready:%Y-%m-%d}"
+        if not names_invoices:
+            which = (
+                f"{ready:%Y-%m-%d}, {DAYS_WITHOUT_INVOICES} days after its closing day, as its exports name no invoice"
+            )
+        if now < ready:
+            sentences.append(f"What the {vendor} account {account} is billed of {month} may change until {which}.")
+        elif delivery.fetched_at < ready:
+            sentences.append(
+                f"The {vendor} account {account} delivered {month} last on {delivery.fetched_at:%Y-%m-%d}, before {which}."
+            )
     return sentences
+
+
+def _day(month: str, day: int) -> datetime:
+    """A day of the month after this one."""
+    return datetime.fromisoformat(f"{add_months(month, 1)}-{day:02d}T00:00:00+00:00")
 
 
 def _regular_deliveries(workspace: Workspace, month: str) -> dict[tuple[str, str], Delivery]:
@@ -346,12 +404,26 @@ def _regular_deliveries(workspace: Workspace, month: str) -> dict[tuple[str, str
 
 def _missing_invoices(workspace: Workspace, month: str) -> list[str]:
     """Payers that the vendor invoices, and that have costs of the month without an invoice."""
-    lake = workspace.lake
-    until = [made for made in lake.months(InvoiceCosts.name) if made <= month]
-    invoices = lake.scan(InvoiceCosts.name, until, InvoiceCosts.columns)
     with workspace.lake.connect() as connection:
+        invoices = _invoices_until(workspace, month)
         rows = connection.execute(render("services/not_invoiced", invoice_costs=invoices, month=month)).fetchall()
     return [
         f"{cost:,.2f} {currency} of the {vendor} payer {payer} has no invoice yet, and the payer is invoiced."
         for vendor, payer, currency, cost in rows
     ]
+
+
+def _invoiced_payers(workspace: Workspace, month: str) -> set[str]:
+    """The payers whose exports of the month or before name an invoice."""
+    with workspace.lake.connect() as connection:
+        invoices = _invoices_until(workspace, month)
+        return {
+            payer
+            for (payer,) in connection.execute(render("services/invoiced_payers", invoice_costs=invoices)).fetchall()
+        }
+
+
+def _invoices_until(workspace: Workspace, month: str) -> Relation:
+    lake = workspace.lake
+    until = [made for made in lake.months(InvoiceCosts.name) if made <= month]
+    return lake.scan(InvoiceCosts.name, until, InvoiceCosts.columns)

@@ -143,9 +143,10 @@ def _failed_before(workspace: Workspace, month: str) -> dict[str, list[str]]:
 
     Of a closed month what is known now counts, as its corrections have made it.
     """
-    lake = as_known(workspace).lake
+    lake = workspace.lake
     earlier = [origin for origin in origins_read(lake, month) if origin != month]
-    metadata = lake.metadata_of("allocations", earlier)
+    closed = [origin for origin in earlier if origin in workspace.closed_months]
+    metadata = lake.metadata_of("allocations", earlier) | as_known(workspace).lake.metadata_of("allocations", closed)
     return {origin: ids for origin, partition in metadata.items() if (ids := partition.facts.get(_FAILED))}
 
 

@@ -50,27 +50,31 @@ def write_closing(workspace: Workspace, month: str) -> str:
     with lake.staging_folder() as folder:
         made = folder / closing_id
         made.mkdir()
-        _write_rows(workspace, month, made)
+        # Rules and state are read before the month is found to be current of them (`services.periods`). So a decision that
+        # comes in between is either in its tables, or is a difference to be booked later.
         document = {
             "rules": _rules(workspace, month).to_json(),
             "state": state_of(workspace, month),
             "fingerprints": {table: lake.fingerprint(table, month) for table in sorted(KEPT)},
         }
+        _write_rows(workspace, month, made)
         (made / CLOSING_FILE).write_text(json.dumps(document, sort_keys=True, ensure_ascii=False))
         lake.publish_folder(made, CLOSINGS, f"month={month}", closing_id, last=CLOSING_FILE)
     return closing_id
 
 
-def remove_closings(workspace: Workspace, month: str, *, but: str = "") -> None:
-    """Remove what was kept at earlier closings of a month, or at closings that did not come to an end.
+def kept_fingerprints(workspace: Workspace, month: str, closing_id: str) -> dict[str, str]:
+    """The fingerprints of the month's tables at a closing; none if another process removed what was kept."""
+    text = workspace.lake.read_text(CLOSINGS, f"month={month}", closing_id, CLOSING_FILE)
+    return dict(json.loads(text)["fingerprints"]) if text else {}
 
-    Args:
-        workspace: the lake.
-        month: the month.
-        but: the id of the closing that counts; empty if none does.
-    """
+
+def remove_closings(workspace: Workspace, month: str) -> None:
+    """Remove what was kept at earlier closings of a month and at those that did not come to an end: what counts stays."""
+    period = workspace.registry.periods.all().get(month)
+    counting = period.closing.closing if period and period.closing else ""
     for closing_id in workspace.lake.folders(CLOSINGS, f"month={month}"):
-        if closing_id != but:
+        if closing_id != counting:
             workspace.lake.remove_folder(CLOSINGS, f"month={month}", closing_id, first=CLOSING_FILE)
 
 

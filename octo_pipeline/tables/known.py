@@ -41,6 +41,14 @@ def remove_overlay(workspace: Workspace) -> None:
             workspace.lake.remove(table, month)
 
 
+def remove_known(workspace: Workspace, month: str) -> None:
+    """Remove what a month was known as while it was closed."""
+    known = as_known(workspace)
+    for table in sorted(KEPT):
+        if month in known.lake.overlaid_months(table):
+            known.lake.remove(table, month)
+
+
 def first_open_month(workspace: Workspace) -> str | None:
     """The month in which corrections are booked: the first of the lake after the closed ones; None if there is none."""
     if not workspace.closed_months:

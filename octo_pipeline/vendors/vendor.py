@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Exports are refreshed a few times a day; checking for them costs a few requests.
 LOOK_SECONDS = 600
+# Vendors bill a month for some days after its end.
+CLOSING_DAY = 5
 # The smallest sample with every kind of line.
 LEAST_SAMPLE_LINES = 200
 
@@ -121,6 +123,7 @@ class Vendor:
         registration: the module with the steps of an account's registration; None if accounts cannot be registered.
         sample: its sample months; None if it has none.
         look_seconds: the interval of its sensor.
+        closing_day: the day of the next month from which on a delivery of a month is complete, as far as the vendor says.
         storage: lists the files at a place in the vendor's storage, which may hold exports of any vendor; its further
             arguments are the name of the source and the allowed hosts. None if the vendor has no storage.
         disagreements: the errors of deliveries of one account and month that several sources offer and that differ; it
@@ -142,5 +145,6 @@ class Vendor:
     registration: Callable[[], Registration] | None = None
     sample: Sample | None = None
     look_seconds: int = LOOK_SECONDS
+    closing_day: int = CLOSING_DAY
     storage: "Callable[[Place, str, Sequence[str]], Listing] | None" = None
     disagreements: "Callable[[Location, Sequence[Landed]], list[OctoError]] | None" = None

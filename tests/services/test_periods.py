@@ -1,9 +1,11 @@
 """Closing, reopening and finalising months, what stands against it, and what is booked of a closed month later."""
 
+import fcntl
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from octo_pipeline.lake.lake import PartitionMetadata
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import rows_sql
-from octo_pipeline.registry.records import Actor
+from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.services import periods
 from octo_pipeline.services.charges import ImportMode, plan_import, run_import
 from octo_pipeline.services.decide import decide, find_items, story
@@ -22,6 +24,7 @@ from octo_pipeline.tables.closings import write_closing
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.graph import order, stale
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
+from octo_pipeline.vendors.landing import Delivery
 from octo_pipeline.workspace import Workspace
 from tests.support.closing import close_months, reopen_months
 from tests.support.small_month import FEE_OF_100, MONTH, fee_allocator, line_item
@@ -138,6 +141,19 @@ def test_an_item_that_is_restored_in_a_closed_month_is_two_corrections_of_the_it
     sentences = story(Workspace(two_months.settings), item.item_id)
     assert any("In 2024-02 it is corrected for 2024-01, which is closed: the split on 1, -25" in s for s in sentences)
     assert any("the item, listed as unchecked_allocated, +100" in s for s in sentences)
+
+
+def test_an_item_that_no_delivery_has_any_more_is_told_as_it_was_closed(two_months, tmp_path):
+    (item,) = find_items(two_months, allocator="a0", month=MONTH)
+    write_lines(two_months, tmp_path, lines_of(MONTH, "10", "30", "100")[:2])
+    made(two_months, [MONTH, NEXT])
+    sentences = story(Workspace(two_months.settings), item.item_id)
+    assert sentences[0] == (
+        f"Item {item.item_id}: a fee item of 2024-01, x, 100.0000000000 USD, on account 9 of payer 999999999999 (aws)."
+    )
+    assert "No current delivery has it; this is what it was when its last month was closed." in sentences
+    assert "In 2024-01 it is listed as checked_allocated." in sentences
+    assert any("In 2024-02 it is corrected for 2024-01, which is closed: the split on 2, -75" in s for s in sentences)
 
 
 def test_two_versions_of_one_rule_in_one_month_are_corrected_each_by_itself(tmp_path):
@@ -268,6 +284,73 @@ def test_two_people_close_a_month_where_that_is_asked_for(two_months):
     assert Workspace(settings).periods[MONTH].state == "final"
 
 
+def test_without_the_second_person_nothing_is_computed_or_written(landed):
+    workspace = Workspace(landed.settings.model_copy(update={"four_eyes": True}))
+    assert "nobody has proposed it" in refusal(lambda: periods.close(workspace, [MONTH], FINANCE, now=LATER))
+    periods.close(Workspace(workspace.settings), [MONTH], FINANCE, now=LATER, is_proposal=True)
+    assert "somebody else has to confirm it" in refusal(lambda: periods.close(workspace, [MONTH], FINANCE, now=LATER))
+    assert workspace.lake.folders("closings") == []
+
+
+def test_a_month_that_a_run_makes_is_not_closed_or_reopened(landed, monkeypatch):
+    monkeypatch.setattr(periods, "PATIENCE_SECONDS", 0.1)
+    # A lock of another process: this one would not wait for its own.
+    with (landed.lake.root / ".locks" / f"making-{MONTH}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for action in (
+            lambda: periods.close(landed, [MONTH], FINANCE, now=LATER),
+            lambda: periods.reopen(landed, MONTH, FINANCE, reason="x"),
+        ):
+            assert refusal(action) == (
+                "Another process is making, closing or reopening 2024-01. Try again when it has ended."
+            )
+
+
+def test_a_month_that_changes_while_it_is_closed_stays_open(two_months, tmp_path, monkeypatch):
+    def written(workspace: Workspace, month: str) -> str:
+        closing_id = write_closing(workspace, month)
+        write_lines(workspace, tmp_path, lines_of(NEXT, "1", "2", "3"))
+        made(workspace, [NEXT])
+        return closing_id
+
+    monkeypatch.setattr(periods, "write_closing", written)
+    assert refusal(lambda: close_months(two_months, [NEXT])) == (
+        "resolved_accounts 2024-02 changed while the month was being closed, so it is still open. Close it again."
+    )
+    assert not Workspace(two_months.settings).is_closed(NEXT)
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_decision_that_comes_while_a_month_is_closed_is_not_lost(two_months, monkeypatch, is_before):
+    (item,) = find_items(two_months, allocator="a0", month=NEXT)
+    decision = Decision("restore", item.item_id, NEXT, item.category, FINANCE, "x", datetime.now(UTC))
+    name = "write_closing" if is_before else "_require_as_kept"
+    original = getattr(periods, name)
+
+    def disturbed(*arguments: Any) -> Any:
+        if is_before:
+            two_months.registry.record_decisions([decision])
+        result = original(*arguments)
+        if not is_before:
+            two_months.registry.record_decisions([decision])
+        return result
+
+    monkeypatch.setattr(periods, name, disturbed)
+    if is_before:
+        assert "allocations 2024-02 changed while the month was being closed" in refusal(
+            lambda: close_months(two_months, [NEXT])
+        )
+    else:
+        close_months(two_months, [NEXT])
+        cause, rows = periods.drift(Workspace(two_months.settings), NEXT)
+        assert cause == "decision"
+        assert {(owner, int(change)) for owner, change in rows.select("owner", "difference")} == {
+            ("9", 50),
+            ("1", -25),
+            ("2", -25),
+        }
+
+
 @pytest.fixture
 def landed(tmp_path: Path, workspace: Workspace) -> Workspace:
     """January and February from deliveries, as an installation has them: charges by hand."""
@@ -290,15 +373,42 @@ def test_months_close_in_order_and_once(landed):
     assert "2024-01 is closed already" in refusal(lambda: periods.close(workspace, [MONTH], FINANCE, now=LATER))
 
 
-def test_a_month_that_vendors_still_bill_is_not_ready_and_closes_for_a_reason_that_is_kept(landed):
-    early = datetime(2024, 2, 2, tzinfo=UTC)
-    assert periods.readiness(landed, MONTH, early) == ["Vendors bill 2024-01 until 2024-02-05."]
-    assert "is not ready to be closed. Vendors bill" in refusal(
+def test_a_month_that_has_not_ended_is_not_ready_and_closes_for_a_reason_that_is_kept(landed):
+    early = datetime(2024, 1, 31, tzinfo=UTC)
+    assert periods.readiness(landed, MONTH, early) == ["2024-01 has not ended."]
+    assert "is not ready to be closed. 2024-01 has not ended." in refusal(
         lambda: periods.close(landed, [MONTH], FINANCE, now=early)
     )
     periods.close(landed, [MONTH], FINANCE, despite="the auditors come", now=early)
     (status, _) = periods.periods_of(Workspace(landed.settings))
     assert (status.state, status.decided_by, status.reason) == ("closed", "finance", "the auditors come")
+
+
+def test_a_delivery_counts_from_its_vendors_closing_day_on_and_later_where_exports_name_no_invoice(
+    two_months, monkeypatch, tmp_path
+):
+    def fetched(vendor: str, account: str, day: int) -> Delivery:
+        at = datetime(2024, 2, day, tzinfo=UTC)
+        return Delivery(vendor, account, MONTH, "1", "parquet", "", (), at, "", tmp_path)
+
+    def reasons(*deliveries: Delivery, on: int = 20) -> list[str]:
+        monkeypatch.setattr(periods, "counted_deliveries", lambda w, month: deliveries if month == MONTH else [])
+        return periods._late_deliveries(two_months, MONTH, datetime(2024, 2, on, tzinfo=UTC))
+
+    invoiced = [(MONTH, "aws", "payer", "in-1", None, "USD", "100")]
+    publish_invoices(two_months, MONTH, invoiced)
+    assert reasons(fetched("aws", "payer", 8), fetched("gcp", "billing", 8), fetched("focus", "any", 5)) == []
+    # Support of AWS comes on the 6th or 7th.
+    assert reasons(fetched("aws", "payer", 7)) == [
+        "The aws account payer delivered 2024-01 last on 2024-02-07, before its closing day 2024-02-08."
+    ]
+    assert reasons(fetched("gcp", "billing", 7)) == [
+        "The gcp account billing delivered 2024-01 last on 2024-02-07, before 2024-02-08, 3 days after its closing day, as its "
+        "exports name no invoice."
+    ]
+    assert reasons(fetched("aws", "payer", 2), on=3) == [
+        "What the aws account payer is billed of 2024-01 may change until its closing day 2024-02-08."
+    ]
 
 
 def test_a_stale_month_is_not_closed(landed):
@@ -331,19 +441,21 @@ def no_charges(folder: Path) -> Path:
     return path
 
 
+def publish_invoices(workspace: Workspace, month: str, rows: list[tuple]) -> None:
+    lake, inputs = workspace.lake, {"of": "the test"}
+    with lake.connect() as connection, lake.stage(InvoiceCosts.name, month) as staged:
+        lake.copy(connection, rows_sql(InvoiceCosts.columns, rows), staged, PartitionMetadata(inputs, "test"))
+        lake.publish(staged, still_current=lambda: inputs)
+
+
 def test_costs_without_an_invoice_stand_against_closing_where_the_payer_is_invoiced(two_months):
-    lake = two_months.lake
     rows = {
         MONTH: [("aws", "999999999999", "in-1", "100"), ("gcp", "billing-1", None, "7")],
         NEXT: [("aws", "999999999999", None, "80"), ("gcp", "billing-1", None, "7")],
     }
     for month, invoices in rows.items():
         values = [(month, vendor, payer, invoice, None, "USD", cost) for vendor, payer, invoice, cost in invoices]
-        with lake.connect() as connection, lake.stage(InvoiceCosts.name, month) as staged:
-            inputs = {"of": "the test"}
-            query = rows_sql(InvoiceCosts.columns, values)
-            lake.copy(connection, query, staged, PartitionMetadata(inputs, "test"))
-            lake.publish(staged, still_current=lambda inputs=inputs: inputs)
+        publish_invoices(two_months, month, values)
     # Google names no invoices here, so nothing of it is waited for.
     assert periods._missing_invoices(two_months, NEXT) == [
         "80.00 USD of the aws payer 999999999999 has no invoice yet, and the payer is invoiced."

@@ -95,4 +95,6 @@ VENDOR = Vendor(
     sample=Sample("an AWS Cost and Usage Report (USD)", _write_sample),
     storage=_storage,
     disagreements=_disagreements,
+    # AWS bills support on the 6th or 7th.
+    closing_day=8,
 )
