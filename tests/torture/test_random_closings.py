@@ -1,6 +1,7 @@
 """Random lakes whose months close, through the tables, held against the oracle to the last digit."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from octo_pipeline.model.sql import identifier
 from octo_pipeline.outputs.journal import Journal, journal_of
 from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.settings import Settings
+from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.items import scan_items
 from octo_pipeline.workspace import Workspace
@@ -34,6 +37,7 @@ from tests.torture.random_closings import (
     Run,
     Step,
     draw_sequence,
+    without_closings,
 )
 from tests.torture.random_worlds import FEATURES, write_containers
 from tests.torture.wrong_causes import wrong_causes
@@ -58,6 +62,78 @@ def test_a_lake_that_closes_months_is_what_the_text_says(dice: Dice, tmp_path: P
     assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
     if driven.is_posted:
         driven.post_again(dice.choice(drawing.lake.months))
+
+
+@rounds(2, 100)
+def test_a_lake_that_closed_months_has_with_its_corrections_the_rows_of_one_that_never_did(
+    dice: Dice, tmp_path: Path
+) -> None:
+    """Where only deliveries and decisions change. Both lakes are the product's; the oracle only draws what happens."""
+    lakes, count = None, 0
+    for drawing in draw_sequence(dice, FEATURES, tmp_path, edits=False):
+        closing, never_closed = lakes = lakes or (Driven(drawing, tmp_path / "a"), Driven(drawing, tmp_path / "b"))
+        for step in drawing.steps[count:]:
+            closing.apply(step)
+        for step in without_closings(drawing.steps[count:]):
+            never_closed.apply(step)
+        count = len(drawing.steps)
+        lines = other_sums(closing.workspace, never_closed.workspace, {"allocations": ALLOCATION_SUMS})
+        assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
+    lines = other_sums(closing.workspace, never_closed.workspace, MART_SUMS)
+    assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
+
+
+# What is the same in both lakes, with corrections in the months that they correct.
+ALLOCATION_SUMS = """
+    SELECT
+        coalesce(corrected_month, booking_month) AS month, item_id, origin_month, category, step, status,
+        coalesce(corrected_kind, kind::VARCHAR) AS row_kind, target_account, target_group, allocator_version, sum(cost),
+        sum(effective_cost)
+    FROM {rows} WHERE category <> 'usage' GROUP BY ALL HAVING sum(cost) <> 0 OR sum(effective_cost) <> 0
+"""
+MART_SUMS = {
+    "allocations": ALLOCATION_SUMS,
+    # Who pays how much is the same, and only when it is paid another matter.
+    "account_costs": """
+        SELECT owner_type, owner_id, currency, sum(final_cost), sum(amortised_final_cost)
+        FROM {rows} GROUP BY ALL HAVING sum(final_cost) <> 0 OR sum(amortised_final_cost) <> 0
+    """,
+    "cost_group_costs": """
+        SELECT
+            coalesce(nullif(corrected_month, ''), month) AS of_month, cost_group_id, section IN ('savings', 'savings_correction')
+            AS is_saving, account, service_code, currency, sum(cost), sum(effective_cost)
+        FROM {rows} GROUP BY ALL HAVING sum(cost) <> 0 OR sum(effective_cost) <> 0
+    """,
+    "prepayments": """
+        SELECT month, item_id, closing, effective_closing FROM {rows}
+        WHERE month >= '{first_open}' AND (closing <> 0 OR effective_closing <> 0)
+    """,
+}
+
+
+def other_sums(closing: Workspace, never_closed: Workspace, queries: Mapping[str, str]) -> list[str]:
+    """The rows of the queries that only one of the lakes has; none as long as corrections wait for an open month."""
+    months = closing.lake.months("allocations")
+    first_open = next((month for month in months if not closing.is_closed(month)), None)
+    if first_open is None:
+        return []
+    lines = []
+    for name, query in queries.items():
+        table = next(table for table in TABLES if table.name == name)
+        rows = []
+        for workspace in (closing, never_closed):
+            if name == "allocations":
+                relation = f"({explained_allocations(workspace, months)})"
+            else:
+                make(workspace, table, months)
+                relation = workspace.lake.scan(name, months, table.columns, month_as="month")
+            with duckdb.connect() as connection:
+                rows.append(set(connection.execute(query.format(rows=relation, first_open=first_open)).fetchall()))
+        sides = {"closed months": rows[0] - rows[1], "never did": rows[1] - rows[0]}
+        lines += [
+            f"{name} of the lake that {side}: {row}" for side, only in sides.items() for row in sorted(only, key=str)
+        ]
+    return lines
 
 
 def without_lines(steps: list[Step]) -> list[object]:
