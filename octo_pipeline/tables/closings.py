@@ -14,7 +14,6 @@ from pathlib import Path
 
 from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS, items_sql
 from octo_pipeline.allocation.corrections import untouched_usage_sql
-from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.sql import Relation, literal, rows_sql
@@ -29,7 +28,6 @@ from octo_pipeline.tables.known import state_of
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.metrics import metric_months, quantities_of
 from octo_pipeline.tables.table import KEPT
-from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import CLOSING_FILE, CLOSINGS, Workspace
 
 _ITEMS, _USAGE, _BILL, _INVOICES = "items.parquet", "usage.parquet", "bill.parquet", "invoices.parquet"
@@ -121,10 +119,8 @@ def _write_rows(workspace: Workspace, month: str, folder: Path) -> None:
         items = Relation(f"({items_sql(matched, allocations)})")
         kept_items = render("tables/closed_items", items=items, allocations=allocations)
         connection.execute(f"COPY ({kept_items}) TO {literal(str(folder / _ITEMS))} (COMPRESSION zstd)")
-        no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
-        explained = Relation(f"({explained_sql(allocations, items, no_shares)})")
         line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-        usage = untouched_usage_sql(line_items, explained)
+        usage = untouched_usage_sql(line_items, items, month)
         connection.execute(f"COPY ({usage}) TO {literal(str(folder / _USAGE))} (COMPRESSION zstd)")
         bill = render("tables/bill", line_items=line_items)
         connection.execute(f"COPY ({bill}) TO {literal(str(folder / _BILL))} (COMPRESSION zstd)")

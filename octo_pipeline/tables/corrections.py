@@ -8,6 +8,7 @@ import duckdb
 from octo_pipeline.allocation import corrections
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.proofs import Proof
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.model.months import origin_months
@@ -107,7 +108,7 @@ class Corrections(Table):
             _make_known(known, closed)
         lake = workspace.lake
         with lake.connect() as connection, known.lake.connect():
-            months = [_ClosedMonth(workspace, known, closed) for closed in changed]
+            months = [_ClosedMonth(connection, workspace, known, closed) for closed in changed]
             parts = [part for closed_month in months for part in closed_month.corrections(connection)]
             rows = render("tables/corrections", parts=parts, nothing=rows_sql(self.columns, []), types=self.columns)
             lake.copy(connection, rows, staged, metadata, facts=facts)
@@ -116,9 +117,18 @@ class Corrections(Table):
 
 
 class _ClosedMonth:
-    """A closed month as it is known and as it is booked, as relations."""
+    """A closed month as it is known and as it is booked, as relations.
 
-    def __init__(self, workspace: Workspace, known: Workspace, month: str) -> None:
+    Args:
+        connection: where they can be read; temporary tables of what changed are made in it.
+        workspace: the lake.
+        known: the workspace in which the month was made as it would be now.
+        month: the month.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, workspace: Workspace, known: Workspace, month: str
+    ) -> None:
         lake = workspace.lake
         self._month = month
         self._allocations = lake.scan(Allocations.name, [month], Allocations.columns, month_as="booking_month")
@@ -127,42 +137,53 @@ class _ClosedMonth:
         )
         self._line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
         self._account_costs = lake.scan("account_costs", [month], _BILLED_COLUMNS)
-        items = scan_items(known.lake, origins_read(known.lake, month))
-        no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
-        self._known = explained_sql(self._known_allocations, items, no_shares, is_compared=True)
-        self._booked = explained_sql(
-            self._allocations, closed_items(workspace, [month]), no_shares, is_kept=True, is_compared=True
-        )
-        self._booked_usage = closed_usage(workspace, month)
         corrected = lake.scan(Corrections.name, workspace.closed_months, Corrections.columns)
         self._corrected = Relation(f"({render('tables/corrections_of_month', corrections=corrected, month=month)})")
+        items = scan_items(known.lake, origins_read(known.lake, month))
+        kept_items = closed_items(workspace, [month])
+        changed = corrections.create_changed_items(
+            connection,
+            month,
+            known_allocations=self._known_allocations,
+            allocations=self._allocations,
+            known=items,
+            booked=kept_items,
+            corrected=self._corrected,
+        )
+        no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
+        known_rows, booked_rows = (
+            corrections.rows_of_items(rows, changed) for rows in (self._known_allocations, self._allocations)
+        )
+        # Few rows of wide items, which several queries read.
+        self._known, self._booked = (
+            create_temp_table(connection, f"{name}_{month.replace('-', '_')}", corrections.rows_to_compare_sql(query))
+            for name, query in {
+                "known": explained_sql(known_rows, items, no_shares, is_compared=True),
+                "booked": explained_sql(booked_rows, kept_items, no_shares, is_kept=True, is_compared=True),
+            }.items()
+        )
+        usage = corrections.untouched_usage_sql(self._line_items, items, month)
+        self._known_usage = Relation(f"({usage})")
+        self._booked_usage = closed_usage(workspace, month)
 
     def corrections(self, connection: duckdb.DuckDBPyConnection) -> list[Sql]:
         """SQL of the corrections of its items and bookings, and of its usage."""
-        known, booked = (
-            Relation(f"({corrections.rows_to_compare_sql(query)})") for query in (self._known, self._booked)
-        )
-        usage = corrections.untouched_usage_sql(self._line_items, Relation(f"({self._known})"))
         of_usage, of_items = (
             Relation(f"({render('tables/corrections_of_usage', corrections=self._corrected, is_usage=is_usage)})")
             for is_usage in (True, False)
         )
         return [
-            corrections.corrections_sql(connection, known, booked, of_items, self._month),
-            corrections.usage_corrections_sql(Relation(f"({usage})"), self._booked_usage, of_usage, self._month),
+            corrections.corrections_sql(connection, self._known, self._booked, of_items, self._month),
+            corrections.usage_corrections_sql(self._known_usage, self._booked_usage, of_usage, self._month),
         ]
 
     def drift(self) -> Sql:
         """SQL of what it costs each owner as it is known and as it is booked; see `drift_of`."""
-        known, booked = (
-            Relation(f"({corrections.rows_to_compare_sql(query)})") for query in (self._known, self._booked)
-        )
-        usage = corrections.untouched_usage_sql(self._line_items, Relation(f"({self._known})"))
         return render(
             "tables/drift",
-            known=known,
-            booked=booked,
-            known_usage=Relation(f"({usage})"),
+            known=self._known,
+            booked=self._booked,
+            known_usage=self._known_usage,
             booked_usage=self._booked_usage,
             corrected=self._corrected,
         )
@@ -248,7 +269,7 @@ def drift_of(workspace: Workspace, month: str, *, with_current_rules: bool = Fal
 def _drift(workspace: Workspace, known: Workspace, month: str) -> Rows:
     _make_known(known, month)
     with workspace.lake.connect() as connection, known.lake.connect():
-        return Rows.fetched(connection, _ClosedMonth(workspace, known, month).drift())
+        return Rows.fetched(connection, _ClosedMonth(connection, workspace, known, month).drift())
 
 
 def corrected_in(lake: Lake, month: str) -> list[str]:

@@ -71,7 +71,10 @@ def test_a_lake_that_closed_months_has_with_its_corrections_the_rows_of_one_that
     """Where only deliveries and decisions change. Both lakes are the product's; the oracle only draws what happens."""
     lakes, count = None, 0
     for drawing in draw_sequence(dice, FEATURES, tmp_path, edits=False):
-        closing, never_closed = lakes = lakes or (Driven(drawing, tmp_path / "a"), Driven(drawing, tmp_path / "b"))
+        closing, never_closed = lakes = lakes or (
+            Driven(drawing, tmp_path / "a", is_posted=False),
+            Driven(drawing, tmp_path / "b", is_posted=False),
+        )
         for step in drawing.steps[count:]:
             closing.apply(step)
         for step in without_closings(drawing.steps[count:]):
