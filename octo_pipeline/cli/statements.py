@@ -23,7 +23,7 @@ def statements(
     ] = None,
     by: Annotated[
         By | None,
-        typer.Option(help="A page per cost centre, or per account and cost group; per cost centre if there are any."),
+        typer.Option(help="A page per cost centre, account or cost group; per cost centre if there are any."),
     ] = None,
     send: Annotated[bool, typer.Option("--send", help="Send each PDF to the email of its cost centre.")] = False,
     dry_run: Annotated[

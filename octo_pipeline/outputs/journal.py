@@ -128,7 +128,7 @@ def journal_of(workspace: Workspace, month: str, by: By) -> Journal:
             corrections=lake.scan(Corrections.name, [month], Corrections.columns),
             prepayments=lake.scan(Prepayments.name, [month], Prepayments.columns),
             account_costs=lake.scan(AccountCosts.name, [month], AccountCosts.columns),
-            account_groups=_account_groups(connection, workspace, month, cost_centres) if by == "group" else None,
+            account_groups=account_groups(connection, workspace, month, cost_centres) if by == "group" else None,
         )
         return post(connection, books, cost_centres, month, by, state_in_words(workspace, month))
 
@@ -199,7 +199,7 @@ def post(
     return Journal(month, state, lines, sums, _unmapped(owners, lines, cost_centres))
 
 
-def _account_groups(
+def account_groups(
     connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str, cost_centres: CostCentres
 ) -> Relation:
     """A relation of accounts and the cost groups that they are posted to.

@@ -29,7 +29,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import plain
-from octo_pipeline.outputs.journal import UNMAPPED, By, journal_of
+from octo_pipeline.outputs.journal import UNMAPPED, By, account_groups, journal_of
 from octo_pipeline.rules.cost_centres import CostCentres
 from octo_pipeline.services.causes import Cause, Change, Explained, explain_owners, owner_named
 from octo_pipeline.services.periods import PROVISIONAL
@@ -167,7 +167,8 @@ def statements_of(
         workspace: whose lake.
         month: the month.
         owners: only of these cost centres, accounts or cost groups; empty for all.
-        by: cost centres, or accounts and cost groups; cost centres if there are any, unless `owners` are others.
+        by: cost centres, or accounts and cost groups, or cost groups with the accounts that are wholly in one; cost centres
+            if there are any, unless `owners` are others.
 
     Raises:
         OctoError: the month was not run, or an owner has no costs in it.
@@ -180,7 +181,9 @@ def statements_of(
     with workspace.lake.connect() as connection:
         known = {m: _owners(connection, workspace, m) for m in (before, month)}
         kind = by or _kind(owners, cost_centres, known[month])
-        subjects = _subjects(kind, known[before] | known[month], cost_centres)
+        groups = account_groups(connection, workspace, month, cost_centres) if kind == "group" else None
+        group_of = dict(connection.table(groups).fetchall()) if groups else {}
+        subjects = _subjects(kind, known[before] | known[month], cost_centres, group_of)
         chosen = _chosen(subjects, owners, month)
         journal = journal_of(workspace, month, kind)
         charges = _charges(journal.lines)
@@ -243,14 +246,21 @@ def _kind(owners: Sequence[str], cost_centres: CostCentres, known: Iterable[Owne
     return "account" if owners and all(owner in others and owner not in centres for owner in owners) else "cost-centre"
 
 
-def _subjects(by: By, owners: Iterable[Owner], cost_centres: CostCentres) -> dict[str, _Subject]:
-    if by == "account":
-        kinds = {"account": "Account", "group": "Cost group"}
-        return {
-            f"{kind}/{name}": _Subject(name, kinds[kind], "", _email(cost_centres, (kind, name)), ((kind, name),))
-            for kind, name in sorted(owners)
-        }
+def _subjects(
+    by: By, owners: Iterable[Owner], cost_centres: CostCentres, group_of: Mapping[str, str]
+) -> dict[str, _Subject]:
     members: dict[str, list[Owner]] = {}
+    if by != "cost-centre":
+        kinds = {"account": "Account", "group": "Cost group"}
+        for kind, name in sorted(owners):
+            is_in_group = kind == "account" and name in group_of
+            members.setdefault(f"group/{group_of[name]}" if is_in_group else f"{kind}/{name}", []).append((kind, name))
+        subjects = {}
+        for key in sorted(members):
+            kind, _, name = key.partition("/")
+            email = _email(cost_centres, (kind, name))
+            subjects[key] = _Subject(name, kinds[kind], "", email, tuple(members[key]))
+        return subjects
     for owner in sorted(owners):
         line = cost_centres.of(*owner)
         members.setdefault(line.cost_centre if line else UNMAPPED, []).append(owner)

@@ -1,5 +1,6 @@
 """Statements: cents that are the journal's, pages that no name breaks, and mail."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -85,6 +86,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         workspace = workspace_in(folder, [*lines_of(MONTH), *lines_of(NEXT, USD="250")], rules)
         (workspace.settings.config / "cost_centres.csv").write_text(CENTRES, encoding="utf-8")
         (workspace.settings.config / "exchange_rates.csv").write_text(RATES)
+        filters = [{"andFilters": {"account": "re:^[12]$"}}]
+        pair = {"id": "pair", "combinations": {"awsOptions": {"filters": filters}}}
+        (workspace.settings.config / "cost_groups" / "pair.json").write_text(json.dumps(pair))
         close_months(made(workspace, MONTH, NEXT), [MONTH])
         write_lines(workspace, folder, lines_of(MONTH, USD="130"))
         yield made(Workspace(workspace.settings), MONTH, NEXT)
@@ -95,7 +99,7 @@ def number(text: str) -> Decimal:
 
 
 @pytest.mark.parametrize("month", [MONTH, NEXT])
-@pytest.mark.parametrize("by", ["cost-centre", "account"])
+@pytest.mark.parametrize("by", ["cost-centre", "account", "group"])
 def test_statements_add_up_to_the_journal_in_cents(lake, month, by):
     statements = statements_of(lake, month, by=by)
     sections = [section for statement in statements for section in statement.sections]
@@ -115,6 +119,12 @@ def test_statements_add_up_to_the_journal_in_cents(lake, month, by):
             posted[currency] = posted.get(currency, Decimal(0)) + Decimal(debit or 0) - Decimal(credit or 0)
     paid = {currency: sum(number(s.total) for s in sections if s.currency == currency) for currency in FEES}
     assert paid == posted
+
+
+def test_the_accounts_of_a_cost_group_stand_on_its_page(lake):
+    statements = {statement.subject: statement for statement in statements_of(lake, NEXT, by="group")}
+    assert statements["group/pair"].owners == ("Team 1 (1)", "Team 2 (2)")
+    assert not {"account/1", "account/2"} & statements.keys()
 
 
 def test_a_statement_says_what_it_is_made_of(lake):
