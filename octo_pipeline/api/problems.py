@@ -26,6 +26,7 @@ STATUSES: dict[str, int] = {
             "month-unknown",
             "no-such-items",
             "operation-unknown",
+            "owner-unknown",
             "token-id-unknown",
             "user-unknown",
         ),

@@ -11,6 +11,7 @@ from octo_pipeline.api.app import create_app
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
@@ -48,7 +49,7 @@ def api_in(folder: Path) -> Api:
     shop = {"id": "shop", "combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "1"}}]}}}
     (workspace.settings.config / "cost_groups" / "shop.json").write_text(json.dumps(shop))
     workspace = run(Workspace(workspace.settings), [MONTH])
-    for table in (AccountCosts(), CostGroupCosts(), Prepayments()):
+    for table in (InvoiceCosts(), AccountCosts(), CostGroupCosts(), Prepayments()):
         workspace = make(workspace, table, [MONTH])
     users = workspace.registry.users
     tokens = {}

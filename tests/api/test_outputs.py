@@ -1,6 +1,11 @@
 """What leaves the lake over the API: the journal and explanations."""
 
+import csv
+import gzip
+import io
 from decimal import Decimal
+
+import pyarrow.parquet as pq
 
 from tests.support.small_month import MONTH
 
@@ -20,3 +25,30 @@ def test_a_journal_without_cost_centres_says_what_is_missing(api):
     answer = api.ask("GET", f"/months/{MONTH}/journal")
     assert answer.status_code in (404, 422)
     assert "cost" in answer.json()["detail"]
+
+
+def test_a_month_is_sent_as_focus(api, tmp_path):
+    app = api.client.app
+    app.state.settings = app.state.settings.model_copy(update={"temp": tmp_path})
+    answer = api.ask("GET", f"/months/{MONTH}/focus")
+    assert answer.status_code == 200, answer.text
+    table = pq.read_table(io.BytesIO(answer.content))
+    assert sum(table["BilledCost"].to_pylist()) == 140
+    older = api.ask("GET", f"/months/{MONTH}/focus?version=1.2&file=csv.gz")
+    rows = list(csv.DictReader(io.StringIO(gzip.decompress(older.content).decode())))
+    assert sum(Decimal(row["BilledCost"]) for row in rows) == 140
+    assert "ProviderName" in rows[0]
+    assert "ProviderName" not in table.column_names
+    assert api.ask("GET", "/months/1999-01/focus").json()["code"] == "month-not-made"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_statements_are_listed_and_sent_as_pages(api):
+    statements = {s["subject"]: s for s in api.get(f"/months/{MONTH}/statements?by=account")}
+    assert statements["account/2"]["sections"][0]["total"] == "105.00"
+    page = api.ask("GET", f"/months/{MONTH}/statements/account/2?by=account&page=html")
+    assert "105.00" in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src")
+    pdf = api.ask("GET", f"/months/{MONTH}/statements/2?by=account")
+    assert (pdf.headers["content-type"], pdf.content[:5]) == ("application/pdf", b"%PDF-")
+    assert api.ask("GET", f"/months/{MONTH}/statements/nobody?by=account").status_code == 404

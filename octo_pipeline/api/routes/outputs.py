@@ -1,18 +1,31 @@
-"""What leaves the lake: the journal, and why costs changed."""
+"""What leaves the lake: FOCUS, the journal, statements, and why costs changed."""
 
+import shutil
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 
 from octo_pipeline.api.callers import Viewer, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer_rows
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.model.rows import exact
-from octo_pipeline.outputs.journal import journal_of
+from octo_pipeline.outputs.focus.columns import Version
+from octo_pipeline.outputs.focus.export import export_focus
+from octo_pipeline.outputs.journal import By, journal_of
+from octo_pipeline.outputs.statement_pages import html_page, pdf_page
+from octo_pipeline.outputs.statements import statements_of
 from octo_pipeline.services.causes import Cause, changes_of, subject_of
 
 router = APIRouter(tags=["outputs"])
+
+Month = Annotated[str, PathParameter(description="The booking month, YYYY-MM.", examples=["2024-01"])]
+_BY = "Per cost centre, account or cost group."
 
 
 @router.get("/months/{month}/journal")
@@ -20,11 +33,8 @@ def get_journal(
     workspace: WorkspaceOf,
     _: Viewer,
     page: PageOf,
-    month: Annotated[str, Path(description="The booking month, YYYY-MM.")],
-    by: Annotated[
-        Literal["cost-centre", "account", "group"],
-        Query(description="A line per cost centre and ledger account, per account, or per cost group."),
-    ] = "cost-centre",
+    month: Month,
+    by: Annotated[By, Query(description=_BY)] = "cost-centre",
 ) -> Response:
     """The debits and credits that finance posts of a month; they add up to the cents of each invoice."""
     return answer_rows(workspace, page, journal_of(workspace, parse_month(month), by).lines)
@@ -60,6 +70,55 @@ def explain_costs(
             for change in changes_of(workspace, subject, before, after)
         ],
     }
+
+
+@router.get("/months/{month}/focus")
+def get_focus(
+    workspace: WorkspaceOf,
+    _: Viewer,
+    month: Month,
+    version: Annotated[Version, Query(description="Of the standard.")] = "1.4",
+    file: Annotated[Literal["parquet", "csv.gz"], Query(description="The format of the file.")] = "parquet",
+) -> Response:
+    """A month's charges as they are allocated, in the columns of FOCUS."""
+    month = parse_month(month)
+    folder = Path(tempfile.mkdtemp(dir=workspace.settings.temp))
+    target = folder / f"focus-{month}.{file}"
+    try:
+        export_focus(workspace, [month], target, version)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    media_type = "application/vnd.apache.parquet" if file == "parquet" else "application/gzip"
+    return FileResponse(
+        target, media_type=media_type, filename=target.name, background=BackgroundTask(shutil.rmtree, folder)
+    )
+
+
+@router.get("/months/{month}/statements")
+def list_statements(
+    workspace: WorkspaceOf, _: Viewer, month: Month, by: Annotated[By | None, Query(description=_BY)] = None
+) -> list[dict[str, Any]]:
+    """What each cost centre, account or cost group pays in cents, and why."""
+    return [asdict(statement) for statement in statements_of(workspace, parse_month(month), by=by)]
+
+
+@router.get("/months/{month}/statements/{owner:path}")
+def get_statement(
+    workspace: WorkspaceOf,
+    _: Viewer,
+    month: Month,
+    owner: str,
+    by: Annotated[By | None, Query(description=_BY)] = None,
+    page: Annotated[Literal["html", "pdf"], Query(description="The format of the page.")] = "pdf",
+) -> Response:
+    """The page of one of them."""
+    (statement,) = statements_of(workspace, parse_month(month), [owner], by)
+    if page == "html":
+        # Its styles are in the page, so that it can be sent to somebody.
+        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+        return Response(html_page(statement), media_type="text/html", headers={"Content-Security-Policy": policy})
+    return Response(pdf_page(statement), media_type="application/pdf")
 
 
 def _as_json(cause: Cause) -> dict[str, Any]:
