@@ -63,6 +63,18 @@ def test_corrections_stand_in_every_list(closed):
     assert exported.read_text().count("correction") == 3
 
 
+def test_questions_in_sql_see_a_closed_month_as_it_was_closed_and_its_corrections_where_they_are_booked(closed):
+    query = (
+        "SELECT booking_month, kind, corrected_month, item_cost, cost FROM allocations "
+        "WHERE category = 'fee' AND target_account = '2' ORDER BY ALL"
+    )
+    # The fee is 120 by now.
+    assert octo("sql", query, "-o", "csv").stdout.splitlines()[1:] == [
+        "2024-01,split,,100.0000000000,75.0000000000",
+        "2024-02,correction,2024-01,,15.0000000000",
+    ]
+
+
 def test_the_report_says_whether_its_month_is_closed_and_what_it_corrects(closed, tmp_path):
     pages = {month: tmp_path / f"{month}.html" for month in (MONTH, NEXT)}
     for month, page in pages.items():
