@@ -90,7 +90,7 @@ def rendered(journal: Journal, template: Path) -> str:
         why = reason(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise OctoError(f"The template {template} cannot be read: {why}.", code="template-unreadable") from error
     # The text is for an accounting system, not for a browser. Its line ends are the template's.
-    environment = ImmutableSandboxedEnvironment(  # nosec B701
+    environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
