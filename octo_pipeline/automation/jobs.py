@@ -6,7 +6,8 @@ from octo_pipeline.automation.launchpad import AREA
 
 monthly_allocation = dg.define_asset_job(
     "monthly_allocation",
-    selection=dg.AssetSelection.all(),
+    # An export is made when somebody wants one.
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets("focus_export"),
     tags={AREA: "months"},
     description="From the vendors' exports to allocations, for one month.",
     # A step process would cost four to six seconds of imports for a second of work.

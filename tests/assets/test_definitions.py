@@ -72,6 +72,7 @@ def test_the_graph():
             ["allocations", "corrections", "cost_groups", "cost_line_items", "matched_items"],
         ),
         "prepayments": ("marts", ["allocations", "corrections", "matched_items"]),
+        "focus_export": ("outputs", ["account_costs", "allocations", "corrections", "cost_line_items"]),
     }
 
 

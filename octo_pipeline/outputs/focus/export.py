@@ -8,7 +8,9 @@ from pathlib import Path
 
 import duckdb
 
+from octo_pipeline.lake.lake import PartitionMetadata
 from octo_pipeline.lake.staging import sync
+from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql, literal
@@ -17,7 +19,16 @@ from octo_pipeline.model.wording import reason
 from octo_pipeline.outputs.focus.columns import PROVED, Version, in_words_of_the_lake
 from octo_pipeline.outputs.focus.datasets import datasets
 from octo_pipeline.outputs.focus.month_charges import MonthCharges, prepare_charges
+from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.allocations import Allocations
+from octo_pipeline.tables.corrections import Corrections
+from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.table import code_version
+from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
+
+# The folder of exports in the lake. It is no table: nothing is made from it, and no run makes it unasked.
+TABLE = "focus_export"
 
 _OPTIONS = {
     ".parquet": "format parquet, compression zstd, compression_level 1",
@@ -74,6 +85,31 @@ def export_focus(workspace: Workspace, months: Sequence[str], target: Path, vers
         for name, query in datasets(workspace, month).items() if version == "1.4" else ():
             _write_dataset(workspace, query, target / name / partition / "focus.parquet")
     return written
+
+
+def publish_focus(workspace: Workspace, month: str) -> WrittenMonth:
+    """Publish a month as FOCUS 1.4 in the lake, where it replaces an earlier export of the month.
+
+    Raises:
+        OctoError: the month was not run, or a proof fails; what was published before stays.
+    """
+    lake = workspace.lake
+    with lake.stage(TABLE, month) as staged:
+        metadata = PartitionMetadata(_inputs(workspace, month), workspace.run_id)
+        with lake.connect() as connection:
+            month_charges = prepare_charges(connection, workspace, month)
+            lake.copy(connection, month_charges.cost_and_usage("1.4"), staged, metadata)
+            month_charges.prove(connection, _written(staged.path, ".parquet", "1.4"))
+            summary = _summary(connection, month_charges, staged.path)
+        lake.publish(staged, still_current=lambda: _inputs(workspace, month))
+    return summary
+
+
+def _inputs(workspace: Workspace, month: str) -> dict[str, str]:
+    """What the export of a month is made from."""
+    tables = (LINE_ITEMS, MatchedItems.name, UsageShares.name, Allocations.name, Corrections.name, AccountCosts.name)
+    fingerprints = {f"{table}/{month}": workspace.lake.fingerprint(table, month) or "" for table in tables}
+    return {"code": code_version("outputs/focus", "model", "allocation"), **fingerprints}
 
 
 def _write_file(
