@@ -6,7 +6,7 @@ CURRENCY = "[A-Z]{3}"
 _CODE = re.compile(CURRENCY, re.ASCII)
 
 # Decimals of the minor unit where they are not two (ISO 4217, list one; the fund codes and metals have none and are left out).
-_MINOR_DIGITS = {
+OTHER_MINOR_DIGITS = {
     **dict.fromkeys(
         ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
         0,
@@ -23,4 +23,4 @@ def is_currency(text: str) -> bool:
 
 def minor_digits(currency: str) -> int:
     """How many decimals the amounts of a currency have in books: 2 for USD, 0 for JPY, 3 for KWD."""
-    return _MINOR_DIGITS.get(currency, 2)
+    return OTHER_MINOR_DIGITS.get(currency, 2)

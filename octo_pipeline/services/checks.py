@@ -12,6 +12,7 @@ from octo_pipeline.allocation import splits
 from octo_pipeline.allocation.resolution import FAMILY_TOO_LARGE, MOST_VALUES
 from octo_pipeline.allocation.shares import METRIC_MISSING
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.model.currency import OTHER_MINOR_DIGITS
 from octo_pipeline.model.months import add_months, booking_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
@@ -507,6 +508,29 @@ def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names))
 
 
+def _invoices(workspace: Workspace, month: str) -> CheckResult:
+    lake = workspace.lake
+    currencies = rows_sql(
+        {"currency": "VARCHAR", "digits": "INTEGER"}, [(name, digits) for name, digits in OTHER_MINOR_DIGITS.items()]
+    )
+    query = render(
+        "services/check_invoices",
+        invoice_costs=lake.scan(InvoiceCosts.name, [month], InvoiceCosts.columns),
+        line_items=lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS),
+        minor_digits=currencies,
+    )
+    return _result(
+        workspace,
+        query,
+        ("payer", "invoice", "currency", "invoiced", "in line items", "difference", "tolerance"),
+        lambda rows: (
+            f"{_money(rows, 5, 2)} more or less on {counted(len(rows), 'invoice')} than in the line items that name it, such as "
+            f"{rows[0][1]} of payer {rows[0][0]}. Lines of several invoices may be one line item: compare by invoice_costs."
+        ),
+        "What every invoice bills is in the line items that name it.",
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "unknown_line_types",
@@ -521,6 +545,13 @@ CHECKS: tuple[Check, ...] = (
         "error",
         "Every document of the configuration is valid.",
         _invalid_documents,
+    ),
+    Check(
+        "invoices_reconcile",
+        "invoice_costs",
+        "warning",
+        "Each invoice bills what the line items that name it add up to, within the tolerance of FOCUS.",
+        _invoices,
     ),
     Check("no_conflicts", "matched_items", "warning", "No item is matched by two allocators.", _conflicts),
     Check(
