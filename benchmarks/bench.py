@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.exporting import exporting
 from benchmarks.growing import growing, memory
 from benchmarks.matching import matching
 from benchmarks.measure import Row
@@ -30,6 +31,9 @@ def parts(folder: Path, lines: int, items: int, memory_lines: int, runs: int) ->
     def matching_lines() -> Iterator[Row]:
         yield matching(folder, lines, runs)
 
+    def exporting_lines() -> Iterator[Row]:
+        yield exporting(folder, lines, runs)
+
     def remembering() -> Iterator[Row]:
         yield memory(folder, memory_lines, "4GB")
 
@@ -37,6 +41,7 @@ def parts(folder: Path, lines: int, items: int, memory_lines: int, runs: int) ->
         "normalisation": normalising,
         "matching": matching_lines,
         "splitting": lambda: splitting(folder, items, 50, runs),
+        "exporting": exporting_lines,
         "processes": lambda: processes(folder, runs),
         "growth": lambda: growing(folder, max(lines // 2, 1), max(items // 4, 1), runs),
         "memory": remembering,
