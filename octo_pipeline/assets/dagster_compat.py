@@ -10,7 +10,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import dagster as dg
@@ -27,6 +27,7 @@ from dagster._core.definitions.data_version import (
 from dagster._core.definitions.dependency import NodeHandle
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events import AssetObservationData, StepMaterializationData
 from dagster._core.execution.plan.handle import StepHandle
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData, StepSuccessData, UserFailureData
@@ -78,6 +79,7 @@ class RecordedVersions:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
         self._read: dict[dg.AssetKey, tuple[str, str]] = {}
+        self._partitions: dict[dg.AssetKey, dict[str, tuple[int, str | None]]] = {}
 
     def tags(self, spec: dg.AssetSpec, version: str) -> dict[str, str]:
         """The tags with the versions of an asset and its inputs, which Dagster adds by itself only in an asset's own step.
@@ -103,6 +105,54 @@ class RecordedVersions:
     def forget(self, asset: dg.AssetKey) -> None:
         """Look an asset up again, because a new version was recorded."""
         self._read.pop(asset, None)
+        self._partitions.pop(asset, None)
+
+    def is_recorded(self, spec: dg.AssetSpec, month: str, version: str) -> bool:
+        """Whether a version of a month is the one last recorded, and nothing that it is made from was recorded since.
+
+        Then Dagster shows the month as it is, and recording it again would say nothing.
+
+        Args:
+            spec: the asset.
+            month: its partition.
+            version: its data version.
+        """
+        number, recorded = self._partitions_of(spec.key).get(month, (0, None))
+        return recorded == version and all(self._last_of(dep.asset_key, month) < number for dep in spec.deps)
+
+    def last_results(
+        self, checks: Collection[dg.AssetCheckKey], month: str | None
+    ) -> Mapping[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
+        """The results of checks that were recorded last.
+
+        Args:
+            checks: those that are looked up, at once.
+            month: their partition; None for checks without partitions.
+        """
+        storage = self.instance.event_log_storage
+        records = storage.get_latest_asset_check_execution_by_key([*checks], PartitionKeyFilter(key=month))
+        events = {key: record.event and record.event.dagster_event for key, record in records.items()}
+        data = {key: event.event_specific_data for key, event in events.items() if event}
+        return {key: result for key, result in data.items() if isinstance(result, dg.AssetCheckEvaluation)}
+
+    def _last_of(self, asset: dg.AssetKey, month: str) -> int:
+        """The number of the last event of an asset that a month can be made from; months read earlier ones."""
+        partitions = self._partitions_of(asset)
+        if partitions:
+            return max((number for partition, (number, _) in partitions.items() if partition <= month), default=0)
+        _, pointer = self._of(asset)
+        return 0 if pointer == NULL_EVENT_POINTER else int(pointer)
+
+    def _partitions_of(self, asset: dg.AssetKey) -> dict[str, tuple[int, str | None]]:
+        """The last event of each partition: its number and the version."""
+        if asset not in self._partitions:
+            storage, kind = self.instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+            tags = storage.get_latest_tags_by_partition(asset, kind, [DATA_VERSION_TAG])
+            self._partitions[asset] = {
+                partition: (number, tags.get(partition, {}).get(DATA_VERSION_TAG))
+                for partition, number in storage.get_latest_storage_id_by_partition(asset, kind).items()
+            }
+        return self._partitions[asset]
 
     def _of(self, asset: dg.AssetKey) -> tuple[str, str]:
         if asset not in self._read:

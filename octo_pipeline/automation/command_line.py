@@ -89,7 +89,7 @@ def _recorded(
                 for asset_event in asset_events(workspace, versions, event, cause):
                     run.record(asset_event)
                 yield event
-            for evaluation in stale_evaluations(workspace):
+            for evaluation in stale_evaluations(workspace, versions):
                 run.record(evaluation)
         except Exception as error:
             run.fail(in_dagster(error) if isinstance(error, OctoError) else str(error))

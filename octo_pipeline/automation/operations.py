@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from octo_pipeline.assets.configuration import changed_documents
+from octo_pipeline.assets.dagster_compat import RecordedVersions
 from octo_pipeline.assets.markdown import markdown_list
 from octo_pipeline.assets.metadata import markdown_table
 from octo_pipeline.automation.launchpad import AREA, acting_admin, acting_editor, translate_errors
@@ -109,7 +110,7 @@ def _make(
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     yield from changed_documents(workspace, context.instance)
     events = yield from recorded_in_op(context, workspace, make_months(workspace, months, steps))
-    yield from stale_evaluations(workspace)
+    yield from stale_evaluations(workspace, RecordedVersions(context.instance))
     yield dg.Output(None, metadata={"months": months_table(events)})
 
 

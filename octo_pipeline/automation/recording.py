@@ -4,7 +4,7 @@ An op yields them, the command line records them as a run, and a restore reports
 """
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -41,16 +41,18 @@ def asset_events(
 
     Args:
         workspace: whose lake.
-        versions: of the instance where it is recorded; each event must be recorded before the next is asked for.
+        versions: of the instance where it is recorded; each event must be recorded before the next is asked for. What is
+            recorded there already is left out.
         event: what happened.
         cause: why partitions were made again, if somebody decided it: names and texts.
     """
     if isinstance(event, Landed):
-        metadata = event_metadata(workspace, event)
         raw = dg.AssetKey(VENDORS[event.vendor].raw_asset)
-        yield from _materialisation(versions, raw, event.fingerprint, metadata, event.month)
+        if not versions.is_recorded(_SPECS[raw], event.month, event.fingerprint):
+            metadata = event_metadata(workspace, event)
+            yield from _materialisation(versions, raw, event.fingerprint, metadata, event.month)
         check = answered(event)
-        yield dg.AssetCheckEvaluation(
+        evaluation = dg.AssetCheckEvaluation(
             asset_key=raw,
             check_name=EVERY_SOURCE_ANSWERED,
             passed=check.passed,
@@ -58,7 +60,14 @@ def asset_events(
             description=check.description,
             partition=event.month,
         )
+        yield from _news(versions, [evaluation], event.month)
     if isinstance(event, Materialised):
+        table = dg.AssetKey(event.table)
+        evaluations = check_evaluations(workspace, event.table, event.month)
+        # An event takes Dagster longer to store than all that is done for a month without news.
+        if event.outcome != "published" and versions.is_recorded(_SPECS[table], event.month, event.fingerprint):
+            yield from _news(versions, [*evaluations], event.month)
+            return
         # The views have no rows of their own. A third of the events of a month without news would be theirs.
         if event.table == CostLineItems.name and (
             event.outcome == "published" or event.month not in versions.instance.get_materialized_partitions(VIEWS[-1])
@@ -66,8 +75,19 @@ def asset_events(
             for view in VIEWS:
                 yield from _materialisation(versions, view, event.fingerprint, {}, event.month)
         metadata = event_metadata(workspace, event) | _cause_metadata(cause)
-        yield from _materialisation(versions, dg.AssetKey(event.table), event.fingerprint, metadata, event.month)
-        yield from check_evaluations(workspace, event.table, event.month)
+        yield from _materialisation(versions, table, event.fingerprint, metadata, event.month)
+        yield from evaluations
+
+
+def _news(
+    versions: RecordedVersions, evaluations: Sequence[dg.AssetCheckEvaluation], month: str | None
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The results of checks, without those that passed before in the same words; all partitions of the checks are as they were."""
+    last = versions.last_results([evaluation.asset_check_key for evaluation in evaluations], month)
+    for evaluation in evaluations:
+        before = last.get(evaluation.asset_check_key)
+        if not (evaluation.passed and before and before.passed and before.description == evaluation.description):
+            yield evaluation
 
 
 def _cause_metadata(cause: Mapping[str, str] | None) -> dict[str, Any]:
@@ -83,20 +103,23 @@ def _materialisation(
     versions.forget(asset)
 
 
-def stale_evaluations(workspace: Workspace) -> Iterator[dg.AssetCheckEvaluation]:
+def stale_evaluations(workspace: Workspace, versions: RecordedVersions) -> Iterator[dg.AssetCheckEvaluation]:
     """The check `no_month_is_stale` of every table, evaluated after everything is made."""
     partitions = stale(workspace)
-    for table in TABLES:
-        yield stale_evaluation(table.name, [partition for partition in partitions if partition.table == table.name])
+    evaluations = [
+        stale_evaluation(table.name, [partition for partition in partitions if partition.table == table.name])
+        for table in TABLES
+    ]
+    yield from _news(versions, evaluations, None)
 
 
 def log_lines(event: Event | Removed) -> Iterator[tuple[int, str]]:
-    """The lines that a run's log has for an event, each with its level."""
+    """The lines that a run's log has for an event, each with its level; tables that were up to date are counted at the end."""
     if isinstance(event, Landed):
         yield logging.INFO, f"{VENDORS[event.vendor].raw_asset} {event.month}: {event.outcome}"
         for sentence in map(in_dagster, event.unanswered):
             yield logging.WARNING, sentence
-    if isinstance(event, Materialised):
+    if isinstance(event, Materialised) and event.outcome != "unchanged":
         yield logging.INFO, f"{event.table} {event.month}: {event.outcome}"
     if isinstance(event, Failed):
         yield logging.ERROR, failure_in_dagster(event)

@@ -1,14 +1,17 @@
 """The launchpad's jobs: they do what the command line does, and say what is wrong in a sentence."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from uuid import uuid4
 
 import dagster as dg
 import pytest
 
 from octo_pipeline.assets.cost_line_items import VIEWS
-from octo_pipeline.assets.dagster_compat import RecordedVersions
+from octo_pipeline.assets.dagster_compat import RecordedRun, RecordedVersions
 from octo_pipeline.assets.months import event_metadata
+from octo_pipeline.automation import recording
 from octo_pipeline.automation.accounts import jobs as account_jobs
 from octo_pipeline.automation.launchpad import AREA
 from octo_pipeline.automation.operations import (
@@ -19,7 +22,7 @@ from octo_pipeline.automation.operations import (
     restore_items,
     simulate_allocator,
 )
-from octo_pipeline.automation.recording import asset_events
+from octo_pipeline.automation.recording import AssetEvent, asset_events
 from octo_pipeline.automation.typed import ALLOCATOR
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.allocator import Allocator
@@ -317,24 +320,69 @@ def test_partitions_that_an_edit_makes_again_say_which_rule_and_who(month):
     assert materialise(workspace, MatchedItems(), MONTH).changed == ("allocators/a",)
 
 
-def test_a_month_without_news_records_its_views_once(month):
-    """Regression: a third of the events of such a month were of views, which have no rows of their own."""
+def in_a_run(instance: dg.DagsterInstance, events: Iterable[AssetEvent]) -> Iterator[AssetEvent]:
+    """Record events in a run of their own; Dagster keeps one result of a check for each run and partition."""
+    config = {"ops": {"make_the_months": {"config": {"first": MONTH, "last": MONTH}}}}
+    run = RecordedRun(instance, backfill, config, str(uuid4()), (MONTH, MONTH))
+    for event in events:
+        run.record(event)
+        yield event
+    run.succeed({})
+
+
+def test_a_month_without_news_is_recorded_once(month):
+    """Regression: an event takes longer to store than all that is done for such a month, and there were 89 of them."""
     unchanged = Materialised("cost_line_items", MONTH, "unchanged", "f", 3, 0.1)
 
-    def keys(instance: dg.DagsterInstance, event: Materialised) -> set[str]:
-        events = []
-        for one in asset_events(month, RecordedVersions(instance), event):
-            events.append(one)
-            if isinstance(one, dg.AssetMaterialization):
-                instance.report_runless_asset_event(one)
+    def recorded(instance: dg.DagsterInstance, event: Materialised) -> set[str]:
+        events = in_a_run(instance, asset_events(month, RecordedVersions(instance), event))
         return {one.asset_key.to_user_string() for one in events}
 
     with dg.DagsterInstance.ephemeral() as instance:
         views = {view.to_user_string() for view in VIEWS}
         # What was never recorded, such as in a new instance, is.
-        assert views < keys(instance, unchanged)
-        assert keys(instance, unchanged) == {"cost_line_items"}
-        assert views < keys(instance, replace(unchanged, outcome="published"))
+        assert recorded(instance, unchanged) == {*views, "cost_line_items"}
+        assert recorded(instance, unchanged) == set()
+        assert recorded(instance, replace(unchanged, outcome="published")) == {*views, "cost_line_items"}
+        # As after a run of other assets.
+        instance.report_runless_asset_event(dg.AssetMaterialization(VIEWS[-1], partition=MONTH))
+        assert recorded(instance, unchanged) == {"cost_line_items"}
+        assert recorded(instance, replace(unchanged, fingerprint="g")) == {"cost_line_items"}
+
+
+def test_results_of_checks_are_recorded_if_they_differ(month, monkeypatch):
+    unchanged = Materialised("cost_line_items", MONTH, "unchanged", "f", 3, 0.1)
+    results = {"a": (True, "Nothing is wrong."), "b": (True, "Nothing is wrong.")}
+    monkeypatch.setattr(
+        recording,
+        "check_evaluations",
+        lambda _, table, month: [
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(table),
+                check_name=name,
+                passed=passed,
+                description=text,
+                metadata={},
+                partition=month,
+            )
+            for name, (passed, text) in results.items()
+        ],
+    )
+
+    def recorded(instance: dg.DagsterInstance) -> list[str]:
+        events = in_a_run(instance, asset_events(month, RecordedVersions(instance), unchanged))
+        return [event.check_name for event in events if isinstance(event, dg.AssetCheckEvaluation)]
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert recorded(instance) == ["a", "b"]
+        assert recorded(instance) == []
+        results["b"] = (False, "1 is wrong.")
+        assert recorded(instance) == ["b"]
+        # Until it is right again, every run says so.
+        assert recorded(instance) == ["b"]
+        results["b"] = (True, "Nothing is wrong.")
+        assert recorded(instance) == ["b"]
+        assert recorded(instance) == []
 
 
 def test_a_version_is_looked_up_once_until_it_is_recorded_again(month, monkeypatch):
