@@ -300,12 +300,17 @@ def _charges(lines: Rows) -> Charges:
 
 def _previous(workspace: Workspace, before: str, by: By, changes: Sequence[Change]) -> dict[tuple[str, str], int]:
     """What was paid in the month before, in minor units: what its journal charged, if that was for the same owners."""
-    charged = _charges(journal_of(workspace, before, by).lines)
+    try:
+        charged = _charges(journal_of(workspace, before, by).lines)
+    except OctoError:
+        # A month that nobody can post any more, such as one without invoices, is still one to compare with.
+        charged = {}
     previous = {}
     for change in changes:
         key = (change.subject, change.currency)
         exact, minor = charged.get(key, (Decimal(0), 0))
-        if exact != change.before:
+        # With other cost centres than today's, a journal charged somebody else.
+        if abs(exact - change.before).scaleb(minor_digits(change.currency)) >= 1:
             minor = int(change.before.scaleb(minor_digits(change.currency)).to_integral_value(rounding="ROUND_HALF_UP"))
         previous[key] = minor
     return previous
@@ -332,7 +337,9 @@ def _lines(
     statement_lines = create_temp_table(
         connection, "statement_lines", render("outputs/statement_all_lines", listed=listed, causes_query=causes)
     )
-    targets = [(*key, "lines", f"{exact:f}", str(minor)) for key, (exact, minor) in charges.items()]
+    # The journal has no line of less than half a minor unit, so exact amounts are those of the tables.
+    exact = dict.fromkeys(charges, Decimal(0)) | {(c.subject, c.currency): c.after for c in explained.changes}
+    targets = [(*key, "lines", f"{cost:f}", str(charges.get(key, (Decimal(0), 0))[1])) for key, cost in exact.items()]
     if previous:
         targets += [
             (*key, "change", f"{change.difference:f}", str(charges.get(key, (Decimal(0), 0))[1] - previous[key]))

@@ -9,6 +9,7 @@ import duckdb
 
 from octo_pipeline.model.sql import identifier
 from octo_pipeline.outputs.journal import Journal, journal_of
+from octo_pipeline.outputs.statements import statements_of
 from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -162,6 +163,8 @@ class Driven:
         fresh = make(self.workspace, InvoiceCosts(), [open_month])
         if open_month not in self._posted:
             journal_of(fresh, open_month, "account")
+            # Their amounts are proved against the journal.
+            assert statements_of(fresh, open_month)
         for month, journal in self._posted.items():
             assert journal_of(fresh, month, "account").lines == journal.lines
 
