@@ -232,7 +232,12 @@ def api_page() -> str:
     for path, methods in create_app(Settings()).openapi()["paths"].items():
         for method, route in methods.items():
             rows = [
-                (f"`{given['name']}`", given["in"], "required" if given.get("required") else "", given.get("description"))
+                (
+                    f"`{given['name']}`",
+                    given["in"],
+                    "required" if given.get("required") else "",
+                    given.get("description"),
+                )
                 for given in route.get("parameters", ())
             ]
             parts += [f"## {method.upper()} {path}", route["description"].split("\n\n")[0]]

@@ -32,7 +32,7 @@ def _holder(role: Role) -> Callable[..., Actor]:
         """
         if token is None:
             raise OctoError(
-                "Send a token: Authorization: Bearer octo_…. An administrator makes tokens.", code="token-required"
+                "Send a token: Authorization: Bearer octo_…. An administrator makes tokens.", code="token-missing"
             )
         return workspace.registry.users.require(Caller(None, token.credentials), role)
 

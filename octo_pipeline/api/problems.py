@@ -12,7 +12,7 @@ from octo_pipeline.rules.documents import DocumentError, json_path
 
 # Code -> HTTP status; of a code that is not here, 422: the request is understood and cannot be done.
 STATUSES: dict[str, int] = {
-    **dict.fromkeys(("token-required", "token-refused"), 401),
+    **dict.fromkeys(("token-missing", "token-required", "token-refused"), 401),
     **dict.fromkeys(("caller-not-a-user", "caller-lacks-role", "registry-without-users"), 403),
     **dict.fromkeys(
         (

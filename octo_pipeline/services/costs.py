@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.templates import render
+from octo_pipeline.rules.cost_group import CostGroup
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.prepayments import Prepayments
@@ -44,6 +45,23 @@ def is_family_of_groups(workspace: Workspace, cost_group: str) -> bool:
     return group is not None and group.by is not None
 
 
+def find_cost_group(workspace: Workspace, cost_group: str) -> CostGroup:
+    """The cost group of the configuration with this id.
+
+    Raises:
+        OctoError: there is none.
+    """
+    group = workspace.configuration.cost_groups.get(cost_group)
+    if group is None:
+        raise OctoError(
+            f"There is no cost group {cost_group}.",
+            code="cost-group-unknown",
+            place=cost_group,
+            remedy=Remedy("cost-groups list", to="see all"),
+        )
+    return group
+
+
 def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str], by: str | None = None) -> Rows:
     """What a cost group costs in these months, section by section.
 
@@ -76,11 +94,6 @@ def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str
     with lake.connect() as connection:
         rows = Rows.fetched(connection, query)
     # A group that is no longer in the configuration still has costs in the months that were made with it.
-    if not rows and cost_group not in workspace.configuration.cost_groups:
-        raise OctoError(
-            f"There is no cost group {cost_group}.",
-            code="cost-group-unknown",
-            place=cost_group,
-            remedy=Remedy("cost-groups list", to="see all"),
-        )
+    if not rows:
+        find_cost_group(workspace, cost_group)
     return rows

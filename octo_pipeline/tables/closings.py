@@ -16,6 +16,7 @@ from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS, items_sql
 from octo_pipeline.allocation.corrections import untouched_usage_sql
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, literal, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.rules.allocator import Allocator
@@ -107,7 +108,15 @@ def closed_invoices(workspace: Workspace, month: str) -> Relation:
 
 
 def _kept(workspace: Workspace, month: str, file: str) -> Relation:
-    path = workspace.lake.path_of(*workspace.closing(month).folder, file)
+    lake, folder = workspace.lake, workspace.closing(month).folder
+    path = lake.path_of(*folder, file)
+    if path not in lake.parquet_files(*folder):
+        raise OctoError(
+            f"{month} was closed by an earlier version of this program, which did not keep what it billed by invoice. Reopen it "
+            "and close it again to post it.",
+            code="closing-lacks-bill",
+            place=month,
+        )
     return Relation(f"read_parquet({literal(str(path))}, hive_partitioning = false)")
 
 

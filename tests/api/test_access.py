@@ -79,7 +79,7 @@ def test_a_route_is_for_its_role_and_those_above(api, route):
         answer = api.ask(method, path, role)
         body = answer.json() if answer.content else {}
         if rank == 0:
-            assert (answer.status_code, body["code"]) == (401, "token-required"), route
+            assert (answer.status_code, body["code"]) == (401, "token-missing"), route
             assert answer.headers["WWW-Authenticate"] == "Bearer"
         elif rank < least:
             assert (answer.status_code, body["code"]) == (403, "caller-lacks-role"), (route, role)

@@ -222,3 +222,15 @@ def test_accounts_that_are_wholly_in_one_cost_group_stand_under_it(tmp_path, mon
     journal = journal_of(made(workspace, MONTH), MONTH, "group")
     costs = [row for row in journal.lines.select("posting", "owner_type", "owner_id", "debit") if row[0] == "cost"]
     assert sorted(row[1:] for row in costs) == expected
+
+
+def test_a_closing_that_kept_no_bill_is_said(spread_fee):
+    (bill,) = spread_fee.lake.root.glob(f"closings/month={MONTH}/*/bill.parquet")
+    away = bill.rename(bill.with_suffix(".away"))
+    try:
+        with pytest.raises(
+            OctoError, match=r"2024-01 was closed by an earlier version .* Reopen it and close it again"
+        ):
+            journal_of(spread_fee, MONTH, "account")
+    finally:
+        away.rename(bill)

@@ -1,6 +1,5 @@
 """Allocators: the documents, checks and simulations of them."""
 
-import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,10 +9,11 @@ from fastapi.responses import JSONResponse
 from octo_pipeline.api.callers import Editor, Viewer, WorkspaceOf
 from octo_pipeline.api.documents import Body, described_body, require_version, require_writable
 from octo_pipeline.api.listing import PageOf, answer_rows
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.rules.allocator import Allocator, hints_of
+from octo_pipeline.rules.documents import read_object
 from octo_pipeline.services import rules
 from octo_pipeline.services.simulate import Simulation, simulate
 from octo_pipeline.workspace import Workspace
@@ -70,16 +70,11 @@ def simulate_document(
 @router.get("/{allocator_id}")
 def get_allocator(workspace: WorkspaceOf, _: Viewer, allocator_id: str) -> Response:
     """A document as it is saved. Its ETag is its version."""
-    allocator = _live(workspace, allocator_id)
-    if allocator is None:
-        raise OctoError(
-            f"There is no allocator {allocator_id!r}.",
-            code="allocator-unknown",
-            place=allocator_id,
-            remedy=Remedy("allocators list", to="see them all"),
-        )
     path = rules.path_of(rules.folder_of(workspace.settings.config), allocator_id)
-    return JSONResponse(json.loads(rules.read(path)), headers={"ETag": f'"{allocator.version}"'})
+    allocator = _live(workspace, allocator_id)
+    # A document that is not valid has no version.
+    headers = {"ETag": f'"{allocator.version}"'} if allocator else {}
+    return JSONResponse(read_object(rules.read(path), file=str(path)), headers=headers)
 
 
 @router.put("/{allocator_id}", openapi_extra=_DOCUMENT)

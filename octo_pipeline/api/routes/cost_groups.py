@@ -9,12 +9,12 @@ from fastapi.responses import JSONResponse
 from octo_pipeline.api.callers import Viewer, WorkspaceOf
 from octo_pipeline.api.documents import Body, described_body
 from octo_pipeline.api.listing import PageOf, answer_rows
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import month_range, parse_month
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.rules.conditions import pattern_hints
 from octo_pipeline.rules.cost_group import parse_cost_group
-from octo_pipeline.services.costs import cost_group_costs
+from octo_pipeline.services.costs import cost_group_costs, find_cost_group
 
 router = APIRouter(prefix="/cost-groups", tags=["cost groups"])
 
@@ -44,14 +44,7 @@ def validate(_: Viewer, content: Body) -> dict[str, Any]:
 @router.get("/{cost_group_id}")
 def get_cost_group(workspace: WorkspaceOf, _: Viewer, cost_group_id: str) -> Response:
     """A cost group's document. Its ETag is its version."""
-    group = workspace.configuration.cost_groups.get(cost_group_id)
-    if group is None:
-        raise OctoError(
-            f"There is no cost group {cost_group_id!r}.",
-            code="cost-group-unknown",
-            place=cost_group_id,
-            remedy=Remedy("cost-groups list", to="see all"),
-        )
+    group = find_cost_group(workspace, cost_group_id)
     return JSONResponse(json.loads(group.document), headers={"ETag": f'"{group.version}"'})
 
 

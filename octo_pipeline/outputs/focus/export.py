@@ -72,7 +72,7 @@ def export_focus(workspace: Workspace, months: Sequence[str], target: Path, vers
     if target.suffix and not target.is_dir():
         raise OctoError(
             f"{target} must end in .parquet or .csv.gz, or be a folder.",
-            code="export-format-unknown",
+            code="focus-ending-unknown",
             place=str(target),
         )
     written = []
