@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from octo_pipeline.model.sql import identifier
+from octo_pipeline.outputs.focus.export import export_focus
 from octo_pipeline.outputs.journal import Journal, journal_of
 from octo_pipeline.outputs.statements import statements_of
 from octo_pipeline.registry.records import Actor, Decision
@@ -63,6 +64,8 @@ def test_a_lake_that_closes_months_is_what_the_text_says(dice: Dice, tmp_path: P
     assert not lines, "\n".join([*map(str, without_lines(drawing.steps)), *lines])
     if driven.is_posted:
         driven.post_again(dice.choice(drawing.lake.months))
+        # It proves itself, of closed and restated months too.
+        export_focus(Workspace(driven.workspace.settings), drawing.lake.months, tmp_path / "focus.parquet", "1.4")
 
 
 @rounds(2, 100)

@@ -9,6 +9,7 @@ import duckdb
 
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.model.sql import identifier
+from octo_pipeline.outputs.focus.export import export_focus
 from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import TABLES
@@ -167,6 +168,8 @@ def differences(drawn: Drawn, folder: Path, mart_months: list[str], restoring: R
         result = allocate(world)
         lines = compare_allocations(workspace, result)
     lines += compare_marts(workspace, result, mart_months)
+    # It proves itself.
+    export_focus(Workspace(workspace.settings), mart_months, folder / "focus.parquet", "1.4")
     return lines + identities(workspace, drawn, mart_months)
 
 
