@@ -9,7 +9,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 # pip lists what it collects while it works, so nobody looks at an empty screen for minutes.
 PIP_INSTALL := install --disable-pip-version-check --progress-bar off
 
-.PHONY: help demo test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench manifest emulators sbom clean
+.PHONY: help demo test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench focus focus-validation manifest emulators sbom clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,21 @@ bench: $(VENV)/installed-test .bench/library/installed ## Measures speed, by def
 .bench/library/installed:
 	$(PYTHON) -m venv .bench/library
 	.bench/library/bin/pip $(PIP_INSTALL) cloud-cost-allocation==2.3.4
+	@touch $@
+
+# The validator needs Python 3.12 and packages that the project does not run with, so it has an environment of its own.
+focus: demo ## Validates the demo's FOCUS export with the FinOps Foundation's validator, where Python 3.12 is installed
+	@if python3.12 -c "" 2>/dev/null; then $(MAKE) --no-print-directory focus-validation; \
+	else echo "Python 3.12 is not installed, so the FOCUS export is not validated."; fi
+
+focus-validation: .bench/focus/installed
+	@$(DEMO_ENV) $(BIN)/octo export focus $(STATE)/focus.parquet --month 2024-01 --to 2024-03 --version 1.2
+	@.bench/focus/bin/python .ci/validate_focus.py $(STATE)/focus.parquet
+
+# NumPy 2, which newer versions of pyarrow need, is too new for it.
+.bench/focus/installed:
+	python3.12 -m venv .bench/focus
+	.bench/focus/bin/pip $(PIP_INSTALL) focus-validator==2.2.1 pyarrow==21.0.0 "duckdb<2"
 	@touch $@
 
 docs: $(VENV)/installed-test ## Builds the documentation site; open site/index.html
