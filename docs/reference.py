@@ -21,6 +21,7 @@ from octo_pipeline.assets.specs import EVERY_SOURCE_ANSWERED
 from octo_pipeline.cli.main import app
 from octo_pipeline.definitions import defs
 from octo_pipeline.model.sql import rows_sql
+from octo_pipeline.outputs.proofs import PROOFS
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocations import Allocations
@@ -206,16 +207,17 @@ def checks_page() -> str:
 
 
 def proofs_page() -> str:
-    """Every proof of every table, with its query."""
+    """Every proof of every table and of what leaves the lake, with its query."""
+    proofs = {table.name: table.proofs for table in order()} | PROOFS
     rows = [
-        (f"`{table.name}`", f"`{proof.name}`", proof.claim, f"`octo_pipeline/{_template(proof.sql)}`")
-        for table in order()
-        for proof in table.proofs
+        (f"`{name}`", f"`{proof.name}`", proof.claim, f"`octo_pipeline/{_template(proof.sql)}`")
+        for name, claims in proofs.items()
+        for proof in claims
     ]
     return _page(
         "Proofs",
-        "What must hold of a month of a table before it is published; `octo proofs` lists the same. The query of a proof "
-        "finds violations; one is enough, and the month is not published. [How a result is proved](../proof.md) explains "
+        "What must hold of a month of a table before it is published, and of an export before it is written; `octo proofs` lists "
+        "the same. The query of a proof finds violations; one is enough, and the month is not published. [How a result is proved](../proof.md) explains "
         "how.",
         _table(("table", "proof", "claim", "query"), rows),
     )

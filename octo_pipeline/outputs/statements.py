@@ -40,7 +40,7 @@ from octo_pipeline.workspace import Workspace
 _MOST_LINES = 12
 _MOST_CAUSES = 14
 
-_PROOFS = (
+PROOFS = (
     Proof(
         "lines",
         "the lines of each statement are what the journal charges, exactly and in minor units, and its causes are the change",
@@ -358,7 +358,7 @@ def _lines(
     }
     amounts = create_temp_table(connection, "statement_amounts", render("outputs/statement_amounts", **pieces))
     remedy = f"The tables of {month} are not of one run; run it again."
-    prove(connection, "statements", month, _PROOFS, remedy=remedy, statement_amounts=amounts, **pieces)
+    prove(connection, "statements", month, PROOFS, remedy=remedy, statement_amounts=amounts, **pieces)
     rows = Rows.fetched(
         connection, render("outputs/statement_rows", statement_amounts=amounts, statement_lines=statement_lines)
     )
