@@ -208,7 +208,7 @@ def checks_page() -> str:
 
 def proofs_page() -> str:
     """Every proof of every table and of what leaves the lake, with its query."""
-    proofs = {table.name: table.proofs for table in order()} | PROOFS
+    proofs = {table.name: table.proofs for table in order()} | dict(PROOFS)
     rows = [
         (f"`{name}`", f"`{proof.name}`", proof.claim, f"`octo_pipeline/{_template(proof.sql)}`")
         for name, claims in proofs.items()

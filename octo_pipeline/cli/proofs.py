@@ -14,7 +14,7 @@ def proofs(output: OutputOption = Output.table) -> None:
     from octo_pipeline.outputs.proofs import PROOFS
     from octo_pipeline.tables.graph import order
 
-    proved = {table.name: table.proofs for table in order() if table.proofs} | PROOFS
+    proved = {table.name: table.proofs for table in order() if table.proofs} | dict(PROOFS)
     if output is not Output.table:
         rows = [(name, proof.name, proof.claim) for name, claims in proved.items() for proof in claims]
         print_rows("", ("table", "proof", "claim"), rows, output)
