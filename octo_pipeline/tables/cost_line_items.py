@@ -11,7 +11,7 @@ from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.sql import Relation, literal
+from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.dbt import DbtModelError, run_model, sources_of
 from octo_pipeline.tables.table import Reads, Table
@@ -25,6 +25,12 @@ from octo_pipeline.workspace import Workspace
 INVOICES = "invoices"
 # The dbt models of which cost_line_items is the union.
 _CHARGES = frozenset(f"int_{vendor}__charges" for vendor in VENDORS)
+# Texts of charges; tags are maps only in the union.
+_TEXT_COLUMNS = (
+    *(name for name, kind in LINE_ITEM_COLUMNS.items() if kind == "VARCHAR"),
+    "tags_json",
+    "project_labels_json",
+)
 
 
 class NothingLandedError(OctoError):
@@ -100,12 +106,17 @@ class CostLineItems(Table):
                     workspace,
                     staged,
                     replace(metadata, facts=metadata.facts | facts),
-                    landed | {f"main.{model}": render("tables/no_charges") for model in _CHARGES - charges},
+                    landed | {f"main.{model}": no_charges() for model in _CHARGES - charges},
                     upstream=[f"+{model}" for model in sorted(charges)],
                 )
                 self.prove(connection, staged, source_invoices=source_invoices)
             except (DbtModelError, duckdb.Error) as error:
                 raise explanation(connection, counted, error) from error
+
+
+def no_charges() -> Sql:
+    """What stands in place of the charges of an absent vendor."""
+    return render("tables/no_charges", text_columns=_TEXT_COLUMNS)
 
 
 def counted_deliveries(workspace: Workspace, month: str) -> list[Delivery]:

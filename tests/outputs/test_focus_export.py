@@ -284,7 +284,7 @@ def test_a_failed_export_leaves_the_former_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "month", "code"),
-    [("focus.xlsx", MONTH, "export-format-unknown"), ("focus.parquet", NEXT, "month-not-made")],
+    [("focus.xlsx", MONTH, "focus-ending-unknown"), ("focus.parquet", NEXT, "month-not-made")],
 )
 def test_what_cannot_be_exported_is_refused(tmp_path, name, month, code):
     workspace = made(tmp_path, USAGE_OF_10_AND_30, [])

@@ -8,10 +8,9 @@ import pytest
 
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.model.sql import identifier
-from octo_pipeline.model.templates import render
 from octo_pipeline.services.sources import folder_source
 from octo_pipeline.tables import dbt
-from octo_pipeline.tables.cost_line_items import CostLineItems
+from octo_pipeline.tables.cost_line_items import CostLineItems, no_charges
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.catalog import VENDORS
 from tests.support import azure_exports, focus_files
@@ -45,7 +44,7 @@ def test_the_columns_of_a_vendor_alone_have_the_types_of_the_table(engine, vendo
     """In a union, columns that are always null would take the type of another vendor."""
     charges = f"int_{vendor}__charges"
     for absent in VENDORS.keys() - {vendor}:
-        engine.execute(f"create view int_{absent}__charges as {render('tables/no_charges')}")
+        engine.execute(f"create view int_{absent}__charges as {no_charges()}")
     for name, model in compiled_models().items():
         if name in read_by(charges) | {charges}:
             engine.execute(f"create view {identifier(name)} as {model.sql}")

@@ -10,6 +10,7 @@ import octo_pipeline
 from octo_pipeline.allocation import matching, splits
 from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.cli.main import app
+from octo_pipeline.outputs.proofs import PROOFS
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -23,7 +24,8 @@ from tests.support.workspaces import decision, exact_rows, workspace_in, write_l
 def test_what_is_proved_of_each_table_is_listed():
     rows = json.loads(CliRunner().invoke(app, ["proofs", "--output", "json"]).stdout)
     listed = {(row["table"], row["proof"]): row["claim"] for row in rows}
-    assert listed == {(table.name, proof.name): proof.claim for table in TABLES for proof in table.proofs}
+    proofs = {table.name: table.proofs for table in TABLES} | dict(PROOFS)
+    assert listed == {(name, proof.name): proof.claim for name, claims in proofs.items() for proof in claims}
     assert len(listed) == len(rows), "a name occurs twice"
     # Who is meant and what they used is looked up, not summed; their money is proved where it is split.
     assert {table.name for table in TABLES if not table.proofs} == {"resolved_accounts", "usage_shares"}

@@ -46,7 +46,7 @@ def product(tmp_path_factory):
     before = files_in(copy)
     shutil.copytree(ADDED, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     names = copy / "octo_pipeline" / "model" / "vendors.py"
-    last = '        VendorName("gcp", "Folder of exported Google Cloud billing tables", _GCP_LABELS),\n'
+    last = '        VendorName("focus", "Folder of FOCUS files of any provider", is_cloud=False),\n'
     assert last in names.read_text()
     names.write_text(names.read_text().replace(last, f'{last}        VendorName("oci", "Folder of OCI costs"),\n'))
     after = files_in(copy)
