@@ -1,5 +1,8 @@
 """The application: its routes, limits and answers to errors."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 
 from octo_pipeline.api import problems
@@ -26,6 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
+        lifespan=_closing_operations,
     )
     app.state.settings = settings
     app.state.operations = Operations()
@@ -34,3 +38,10 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     return app
+
+
+@asynccontextmanager
+async def _closing_operations(app: FastAPI) -> AsyncIterator[None]:
+    """Drop the work that waits when the server stops; Python would do all of it before it exits."""
+    yield
+    app.state.operations.close()

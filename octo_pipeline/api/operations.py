@@ -4,6 +4,7 @@ The work runs in a thread of the server, one after the other, because two runs o
 The lake and the registry keep what was done; what is kept here is how it went, until the server ends.
 """
 
+import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -16,10 +17,11 @@ from typing import Any, Literal
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import quoted
 from octo_pipeline.registry.records import Actor
-from octo_pipeline.services.months import Failed
+from octo_pipeline.services.months import Blocked, Failed, Landed, MonthDone, Skipped
 from octo_pipeline.tables.table import Materialised
 
 _MOST_KEPT = 500
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -89,7 +91,7 @@ class Operations:
         operation = self._operations.get(operation_id)
         if operation is None:
             raise OctoError(
-                f"There is no operation {quoted(operation_id)}; operations are kept until the server ends.",
+                f"There is no operation {quoted(operation_id)}; they are forgotten when the server stops.",
                 code="operation-unknown",
             )
         return operation
@@ -105,7 +107,7 @@ class Operations:
             return operation.events[seen:]
 
     def close(self) -> None:
-        """Wait for what runs, and do nothing that waits."""
+        """Finish what runs and drop what waits."""
         self._pool.shutdown(cancel_futures=True)
 
     def _do(self, operation: Operation, work: Callable[[], Iterable[object]]) -> None:
@@ -113,14 +115,16 @@ class Operations:
         failures = []
         try:
             for event in work():
-                self._say(operation, _sentence(event))
+                for sentence in _sentences(event):
+                    self._say(operation, sentence)
                 if isinstance(event, Failed):
                     failures.append(f"{event.month} was not published: {event.error}")
         except OctoError as error:
             failures.append(str(error))
         except Exception:
+            # Whoever waits for it reads its state; nobody reads what a thread of the pool raises.
+            _log.exception("The operation %s (%s) failed unexpectedly", operation.id, operation.kind)
             failures.append("Something unexpected went wrong; the server's log says what.")
-            raise
         finally:
             operation.problem = " ".join(failures) or None
             self._set(operation, "failed" if failures else "succeeded")
@@ -136,9 +140,18 @@ class Operations:
             self._news.notify_all()
 
 
-def _sentence(event: object) -> str:
-    if isinstance(event, Materialised):
-        return f"{event.table} {event.month}: {event.outcome}"
-    if isinstance(event, Failed):
-        return f"{event.step} {event.month}: {event.error}"
-    return str(event)
+def _sentences(event: object) -> list[str]:
+    """What an event says to somebody who follows the work; nothing for a step that only begins."""
+    match event:
+        case Landed():
+            waiting = [f"{event.vendor} {event.month}: {error}" for error in event.unanswered]
+            return [f"{event.vendor} {event.month}: {event.outcome}", *waiting, *event.passed_over]
+        case Materialised():
+            return [f"{event.table} {event.month}: {event.outcome}"]
+        case Failed() | Skipped():
+            return [f"{event.step} {event.month}: {event.error}"]
+        case Blocked():
+            return [f"{event.step} {event.month}: not made, because what it reads failed"]
+        case MonthDone():
+            return [f"{event.month}: {event.published} published, {event.unchanged} unchanged"]
+    return []

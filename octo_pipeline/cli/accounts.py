@@ -60,7 +60,7 @@ def list_(output: OutputOption = Output.table) -> None:
         if output is Output.table:
             rows.append(_table_row(entry.account, last))
         else:
-            values = _list_row(entry.account) | {"last_delivery": last}
+            values = entry.values | {"last_delivery": last}
             rows.append([values[column] for column in _LIST_COLUMNS])
     print_rows("Registered accounts", _LIST_TABLE_COLUMNS if output is Output.table else _LIST_COLUMNS, rows, output)
 
@@ -72,23 +72,6 @@ def _table_row(account: "Account", last: str | None) -> list[Any]:
     open_step = next((step for step, at in account.steps.items() if not at), None)
     status = "Completed" if account.is_completed else f"{open_step or 'kind'} open"
     return [account.vendor, account.account_id, short, kind, status, last]
-
-
-def _list_row(account: "Account") -> dict[str, Any]:
-    steps = {step: "Completed" if at else "open" for step, at in account.steps.items()}
-    return {
-        "vendor": account.vendor,
-        "id": account.account_id,
-        "name": account.name,
-        "kind": account.kind,
-        # A payer pays for itself.
-        "payer": account.account_id if account.kind == "payer" else account.payer_id,
-        "API": steps.get("API", ""),
-        "PAYER": steps.get("PAYER", ""),
-        "CUR": steps.get("CUR", ""),
-        "status": "Completed" if account.is_completed else "open",
-        "problem": account.problem,
-    }
 
 
 @app.command()

@@ -8,7 +8,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -294,7 +294,7 @@ def simulate(
     submission = allocator_files.submitted(workspace, content, name, now)
     simulation = _simulated(workspace, submission, now, parse_month(month) if month else None)
     if output is Output.json:
-        sys.stdout.write(json.dumps(_as_json(simulation), ensure_ascii=False, indent=1, default=str) + "\n")
+        sys.stdout.write(json.dumps(simulation.values, ensure_ascii=False, indent=1, default=str) + "\n")
     elif output in (Output.csv, Output.raw):
         print_rows("", simulation.bookings.columns, simulation.bookings.rows, output)
     else:
@@ -312,16 +312,6 @@ def _simulated(workspace: "Workspace", submission: "Submission", now: datetime, 
 
 def _window(allocator: "Allocator") -> str:
     return f"from {allocator.start}" + (f" to {allocator.end}" if allocator.end else " without end")
-
-
-def _as_json(simulation: "Simulation") -> dict[str, Any]:
-    return {
-        "allocator": simulation.allocator.normalised(),
-        "version": simulation.allocator.version,
-        "month": simulation.month,
-        "replaces": simulation.replaces,
-        "warnings": simulation.warnings,
-    } | {name: rows.records() for name, rows in simulation.tables.items()}
 
 
 def _print_simulation(simulation: "Simulation") -> None:

@@ -242,6 +242,23 @@ class Lake:
         """The months the table has, in order."""
         return sorted(self._identities(table))
 
+    def require(self, months: Sequence[str], *tables: str) -> None:
+        """Refuse months of which a table is not made.
+
+        Raises:
+            OctoError: it names the first table and its first month.
+        """
+        for table in tables:
+            made = self.months(table)
+            for month in months:
+                if month not in made:
+                    raise OctoError(
+                        f"The lake has no {table.replace('_', ' ')} of {month}.",
+                        code="month-not-made",
+                        place=month,
+                        remedy=Remedy("run", month=month),
+                    )
+
     def tables(self) -> list[str]:
         """The tables that have at least one partition."""
         return sorted(table for table in self._store.subfolders(self.root) if self.months(table))

@@ -24,7 +24,7 @@ from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.currency import minor_digits
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, rows_sql
 from octo_pipeline.model.templates import render
@@ -117,8 +117,8 @@ def journal_of(workspace: Workspace, month: str, by: By) -> Journal:
         OctoError: the month is not made, there are no cost centres to post to, or a proof fails.
     """
     cost_centres = _cost_centres(workspace, month, by)
-    _require_made(workspace, month)
     lake = workspace.lake
+    lake.require([month], InvoiceCosts.name, AccountCosts.name, CostGroupCosts.name, Prepayments.name)
     with lake.connect() as connection:
         bill, invoices = _bill(connection, workspace, month)
         books = Books(
@@ -244,17 +244,6 @@ def _unmapped(owners: Rows, lines: Rows, cost_centres: CostCentres) -> tuple[str
         if posting != "cost" and ledger_account == UNMAPPED:
             unmapped.append(f"{posting if posting in OWNER_TYPES else 'payer'} {payer}")
     return tuple(dict.fromkeys(unmapped))
-
-
-def _require_made(workspace: Workspace, month: str) -> None:
-    for table in (InvoiceCosts.name, AccountCosts.name, CostGroupCosts.name, Prepayments.name):
-        if month not in workspace.lake.months(table):
-            raise OctoError(
-                f"The lake has no {table} of {month}.",
-                code="month-not-made",
-                place=month,
-                remedy=Remedy("run", month=month),
-            )
 
 
 def _bill(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> tuple[Relation, Relation]:

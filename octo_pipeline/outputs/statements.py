@@ -23,7 +23,7 @@ from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.model.currency import minor_digits
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import rows_sql
@@ -174,7 +174,7 @@ def statements_of(
         OctoError: the month was not run, or an owner has no costs in it.
         ProofError: the amounts do not add up.
     """
-    _require_made(workspace, month)
+    workspace.lake.require([month], AccountCosts.name)
     before = add_months(month, -1)
     made = workspace.lake.months(AccountCosts.name)
     cost_centres = workspace.configuration_of(month).cost_centres
@@ -220,16 +220,6 @@ def statements_of(
         for key, subject in chosen.items()
         if sections.get(key)
     )
-
-
-def _require_made(workspace: Workspace, month: str) -> None:
-    if month not in workspace.lake.months(AccountCosts.name):
-        raise OctoError(
-            f"The lake has no results of {month}.",
-            code="month-not-made",
-            place=month,
-            remedy=Remedy("run", month=month),
-        )
 
 
 def _owners(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> set[Owner]:

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import quoted_json, reason
+from octo_pipeline.model.wording import quoted_json
 from octo_pipeline.rules.conditions import Condition, parse_condition
-from octo_pipeline.rules.documents import DocumentError, Problem
+from octo_pipeline.rules.documents import DocumentError, Problem, read_table
 
 FILE = "cost_centres.csv"
 HEADER = ("owner_type", "owner_id", "cost_centre", "ledger_account", "name", "email")
@@ -95,17 +95,8 @@ def load_cost_centres(path: Path) -> CostCentres:
     Raises:
         DocumentError: with every wrong line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return CostCentres()
-    except UnicodeDecodeError as error:
-        raise DocumentError(
-            [Problem(path.name, "", f"is not UTF-8 text ({error.reason}); save it as UTF-8")]
-        ) from error
-    except OSError as error:
-        raise DocumentError([Problem(path.name, "", f"cannot be read ({reason(error)})")]) from error
-    return _parse(text, path.name)
+    text = read_table(path)
+    return CostCentres() if text is None else _parse(text, path.name)
 
 
 def _parse(text: str, file: str) -> CostCentres:

@@ -1,4 +1,4 @@
-"""Reading the configuration's JSON documents: what allocators and cost groups have in common.
+"""Reading the configuration's documents: what allocators and cost groups, and its CSV files, have in common.
 
 This module has the base of the document models, a strict JSON reader, problems that name file and path, and the
 loading of a folder. What a particular document may contain belongs in its own module (`allocator`, `cost_group`).
@@ -298,6 +298,24 @@ class _Object(dict[str, Any]):
 def is_unset(section: Mapping[str, Any], key: str) -> bool:
     """Whether the object leaves the key out or has an empty string or null there, which means the same."""
     return section.get(key) in (None, "")
+
+
+def read_table(path: Path) -> str | None:
+    """The text of a CSV of the configuration; None if there is none.
+
+    Raises:
+        DocumentError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise DocumentError(
+            [Problem(path.name, "", f"is not UTF-8 text ({error.reason}); save it as UTF-8")]
+        ) from error
+    except OSError as error:
+        raise DocumentError([Problem(path.name, "", f"cannot be read ({reason(error)})")]) from error
 
 
 def read_object(text: str | bytes, *, file: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from octo_pipeline.model.currency import is_currency
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import is_month, month_spelling
-from octo_pipeline.model.wording import quoted_json, reason
-from octo_pipeline.rules.documents import DocumentError, Problem
+from octo_pipeline.model.wording import quoted_json
+from octo_pipeline.rules.documents import DocumentError, Problem, read_table
 
 HEADER = ["month", "currency", "rate"]
 
@@ -60,17 +60,8 @@ def load_rates(path: Path, base_currency: str) -> tuple[Rate, ...]:
     Raises:
         DocumentError: with every wrong line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return ()
-    except UnicodeDecodeError as error:
-        raise DocumentError(
-            [Problem(path.name, "", f"is not UTF-8 text ({error.reason}); save it as UTF-8")]
-        ) from error
-    except OSError as error:
-        raise DocumentError([Problem(path.name, "", f"cannot be read ({reason(error)})")]) from error
-    return _parse(text, path.name, base_currency)
+    text = read_table(path)
+    return () if text is None else _parse(text, path.name, base_currency)
 
 
 def _parse(text: str, file: str, base_currency: str) -> tuple[Rate, ...]:

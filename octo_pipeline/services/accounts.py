@@ -1,8 +1,9 @@
 """Listing, renaming and removing registered accounts, which is the same for all vendors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.templates import render
@@ -34,6 +35,26 @@ class Listed:
     account: Account
     last_delivery: datetime | None
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """The account with its states as all faces list it: column -> value. Secrets are never in it."""
+        account = self.account
+        steps = {step: "Completed" if at else "open" for step, at in account.steps.items()}
+        return {
+            "vendor": account.vendor,
+            "id": account.account_id,
+            "name": account.name,
+            "kind": account.kind,
+            # A payer pays for itself.
+            "payer": account.account_id if account.kind == "payer" else account.payer_id,
+            "API": steps.get("API", ""),
+            "PAYER": steps.get("PAYER", ""),
+            "CUR": steps.get("CUR", ""),
+            "status": "Completed" if account.is_completed else "open",
+            "last_delivery": self.last_delivery,
+            "problem": account.problem,
+        }
+
 
 @dataclass(frozen=True)
 class Removed:
@@ -54,14 +75,16 @@ class Removed:
 
 def listed(workspace: Workspace) -> list[Listed]:
     """The registered accounts, by vendor and id."""
+    return with_last_deliveries(workspace, workspace.registry.accounts.all())
+
+
+def with_last_deliveries(workspace: Workspace, accounts: Iterable[Account]) -> list[Listed]:
+    """Accounts with when each delivered last."""
     last: dict[tuple[str, str], datetime] = {}
     for delivery in deliveries(workspace.lake.root):
         key = (delivery.vendor, delivery.account)
         last[key] = max(delivery.fetched_at, last.get(key, delivery.fetched_at))
-    return [
-        Listed(account, last.get((account.vendor, account.payer_id or account.account_id)))
-        for account in workspace.registry.accounts.all()
-    ]
+    return [Listed(account, last.get((account.vendor, account.payer_id or account.account_id))) for account in accounts]
 
 
 def confirm_new(workspace: Workspace, now: datetime) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import duckdb
 
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.spreadsheet import csv_column_sql, xlsx_value
 from octo_pipeline.model.sql import Sql, literal
@@ -102,13 +102,7 @@ def _without_formulas(connection: duckdb.DuckDBPyConnection, query: Sql) -> Sql:
 
 
 def _explained(workspace: Workspace, month: str) -> Sql:
-    if month not in workspace.lake.months(Allocations.name):
-        raise OctoError(
-            f"The lake has no allocations of {month}.",
-            code="month-not-made",
-            place=month,
-            remedy=Remedy("run", month=month),
-        )
+    workspace.lake.require([month], Allocations.name)
     return explained_allocations(workspace, [month])
 
 

@@ -282,7 +282,7 @@ def subject_of(workspace: Workspace, owner: str, months: Sequence[str]) -> Subje
     Raises:
         OctoError: a month was not run, nobody of that id has costs in one of the months, or the id names several.
     """
-    _require_made(workspace, months)
+    workspace.lake.require(months, AccountCosts.name, CostGroupCosts.name)
     lake = workspace.lake
     query = render(
         "services/cause_owners",
@@ -375,7 +375,7 @@ def changes_of(workspace: Workspace, subject: Subject, before: str, after: str) 
         OctoError: a month was not run.
         ProofError: the causes do not add up, because the lake changed since the months were made.
     """
-    _require_made(workspace, (before, after))
+    workspace.lake.require((before, after), AccountCosts.name, CostGroupCosts.name)
     if subject.owners:
         return changes_of_owners(workspace, {subject.id: subject.owners}, before, after)
     with workspace.lake.connect() as connection:
@@ -386,7 +386,7 @@ def changes_of_owners(
     workspace: Workspace, owners: Mapping[str, Iterable[tuple[str, str]]], before: str, after: str
 ) -> tuple[Change, ...]:
     """The same for many subjects at once, each with its owners as (owner type, owner id)."""
-    _require_made(workspace, (before, after))
+    workspace.lake.require((before, after), AccountCosts.name, CostGroupCosts.name)
     with workspace.lake.connect() as connection:
         return explain_owners(connection, workspace, owners, before, after).changes
 
@@ -431,20 +431,8 @@ def explain_owners(
         OctoError: the month was not run.
         ProofError: as `changes_of`.
     """
-    _require_made(workspace, (after,))
+    workspace.lake.require((after,), AccountCosts.name, CostGroupCosts.name)
     return _explained(connection, _PartsOfOwners(connection, workspace, owners), before, after)
-
-
-def _require_made(workspace: Workspace, months: Sequence[str]) -> None:
-    for month in months:
-        for table in (AccountCosts.name, CostGroupCosts.name):
-            if month not in workspace.lake.months(table):
-                raise OctoError(
-                    f"The lake has no results of {month}.",
-                    code="month-not-made",
-                    place=month,
-                    remedy=Remedy("run", month=month),
-                )
 
 
 class _Parts:

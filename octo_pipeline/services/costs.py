@@ -19,13 +19,7 @@ def account_costs(workspace: Workspace, month: str) -> Rows:
         OctoError: the month was not run.
     """
     lake = workspace.lake
-    if month not in lake.months(AccountCosts.name):
-        raise OctoError(
-            f"The lake has no account costs of {month}.",
-            code="month-not-made",
-            place=month,
-            remedy=Remedy("run", month=month),
-        )
+    lake.require([month], AccountCosts.name)
     costs = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
     query = render("services/account_costs", account_costs=costs, columns=list(AccountCosts.columns))
     with lake.connect() as connection:
@@ -76,14 +70,7 @@ def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str
         OctoError: a month was not run, or there is no such cost group.
     """
     lake = workspace.lake
-    made = lake.months(CostGroupCosts.name)
-    if missing := [month for month in months if month not in made]:
-        raise OctoError(
-            f"The lake has no cost group costs of {', '.join(missing)}.",
-            code="month-not-made",
-            place=missing[0],
-            remedy=Remedy("run", month=missing[0]),
-        )
+    lake.require(months, CostGroupCosts.name)
     costs = lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
     is_family = is_family_of_groups(workspace, cost_group)
     of_group = render("services/costs_of_group", cost_group_costs=costs, cost_group=cost_group, is_family=is_family)

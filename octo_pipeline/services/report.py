@@ -9,7 +9,6 @@ import duckdb
 
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, origin_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, rows_sql
@@ -20,6 +19,7 @@ from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.services.periods import state_in_words
 from octo_pipeline.services.reasons import in_words
 from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.corrections import Corrections, causes_in
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
@@ -101,14 +101,7 @@ def report_of(workspace: Workspace, month: str) -> Report:
         OctoError: the month was not run.
     """
     lake = workspace.lake
-    for table in ("allocations", AccountCosts.name, CostGroupCosts.name):
-        if month not in lake.months(table):
-            raise OctoError(
-                f"The lake has no {table} of {month}.",
-                code="month-not-made",
-                place=month,
-                remedy=Remedy("run", month=month),
-            )
+    lake.require([month], Allocations.name, AccountCosts.name, CostGroupCosts.name)
     before = add_months(month, -1)
     previous = before if before in lake.months(AccountCosts.name) else None
     with lake.connect() as connection:

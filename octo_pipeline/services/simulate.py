@@ -25,6 +25,7 @@ Drawback: all rows of the result are held in Python.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import duckdb
 
@@ -122,6 +123,17 @@ class Simulation:
     def tables(self) -> dict[str, Rows]:
         """All its tables by name."""
         return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Rows)}
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All of it for programs, as JSON values: amounts are texts with all of their digits."""
+        return {
+            "allocator": self.allocator.normalised(),
+            "version": self.allocator.version,
+            "month": self.month,
+            "replaces": self.replaces,
+            "warnings": self.warnings,
+        } | {name: rows.records() for name, rows in self.tables.items()}
 
 
 def simulate(workspace: Workspace, allocator: Allocator, month: str, *, ended: Allocator | None = None) -> Simulation:

@@ -11,7 +11,6 @@ import duckdb
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.lake.lake import Lake, Staged
-from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import origin_months
 from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
@@ -72,21 +71,6 @@ def explained_allocations(workspace: Workspace, months: Sequence[str] | None, *,
     )
 
 
-def require_allocations(lake: Lake, month: str) -> None:
-    """Refuse to make a mart of a month without allocations.
-
-    Raises:
-        OctoError: the month has none.
-    """
-    if month not in lake.months(Allocations.name):
-        raise OctoError(
-            f"The lake has no allocations of {month}.",
-            code="month-not-made",
-            place=month,
-            remedy=Remedy("run", month=month),
-        )
-
-
 def keep_explained_allocations(
     connection: duckdb.DuckDBPyConnection, lake: Lake, staged: Staged, columns: Sequence[str]
 ) -> Relation:
@@ -101,7 +85,7 @@ def keep_explained_allocations(
         OctoError: the month has no allocations.
     """
     month = staged.month
-    require_allocations(lake, month)
+    lake.require([month], Allocations.name)
     file = literal(str(staged.folder / "explained.parquet"))
     explained = _explained(lake, [month], origins_read(lake, month), [])
     query = render("tables/explained_columns", explained_allocations=explained, columns=columns)

@@ -14,7 +14,7 @@ from octo_pipeline.registry.records import RestoredItem
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.dues import origins_outstanding
-from octo_pipeline.tables.explained_allocations import INPUTS_CHANGED, require_allocations
+from octo_pipeline.tables.explained_allocations import INPUTS_CHANGED
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.tables.table import Lineage, Reads, Table
@@ -101,7 +101,7 @@ class Prepayments(Table):
     def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
         """Roll every spread item forward by a month, and prove it against the allocations."""
         lake = workspace.lake
-        require_allocations(lake, month)
+        lake.require([month], Allocations.name)
         with lake.connect() as connection:
             matched = lake.scan(MatchedItems.name, origins_outstanding(lake, month), MatchedItems.columns)
             restored = create_restored_items(connection, _decisions(workspace, month), matched)

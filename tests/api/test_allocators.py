@@ -70,7 +70,8 @@ def test_an_allocator_is_succeeded(own_api):
     assert own_api.ask("POST", "/allocators/a0/supersede/simulate?from=2024-03", json=following).status_code == 404
     done = own_api.ask("POST", path, "editor", json=following).json()
     assert (done["ended"]["endMonth"], done["started"]["startMonth"]) == ("2024-02", "2024-03")
-    assert own_api.ask("POST", path, "editor", json=following).status_code in (409, 422)
+    again = own_api.ask("POST", path, "editor", json=following)
+    assert (again.status_code, again.json()["code"]) == (409, "allocator-exists")
 
 
 def test_a_read_only_configuration_is_not_changed(own_api, monkeypatch):

@@ -1,7 +1,11 @@
 """Months, decisions and operations over the API."""
 
 import json
+from threading import Event, Timer
 
+from octo_pipeline.api.operations import Operations
+from octo_pipeline.registry.records import Actor
+from octo_pipeline.services.months import MonthDone
 from tests.support.small_month import MONTH
 
 
@@ -24,7 +28,7 @@ def test_an_item_is_restored_and_re_applied(own_api):
     (row,) = own_api.get(f"/allocations?month={MONTH}&category=fee&status=unchecked_allocated")["items"]
     assert row["reason"] == "restored"
     again = own_api.ask("POST", "/allocations/restore", "editor", json={"item": item, "reason": "twice"})
-    assert (again.status_code, again.json()["code"]) in ((404, "no-such-items"), (409, "decision-contradicts"))
+    assert (again.status_code, again.json()["code"]) == (409, "decision-contradicts")
     answer = own_api.ask("POST", "/allocations/reapply", "editor", json={"item": item, "reason": "shared after all"})
     events_of(own_api, answer.json()["id"])
     assert own_api.get(f"/allocations?month={MONTH}&status=checked_splitted")["items"]
@@ -81,9 +85,44 @@ def test_a_month_is_run_as_an_operation(own_api):
     answer = own_api.ask("POST", "/months/2024-02/run", "editor")
     events_of(own_api, answer.json()["id"])
     operation = own_api.get(f"/operations/{answer.json()['id']}")
-    # Nothing is delivered for it, so nothing is made.
-    assert operation["state"] in ("succeeded", "failed")
+    nothing = "Nothing of 2024-02 is landed, and no source offers any of it."
+    assert (operation["state"], operation["problem"]) == ("failed", f"2024-02 was not published: {nothing}")
+    assert operation["events"][-1] == "2024-02: 0 published, 0 unchanged"
+    assert f"cost_line_items 2024-02: {nothing}" in operation["events"]
+    assert "allocations 2024-02: not made, because what it reads failed" in operation["events"]
     assert own_api.ask("GET", "/operations/none").json()["code"] == "operation-unknown"
+
+
+def test_work_that_fails_unexpectedly_is_logged_and_said(caplog):
+    def work():
+        yield MonthDone("2024-01", 1, 2, ())
+        raise RuntimeError("a fault")
+
+    operations = Operations()
+    operation = operations.start("run", Actor("mia"), work)
+    while not operation.is_done:
+        operations.wait_for_news(operation, 1, 1)
+    assert (operation.state, operation.events) == ("failed", ["2024-01: 1 published, 2 unchanged"])
+    assert operation.problem == "Something unexpected went wrong; the server's log says what."
+    assert "RuntimeError: a fault" in caplog.text
+
+
+def test_work_that_waits_is_dropped_when_the_server_stops(own_api):
+    release, done = Event(), []
+
+    def work():
+        release.wait(30)
+        done.append("work")
+        yield "done"
+
+    operations = own_api.client.app.state.operations
+    with own_api.client:
+        running = operations.start("run", Actor("mia"), work)
+        while running.state == "waiting":
+            operations.wait_for_news(running, 0, 0.01)
+        waiting = operations.start("run", Actor("mia"), work)
+        Timer(0.1, release.set).start()
+    assert (running.state, waiting.state, done) == ("succeeded", "waiting", ["work"])
 
 
 def test_metrics_are_put_and_read(own_api):

@@ -131,7 +131,7 @@ def test_what_is_missing_is_said(spread_fee, tmp_path):
     (tmp_path / "cost_centres.csv").write_text("account;1;CC")
     with pytest.raises(DocumentError, match=r"cost_centres\.csv: line 1: must be the header"):
         journal_of(Workspace(settings), NEXT, "account")
-    with pytest.raises(OctoError, match="The lake has no invoice_costs of 2024-03"):
+    with pytest.raises(OctoError, match="The lake has no invoice costs of 2024-03"):
         journal_of(spread_fee, "2024-03", "account")
 
 

@@ -162,7 +162,7 @@ def test_a_closed_month_says_so_and_the_first_month_has_no_change(lake):
     [
         ("CC-11", NEXT, "No account, cost group or cost centre 'CC-11' has costs in 2024-02. Did you mean CC-1?"),
         ("zzz", NEXT, "No account, cost group or cost centre 'zzz' has costs in 2024-02."),
-        ("1", "2024-05", "The lake has no results of 2024-05."),
+        ("1", "2024-05", "The lake has no account costs of 2024-05."),
     ],
 )
 def test_who_has_no_costs_is_said(lake, owner, month, sentence):

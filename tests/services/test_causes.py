@@ -212,8 +212,8 @@ def test_the_table_names_all_but_one_percent_and_machines_get_every_cause(shared
     ("owner", "month", "sentence"),
     [
         ("price", FEBRUARY, "No account, cost group or cost centre 'price' has costs in 2024-01 or 2024-02. Did you mean priced?"),
-        ("priced", "2024-03", "The lake has no results of 2024-03."),
-        ("priced", JANUARY, "The lake has no results of 2023-12."),
+        ("priced", "2024-03", "The lake has no account costs of 2024-03."),
+        ("priced", JANUARY, "The lake has no account costs of 2023-12."),
         ("twice", FEBRUARY, "'twice' names several: account/twice, group/twice, cost-centre/twice. Name one of them in full."),
     ],
 )  # fmt: skip

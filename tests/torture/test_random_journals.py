@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from random import Random
@@ -235,9 +235,15 @@ def test_what_is_posted_is_the_cents_of_the_invoices(dice: Dice) -> None:
     drawing = Drawing(dice)
     drawing.draw()
     tables = drawing.tables()
-    by = dice.choice(["account", "cost-centre"])
+    by = dice.choice(["account", "cost-centre", "group"])
     with duckdb.connect() as connection:
-        journal = post(connection, books_of(connection, tables), CENTRES, MONTH, by, "provisional")
+        books = books_of(connection, tables)
+        if by == "group":
+            accounts = sorted({name for kind, name, _ in drawing.final_costs if kind == "account"})
+            grouped = [(name, dice.choice(["shop", "teams/a"])) for name in accounts if dice.random() < 0.6]
+            columns = {"account": "VARCHAR", "cost_group_id": "VARCHAR"}
+            books = replace(books, account_groups=Relation(f"({rows_sql(columns, grouped)})"))
+        journal = post(connection, books, CENTRES, MONTH, by, "provisional")
     lines = [dict(zip(journal.lines.columns, row, strict=True)) for row in journal.lines.rows]
     for line in lines:
         assert_is_in_minor_units(line)

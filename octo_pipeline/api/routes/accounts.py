@@ -10,12 +10,13 @@ from octo_pipeline.api.listing import PageOf, answer_rows
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration
-from octo_pipeline.services.accounts import listed, rename
+from octo_pipeline.services.accounts import Listed, listed, rename, with_last_deliveries
+from octo_pipeline.workspace import Workspace
 
 router = APIRouter(prefix="/accounts", tags=["accounts"])
 
 Vendor = Annotated[str | None, Query(description="If several vendors have an account with this id or name.")]
-_COLUMNS = ("vendor", "id", "name", "kind", "payer", "API", "PAYER", "CUR", "status", "last_delivery", "problem")
+_COLUMNS = ("vendor", "id", "name", "kind", "payer_id", "API", "PAYER", "CUR", "status", "last_delivery", "problem")
 
 
 class Rename(BaseModel):
@@ -29,14 +30,14 @@ class Rename(BaseModel):
 @router.get("")
 def list_accounts(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
     """The registered accounts with API, PAYER and CUR, and when they last delivered."""
-    rows = [tuple((_row(e.account) | {"last_delivery": e.last_delivery}).values()) for e in listed(workspace)]
-    return answer_rows(workspace, page, Rows(_COLUMNS, tuple(rows)))
+    accounts = [_values(entry) for entry in listed(workspace)]
+    return answer_rows(workspace, page, Rows(_COLUMNS, tuple(tuple(map(a.__getitem__, _COLUMNS)) for a in accounts)))
 
 
 @router.get("/{account}")
 def get_account(workspace: WorkspaceOf, _: Viewer, account: str, vendor: Vendor = None) -> dict[str, Any]:
     """An account by its id or name. Secrets are never told."""
-    return _row(workspace.registry.accounts.find(account, vendor))
+    return _shown(workspace, workspace.registry.accounts.find(account, vendor))
 
 
 @router.patch("/{account}")
@@ -44,29 +45,24 @@ def rename_account(
     workspace: WorkspaceOf, actor: Admin, account: str, body: Rename, vendor: Vendor = None
 ) -> dict[str, Any]:
     """Give an account another name, or none."""
-    return _row(rename(workspace, actor, workspace.registry.accounts.find(account, vendor), body.name))
+    renamed = rename(workspace, actor, workspace.registry.accounts.find(account, vendor), body.name)
+    return _shown(workspace, renamed)
 
 
 @router.post("/{account}/confirm")
 def confirm(workspace: WorkspaceOf, actor: Admin, account: str, vendor: Vendor = None) -> dict[str, Any]:
     """Ask the vendor which steps of the registration are done."""
     registered = workspace.registry.accounts.find(account, vendor)
-    return _row(registration.of(registered).confirm(workspace, actor, registered))
+    return _shown(workspace, registration.of(registered).confirm(workspace, actor, registered))
 
 
-def _row(account: Account) -> dict[str, Any]:
-    steps = {step: "Completed" if at else "open" for step, at in account.steps.items()}
-    return {
-        "vendor": account.vendor,
-        "id": account.account_id,
-        "name": account.name,
-        "kind": account.kind,
-        # A payer pays for itself.
-        "payer": account.account_id if account.kind == "payer" else account.payer_id,
-        "API": steps.get("API", ""),
-        "PAYER": steps.get("PAYER", ""),
-        "CUR": steps.get("CUR", ""),
-        "status": "Completed" if account.is_completed else "open",
-        "last_delivery": None,
-        "problem": account.problem,
-    }
+def _shown(workspace: Workspace, account: Account) -> dict[str, Any]:
+    (entry,) = with_last_deliveries(workspace, [account])
+    return _values(entry)
+
+
+def _values(entry: Listed) -> dict[str, Any]:
+    """What is said of an account. Its payer has a name of its own: in columns, `payer` and the state `PAYER` are one."""
+    values = entry.values
+    last = entry.last_delivery
+    return values | {"payer_id": values.pop("payer"), "last_delivery": last.isoformat() if last else None}

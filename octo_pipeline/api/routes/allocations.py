@@ -59,7 +59,8 @@ def list_allocations(
         service=service,
         text=text,
     )
-    return answer(workspace, page, query, version_of(workspace, ("allocations", month), ("matched_items", month)))
+    tables = ("allocations", "corrections", "matched_items")
+    return answer(workspace, page, query, version_of(workspace, *((table, month) for table in tables)))
 
 
 @router.get("/{item_id}")

@@ -15,7 +15,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.rules.allocator import Allocator, hints_of
 from octo_pipeline.rules.documents import read_object
 from octo_pipeline.services import rules
-from octo_pipeline.services.simulate import Simulation, simulate
+from octo_pipeline.services.simulate import simulate
 from octo_pipeline.workspace import Workspace
 
 router = APIRouter(prefix="/allocators", tags=["allocators"])
@@ -64,7 +64,7 @@ def simulate_document(
     now = datetime.now(UTC)
     submission = rules.submitted(workspace, content, "document", now)
     simulation, notes = rules.simulate_submission(workspace, submission, now, parse_month(month) if month else None)
-    return _as_json(simulation) | {"notes": notes}
+    return simulation.values | {"notes": notes}
 
 
 @router.get("/{allocator_id}")
@@ -123,7 +123,7 @@ def simulate_succession(
     """What the next allocator would do in its first month, with the end of the one before it."""
     planned = rules.succession(workspace, allocator_id, content, "document.json", parse_month(first), datetime.now(UTC))
     ended = planned.predecessor.allocator
-    return _as_json(simulate(workspace, planned.successor.allocator, planned.first_month, ended=ended))
+    return simulate(workspace, planned.successor.allocator, planned.first_month, ended=ended).values
 
 
 @router.delete("/{allocator_id}", status_code=204)
@@ -138,13 +138,3 @@ def delete_allocator(workspace: WorkspaceOf, actor: Editor, request: Request, al
 
 def _live(workspace: Workspace, allocator_id: str) -> Allocator | None:
     return next((a for a in workspace.configuration.allocators if a.id == allocator_id), None)
-
-
-def _as_json(simulation: Simulation) -> dict[str, Any]:
-    return {
-        "allocator": simulation.allocator.normalised(),
-        "version": simulation.allocator.version,
-        "month": simulation.month,
-        "replaces": simulation.replaces,
-        "warnings": simulation.warnings,
-    } | {name: rows.records() for name, rows in simulation.tables.items()}

@@ -17,6 +17,7 @@ from octo_pipeline.services import costs, periods
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.months import make_months, require_months
 from octo_pipeline.services.summary import summary_of
+from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.workspace import Workspace
 
 router = APIRouter(prefix="/months", tags=["months"])
@@ -50,7 +51,7 @@ def list_months(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
 def get_summary(workspace: WorkspaceOf, _: Viewer, month: Month) -> dict[str, Any]:
     """The result of a month: the bill, what was distributed and left, and the proof that it adds up."""
     month = parse_month(month)
-    costs.account_costs(workspace, month)  # refuses a month that is not made
+    workspace.lake.require([month], AccountCosts.name)
     summary = summary_of(workspace, month)
     tables = {name: getattr(summary, name) for name in ("bill", "distributed", "left", "accounts", "proof")}
     return {
@@ -71,7 +72,7 @@ def get_account_costs(workspace: WorkspaceOf, _: Viewer, page: PageOf, month: Mo
 def get_checks(workspace: WorkspaceOf, _: Viewer, month: Month) -> list[dict[str, Any]]:
     """Every check of a month and what it says."""
     month = parse_month(month)
-    costs.account_costs(workspace, month)  # refuses a month that is not made
+    workspace.lake.require([month], AccountCosts.name)
     results = ((check, check.run(workspace, month)) for check in CHECKS)
     return [
         {"check": c.name, "table": c.table, "severity": c.severity, "passed": r.passed, "summary": r.summary}

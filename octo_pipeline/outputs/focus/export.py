@@ -27,7 +27,7 @@ from octo_pipeline.tables.table import code_version
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
-# The folder of exports in the lake. It is no table: nothing is made from it, and no run makes it unasked.
+# The folder of exports in the lake. It is not a table: nothing reads it, and it is made only when somebody asks for it.
 TABLE = "focus_export"
 
 _OPTIONS = {

@@ -24,7 +24,6 @@ from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS
 from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import ACCOUNT_GRAIN, FEE_GRAIN, LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY, TAGS
-from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.vendors import VENDORS
@@ -188,13 +187,7 @@ def prepare_charges(connection: duckdb.DuckDBPyConnection, workspace: Workspace,
         OctoError: the month was not run.
     """
     lake = workspace.lake
-    if month not in lake.months(Allocations.name) or month not in lake.months(AccountCosts.name):
-        raise OctoError(
-            f"The lake has no account costs of {month}.",
-            code="month-not-made",
-            place=month,
-            remedy=Remedy("run", month=month),
-        )
+    lake.require([month], AccountCosts.name, Allocations.name)
     suffix = month.replace("-", "_")
     allocations = lake.scan(Allocations.name, [month], Allocations.columns)
     account_costs = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
