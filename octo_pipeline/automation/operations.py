@@ -28,9 +28,10 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import month_range, parse_month
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.decide import Action, cause, decide, find_items
+from octo_pipeline.services.documents import read
 from octo_pipeline.services.landing import delivery_of, reland
 from octo_pipeline.services.months import Step, all_steps, make_months, require_months
-from octo_pipeline.services.rules import read, simulate_submission, submitted
+from octo_pipeline.services.rules import simulate_submission, submitted
 from octo_pipeline.services.simulate import SECTIONS, Simulation
 from octo_pipeline.services.sources import sources
 from octo_pipeline.tables.graph import order

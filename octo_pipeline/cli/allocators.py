@@ -86,6 +86,7 @@ def _check_files(files: list[Path], settings: "Settings") -> "tuple[int, list[Pr
     from octo_pipeline.rules.allocator import hints_of, parse_allocator
     from octo_pipeline.rules.documents import DocumentError, Problem
     from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.services.documents import read
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(settings)
@@ -94,7 +95,7 @@ def _check_files(files: list[Path], settings: "Settings") -> "tuple[int, list[Pr
     hints: list[Problem] = []
     for file in files:
         try:
-            allocator = parse_allocator(allocator_files.read(file), file=str(file))
+            allocator = parse_allocator(read(file), file=str(file))
             allocator_files.require_cost_groups(workspace, allocator, str(file))
             hints += [Problem(str(file), path, hint) for path, hint in hints_of(allocator)]
             hints += allocator_files.unknown_metrics(workspace, {str(file): allocator})
@@ -119,7 +120,7 @@ def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Probl
     config = settings.config
     cost_groups, cost_group_problems = load_cost_groups(config / "cost_groups")
     groups = {group.id: group for group in cost_groups}
-    allocators, allocator_problems = load_allocators(allocator_files.folder_of(config), groups)
+    allocators, allocator_problems = load_allocators(allocator_files.folder_of(config).path, groups)
     metrics, metric_problems = load_metrics(config / "metrics")
     valid = len(allocators) + len(cost_groups) + len(metrics)
     problems = [*allocator_problems, *cost_group_problems, *metric_problems]
@@ -175,10 +176,11 @@ def show(allocator_id: IdArgument) -> None:
     """Print an allocator as it is read: with the defaults of what the file leaves out."""
     from octo_pipeline.rules.allocator import parse_allocator
     from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.services.documents import read
     from octo_pipeline.settings import load_settings
 
     path = allocator_files.path_of(allocator_files.folder_of(load_settings().config), allocator_id)
-    allocator = parse_allocator(allocator_files.read(path), file=str(path))
+    allocator = parse_allocator(read(path), file=str(path))
     typer.echo(json.dumps(allocator.normalised(), ensure_ascii=False, indent=2))
     # On stderr, so that the document can be redirected into a file, edited and added again.
     typer.echo(f"{path}, valid {_window(allocator)}, version {allocator.version}", err=True)
@@ -192,6 +194,7 @@ def add(
 ) -> None:
     """Check and simulate an allocator, ask, and save it in the configuration folder."""
     from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.services.documents import read
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
@@ -199,10 +202,9 @@ def add(
     actor = editor(workspace)
     now = datetime.now(UTC)
     # Read once, so that what is saved is what was simulated, even if the file changes in the meantime.
-    submission = allocator_files.submitted(workspace, allocator_files.read(file), str(file), now)
+    submission = allocator_files.submitted(workspace, read(file), str(file), now)
     allocator = submission.allocator
-    folder = allocator_files.folder_of(workspace.settings.config)
-    target = allocator_files.target_of(folder, allocator.id, replace=replace)
+    target = allocator_files.folder_of(workspace.settings.config).target_of(allocator.id, replace=replace)
     if workspace.lake.months("cost_line_items"):
         _print_simulation(_simulated(workspace, submission, now, None))
     else:
@@ -226,6 +228,7 @@ def supersede(
     """End an allocator and start another one, with an id of its own, in the next month. Both are saved, or neither."""
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.services.documents import read
     from octo_pipeline.services.simulate import simulate
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
@@ -233,11 +236,10 @@ def supersede(
     workspace = Workspace(load_settings())
     actor = editor(workspace)
     planned = allocator_files.succession(
-        workspace, allocator_id, allocator_files.read(file), str(file), parse_month(first), datetime.now(UTC)
+        workspace, allocator_id, read(file), str(file), parse_month(first), datetime.now(UTC)
     )
     old, new = planned.predecessor.allocator, planned.successor.allocator
-    folder = allocator_files.folder_of(workspace.settings.config)
-    target = allocator_files.target_of(folder, new.id, replace=False)
+    target = allocator_files.folder_of(workspace.settings.config).target_of(new.id, replace=False)
     if planned.first_month in workspace.lake.months("cost_line_items"):
         _print_simulation(simulate(workspace, new, planned.first_month, ended=old))
     else:
@@ -285,12 +287,13 @@ def simulate(
     """
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services import rules as allocator_files
+    from octo_pipeline.services.documents import read
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     now = datetime.now(UTC)
-    content, name = (sys.stdin.buffer.read(), "stdin") if str(file) == "-" else (allocator_files.read(file), str(file))
+    content, name = (sys.stdin.buffer.read(), "stdin") if str(file) == "-" else (read(file), str(file))
     submission = allocator_files.submitted(workspace, content, name, now)
     simulation = _simulated(workspace, submission, now, parse_month(month) if month else None)
     if output is Output.json:

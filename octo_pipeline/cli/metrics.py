@@ -26,8 +26,8 @@ def put(
 ) -> None:
     """Check a CSV and save it in the configuration as the metric of this id."""
     from octo_pipeline.rules.metrics import parse_metric
+    from octo_pipeline.services.documents import read
     from octo_pipeline.services.metrics import put_metric
-    from octo_pipeline.services.rules import read
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 

@@ -7,7 +7,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.metrics import Metric, parse_metric
-from octo_pipeline.services.rules import write
+from octo_pipeline.services.documents import write
 from octo_pipeline.tables.metrics import FOLDER, metric_months, quantities_of
 from octo_pipeline.workspace import Workspace
 

@@ -1,12 +1,9 @@
-"""Allocator documents as files: reading them, completing what saving sets, finding them by id, writing them.
+"""Allocator documents: completing what saving sets, saving, superseding, removing and trying them.
 
 This module has what the command line and Dagster's jobs do with a document before and while it is saved. What a
 document means belongs in `octo_pipeline.rules`, what it would do in `simulate`.
 """
 
-import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +14,10 @@ from octo_pipeline.allocation.matching import applying
 from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
-from octo_pipeline.model.wording import reason
 from octo_pipeline.registry.records import Actor
-from octo_pipeline.rules.allocator import Allocator, created_month, group_problems, parse_allocator
+from octo_pipeline.rules.allocator import Allocator, created_month, group_problems
 from octo_pipeline.rules.documents import DocumentError, Problem, is_unset, parse_object, read_object
+from octo_pipeline.services.documents import DocumentFolder, as_text, read, unlink, write
 from octo_pipeline.services.simulate import Simulation, simulate
 from octo_pipeline.tables.metrics import metric_months
 from octo_pipeline.workspace import Workspace
@@ -209,7 +206,7 @@ def save(workspace: Workspace, submission: Submission, actor: Actor, *, replace:
         OctoError: its id is taken and `replace` is False, or the file cannot be written.
     """
     allocator = submission.allocator
-    target = target_of(folder_of(workspace.settings.config), allocator.id, replace=replace)
+    target = folder_of(workspace.settings.config).target_of(allocator.id, replace=replace)
     write(target, as_text(submission.document).encode())
     workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
     return target
@@ -222,10 +219,7 @@ def remove(workspace: Workspace, allocator_id: str, actor: Actor) -> None:
         OctoError: there is no such allocator, or its file cannot be removed.
     """
     path = path_of(folder_of(workspace.settings.config), allocator_id)
-    try:
-        path.unlink()
-    except OSError as error:
-        raise OctoError(f"Cannot remove {path} ({reason(error)}).", code="file-not-removable") from error
+    unlink(path)
     workspace.registry.note(actor, "remove_allocator", allocator_id, {"file": str(path)})
 
 
@@ -239,7 +233,7 @@ def save_succession(workspace: Workspace, planned: Succession, actor: Actor) -> 
         OctoError: the successor's id is taken, or a file cannot be written.
     """
     successor, predecessor = planned.successor.allocator, planned.predecessor.allocator
-    target = target_of(folder_of(workspace.settings.config), successor.id, replace=False)
+    target = folder_of(workspace.settings.config).target_of(successor.id, replace=False)
     # The successor first: while there are both, the predecessor is the older one and takes the items.
     write(target, as_text(planned.successor.document).encode())
     try:
@@ -297,109 +291,28 @@ def frozen_note(workspace: Workspace, allocator: Allocator) -> list[str]:
     ]
 
 
-def read(file: Path) -> bytes:
-    """The bytes of a document.
-
-    Raises:
-        OctoError: the file cannot be read.
-    """
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise OctoError(f"The file {file} cannot be read ({reason(error)}).", code="file-unreadable") from error
-
-
-def as_text(document: dict[str, Any]) -> str:
-    """The document as it is written into its file."""
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-
-
 def _written_time(now: datetime) -> str:
     return now.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def folder_of(config: Path) -> Path:
-    """Where the allocator documents of a configuration folder are."""
-    return config / "allocators"
+def folder_of(config: Path) -> DocumentFolder:
+    """The allocator documents of a configuration folder."""
+    replacing = Remedy("allocators add", "FILE", replace=True, to="replace it")
+    return DocumentFolder(config / "allocators", Allocator, "allocator", replacing)
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
-    """The files of the folder by their allocator's id; an invalid file by its name."""
-    files: dict[str, list[Path]] = {}
-    for path in sorted(p for p in folder.glob("*") if p.suffix.lower() == ".json" and not p.name.startswith(".")):
-        try:
-            allocator_id = parse_allocator(read(path), file=path.name).id
-        except DocumentError:
-            allocator_id = path.stem
-        files.setdefault(allocator_id, []).append(path)
-    return files
-
-
-def path_of(folder: Path, allocator_id: str) -> Path:
+def path_of(folder: DocumentFolder, allocator_id: str) -> Path:
     """The file that has the allocator.
 
     Raises:
         OctoError: no file has it, or several do.
     """
-    files = _files(folder).get(allocator_id, [])
-    if not files:
+    path = folder.find(allocator_id)
+    if path is None:
         raise OctoError(
-            f"{folder} has no allocator {allocator_id!r}.",
+            f"{folder.path} has no allocator {allocator_id!r}.",
             code="allocator-unknown",
             place=allocator_id,
             remedy=Remedy("allocators list", to="see them all"),
         )
-    if len(files) > 1:
-        names = ", ".join(path.name for path in files)
-        raise OctoError(
-            f"Several files in {folder} have the id {allocator_id!r}: {names}. Give each its own id first.",
-            code="allocator-id-repeated",
-        )
-    return files[0]
-
-
-def target_of(folder: Path, allocator_id: str, *, replace: bool) -> Path:
-    """Where to save an allocator. Refuses to overwrite another one.
-
-    Raises:
-        OctoError: the id is taken and `replace` is False, or the file has another allocator.
-    """
-    files = _files(folder)
-    if allocator_id in files:
-        path = path_of(folder, allocator_id)
-        if not replace:
-            raise OctoError(
-                f"{path} already has the allocator {allocator_id!r}. Use another id, or replace it.",
-                code="allocator-exists",
-                place=str(path),
-                remedy=Remedy("allocators add", "FILE", replace=True, to="replace it"),
-            )
-        return path
-    target = folder / f"{allocator_id}.json"
-    if target.exists():
-        raise OctoError(
-            f"{target} already has an allocator with another id; rename that file first.", code="allocator-file-taken"
-        )
-    return target
-
-
-def write(target: Path, content: bytes) -> None:
-    """Write a document in one step, so that readers never see half of it.
-
-    Raises:
-        OctoError: the file cannot be written; nothing is saved then.
-    """
-    # Files whose names begin with a dot are not read as documents.
-    draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OctoError(
-            f"Cannot write {target} ({reason(error)}). Nothing was saved.", code="file-not-writable"
-        ) from error
+    return path

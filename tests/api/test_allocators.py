@@ -71,7 +71,7 @@ def test_an_allocator_is_succeeded(own_api):
     done = own_api.ask("POST", path, "editor", json=following).json()
     assert (done["ended"]["endMonth"], done["started"]["startMonth"]) == ("2024-02", "2024-03")
     again = own_api.ask("POST", path, "editor", json=following)
-    assert (again.status_code, again.json()["code"]) == (409, "allocator-exists")
+    assert (again.status_code, again.json()["code"]) == (409, "document-exists")
 
 
 def test_a_read_only_configuration_is_not_changed(own_api, monkeypatch):

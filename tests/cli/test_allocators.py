@@ -166,7 +166,7 @@ def test_replace_keeps_when_it_was_created_and_where_it_is(octo, tmp_path, folde
 
 def test_add_does_not_overwrite_a_file_of_another_id(octo, tmp_path, folder):
     (folder / "new.json").write_text(json.dumps(fee_allocator() | {"id": "else"}))
-    assert "already has an allocator with another id" in error(
+    assert "already has another allocator; rename that file first" in error(
         octo("add", written(tmp_path, fee_allocator()), "--yes", code=1)
     )
     assert json.loads((folder / "new.json").read_text())["id"] == "else"

@@ -15,6 +15,7 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.rules.allocator import Allocator, hints_of
 from octo_pipeline.rules.documents import read_object
 from octo_pipeline.services import rules
+from octo_pipeline.services.documents import read
 from octo_pipeline.services.simulate import simulate
 from octo_pipeline.workspace import Workspace
 
@@ -74,7 +75,7 @@ def get_allocator(workspace: WorkspaceOf, _: Viewer, allocator_id: str) -> Respo
     allocator = _live(workspace, allocator_id)
     # A document that is not valid has no version.
     headers = {"ETag": f'"{allocator.version}"'} if allocator else {}
-    return JSONResponse(read_object(rules.read(path), file=str(path)), headers=headers)
+    return JSONResponse(read_object(read(path), file=str(path)), headers=headers)
 
 
 @router.put("/{allocator_id}", openapi_extra=_DOCUMENT)
