@@ -1,11 +1,14 @@
 """Documents in bodies: their text as it was sent, and which version of a saved one is meant."""
 
+import hashlib
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from octo_pipeline.model.errors import OctoError
+from octo_pipeline.services.documents import read
 from octo_pipeline.workspace import Workspace
 
 
@@ -37,6 +40,30 @@ def require_writable(workspace: Workspace, folder: str) -> None:
             code="configuration-read-only",
             place=str(path),
         )
+
+
+def require_id(document_id: str, address_id: str) -> None:
+    """Refuse a document that was sent to the address of another one.
+
+    Raises:
+        OctoError: the two ids differ.
+    """
+    if document_id != address_id:
+        raise OctoError(
+            f"The document has the id {document_id!r} and was sent to {address_id!r}.",
+            code="document-of-another-id",
+            place="id",
+        )
+
+
+def current_version(path: Path | None, version: str | None) -> str | None:
+    """The version under which a document is changed; None if there is none.
+
+    Args:
+        path: its file; None if there is none.
+        version: of the valid document. One that is not valid has no version, so its bytes stand for it.
+    """
+    return version if version or path is None else hashlib.sha256(read(path)).hexdigest()[:32]
 
 
 def require_version(request: Request, current: str | None) -> None:

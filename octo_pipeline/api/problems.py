@@ -37,6 +37,8 @@ STATUSES: dict[str, int] = {
             "account-already-registered",
             "account-changed-meanwhile",
             "configuration-read-only",
+            "cost-group-named",
+            "cost-group-needed-otherwise",
             "decision-contradicts",
             "document-exists",
             "document-file-taken",

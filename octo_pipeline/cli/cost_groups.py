@@ -1,6 +1,9 @@
 """`octo cost-groups`: the cost group documents, and what each costs."""
 
+import json
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from itertools import groupby
@@ -9,15 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount, reason
+from octo_pipeline.model.wording import amount, counted, plain, reason
 
 if TYPE_CHECKING:
     from octo_pipeline.rules.cost_group import CostGroup
     from octo_pipeline.rules.documents import Problem
+    from octo_pipeline.services.cost_groups import GroupPreview
 
 app = typer.Typer(help="Cost groups and what they cost.", no_args_is_help=True)
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The cost group.")]
+# Tables end after this many rows; json has all that a preview lists.
+_MOST = 50
 
 # Tables must fit into 100 characters, so they have the service's code but not its name.
 _TABLE_COLUMNS = ("month", "section", "account", "service_code", "currency", "cost", "effective_cost")
@@ -87,8 +96,90 @@ def list_(output: OutputOption = Output.table) -> None:
 
 
 @app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="The cost group's JSON file.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the cost group of the same id.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Check a cost group, show what it matches, ask, and save it in the configuration folder."""
+    from octo_pipeline.services import cost_groups
+    from octo_pipeline.services.documents import read
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    actor = editor(workspace)
+    # Read once, so that what is saved is what was previewed, even if the file changes in the meantime.
+    submission = cost_groups.submitted_group(read(file), str(file))
+    target = cost_groups.folder_of(workspace.settings.config).target_of(submission.group.id, replace=replace)
+    if workspace.lake.months("cost_line_items"):
+        _print_preview(cost_groups.preview_group(workspace, submission.group, None, datetime.now(UTC)))
+    else:
+        typer.echo("The lake has no line items yet, so there is nothing to preview.")
+    typer.echo(f"{submission.group.id} will be saved as {target}.")
+    if not yes:
+        typer.confirm("Replace it?" if target.exists() else "Save it?", abort=True)
+    cost_groups.save_group(workspace, submission, actor, replace=replace)
+    typer.echo("Saved. `octo stale` lists the months to run again.")
+
+
+@app.command()
+def preview(
+    file: Annotated[Path, typer.Argument(help="The cost group's JSON file; - reads it from standard input.")],
+    month: Annotated[
+        str | None,
+        typer.Option(help="The month, YYYY-MM; the current month if the lake has it, else the latest."),
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show what a cost group matches in a month; nothing is saved.
+
+    csv prints its accounts; json prints everything.
+    """
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services.cost_groups import preview_group, submitted_group
+    from octo_pipeline.services.documents import read
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    content, name = (sys.stdin.buffer.read(), "stdin") if str(file) == "-" else (read(file), str(file))
+    group = submitted_group(content, name).group
+    previewed = preview_group(
+        Workspace(load_settings()), group, parse_month(month) if month else None, datetime.now(UTC)
+    )
+    if output is Output.json:
+        sys.stdout.write(json.dumps(previewed.values, ensure_ascii=False, indent=1) + "\n")
+    elif output is Output.table:
+        _print_preview(previewed)
+    else:
+        print_rows("", previewed.accounts.columns, previewed.accounts.rows, output)
+
+
+@app.command()
+def remove(
+    cost_group: IdArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a cost group that no rule names. Months that were run with it stay until they are run again."""
+    from octo_pipeline.services import cost_groups
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    actor = editor(workspace)
+    path = cost_groups.path_of(workspace, cost_group)
+    for use in cost_groups.uses_of(workspace, cost_group):
+        verb = "matches" if use.is_pattern else "names"
+        typer.echo(plain(f"{use.document} {verb} it: {use.path} is {use.value}."))
+    if not yes:
+        typer.confirm(f"Remove {path}?", abort=True)
+    cost_groups.remove_group(workspace, cost_group, actor)
+    typer.echo("Removed. `octo stale` lists the months that were run with it.")
+
+
+@app.command()
 def show(
-    cost_group: Annotated[str, typer.Argument(metavar="ID", help="The cost group.")],
+    cost_group: IdArgument,
     month: Annotated[str, typer.Option(help="The month, YYYY-MM; with --from, the last month of the range.")],
     first: Annotated[str | None, typer.Option("--from", help="First month of a range.")] = None,
     by: Annotated[By | None, typer.Option(help="Sum up, a row for each of these.")] = None,
@@ -151,6 +242,27 @@ def show(
         typer.echo(
             "Fees and savings are per account. Cost groups that share an account share them, so do not add groups up."
         )
+
+
+def _print_preview(previewed: "GroupPreview") -> None:
+    """Print what a document matches: in a sentence, then its groups or accounts, then the hints."""
+    kind = "Family" if previewed.group.by else "Cost group"
+    matched = ", ".join(
+        f"{counted(accounts, 'account')} with {counted(line_items, 'line item')} of {amount(cost, currency)}"
+        + (f" (amortised {amount(effective, currency)})" if effective != cost else "")
+        for currency, accounts, line_items, cost, effective in previewed.totals.select(
+            "currency", "accounts", "line_items", "cost", "effective_cost"
+        )
+    )
+    typer.echo(f"{kind} {previewed.group.id} in {previewed.month}: matches {matched or 'nothing'}.\n")
+    for title, rows in (("Its groups", previewed.groups), ("Its accounts", previewed.accounts)):
+        if rows:
+            table = rows.without_repeated_costs()
+            print_rows(title, table.columns, table.rows[:_MOST], Output.table)
+            if len(rows) > _MOST:
+                typer.echo(f"… and more, the largest first. --output json has {len(rows):,} of them.\n")
+    for hint in previewed.hints:
+        typer.echo(plain(f"Hint: {hint}."))
 
 
 def _validate_files(files: list[Path]) -> tuple[Sequence["CostGroup"], Sequence["Problem"]]:

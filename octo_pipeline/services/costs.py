@@ -47,13 +47,18 @@ def find_cost_group(workspace: Workspace, cost_group: str) -> CostGroup:
     """
     group = workspace.configuration.cost_groups.get(cost_group)
     if group is None:
-        raise OctoError(
-            f"There is no cost group {cost_group}.",
-            code="cost-group-unknown",
-            place=cost_group,
-            remedy=Remedy("cost-groups list", to="see all"),
-        )
+        raise unknown_cost_group(cost_group)
     return group
+
+
+def unknown_cost_group(cost_group: str) -> OctoError:
+    """The error that no cost group has this id."""
+    return OctoError(
+        f"There is no cost group {cost_group}.",
+        code="cost-group-unknown",
+        place=cost_group,
+        remedy=Remedy("cost-groups list", to="see all"),
+    )
 
 
 def cost_group_costs(workspace: Workspace, cost_group: str, months: Sequence[str], by: str | None = None) -> Rows:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from octo_pipeline.allocation.matching import applying
-from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.allocator import Allocator, created_month, group_problems
 from octo_pipeline.rules.documents import DocumentError, Problem, is_unset, parse_object, read_object
 from octo_pipeline.services.documents import DocumentFolder, as_text, read, unlink, write
-from octo_pipeline.services.simulate import Simulation, simulate
+from octo_pipeline.services.simulate import Simulation, current_or_latest, simulate
 from octo_pipeline.tables.metrics import metric_months
 from octo_pipeline.workspace import Workspace
 
@@ -265,8 +264,7 @@ def simulate_submission(
     """
     notes = []
     current = f"{now:%Y-%m}"
-    months = workspace.lake.months(LINE_ITEMS)
-    chosen = month or (current if not months or current in months else months[-1])
+    chosen = month or current_or_latest(workspace, now)
     if not month and chosen != current:
         notes.append(f"The lake has no line items of the current month {current}, so {chosen} was simulated.")
     allocator = submission.allocator

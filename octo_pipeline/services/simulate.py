@@ -25,6 +25,7 @@ Drawback: all rows of the result are held in Python.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -134,6 +135,18 @@ class Simulation:
             "replaces": self.replaces,
             "warnings": self.warnings,
         } | {name: rows.records() for name, rows in self.tables.items()}
+
+
+def current_or_latest(workspace: Workspace, now: datetime) -> str:
+    """The month that a document is tried on if none is named: the current one if the lake has it, else the latest.
+
+    Args:
+        workspace: the lake.
+        now: the current time, with a time zone.
+    """
+    current = f"{now:%Y-%m}"
+    months = workspace.lake.months(LINE_ITEMS)
+    return current if not months or current in months else months[-1]
 
 
 def simulate(workspace: Workspace, allocator: Allocator, month: str, *, ended: Allocator | None = None) -> Simulation:

@@ -1,6 +1,7 @@
 """The API over the smallest month that shares a cost, with a user of each role."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from octo_pipeline.api.app import create_app
 from octo_pipeline.registry.records import Actor
+from octo_pipeline.settings import Settings
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
@@ -43,8 +45,8 @@ class Api:
         return answer.json()
 
 
-def api_in(folder: Path) -> Api:
-    """The API of a new lake."""
+def month_in(folder: Path) -> dict[str, str]:
+    """Make the lake, the configuration and the registry; the tokens are returned."""
     workspace = workspace_in(folder, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator("cost*usage")])
     shop = {"id": "shop", "combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "1"}}]}}}
     (workspace.settings.config / "cost_groups" / "shop.json").write_text(json.dumps(shop))
@@ -56,17 +58,31 @@ def api_in(folder: Path) -> Api:
     for role in ROLES:
         users.add(f"the-{role}", role, Actor("tester"))
         tokens[role] = users.make_token(f"the-{role}", "tests", Actor("tester"))
-    client = TestClient(create_app(workspace.settings), raise_server_exceptions=False)
-    return Api(client, Workspace(workspace.settings), tokens)
+    return tokens
+
+
+def api_in(folder: Path, tokens: dict[str, str]) -> Api:
+    """The API of the lake in a folder."""
+    settings = Settings(lake=folder / "lake", config=folder / "config")
+    return Api(TestClient(create_app(settings), raise_server_exceptions=False), Workspace(settings), tokens)
+
+
+@pytest.fixture(scope="session")
+def made_month(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A folder with the month, which is copied: making it takes a second."""
+    folder = tmp_path_factory.mktemp("made")
+    return folder, month_in(folder)
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory) -> Api:
+def api(made_month, tmp_path_factory) -> Api:
     """The API of a lake that the tests of a module only read."""
-    return api_in(tmp_path_factory.mktemp("api"))
+    folder, tokens = made_month
+    return api_in(shutil.copytree(folder, tmp_path_factory.mktemp("api") / "copy"), tokens)
 
 
 @pytest.fixture
-def own_api(tmp_path) -> Api:
+def own_api(made_month, tmp_path) -> Api:
     """The API of a lake that a test changes."""
-    return api_in(tmp_path)
+    folder, tokens = made_month
+    return api_in(shutil.copytree(folder, tmp_path / "copy"), dict(tokens))

@@ -1,19 +1,22 @@
-"""`octo cost-groups show`: sections with subtotals, and sums by a column."""
+"""`octo cost-groups`: what a group costs, by section and by a column; preview, add and remove."""
 
 import json
+import os
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from octo_pipeline.cli.main import app
+from octo_pipeline.settings import Settings
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
-from tests.support.workspaces import workspace_in
+from tests.support.workspaces import administered, workspace_in
 
 
 @pytest.fixture
@@ -98,3 +101,43 @@ def test_a_family_names_the_vendors_that_it_matches_whole(octo):
         "paid-before": "azure",
         "shop": "aws",
     }
+
+
+@pytest.fixture
+def invoke(octo, monkeypatch):
+    administered(Workspace(Settings(lake=os.environ["OCTO_LAKE"], config=os.environ["OCTO_CONFIG"])))
+
+    def call(*arguments: str, code: int = 0, **more) -> str:
+        result = CliRunner().invoke(app, ["cost-groups", *arguments], **more)
+        assert result.exit_code == code, (result.output, result.exception)
+        return " ".join(result.output.split()) if code == 0 else str(result.exception)
+
+    return call
+
+
+def test_a_group_is_previewed_added_replaced_and_removed(invoke, tmp_path):
+    file = tmp_path / "new.json"
+    both = {"combinations": {"azureOptions": {"filters": [{"andFilters": {"account": "3"}}]}}}
+    file.write_text(json.dumps(both))
+    sentence = "Cost group new in 2024-01: matches 1 account with 1 line item of 7.00 USD (amortised 0.00 USD)."
+    assert sentence in invoke("preview", str(file))
+    preview = json.loads(invoke("preview", "-", "--month", MONTH, "-o", "json", input=file.read_text()))
+    assert (preview["id"], [row["account"] for row in preview["accounts"]]) == ("stdin", ["3"])
+    target = Path(os.environ["OCTO_CONFIG"]) / "cost_groups" / "new.json"
+    invoke("add", str(file), input="n\n", code=1)
+    assert not target.exists()
+    added = invoke("add", str(file), input="y\n")
+    assert sentence in added
+    assert json.loads(target.read_text()) == {"id": "new"} | both
+    assert "already has the cost group 'new'" in invoke("add", str(file), "--yes", code=1)
+    file.write_text(json.dumps(both | {"name": "New"}))
+    invoke("add", str(file), "--replace", "--yes")
+    assert json.loads(target.read_text())["name"] == "New"
+    allocator = fee_allocator(allocator=[{"type": "group", "value": "new"}])
+    rule = Path(os.environ["OCTO_CONFIG"]) / "allocators" / "to-new.json"
+    rule.write_text(json.dumps(allocator))
+    assert "is named by to-new (allocator[0].value)" in invoke("remove", "new", "--yes", code=1)
+    rule.write_text(json.dumps(allocator | {"allocator": [{"type": "group", "value": "re:^n"}]}))
+    assert "to-new matches it: allocator[0].value is re:^n." in invoke("remove", "new", "--yes")
+    assert not target.exists()
+    assert "There is no cost group new." in invoke("remove", "new", "--yes", code=1)

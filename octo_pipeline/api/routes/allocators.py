@@ -7,12 +7,18 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from octo_pipeline.api.callers import Editor, Viewer, WorkspaceOf
-from octo_pipeline.api.documents import Body, described_body, require_version, require_writable
+from octo_pipeline.api.documents import (
+    Body,
+    current_version,
+    described_body,
+    require_id,
+    require_version,
+    require_writable,
+)
 from octo_pipeline.api.listing import PageOf, answer_rows
-from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.rules.allocator import Allocator, hints_of
+from octo_pipeline.rules.allocator import hints_of
 from octo_pipeline.rules.documents import read_object
 from octo_pipeline.services import rules
 from octo_pipeline.services.documents import read
@@ -72,9 +78,7 @@ def simulate_document(
 def get_allocator(workspace: WorkspaceOf, _: Viewer, allocator_id: str) -> Response:
     """A document as it is saved. Its ETag is its version."""
     path = rules.path_of(rules.folder_of(workspace.settings.config), allocator_id)
-    allocator = _live(workspace, allocator_id)
-    # A document that is not valid has no version.
-    headers = {"ETag": f'"{allocator.version}"'} if allocator else {}
+    headers = {"ETag": f'"{_version(workspace, allocator_id)}"'}
     return JSONResponse(read_object(read(path), file=str(path)), headers=headers)
 
 
@@ -85,17 +89,12 @@ def put_allocator(
     """Save a document: a new one, or with If-Match instead of the version that the caller has seen."""
     require_writable(workspace, "allocators")
     submission = rules.submitted(workspace, content, f"{allocator_id}.json", datetime.now(UTC))
-    if submission.allocator.id != allocator_id:
-        raise OctoError(
-            f"The document has the id {submission.allocator.id!r} and was sent to {allocator_id!r}.",
-            code="document-of-another-id",
-            place="id",
-        )
-    live = _live(workspace, allocator_id)
-    require_version(request, live.version if live else None)
-    rules.save(workspace, submission, actor, replace=live is not None)
+    require_id(submission.allocator.id, allocator_id)
+    version = _version(workspace, allocator_id)
+    require_version(request, version)
+    rules.save(workspace, submission, actor, replace=version is not None)
     headers = {"ETag": f'"{submission.allocator.version}"'}
-    return JSONResponse(submission.document, 200 if live else 201, headers)
+    return JSONResponse(submission.document, 200 if version else 201, headers)
 
 
 @router.post("/{allocator_id}/supersede", openapi_extra=_DOCUMENT)
@@ -131,11 +130,12 @@ def simulate_succession(
 def delete_allocator(workspace: WorkspaceOf, actor: Editor, request: Request, allocator_id: str) -> None:
     """Remove an allocator. Months that were run with it stay as they are until they are run again."""
     require_writable(workspace, "allocators")
-    live = _live(workspace, allocator_id)
-    if live is not None and "if-match" in request.headers:
-        require_version(request, live.version)
+    if "if-match" in request.headers:
+        require_version(request, _version(workspace, allocator_id))
     rules.remove(workspace, allocator_id, actor)
 
 
-def _live(workspace: Workspace, allocator_id: str) -> Allocator | None:
-    return next((a for a in workspace.configuration.allocators if a.id == allocator_id), None)
+def _version(workspace: Workspace, allocator_id: str) -> str | None:
+    live = next((a for a in workspace.configuration.allocators if a.id == allocator_id), None)
+    path = rules.folder_of(workspace.settings.config).find(allocator_id)
+    return current_version(path, live.version if live else None)
