@@ -17,6 +17,8 @@ setup(
             "py.typed",
             "*/sql/*.j2",
             "vendors/**/sql/*.j2",
+            "console/static/*",
+            "console/templates/*.j2",
             "services/*.j2",
             "outputs/**/*.csv",
             "outputs/**/*.j2",

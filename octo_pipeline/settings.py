@@ -89,6 +89,9 @@ class Settings(_VendorSettings):
         description="Whether only holders of tokens may change anything, and the user of this machine does not count; "
         "always so if the registry is on a server.",
     )
+    public_url: str | None = Field(
+        default=None, description="Address of the console for browsers, if a proxy with TLS stands before it."
+    )
     four_eyes: bool = Field(
         default=False,
         description="Whether a month is closed, reopened and finalised by two people: one proposes it, another confirms it.",
@@ -137,6 +140,16 @@ class Settings(_VendorSettings):
             parts = urlsplit(value)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
                 raise ValueError("must be the address of a server, such as https://store.example.com:9000")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+                raise ValueError("must be the address of a server, such as https://octo.example.com")
+            return value.rstrip("/")
         return value
 
     @field_validator("lake_secret_key")

@@ -1,8 +1,12 @@
-"""`octo serve`: the REST API."""
+"""`octo serve`: the console and the REST API."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from octo_pipeline.console.sign_in import OneTimeLinks
+    from octo_pipeline.settings import Settings
 
 
 def serve(
@@ -11,12 +15,31 @@ def serve(
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
 ) -> None:
-    """Serve the REST API under /api/v1. Every request brings a token of `octo users token`."""
+    """Serve the console, and the REST API under /api/v1. It prints a link that signs you in to the console, once."""
     import uvicorn
 
-    from octo_pipeline.api.app import create_app
+    from octo_pipeline.console.app import create_app
     from octo_pipeline.settings import load_settings
 
-    app = create_app(load_settings())
-    typer.echo(f"http://{host}:{port}/api/openapi.json describes the API. Stop it with Ctrl-C.")
+    settings = load_settings()
+    app = create_app(settings, hosts=(host,))
+    address = settings.public_url or f"http://{host}:{port}"
+    typer.echo(f"Console: {address}{_sign_in(settings, app.state.links)}")
+    typer.echo(f"API:     {address}/api/v1, described by {address}/api/openapi.json. Stop it with Ctrl-C.")
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+
+
+def _sign_in(settings: "Settings", links: "OneTimeLinks") -> str:
+    """The path of a link that signs in who started the server; of the form where the user of this machine does not count."""
+    from octo_pipeline.cli.output import sentence
+    from octo_pipeline.model.errors import OctoError
+    from octo_pipeline.services.access import acting, caller
+    from octo_pipeline.workspace import Workspace
+
+    workspace = Workspace(settings)
+    try:
+        acting(workspace, "viewer")
+    except OctoError as error:
+        typer.echo(sentence(error), err=True)
+        return "/sign-in"
+    return links.make(caller(workspace))

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import octo_pipeline
-from octo_pipeline.model.wording import amount
+from octo_pipeline.model.wording import amount, plain
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
 
 def html_template(name: str) -> "Template":
-    """The template of HTML or SVG at ``octo_pipeline/<name>``. The filter ``amount`` writes an amount for people."""
+    """The template of HTML or SVG at ``octo_pipeline/<name>``. Its filters: ``amount`` for people, and ``plain`` for texts from outside."""
     return _environment().get_template(name)
 
 
@@ -31,4 +31,5 @@ def _environment() -> "Environment":
     )
     del environment.filters["safe"]
     environment.filters["amount"] = lambda value: "" if value is None else amount(value)
+    environment.filters["plain"] = plain
     return environment

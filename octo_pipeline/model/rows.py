@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from octo_pipeline.model.sql import Sql
 
@@ -35,6 +35,11 @@ class Rows:
     def select(self, *names: str) -> list[tuple[Any, ...]]:
         """These columns of all rows."""
         return list(zip(*map(self.column, names), strict=True))
+
+    def kind(self, index: int) -> Literal["amount", "count", "text"]:
+        """What a column has: amounts (decimals), whole numbers, or anything else."""
+        kinds = {type(row[index]) for row in self.rows if row[index] is not None}
+        return {frozenset({Decimal}): "amount", frozenset({int}): "count"}.get(frozenset(kinds), "text")  # type: ignore[return-value]
 
     def picked(self, names: Sequence[str]) -> "Rows":
         """These columns alone."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         PERIOD_EVENTS,
         REGISTERED_ACCOUNTS,
         SECRETS,
+        SESSIONS,
         TOKENS,
         USERS,
     )
@@ -55,6 +56,7 @@ __all__ = [
     "PERIOD_EVENTS",
     "REGISTERED_ACCOUNTS",
     "SECRETS",
+    "SESSIONS",
     "TOKENS",
     "USERS",
     "ArgumentError",

@@ -118,6 +118,16 @@ TOKENS = Table(
     Index("ix_tokens_user_name", "user_name"),
 )
 
+# Sign-ins to the console. Only a hash is stored of the text that a browser keeps.
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    Column("sha256", Text, primary_key=True),
+    Column("user_name", Text, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+
 SECRETS = Table(
     "secrets",
     METADATA,

@@ -25,6 +25,7 @@ from octo_pipeline.registry.records import (
     check_decisions,
     check_item_id,
 )
+from octo_pipeline.registry.sessions import Sessions
 from octo_pipeline.registry.statements import append_event, fetch_rows, select_columns
 from octo_pipeline.registry.users import Users, has_users, identify
 
@@ -46,6 +47,7 @@ class Registry(Database):
     Attributes:
         accounts: the registered accounts.
         periods: the months that were closed.
+        sessions: the sign-ins to the console.
         users: the users, their roles and tokens.
     """
 
@@ -53,6 +55,7 @@ class Registry(Database):
         super().__init__(url, group=group)
         self.accounts = Accounts(self)
         self.periods = Periods(self)
+        self.sessions = Sessions(self)
         self.users = Users(self)
 
     def upgrade(self, caller: Caller) -> bool:

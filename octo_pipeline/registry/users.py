@@ -128,7 +128,7 @@ class Users:
             append_event(connection, actor, "set_role", name, {"role": role, "before": user.role})
 
     def remove(self, name: str, actor: Actor) -> None:
-        """Remove a user and revoke their tokens.
+        """Remove a user, revoke their tokens and end their sessions.
 
         Raises:
             OctoError: there is no such user, or the user is the last administrator.
@@ -139,6 +139,7 @@ class Users:
             _refuse_last_admin(connection, user)
             is_live = (tokens.c.user_name == name) & tokens.c.revoked_at.is_(None)
             revoked = connection.execute(tokens.update().where(is_live), {"revoked_at": datetime.now(UTC)}).rowcount
+            connection.execute(sql.SESSIONS.delete().where(sql.SESSIONS.c.user_name == name))
             connection.execute(sql.USERS.delete().where(sql.USERS.c.name == name))
             append_event(connection, actor, "remove_user", name, {"role": user.role, "revoked_tokens": revoked})
 

@@ -53,6 +53,10 @@ class CheckResult:
     columns: tuple[str, ...] = ()
     details: tuple[tuple[Any, ...], ...] = ()
 
+    def rows(self) -> Rows:
+        """The findings as a table."""
+        return Rows(self.columns, self.details)
+
 
 @dataclass(frozen=True)
 class Check:

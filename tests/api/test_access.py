@@ -36,6 +36,7 @@ LEAST_ROLE = {
     "PUT /metrics/{metric_id}": "editor",
     "GET /months": "viewer",
     "GET /months/{month}/summary": "viewer",
+    "GET /months/{month}/overview": "viewer",
     "GET /months/{month}/account-costs": "viewer",
     "GET /months/{month}/checks": "viewer",
     "GET /months/{month}/readiness": "viewer",

@@ -29,11 +29,12 @@ from octo_pipeline.registry.store import Registry
 Decide = Callable[..., Decision]
 Sql = Callable[[str], Sequence[Any]]
 
-_SECOND_MIGRATION = """
+_NEXT = f"{int(HEAD) + 1:04}"
+_SECOND_MIGRATION = f"""
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "{_NEXT}"
+down_revision = "{HEAD}"
 
 
 def upgrade():
@@ -58,9 +59,9 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
     def switch() -> None:
         scripts = tmp_path / "migrations"
         shutil.copytree(Path(migrations.__file__).parent, scripts)
-        (scripts / "versions" / "v0005_second.py").write_text(_SECOND_MIGRATION)
+        (scripts / "versions" / f"v{_NEXT}_second.py").write_text(_SECOND_MIGRATION)
         monkeypatch.setattr(database, "SCRIPTS", str(scripts))
-        monkeypatch.setattr(database, "HEAD", "0005")
+        monkeypatch.setattr(database, "HEAD", _NEXT)
 
     return switch
 
@@ -123,6 +124,7 @@ def test_editors_can_be_made_after_the_upgrade_of_an_older_registry(url: str, sq
     sql("INSERT INTO users SELECT name, role, added_at FROM users_now")
     sql("DROP TABLE users_now")
     sql("DROP TABLE period_events")
+    sql("DROP TABLE sessions")
     sql(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
 
     assert registry.upgrade(Caller("ana"))
@@ -200,7 +202,7 @@ def test_a_registry_that_is_behind_is_refused_until_it_is_upgraded(
     ):
         if use == registry.exists and registry.path is not None:
             continue
-        with pytest.raises(OctoError, match=r"is at version 0004 and .* needs 0005. Back it up"):
+        with pytest.raises(OctoError, match=rf"is at version {HEAD} and .* needs {_NEXT}. Back it up"):
             use()
 
     assert registry.upgrade(Caller("root")) is True
@@ -217,7 +219,7 @@ def test_a_registry_that_is_ahead_is_refused_and_not_upgraded(registry: Registry
         lambda: registry.upgrade(Caller("root")),
         lambda: registry.record_decisions([decide()]),
     ):
-        with pytest.raises(OctoError, match=r"is at version 0999, .* up to 0004: a newer one wrote it"):
+        with pytest.raises(OctoError, match=rf"is at version 0999, .* up to {HEAD}: a newer one wrote it"):
             use()
 
     assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0999",)]
@@ -233,7 +235,7 @@ def test_a_failed_migration_changes_nothing(
     with pytest.raises(OctoError, match=r"cannot be used: .*second.* already exists"):
         registry.upgrade(Caller("root"))
 
-    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [("0004",)]
+    assert sql(f"SELECT version_num FROM {VERSION_TABLE}") == [(HEAD,)]
 
 
 def test_a_database_of_something_else_is_left_alone(registry: Registry, decide: Decide, sql: Sql, url: str) -> None:

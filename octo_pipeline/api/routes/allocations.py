@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from octo_pipeline.api.callers import Editor, Viewer, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer, version_of
-from octo_pipeline.automation.recorded import recorded_as_run_of
+from octo_pipeline.api.work import start_decision
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.services.allocations import listed_allocations
-from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items, story
+from octo_pipeline.services.decide import story
 
 router = APIRouter(prefix="/allocations", tags=["allocations"])
 
@@ -88,27 +88,22 @@ def _decide(
     request: Request,
     decision: DecisionRequest,
 ) -> Response:
-    require_named_items(decision.item, decision.allocator, decision.month)
-    items = find_items(
+    work = start_decision(
+        request.app.state.operations,
         workspace,
+        actor,
+        action,
+        reason=decision.reason,
         item=decision.item,
         allocator=decision.allocator,
         month=parse_month(decision.month) if decision.month else None,
         account=decision.account,
     )
-    closed, corrected_in = corrected_months(workspace, items)
-    months = sorted({month for item in items for month in item.months})
-    # The decision is recorded before the answer; the months are made again after it.
-    events = decide(workspace, action, items, reason=decision.reason, actor=actor)
-    config = {"reason": decision.reason} | ({"item": items[0].item_id} if len(items) == 1 else {})
-    why = cause(action, items, decision.reason, actor)
-    operation = request.app.state.operations.start(
-        action, actor, lambda: recorded_as_run_of(workspace, f"{action}_items", config, months, events, why)
-    )
-    body = operation.as_json() | {
-        "items": [item.item_id for item in items],
-        "months": months,
-        "closed_months": closed,
-        "corrected_in": corrected_in,
+    body = work.operation.as_json() | {
+        "items": list(work.item_ids),
+        "months": list(work.months),
+        "closed_months": list(work.closed_months),
+        "corrected_in": work.corrected_in,
     }
-    return JSONResponse(body, 202, {"Location": str(request.url_for("get_operation", operation_id=operation.id))})
+    headers = {"Location": str(request.url_for("get_operation", operation_id=work.operation.id))}
+    return JSONResponse(body, 202, headers)

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from octo_pipeline.api.callers import Admin, Editor, Viewer, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer_rows
-from octo_pipeline.automation.recorded import recorded_as_run
+from octo_pipeline.api.work import start_run
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services import costs, periods
 from octo_pipeline.services.checks import CHECKS
-from octo_pipeline.services.months import make_months, require_months
+from octo_pipeline.services.overview import overview_of
 from octo_pipeline.services.summary import summary_of
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.workspace import Workspace
@@ -60,6 +60,12 @@ def get_summary(workspace: WorkspaceOf, _: Viewer, month: Month) -> dict[str, An
         "prepayments": costs.prepayments(workspace, month).records(),
         "findings": [{"check": c.name, "severity": c.severity, "summary": r.summary} for c, r in summary.findings],
     } | {name: rows.records() for name, rows in tables.items()}
+
+
+@router.get("/{month}/overview")
+def get_overview(workspace: WorkspaceOf, _: Viewer, page: PageOf, month: Month) -> Response:
+    """The totals of a month and of up to eleven months before it, by currency."""
+    return answer_rows(workspace, page, overview_of(workspace, parse_month(month)).rows())
 
 
 @router.get("/{month}/account-costs")
@@ -130,11 +136,7 @@ def finalise(workspace: WorkspaceOf, actor: Admin, month: Month, body: PeriodReq
 @router.post("/{month}/run", status_code=202)
 def run(workspace: WorkspaceOf, actor: Editor, request: Request, month: Month) -> Response:
     """Land what is new and make all tables of a month. The answer is an operation."""
-    month = parse_month(month)
-    require_months(workspace.settings, [month])
-    operation = request.app.state.operations.start(
-        "run", actor, lambda: recorded_as_run(workspace, [month], make_months(workspace, [month]))
-    )
+    operation = start_run(request.app.state.operations, workspace, actor, parse_month(month))
     headers = {"Location": str(request.url_for("get_operation", operation_id=operation.id))}
     return JSONResponse(operation.as_json(), 202, headers)
 

@@ -1,0 +1,82 @@
+"""The long work that the API and the console start: making a month, and what follows a decision."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from octo_pipeline.api.operations import Operation, Operations
+from octo_pipeline.automation.recorded import recorded_as_run, recorded_as_run_of
+from octo_pipeline.registry.records import Actor
+from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items
+from octo_pipeline.services.months import make_months, require_months
+from octo_pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class DecisionWork:
+    """What follows a decision, which itself is recorded.
+
+    Attributes:
+        operation: makes the months again.
+        item_ids: the items that were decided on.
+        months: the months that are made again.
+        closed_months: those of the items that are closed and stay as they are.
+        corrected_in: the open month that corrects them; None if none is, or there is none yet.
+    """
+
+    operation: Operation
+    item_ids: tuple[str, ...]
+    months: tuple[str, ...]
+    closed_months: tuple[str, ...]
+    corrected_in: str | None
+
+
+def start_run(operations: Operations, workspace: Workspace, actor: Actor, month: str) -> Operation:
+    """Land what is new and make all tables of a month.
+
+    Raises:
+        OctoError: the month is outside the lake's.
+    """
+    require_months(workspace.settings, [month])
+    return operations.start("run", actor, lambda: recorded_as_run(workspace, [month], make_months(workspace, [month])))
+
+
+def start_decision(
+    operations: Operations,
+    workspace: Workspace,
+    actor: Actor,
+    action: Literal["restore", "reapply"],
+    *,
+    reason: str,
+    item: str | None = None,
+    allocator: str | None = None,
+    month: str | None = None,
+    account: str | None = None,
+) -> DecisionWork:
+    """Record a decision and then make its months again.
+
+    Args:
+        operations: the work of this server.
+        workspace: the lake.
+        actor: who decides.
+        action: restore or re-apply.
+        reason: why.
+        item: an item's id, or its beginning.
+        allocator: instead of an item, all that it took
+        month: of this origin month
+        account: and of this source account.
+
+    Raises:
+        OctoError: no item or several are meant, or the decision contradicts an earlier one; nothing was recorded.
+    """
+    require_named_items(item, allocator, month)
+    items = find_items(workspace, item=item, allocator=allocator, month=month, account=account)
+    closed, corrected_in = corrected_months(workspace, items)
+    months = sorted({month for item in items for month in item.months})
+    events = decide(workspace, action, items, reason=reason, actor=actor)
+    config = {"reason": reason} | ({"item": items[0].item_id} if len(items) == 1 else {})
+    why = cause(action, items, reason, actor)
+    operation = operations.start(
+        action, actor, lambda: recorded_as_run_of(workspace, f"{action}_items", config, months, events, why)
+    )
+    ids = tuple(item.item_id for item in items)
+    return DecisionWork(operation, ids, tuple(months), tuple(closed), corrected_in)

@@ -1,0 +1,5 @@
+"""The pages, a module for each room of the console."""
+
+from octo_pipeline.console.routes import month
+
+ROUTERS = (month.router,)

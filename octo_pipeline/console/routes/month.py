@@ -1,0 +1,131 @@
+"""The month: its state, what it costs, what needs attention, and making and closing it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from starlette.responses import Response
+
+from octo_pipeline.api.work import start_run
+from octo_pipeline.console.visit import Administering, Editing, Typed, Viewing, Visit
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.months import parse_month
+from octo_pipeline.model.rows import Rows
+from octo_pipeline.services import costs, periods
+from octo_pipeline.services.overview import overview_of
+from octo_pipeline.services.summary import summary_of
+from octo_pipeline.workspace import Workspace
+
+router = APIRouter()
+
+# Check -> what helps against it, and the page that does.
+_FIXES = {
+    "base_currency_known": ("See the rates", "/data"),
+    "closed_as_known": ("See the corrections", "/allocations"),
+    "formulas_hold": ("See the rules", "/rules"),
+    "invoices_reconcile": ("See the deliveries", "/data"),
+    "metrics_current": ("See the metrics", "/data"),
+    "metrics_delivered": ("See the metrics", "/data"),
+    "no_conflicts": ("See the rules", "/rules"),
+    "no_over_allocation": ("See the rules", "/rules"),
+    "owners_have_cost_centres": ("See the statements", "/statements"),
+    "rates_current": ("See the rates", "/data"),
+    "targets_known": ("See the rules", "/rules"),
+    "values_resolve": ("See the cost groups", "/cost-groups"),
+}
+
+
+@dataclass(frozen=True)
+class _Readiness:
+    """Whether a month may be closed.
+
+    Attributes:
+        is_possible: whether it can be closed at all, if need be for a reason.
+        reasons: what stands against it.
+    """
+
+    is_possible: bool
+    reasons: list[str]
+
+
+@router.get("/")
+def month_page(visit: Viewing) -> HTMLResponse:
+    """The month at a glance."""
+    month = visit.month
+    if month is None or month not in visit.months:
+        return visit.page("month_missing", month=month)
+    workspace = visit.workspace
+    status = next(s for s in periods.periods_of(workspace) if s.month == month)
+    summary = summary_of(workspace, month)
+    return visit.page(
+        "month",
+        month=month,
+        overview=overview_of(workspace, month),
+        summary=summary,
+        distributed=_distributed(summary.distributed),
+        status=status,
+        readiness=_readiness(workspace, month) if status.state in ("open", "reopened") else None,
+        prepayments=costs.prepayments(workspace, month),
+        drift=periods.drift(workspace, month)[1] if status.changed else None,
+        work=[operation for operation in visit.operations.all() if not operation.is_done],
+        fixes=_FIXES,
+        four_eyes=workspace.settings.four_eyes,
+    )
+
+
+@router.post("/months/{month}/run")
+def run(visit: Editing, month: str) -> Response:
+    """Land what is new and make the month."""
+    operation = start_run(visit.operations, visit.workspace, visit.actor, parse_month(month))
+    return visit.redirect(f"/operations/{operation.id}")
+
+
+@router.post("/months/{month}/close")
+def close(visit: Administering, month: str, form: Typed) -> Response:
+    """Close the month, or propose it."""
+    month, reason, is_proposal = parse_month(month), _reason(form), "propose" in form
+    periods.close(visit.workspace, [month], visit.actor, despite=reason, is_proposal=is_proposal)
+    return visit.redirect(f"/?month={month}", f"{month} is {'proposed to be closed' if is_proposal else 'closed'}.")
+
+
+@router.post("/months/{month}/reopen")
+def reopen(visit: Administering, month: str, form: Typed) -> Response:
+    """Reopen the month, or propose it."""
+    return _changed(visit, periods.reopen, parse_month(month), form, "reopened")
+
+
+@router.post("/months/{month}/finalise")
+def finalise(visit: Administering, month: str, form: Typed) -> Response:
+    """Make the month final, or propose it."""
+    return _changed(visit, periods.finalise, parse_month(month), form, "made final")
+
+
+@router.get("/operations/{operation_id}")
+def operation_page(visit: Viewing, operation_id: str) -> HTMLResponse:
+    """How far a piece of long work is."""
+    return visit.page("operation", operation=visit.operations.get(operation_id))
+
+
+def _changed(visit: Visit, change: Callable[..., None], month: str, form: Typed, words: str) -> Response:
+    is_proposal = "propose" in form
+    change(visit.workspace, month, visit.actor, reason=_reason(form), is_proposal=is_proposal)
+    return visit.redirect(f"/?month={month}", f"{month} is {'proposed to be ' if is_proposal else ''}{words}.")
+
+
+def _reason(form: Typed) -> str:
+    return str(form.get("reason", "")).strip()
+
+
+def _readiness(workspace: Workspace, month: str) -> _Readiness:
+    try:
+        return _Readiness(True, periods.readiness(workspace, month))
+    except OctoError as error:
+        return _Readiness(False, [str(error)])
+
+
+def _distributed(rows: Rows) -> list[dict[str, Any]]:
+    """What each rule took, the largest amounts of each currency first."""
+    records = [dict(zip(rows.columns, row, strict=True)) for row in rows.rows]
+    return sorted(records, key=lambda row: (row["currency"], -abs(row["items_cost"] or 0)))

@@ -1,0 +1,41 @@
+// What pages do better with JavaScript; each of them works without it.
+"use strict";
+
+// A choice of what to show is taken at once, so its button is not needed.
+for (const form of document.querySelectorAll("form[data-submit-on-change]")) {
+  form.querySelector("button")?.classList.add("hidden-visually");
+  form.addEventListener("change", () => form.requestSubmit());
+}
+
+// A form that changes something is sent once, however often its button is pressed.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || event.defaultPrevented) return;
+  if (form.dataset.isSent) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.isSent = "yes";
+});
+// The page may come back from the browser's memory.
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-is-sent]")) delete form.dataset.isSent;
+});
+
+// j and k go down and up in a list, Enter opens a row, / goes to the first filter.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  if (event.key === "/") {
+    const filter = document.querySelector(".filters input, .filters select");
+    if (filter) {
+      event.preventDefault();
+      filter.focus();
+    }
+  }
+  if (event.key !== "j" && event.key !== "k") return;
+  const links = [...document.querySelectorAll("table.list tbody tr a.row")];
+  if (!links.length) return;
+  const at = links.indexOf(document.activeElement);
+  const next = event.key === "j" ? at + 1 : Math.max(at - 1, 0);
+  links[Math.min(next, links.length - 1)].focus();
+});
