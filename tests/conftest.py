@@ -64,6 +64,15 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(Settings(lake=tmp_path / "lake", config=tmp_path / "config"))
 
 
+@pytest.fixture(scope="session")
+def made_month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with the smallest month and a user of each role, which tests copy: making it takes a second."""
+    from tests.support.api import month_in
+
+    folder = tmp_path_factory.mktemp("made")
+    return folder, month_in(folder)
+
+
 @pytest.fixture(autouse=True)
 def _compiled_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the models without dbt's own run where tests are about rows; see tests/support/compiled_models.py."""

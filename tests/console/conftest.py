@@ -1,9 +1,9 @@
 """The console over the smallest month that shares a cost, with a browser of each role."""
 
 import re
+import shutil
 from dataclasses import dataclass, field
 from html import unescape
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,7 +13,7 @@ from octo_pipeline.console.app import create_app
 from octo_pipeline.console.visit import form_token
 from octo_pipeline.registry.records import Caller
 from octo_pipeline.workspace import Workspace
-from tests.api.conftest import Api, api_in
+from tests.support.api import Api, api_in
 
 
 @dataclass
@@ -63,18 +63,15 @@ class Console:
         return client.post(path, data=data, **more)
 
 
-def console_in(folder: Path) -> Console:
-    """The console of a new lake."""
-    return Console(api_in(folder))
-
-
 @pytest.fixture(scope="module")
-def console(tmp_path_factory) -> Console:
+def console(made_month, tmp_path_factory) -> Console:
     """The console of a lake that the tests of a module only read."""
-    return console_in(tmp_path_factory.mktemp("console"))
+    folder, tokens = made_month
+    return Console(api_in(shutil.copytree(folder, tmp_path_factory.mktemp("console") / "copy"), tokens))
 
 
 @pytest.fixture
-def own_console(tmp_path) -> Console:
+def own_console(made_month, tmp_path) -> Console:
     """The console of a lake that a test changes."""
-    return console_in(tmp_path)
+    folder, tokens = made_month
+    return Console(api_in(shutil.copytree(folder, tmp_path / "copy"), dict(tokens)))
