@@ -122,26 +122,32 @@ class Workspace:
         return Registry(self.settings.registry_url, group=self.settings.group)
 
     @cached_property
-    def secrets(self) -> Secrets:
-        """The secrets of the registry's accounts.
+    def keys(self) -> Keys:
+        """The keys that the registry's secrets are encrypted with.
 
         Raises:
             OctoError: the setting ``secret_key`` has no valid key, or is not set for a registry on a server.
         """
-        keys: Keys
         if self.settings.secret_key is not None:
-            keys = KeySetting(self.settings.secret_key.get_secret_value())
-        elif self.registry.path is not None:
-            keys = KeyFile(self.registry.path.with_name("registry.key"))
-        else:
-            raise OctoError(
-                "Secrets in a registry on a server need a key in the settings, because other machines cannot read a key "
-                f"file of this machine. This makes a key: {NEW_KEY}",
-                code="secret-key-not-set",
-                place="secret_key",
-                remedy=Remedy("set", setting="secret_key", to="it"),
-            )
-        return Secrets(self.registry, keys)
+            return KeySetting(self.settings.secret_key.get_secret_value())
+        if self.registry.path is not None:
+            return KeyFile(self.registry.path.with_name("registry.key"))
+        raise OctoError(
+            "Secrets in a registry on a server need a key in the settings, because other machines cannot read a key "
+            f"file of this machine. This makes a key: {NEW_KEY}",
+            code="secret-key-not-set",
+            place="secret_key",
+            remedy=Remedy("set", setting="secret_key", to="it"),
+        )
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The secrets of the registry's accounts.
+
+        Raises:
+            OctoError: as `keys`.
+        """
+        return Secrets(self.registry, self.keys)
 
     @cached_property
     def configuration(self) -> Configuration:

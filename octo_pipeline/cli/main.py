@@ -9,6 +9,7 @@ from octo_pipeline.cli import (
     accounts,
     allocations,
     allocators,
+    backup,
     charges,
     cost_groups,
     deliveries,
@@ -55,6 +56,7 @@ app.command("audit")(users.audit)
 app.command("manifest", hidden=True)(pipeline.manifest)
 app.add_typer(allocations.app, name="allocations")
 app.add_typer(allocators.app, name="allocators")
+app.add_typer(backup.app, name="backup")
 app.add_typer(charges.app, name="charges")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(cost_groups.app, name="cost-groups")

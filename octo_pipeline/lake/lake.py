@@ -325,6 +325,10 @@ class Lake:
         """The names of the folders in a folder of the lake that is not a table."""
         return sorted(self._store.subfolders(self._below(folder)))
 
+    def file_sizes(self, *folder: str) -> dict[str, int]:
+        """Name -> bytes of the files in a folder of the lake; none if it does not exist."""
+        return self._store.sizes(self._below(folder))
+
     def parquet_files(self, *folder: str) -> dict[Location, Hashable]:
         """The Parquet files in a folder of the lake that is not a table, which anybody may have written -> identity."""
         path = self._below(folder)

@@ -79,6 +79,20 @@ class Database:
             yield connection if _is_current(connection, self._title) else None
 
     @contextmanager
+    def snapshot(self) -> Iterator["Connection | None"]:
+        """As `reading`, and all statements see the state of one moment, in PostgreSQL too."""
+        if self.path is not None:
+            with self.reading() as connection:
+                yield connection
+            return
+        with (
+            _translate_database_errors(self._title),
+            self._engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
+            connection.begin(),
+        ):
+            yield connection if _is_current(connection, self._title) else None
+
+    @contextmanager
     def writing(self) -> Iterator["Connection"]:
         """A connection in the only writing transaction, which migrates an empty database first.
 
@@ -110,6 +124,28 @@ class Database:
                 raise _unknown_version(self._title, version)
             _migrate(connection)
             return True
+
+    @contextmanager
+    def creating(self, version: str) -> Iterator["Connection"]:
+        """A connection to an empty database that was just brought to a version of the past; `finish` goes on from there.
+
+        Raises:
+            OctoError: as in `writing`, or there is a registry already.
+        """
+        with self._only_writer() as connection:
+            if _version(connection, self._title) is not None:
+                raise OctoError(
+                    f"The registry {self._title} is there already, and only an empty place is restored to.",
+                    code="registry-not-empty",
+                    place=self._title,
+                    remedy=Remedy("set", setting="database_url", to="a database that is empty or not there yet"),
+                )
+            _migrate(connection, version)
+            yield connection
+
+    def finish(self, connection: "Connection") -> None:
+        """Bring a database that `creating` began to the version of the code."""
+        _migrate(connection)
 
     @contextmanager
     def _only_writer(self) -> Iterator["Connection"]:
@@ -273,6 +309,11 @@ def _unknown_version(where: str, version: str) -> OctoError:
     )
 
 
+def knows(version: str) -> bool:
+    """Whether a version of the registry is this program's, or an earlier one."""
+    return version == HEAD or _is_behind(version)
+
+
 def _is_behind(version: str) -> bool:
     from alembic.script import ScriptDirectory
 
@@ -280,12 +321,12 @@ def _is_behind(version: str) -> bool:
     return version in {script.revision for script in scripts.walk_revisions()}
 
 
-def _migrate(connection: "Connection") -> None:
+def _migrate(connection: "Connection", version: str = "head") -> None:
     from alembic import command
 
     config = _alembic_config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, version)
 
 
 def _alembic_config() -> "Config":

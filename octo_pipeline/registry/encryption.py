@@ -157,8 +157,24 @@ class KeyFile:
         """Keep the first key of the file only."""
         self._write(list(self.load()[:1]), replaces=True)
 
+    def put_back(self, text: str) -> None:
+        """Make the file of the text of a backup.
+
+        Raises:
+            OctoError: the text holds something else than keys, or a file with other keys is there.
+        """
+        keys = _parse(text, "the backup's list of keys")
+        with suppress(FileExistsError):
+            self._write(keys, replaces=False)
+        if {key.id for key in keys} - {key.id for key in self.load()}:
+            raise OctoError(
+                f"The key file {self.path} holds other keys than the backup. Move it away, or add the backup's keys to it.",
+                code="key-file-of-another",
+                place=str(self.path),
+            )
+
     def _write(self, keys: Sequence[Key], *, replaces: bool) -> None:
-        text = "".join(f"{base64.urlsafe_b64encode(key.material).decode()}\n" for key in keys)
+        text = written_keys(keys)
         unfinished = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +198,11 @@ class KeyFile:
             ) from None
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def written_keys(keys: Sequence[Key]) -> str:
+    """Keys as a key file has them."""
+    return "".join(f"{base64.urlsafe_b64encode(key.material).decode()}\n" for key in keys)
 
 
 def _new_key() -> Key:

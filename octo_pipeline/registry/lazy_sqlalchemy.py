@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from sqlalchemy import (
         ColumnElement,
         Connection,
+        DateTime,
         Engine,
+        Integer,
+        MetaData,
         Select,
         Table,
         column,
@@ -24,12 +27,13 @@ if TYPE_CHECKING:
         select,
         table,
     )
-    from sqlalchemy.exc import ArgumentError, DBAPIError
+    from sqlalchemy.exc import ArgumentError, CompileError, DBAPIError
     from sqlalchemy.pool import NullPool
 
     from octo_pipeline.registry.schema import (
         AUDIT_EVENTS,
         DECISIONS,
+        METADATA,
         PERIOD_EVENTS,
         REGISTERED_ACCOUNTS,
         SECRETS,
@@ -53,6 +57,7 @@ else:
 __all__ = [
     "AUDIT_EVENTS",
     "DECISIONS",
+    "METADATA",
     "PERIOD_EVENTS",
     "REGISTERED_ACCOUNTS",
     "SECRETS",
@@ -61,9 +66,13 @@ __all__ = [
     "USERS",
     "ArgumentError",
     "ColumnElement",
+    "CompileError",
     "Connection",
     "DBAPIError",
+    "DateTime",
     "Engine",
+    "Integer",
+    "MetaData",
     "NullPool",
     "Select",
     "Table",

@@ -22,6 +22,7 @@ from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.model.wording import counted
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.rates import newest_rates
+from octo_pipeline.services.backups import unfinished_restore
 from octo_pipeline.services.months import watched_months
 from octo_pipeline.services.periods import unaccepted_months, waiting_months
 from octo_pipeline.services.sources import sources
@@ -103,6 +104,12 @@ def _configuration(workspace: Workspace, now: datetime) -> _Findings:
 
 def _lake(workspace: Workspace, now: datetime) -> _Findings:
     lake = workspace.lake
+    if made_at := unfinished_restore(lake):
+        yield (
+            "error",
+            f"The backup of {made_at} is being restored to this lake, or that was interrupted.",
+            Remedy("backup restore", "FILE", to="restore the rest of it"),
+        )
     lake.check_writable()
     if isinstance(lake.root, Path):
         exists = lake.root.is_dir()

@@ -103,10 +103,11 @@ class Corrections(Table):
             COMPARED: {closed: state for closed, (state, _) in changed.items()},
             CAUSES: {closed: cause for closed, (_, cause) in changed.items()},
         }
-        known = as_known(workspace)
+        known, lake = as_known(workspace), workspace.lake
+        # Without them, as in a lake that was restored and not yet made, all that is booked would seem to be taken back.
+        lake.require(list(changed), LINE_ITEMS, MatchedItems.name)
         for closed in changed:
             _make_known(known, closed)
-        lake = workspace.lake
         with lake.connect() as connection, known.lake.connect():
             months = [_ClosedMonth(connection, workspace, known, closed) for closed in changed]
             parts = [part for closed_month in months for part in closed_month.corrections(connection)]

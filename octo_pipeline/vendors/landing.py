@@ -41,7 +41,8 @@ CONTENT = "content"
 
 _Export = TypeVar("_Export")
 
-_DESCRIPTION = "_delivery.json"
+# Describes a delivery, and is the last of its files to appear.
+DESCRIPTION = "_delivery.json"
 # A message quotes at most so many characters of a damaged description.
 _QUOTED = 200
 # An attempt fails only if another process has put or removed the same folder in between.
@@ -213,7 +214,7 @@ def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
     store = store_of(root)
     for _ in range(_ATTEMPTS):
         try:
-            is_new = store.publish_folder(folder, delivery.path, last=_DESCRIPTION)
+            is_new = store.publish_folder(folder, delivery.path, last=DESCRIPTION)
         except FileNotFoundError:
             continue  # `remove` has deleted the empty folder of the month
         if is_new:
@@ -222,7 +223,7 @@ def publish(root: Location, folder: Path, delivery: Delivery) -> Landed:
         present = _read_description(delivery.path)
         if present is not None and not damage(present):
             return Landed(present, is_new=False)
-        store.remove_folder(delivery.path, first=_DESCRIPTION)
+        store.remove_folder(delivery.path, first=DESCRIPTION)
     raise OctoError(
         f"{delivery.path} is being landed and removed by other processes; run this again later.",
         code="delivery-contended",
@@ -266,7 +267,7 @@ def first_refusal(deliveries: Iterable[Delivery], check: Callable[[Delivery], No
 def remove(root: Location, delivery: Delivery) -> None:
     """Remove a delivery; readers no longer see it at once. It is not an error if it is gone already."""
     with _translate_disk_errors(root):
-        store_of(root).remove_folder(delivery.path, first=_DESCRIPTION)
+        store_of(root).remove_folder(delivery.path, first=DESCRIPTION)
 
 
 def damage(delivery: Delivery) -> str | None:
@@ -315,7 +316,7 @@ def _subfolders(folder: Location, name: str | None) -> list[Location]:
 
 def _read_description(folder: Location) -> Delivery | None:
     """The delivery in the folder, None if it is not complete."""
-    path = folder / _DESCRIPTION
+    path = folder / DESCRIPTION
     try:
         text = store_of(folder).read_text(path)
         if text is None:
@@ -352,14 +353,14 @@ def renew(root: Location, delivery: Delivery, fetched_at: datetime) -> None:
     """
     with staging(root) as folder:
         description = _staged_description(folder, replace(delivery, fetched_at=fetched_at))
-        store_of(root).replace(description, delivery.path / _DESCRIPTION, lambda: True)
+        store_of(root).replace(description, delivery.path / DESCRIPTION, lambda: True)
 
 
 def _write_description(folder: Path, delivery: Delivery) -> None:
     """Make the files durable, then the description; each gets its final name only when it is complete."""
     for file in delivery.files:
         sync(folder / file.name)
-    _staged_description(folder, delivery).replace(folder / _DESCRIPTION)
+    _staged_description(folder, delivery).replace(folder / DESCRIPTION)
     sync(folder)
 
 
@@ -377,7 +378,7 @@ def _staged_description(folder: Path, delivery: Delivery) -> Path:
         "files": [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in delivery.files],
         "details": delivery.details,
     }
-    unfinished = folder / f"{_DESCRIPTION}.tmp"
+    unfinished = folder / f"{DESCRIPTION}.tmp"
     unfinished.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
     sync(unfinished)
     return unfinished

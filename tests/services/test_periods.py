@@ -94,6 +94,17 @@ def test_a_restated_closed_month_stays_and_is_corrected_in_the_open_one(two_mont
     }
 
 
+def test_a_closed_month_that_is_not_in_the_lake_is_not_corrected_away(two_months):
+    """Regression: where the lake was restored without its line items, the next month took back all that was booked."""
+    for table in ("cost_line_items", "matched_items"):
+        two_months.lake.remove(table, MONTH)
+    tables = [table for table in order() if table.name not in ("cost_line_items", "container_usage")]
+    events = list(make_months(Workspace(two_months.settings), [NEXT], tables))
+    (failed,) = [event for event in events if isinstance(event, Failed)]
+    assert str(failed.error) == f"The lake has no cost line items of {MONTH}."
+    assert two_months.lake.rows(Corrections.name, NEXT) == 0
+
+
 def test_a_rule_that_is_edited_never_corrects_a_closed_month_and_a_preview_shows_what_it_would_change(two_months):
     config = two_months.settings.config
     write_allocators(config, [fee_allocator("cost*0.5")])
