@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octo_pipeline.cli.acting import editor
+from octo_pipeline.cli.allocations import Category
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import amount, counted
@@ -169,6 +170,46 @@ def list_(output: OutputOption = Output.table) -> None:
     left_out = sorted({p.file for p in configuration.problems})
     if left_out:
         typer.echo(f"Invalid and left out: {', '.join(left_out)}. `octo allocators validate` says why.", err=True)
+
+
+@app.command("attributes", epilog=_EXIT_CODES)
+def attributes_(output: OutputOption = Output.table) -> None:
+    """List the keys that criteria of each category and filters of cost groups may have."""
+    from octo_pipeline.services.attributes import attributes
+
+    rows = attributes()
+    print_rows("Keys of criteria and filters", rows.columns, rows.rows, output)
+
+
+@app.command(epilog=_EXIT_CODES)
+def sources(
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="A key of `octo allocators attributes`; tag or projectLabel for their names, tag:NAME for the values of one; "
+            "group for cost groups; metric for metrics."
+        ),
+    ],
+    month: Annotated[
+        str | None, typer.Option(help="The month, YYYY-MM; the current month if the lake has it, else the latest.")
+    ] = None,
+    category: Annotated[Category | None, typer.Option(help="Only what items of this category are made of.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only values and names that contain it.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many values at most.")] = _MOST,
+    output: OutputOption = Output.table,
+) -> None:
+    """List which values a key has in a month, those of most line items first."""
+    from octo_pipeline.model.months import parse_month
+    from octo_pipeline.services.attributes import attribute_values, values_query
+    from octo_pipeline.services.simulate import current_or_latest
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    workspace = Workspace(load_settings())
+    month = parse_month(month) if month else current_or_latest(workspace, datetime.now(UTC))
+    query = values_query(workspace, key, month, category=category, text=text, most=limit)
+    rows = attribute_values(workspace, query)
+    print_rows(f"Values of {key} in {month}", rows.columns, rows.rows, output)
 
 
 @app.command(epilog=_EXIT_CODES)

@@ -55,6 +55,7 @@ class MatchedItems(Table):
         "first_booking_month": "The first month in which a part of the item is booked.",
         "tranche_count": "The number of months over which the item is spread.",
         "conflicting_allocator_ids": "The allocators that also match the item and come later in the order.",
+        "own_group_id": "Of a balance, the cost group that has it, if it is not an account.",
         "moving_item_ids": "Of an unused savings item, the taken fee and account-usage items with lines of it: while one "
         "of them is distributed, the savings item is not.",
     }

@@ -18,6 +18,8 @@ LEAST_ROLE = {
     "GET /allocators": "viewer",
     "POST /allocators/validate": "viewer",
     "POST /allocators/simulate": "viewer",
+    "GET /allocators/attributes": "viewer",
+    "GET /allocators/sources": "viewer",
     "GET /allocators/{allocator_id}": "viewer",
     "PUT /allocators/{allocator_id}": "editor",
     "DELETE /allocators/{allocator_id}": "editor",

@@ -463,3 +463,13 @@ def test_common_mistakes_in_json_have_a_hint(octo, tmp_path, text, message):
     file = tmp_path / "new.json"
     file.write_text(text)
     assert f"{file}: {message}" in octo("validate", file, code=1).output
+
+
+def test_keys_and_their_values_are_listed(octo):
+    keys = json.loads(octo("attributes", "-o", "json").output)
+    assert {"account", "tag:"} <= {row["key"] for row in keys if row["category"] == "account"}
+    accounts = json.loads(octo("sources", "account", "--month", MONTH, "--limit", "2", "-o", "json").output)
+    assert [(row["value"], row["line_items"]) for row in accounts] == [("9", 2), ("1", 1)]
+    of_fees = json.loads(octo("sources", "account", "--category", "fee", "-o", "json").output)
+    assert [row["value"] for row in of_fees] == ["9"]
+    assert "There is no key 'nope'" in error(octo("sources", "nope", code=1))

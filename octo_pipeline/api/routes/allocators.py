@@ -15,14 +15,18 @@ from octo_pipeline.api.documents import (
     require_version,
     require_writable,
 )
-from octo_pipeline.api.listing import PageOf, answer_rows
+from octo_pipeline.api.listing import PageOf, answer, answer_rows, version_of
+from octo_pipeline.lake.lake import fingerprint
+from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.rules.allocator import hints_of
+from octo_pipeline.rules.allocator import Category, hints_of
 from octo_pipeline.rules.documents import read_object
 from octo_pipeline.services import rules
+from octo_pipeline.services.attributes import attributes, values_query
 from octo_pipeline.services.documents import read
-from octo_pipeline.services.simulate import simulate
+from octo_pipeline.services.simulate import current_or_latest, simulate
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.workspace import Workspace
 
 router = APIRouter(prefix="/allocators", tags=["allocators"])
@@ -35,6 +39,10 @@ _EXAMPLE = {
     "allocator": [{"type": "account", "value": "111122223333", "formula": "cost*usage"}],
 }
 _DOCUMENT = described_body("application/json", _EXAMPLE)
+_KEY = (
+    "A key of attributes; tag or projectLabel for their names, tag:NAME for the values of one; group for cost groups; "
+    "metric for metrics."
+)
 _COLUMNS = ("id", "name", "category", "step", "priority", "start_month", "end_month", "version")
 
 
@@ -72,6 +80,31 @@ def simulate_document(
     submission = rules.submitted(workspace, content, "document", now)
     simulation, notes = rules.simulate_submission(workspace, submission, now, parse_month(month) if month else None)
     return simulation.values | {"notes": notes}
+
+
+@router.get("/attributes")
+def list_attributes(_: Viewer, workspace: WorkspaceOf, page: PageOf) -> Response:
+    """The keys that criteria of each category and filters of cost groups may have, and what they read."""
+    return answer_rows(workspace, page, attributes())
+
+
+@router.get("/sources")
+def list_sources(
+    workspace: WorkspaceOf,
+    _: Viewer,
+    page: PageOf,
+    key: Annotated[str, Query(description=_KEY, max_length=1_000, examples=["account"])],
+    month: Annotated[
+        str | None, Query(description="The month; the current one if the lake has it, else the latest.")
+    ] = None,
+    category: Annotated[Category | None, Query(description="Only what its items are made of.")] = None,
+    text: Annotated[str | None, Query(description="Only values and names that contain it.", max_length=1_000)] = None,
+) -> Response:
+    """Which values a key has in a month, those of most line items first."""
+    month = parse_month(month) if month else current_or_latest(workspace, datetime.now(UTC))
+    query = values_query(workspace, key, month, category=category, text=text)
+    version = version_of(workspace, (LINE_ITEMS, month), (CostGroupCosts.name, month))
+    return answer(workspace, page, query, fingerprint({"query": query, "version": version}))
 
 
 @router.get("/{allocator_id}")
