@@ -1,4 +1,8 @@
-"""Who asks: the holder of a token, which every request brings, and the workspace that the request sees."""
+"""Who asks: the holder of a token, which every request brings, and the workspace that the request sees.
+
+A route that viewers may ask takes `SeenWorkspace`, in which a viewer of some cost groups sees those only, if its services
+can filter; a route that takes `Viewer` is for those who see everything.
+"""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -8,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Actor, Caller, Role
+from octo_pipeline.services.access import require_unlimited, seen_by
 from octo_pipeline.workspace import Workspace
 
 _bearer = HTTPBearer(auto_error=False, description="A token that an administrator made.")
@@ -39,6 +44,22 @@ def _holder(role: Role) -> Callable[..., Actor]:
     return holder
 
 
-Viewer = Annotated[Actor, Depends(_holder("viewer"))]
+def _unlimited(workspace: WorkspaceOf, actor: Annotated[Actor, Depends(_holder("viewer"))], request: Request) -> Actor:
+    """A viewer who sees everything.
+
+    Raises:
+        OctoError: the viewer is limited to some cost groups.
+    """
+    address = request.url.path
+    require_unlimited(workspace, actor, f"what {address} answers")
+    return actor
+
+
+def _seen_workspace(workspace: WorkspaceOf, actor: Annotated[Actor, Depends(_holder("viewer"))]) -> Workspace:
+    return seen_by(workspace, actor)
+
+
+SeenWorkspace = Annotated[Workspace, Depends(_seen_workspace)]
+Viewer = Annotated[Actor, Depends(_unlimited)]
 Editor = Annotated[Actor, Depends(_holder("editor"))]
 Admin = Annotated[Actor, Depends(_holder("admin"))]

@@ -13,7 +13,7 @@ from octo_pipeline.rules.documents import DocumentError, json_path
 # Code -> HTTP status; of a code that is not here, 422: the request is understood and cannot be done.
 STATUSES: dict[str, int] = {
     **dict.fromkeys(("token-missing", "token-required", "token-refused"), 401),
-    **dict.fromkeys(("caller-not-a-user", "caller-lacks-role", "registry-without-users"), 403),
+    **dict.fromkeys(("caller-not-a-user", "caller-lacks-role", "reader-limited", "registry-without-users"), 403),
     **dict.fromkeys(
         (
             "account-unknown",
@@ -48,6 +48,7 @@ STATUSES: dict[str, int] = {
             "last-administrator",
             "list-changed",
             "month-closed-meanwhile",
+            "only-viewers-limited",
             "period-closed-already",
             "period-earlier-open",
             "period-not-newest",

@@ -18,6 +18,9 @@ app = typer.Typer(
 NameArgument = Annotated[
     str, typer.Argument(help="The user's name on this machine, or any name for a user with a token.")
 ]
+GroupOption = Annotated[
+    list[str] | None, typer.Option("--group", help="A cost group that a viewer is limited to; give it once for each.")
+]
 RoleArgument = Annotated[str, typer.Argument(help="viewer, editor or admin.")]
 
 
@@ -29,22 +32,51 @@ def list_(output: OutputOption = Output.table) -> None:
 
     users = Workspace(load_settings()).registry.users
     live = [token.user_name for token in users.tokens() if token.revoked_at is None]
-    rows = [(u.name, u.role, live.count(u.name), f"{u.added_at:%Y-%m-%d %H:%M}") for u in users.all()]
-    print_rows("Users", ("name", "role", "tokens", "added_at"), rows, output)
+    rows = [
+        (u.name, u.role, ", ".join(u.cost_groups or ()), live.count(u.name), f"{u.added_at:%Y-%m-%d %H:%M}")
+        for u in users.all()
+    ]
+    print_rows("Users", ("name", "role", "cost_groups", "tokens", "added_at"), rows, output)
 
 
 @app.command()
 def add(
     name: NameArgument,
     role: Annotated[str, typer.Option(help="viewer, editor or admin.")] = "viewer",
+    group: GroupOption = None,
 ) -> None:
-    """Add a user."""
+    """Add a user; with --group a viewer who sees nothing but these cost groups over the API."""
+    from octo_pipeline.services.access import add_user
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
-    workspace.registry.users.add(name, role, admin(workspace))
-    typer.echo(f"{name} is a user with the role {role}.")
+    add_user(workspace, name, role, admin(workspace), group or None)
+    only = f" and sees only {', '.join(group)}" if group else ""
+    typer.echo(f"{name} is a user with the role {role}{only}.")
+
+
+@app.command()
+def groups(
+    name: NameArgument,
+    group: GroupOption = None,
+    everything: Annotated[bool, typer.Option("--everything", help="They see everything again.")] = False,
+) -> None:
+    """Set which cost groups a viewer sees over the API: those of --group alone, or everything.
+
+    Of a family of cost groups, its id stands for all of them. A limited viewer sees the accounts that are wholly in the
+    groups. On this machine whoever may read the lake's files sees all of it.
+    """
+    from octo_pipeline.model.errors import OctoError
+    from octo_pipeline.services.access import limit_user
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    if everything == bool(group):
+        raise OctoError("Give either --group, once for each cost group, or --everything.", code="flags-missing")
+    workspace = Workspace(load_settings())
+    limit_user(workspace, name, group or None, admin(workspace))
+    typer.echo(f"{name} sees {'only ' + ', '.join(group) if group else 'everything'}.")
 
 
 @app.command()

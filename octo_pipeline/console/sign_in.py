@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.responses import Response
 
-from octo_pipeline.console.visit import COOKIE, Typed, Viewing, form_token, is_secure, rendered
+from octo_pipeline.console.visit import COOKIE, Seeing, Typed, form_token, is_secure, rendered
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Caller
 from octo_pipeline.registry.sessions import LASTS
@@ -72,9 +72,9 @@ def sign_in_by_link(request: Request, code: Annotated[str, Query(max_length=200)
 
 
 @router.post("/sign-out")
-def sign_out(visit: Viewing) -> Response:
+def sign_out(visit: Seeing, request: Request) -> Response:
     """End the session."""
-    visit.workspace.registry.sessions.end(visit.session)
+    Workspace(request.app.state.settings).registry.sessions.end(visit.session)
     response = visit.redirect("/sign-in")
     response.delete_cookie(COOKIE)
     return response

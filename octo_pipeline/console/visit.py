@@ -19,6 +19,7 @@ from octo_pipeline.model.html import html_template
 from octo_pipeline.model.months import is_month
 from octo_pipeline.registry.records import ROLES, Actor, Role, User
 from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.limited import limited, limited_error
 from octo_pipeline.workspace import Workspace
 
 COOKIE = "octo_session"
@@ -41,7 +42,8 @@ class Visit:
 
     Attributes:
         request: the request.
-        workspace: what they see; it reads documents and states once, so that a page is of one moment.
+        workspace: what they see; it reads documents and states once, so that a page is of one moment. Of a viewer of some
+            cost groups it shows those only.
         user: who they are.
         session: the text of their session.
     """
@@ -157,20 +159,23 @@ async def require_form_token(request: Request) -> None:
         raise FormExpired
 
 
-def _visit(role: Role) -> Callable[..., Visit]:
+def _visit(role: Role, *, is_filtered: bool = False) -> Callable[..., Visit]:
     def visit(request: Request) -> Visit:
         """The visit of somebody who is signed in.
 
         Raises:
             SignInNeeded: nobody is.
-            OctoError: they lack the role.
+            OctoError: they lack the role, or see some cost groups only and the page does not filter.
         """
         workspace = Workspace(request.app.state.settings)
         session = request.cookies.get(COOKIE)
         user = workspace.registry.sessions.user(session) if session else None
         if user is None or session is None:
             raise SignInNeeded
-        request.state.visit = Visit(request, workspace, user, session)
+        seen = workspace if user.cost_groups is None else limited(workspace, user.cost_groups)
+        request.state.visit = Visit(request, seen, user, session)
+        if user.cost_groups is not None and not is_filtered:
+            raise limited_error("this page")
         if not request.state.visit.may(role):
             raise OctoError(
                 f"Your role is {user.role}, and this needs {role}. Ask an administrator to do it or to give you the role.",
@@ -186,7 +191,9 @@ async def _typed(request: Request) -> FormData:
     return await request.form()
 
 
+# Of those who see everything. A page whose services filter takes `Seeing`, which viewers of some cost groups may open too.
 Viewing = Annotated[Visit, Depends(_visit("viewer"))]
+Seeing = Annotated[Visit, Depends(_visit("viewer", is_filtered=True))]
 Editing = Annotated[Visit, Depends(_visit("editor"))]
 Administering = Annotated[Visit, Depends(_visit("admin"))]
 # What was typed; the token was looked at before.

@@ -34,6 +34,7 @@ from octo_pipeline.rules.cost_centres import CostCentres
 from octo_pipeline.services.causes import Cause, Change, Explained, explain_owners, owner_named
 from octo_pipeline.services.periods import PROVISIONAL
 from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.workspace import Workspace
 
 # People do not read longer lists; what is left out is one line with its sum.
@@ -161,7 +162,7 @@ class _Subject:
 def statements_of(
     workspace: Workspace, month: str, owners: Sequence[str] = (), by: By | None = None
 ) -> tuple[Statement, ...]:
-    """The statements of a month, proved.
+    """The statements of a month, proved; for a limited reader, of those of whom they see everything.
 
     Args:
         workspace: whose lake.
@@ -177,6 +178,11 @@ def statements_of(
     workspace.lake.require([month], AccountCosts.name)
     before = add_months(month, -1)
     made = workspace.lake.months(AccountCosts.name)
+    hidden: set[Owner] = set()
+    if isinstance(workspace, LimitedWorkspace):
+        # A statement compares two months, so who is seen in one of them has none.
+        hidden = {owner for seen_month in (before, month) for owner in workspace.others(seen_month)}
+        workspace = workspace.whole
     cost_centres = workspace.configuration_of(month).cost_centres
     with workspace.lake.connect() as connection:
         known = {m: _owners(connection, workspace, m) for m in (before, month)}
@@ -184,6 +190,7 @@ def statements_of(
         groups = account_groups(connection, workspace, month, cost_centres) if kind == "group" else None
         group_of = dict(connection.table(groups).fetchall()) if groups else {}
         subjects = _subjects(kind, known[before] | known[month], cost_centres, group_of)
+        subjects = {key: subject for key, subject in subjects.items() if not hidden & set(subject.owners)}
         chosen = _chosen(subjects, owners, month)
         journal = journal_of(workspace, month, kind)
         charges = _charges(journal.lines)

@@ -67,14 +67,19 @@ class Accounts:
                 place=account,
             )
         if not matches:
-            kind = f"{vendor} account" if vendor else "account"
-            raise OctoError(
-                f"No {kind} {quoted(account)} is registered.",
-                code="account-unknown",
-                place=account,
-                remedy=Remedy("accounts list", to="see the registered accounts"),
-            )
+            raise self.unknown(account, vendor)
         return matches[0]
+
+    @staticmethod
+    def unknown(account: str, vendor: str | None = None) -> OctoError:
+        """The error for an account that is not registered."""
+        kind = f"{vendor} account" if vendor else "account"
+        return OctoError(
+            f"No {kind} {quoted(account)} is registered.",
+            code="account-unknown",
+            place=account,
+            remedy=Remedy("accounts list", to="see the registered accounts"),
+        )
 
     def change(self, account: Account, actor: Actor, action: str, **values: Any) -> Account:
         """Change an account, unless it changed since it was read.

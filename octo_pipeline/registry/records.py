@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, NewType
 
 from octo_pipeline.model.columns import ITEM_GRAINS
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import is_month
 from octo_pipeline.model.vendors import CLOUDS
 from octo_pipeline.model.wording import quoted
@@ -156,11 +156,17 @@ class Account(NewAccount):
 
 @dataclass(frozen=True)
 class User:
-    """A user; `added_at` in UTC."""
+    """A user.
+
+    Attributes:
+        added_at: when, in UTC.
+        cost_groups: the ids of the cost groups that a viewer is limited to; None for everything.
+    """
 
     name: str
     role: Role
     added_at: datetime
+    cost_groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +260,27 @@ def check_account(account: NewAccount, actor: Actor) -> None:
     if problem is not None:
         raise OctoError(
             f"The account {quoted(account.account_id)} cannot be registered: {problem}.", code="account-wrong"
+        )
+
+
+def check_limit(name: str, role: str, cost_groups: Sequence[str] | None) -> None:
+    """Check the cost groups that a user is limited to; None for everything.
+
+    Raises:
+        OctoError: the user is not a viewer, or no group is named.
+    """
+    if cost_groups is None:
+        return
+    if role != "viewer":
+        raise OctoError(
+            f"{quoted(name)} is limited to cost groups, and only viewers can be: who changes something sees everything. "
+            "Nothing was changed.",
+            code="only-viewers-limited",
+            remedy=Remedy("users groups", name, everything=True, to="let them see everything first"),
+        )
+    if not cost_groups:
+        raise OctoError(
+            f"Name the cost groups that {quoted(name)} may see. Nothing was changed.", code="user-groups-missing"
         )
 
 

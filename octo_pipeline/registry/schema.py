@@ -102,6 +102,8 @@ USERS = Table(
     Column("name", Text, primary_key=True),
     Column("role", Text, nullable=False),
     Column("added_at", UtcDateTime, nullable=False),
+    # The ids of the cost groups that a viewer is limited to; null for everything.
+    Column("cost_groups", JSON(none_as_null=True)),
     CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="ck_users_role"),
 )
 

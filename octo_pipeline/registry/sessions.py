@@ -9,13 +9,12 @@ from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.database import Database
 from octo_pipeline.registry.records import Actor, Caller, User
 from octo_pipeline.registry.statements import append_event, fetch_rows, select_columns
-from octo_pipeline.registry.users import identify
+from octo_pipeline.registry.users import USER_COLUMNS, identify, user_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LASTS = timedelta(hours=12)
-_USER = ("name", "role", "added_at")
 
 
 class Sessions:
@@ -67,9 +66,9 @@ class Sessions:
 
 
 def _user(connection: "Connection", is_session: "sql.ColumnElement[bool]") -> User | None:
-    query = select_columns(sql.USERS, _USER).where(sql.USERS.c.name == sql.SESSIONS.c.user_name, is_session)
+    query = select_columns(sql.USERS, USER_COLUMNS).where(sql.USERS.c.name == sql.SESSIONS.c.user_name, is_session)
     rows = fetch_rows(connection, query)
-    return User(*rows[0]) if rows else None
+    return user_of(rows[0]) if rows else None
 
 
 def _digest(text: str) -> str:

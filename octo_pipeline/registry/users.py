@@ -3,8 +3,9 @@
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.wording import quoted
@@ -18,6 +19,7 @@ from octo_pipeline.registry.records import (
     Role,
     Token,
     User,
+    check_limit,
     check_role,
     check_user_name,
     text_problem,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TOKEN_BYTES = 32
-_USER = ("name", "role", "added_at")
+USER_COLUMNS = ("name", "role", "added_at", "cost_groups")
 _ROLE_TITLES = {"viewer": "a viewer", "editor": "an editor", "admin": "an administrator"}
 _MAY = {"viewer": "users", "editor": "editors and administrators", "admin": "administrators"}
 _TOKEN = ("id", "user_name", "label", "made_at", "revoked_at")
@@ -102,30 +104,71 @@ class Users:
             rows = fetch_rows(connection, select_columns(sql.TOKENS, _TOKEN).order_by(sql.TOKENS.c.made_at))
             return [Token(*row) for row in rows]
 
-    def add(self, name: str, role: str, actor: Actor) -> None:
+    def add(self, name: str, role: str, actor: Actor, cost_groups: Sequence[str] | None = None) -> None:
         """Add a user.
 
+        Args:
+            name: of the user.
+            role: what they may do.
+            actor: who adds them.
+            cost_groups: the ids of the only cost groups that a viewer may see; None for everything.
+
         Raises:
-            OctoError: the name is not valid or is taken, or the role is unknown.
+            OctoError: the name is not valid or is taken, the role is unknown, or it is not that of a viewer who is limited.
         """
         check_user_name(name)
         check_role(role)
+        check_limit(name, role, cost_groups)
         with self._database.writing() as connection:
-            _add_user(connection, name, role, actor)
+            _add_user(connection, name, role, actor, cost_groups)
 
     def set_role(self, name: str, role: str, actor: Actor) -> None:
         """Give a user another role.
 
         Raises:
-            OctoError: there is no such user or role, or the user is the last administrator.
+            OctoError: there is no such user or role, or the user is the last administrator, or a viewer who is limited to
+                cost groups would see everything.
         """
         check_role(role)
         with self._database.writing() as connection:
             user = _user(connection, name)
+            check_limit(name, role, user.cost_groups)
             if role != "admin":
                 _refuse_last_admin(connection, user)
             connection.execute(sql.USERS.update().where(sql.USERS.c.name == name), {"role": role})
             append_event(connection, actor, "set_role", name, {"role": role, "before": user.role})
+
+    def limit(self, name: str, cost_groups: Sequence[str] | None, actor: Actor) -> None:
+        """Limit a viewer to some cost groups, or to none of them any more.
+
+        Args:
+            name: the viewer.
+            cost_groups: the ids of the only cost groups that they may see; None for everything.
+            actor: who decides it.
+
+        Raises:
+            OctoError: there is no such user, they are not a viewer, or no group is named.
+        """
+        with self._database.writing() as connection:
+            user = _user(connection, name)
+            check_limit(name, user.role, cost_groups)
+            groups = None if cost_groups is None else sorted(set(cost_groups))
+            connection.execute(sql.USERS.update().where(sql.USERS.c.name == name), {"cost_groups": groups})
+            before = None if user.cost_groups is None else list(user.cost_groups)
+            append_event(connection, actor, "limit_user", name, {"cost_groups": groups, "before": before})
+
+    def groups_of(self, name: str) -> tuple[str, ...] | None:
+        """The ids of the only cost groups that a user may see; None for everything.
+
+        Raises:
+            OctoError: there is no such user.
+        """
+        with self._database.reading() as connection:
+            # Somebody without a registry has not been identified by one.
+            user = None if connection is None else _find_user(connection, name)
+        if user is None:
+            raise _unknown(name)
+        return user.cost_groups
 
     def remove(self, name: str, actor: Actor) -> None:
         """Remove a user, revoke their tokens and end their sessions.
@@ -191,35 +234,50 @@ def has_users(connection: "Connection") -> bool:
 
 
 def _users(connection: "Connection") -> list[User]:
-    rows = fetch_rows(connection, select_columns(sql.USERS, _USER))
-    return sorted((User(*row) for row in rows), key=lambda user: user.name)
+    rows = fetch_rows(connection, select_columns(sql.USERS, USER_COLUMNS))
+    return sorted((user_of(row) for row in rows), key=lambda user: user.name)
+
+
+def user_of(row: Sequence[Any]) -> User:
+    """The user of a row of `USER_COLUMNS`."""
+    name, role, added_at, groups = row
+    return User(name, role, added_at, None if groups is None else tuple(groups))
 
 
 def _find_user(connection: "Connection", name: str) -> User | None:
-    rows = fetch_rows(connection, select_columns(sql.USERS, _USER).where(sql.USERS.c.name == name))
-    return User(*rows[0]) if rows else None
+    rows = fetch_rows(connection, select_columns(sql.USERS, USER_COLUMNS).where(sql.USERS.c.name == name))
+    return user_of(rows[0]) if rows else None
 
 
 def _user(connection: "Connection", name: str) -> User:
     user = _find_user(connection, name)
     if user is None:
-        raise OctoError(
-            f"There is no user {quoted(name)}.",
-            code="user-unknown",
-            remedy=Remedy("users list", to="see all users"),
-        )
+        raise _unknown(name)
     return user
 
 
-def _add_user(connection: "Connection", name: str, role: str, actor: Actor) -> None:
+def _unknown(name: str) -> OctoError:
+    return OctoError(
+        f"There is no user {quoted(name)}.",
+        code="user-unknown",
+        remedy=Remedy("users list", to="see all users"),
+    )
+
+
+def _add_user(
+    connection: "Connection", name: str, role: str, actor: Actor, cost_groups: Sequence[str] | None = None
+) -> None:
     user = _find_user(connection, name)
     if user is not None:
         raise OctoError(
             f"{quoted(name)} is already a user, with the role {user.role}; nothing was changed.",
             code="user-already-known",
         )
-    connection.execute(sql.USERS.insert(), {"name": name, "role": role, "added_at": datetime.now(UTC)})
-    append_event(connection, actor, "add_user", name, {"role": role})
+    groups = None if cost_groups is None else sorted(set(cost_groups))
+    row = {"name": name, "role": role, "added_at": datetime.now(UTC), "cost_groups": groups}
+    connection.execute(sql.USERS.insert(), row)
+    limit = {} if groups is None else {"cost_groups": groups}
+    append_event(connection, actor, "add_user", name, {"role": role} | limit)
 
 
 def _refuse_last_admin(connection: "Connection", user: User) -> None:
@@ -275,7 +333,9 @@ def identify(connection: "Connection", caller: Caller, role: Role) -> Actor:
             remedy=Remedy("set", setting="token", to="a token that an administrator made for you"),
         )
     name = _token_user(connection, caller.token) if caller.token is not None else str(caller.os_user)
-    user = _find_user(connection, name)
+    # A registry that is about to be upgraded may lack the other columns.
+    is_user = sql.USERS.c.name == name
+    user = connection.execute(select_columns(sql.USERS, ("name", "role")).where(is_user)).one_or_none()
     if user is None:
         raise OctoError(
             f"{quoted(name)} is not a user of this registry, and only its users may change anything. Ask an administrator "

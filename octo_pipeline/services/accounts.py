@@ -11,9 +11,11 @@ from octo_pipeline.registry.records import Account, Actor, Decision
 from octo_pipeline.services import registration
 from octo_pipeline.services.months import Event, Failed, make_months
 from octo_pipeline.services.sources import NEW_ACCOUNT
+from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.container_usage import ContainerUsage
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.items import scan_items
+from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.vendors.landing import deliveries, remove
 from octo_pipeline.workspace import Workspace
@@ -74,8 +76,30 @@ class Removed:
 
 
 def listed(workspace: Workspace) -> list[Listed]:
-    """The registered accounts, by vendor and id."""
+    """The registered accounts, by vendor and id; for a limited reader those that are seen in the newest month."""
+    if isinstance(workspace, LimitedWorkspace):
+        return [entry for entry in listed(workspace.whole) if _is_seen(workspace, entry.account)]
     return with_last_deliveries(workspace, workspace.registry.accounts.all())
+
+
+def find_listed(workspace: Workspace, account: str, vendor: str | None = None) -> Listed:
+    """A registered account by its id or name.
+
+    Raises:
+        OctoError: there is none that the reader may see, or several vendors have one.
+    """
+    whole = workspace.whole if isinstance(workspace, LimitedWorkspace) else workspace
+    accounts = whole.registry.accounts
+    registered = accounts.find(account, vendor)
+    if isinstance(workspace, LimitedWorkspace) and not _is_seen(workspace, registered):
+        raise accounts.unknown(account, vendor)
+    (entry,) = with_last_deliveries(whole, [registered])
+    return entry
+
+
+def _is_seen(workspace: LimitedWorkspace, account: Account) -> bool:
+    months = workspace.lake.months(AccountCosts.name)
+    return bool(months) and ("account", account.account_id) in workspace.owners(months[-1])
 
 
 def with_last_deliveries(workspace: Workspace, accounts: Iterable[Account]) -> list[Listed]:

@@ -40,6 +40,7 @@ from octo_pipeline.tables.closings import closed_usage
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.limited import LimitedWorkspace, limited_error
 from octo_pipeline.workspace import Workspace
 
 # The smallest causes that together are at most this part of all changes need no name.
@@ -372,9 +373,15 @@ def changes_of(workspace: Workspace, subject: Subject, before: str, after: str) 
         after: the month.
 
     Raises:
-        OctoError: a month was not run.
+        OctoError: a month was not run, or a limited reader may see the subject in one of them only.
         ProofError: the causes do not add up, because the lake changed since the months were made.
     """
+    if isinstance(workspace, LimitedWorkspace):
+        # The sum is proved against everything, and it is told of those alone who are seen in both months.
+        hidden = {owner for month in (before, after) for owner in workspace.others(month)}
+        if hidden & set(subject.owners):
+            raise limited_error(f"the change of {subject.id} since {before}")
+        workspace = workspace.whole
     workspace.lake.require((before, after), AccountCosts.name, CostGroupCosts.name)
     if subject.owners:
         return changes_of_owners(workspace, {subject.id: subject.owners}, before, after)

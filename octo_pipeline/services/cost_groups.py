@@ -27,6 +27,7 @@ from octo_pipeline.services.documents import DocumentFolder, as_text, unlink, wr
 from octo_pipeline.services.simulate import current_or_latest
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.container_usage import ContainerUsage
+from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.workspace import Workspace
 
 # A preview lists no more accounts and no more groups than this, the largest; its totals count all.
@@ -110,9 +111,10 @@ def path_of(workspace: Workspace, group_id: str) -> Path:
     """The file that has the cost group, even if it is not valid.
 
     Raises:
-        OctoError: no file has it, or several do.
+        OctoError: no file has it that the reader may see, or several do.
     """
-    path = folder_of(workspace.settings.config).find(group_id)
+    is_hidden = isinstance(workspace, LimitedWorkspace) and not workspace.sees_group(group_id)
+    path = None if is_hidden else folder_of(workspace.settings.config).find(group_id)
     if path is None:
         raise unknown_cost_group(group_id)
     return path

@@ -24,6 +24,7 @@ from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import downstream_of
 from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.known import first_open_month
+from octo_pipeline.tables.limited import LimitedWorkspace, limited_error
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.workspace import Workspace
@@ -264,9 +265,13 @@ def _made_again(workspace: Workspace, items: Sequence[DecidedItem]) -> Iterator[
 def story(workspace: Workspace, item: str) -> list[str]:
     """Everything that is known about one item, in plain sentences.
 
+    A limited reader is told the story of an item that is booked on what they may see alone.
+
     Raises:
-        OctoError: no id begins with `item`, or several do.
+        OctoError: no id begins with `item`, or several do, or a part of it belongs to others.
     """
+    if isinstance(workspace, LimitedWorkspace):
+        return _seen_story(workspace, item)
     lake = workspace.lake
     with lake.connect() as connection:
         facts = _item_facts(connection, scan_items(lake), item)
@@ -274,7 +279,7 @@ def story(workspace: Workspace, item: str) -> list[str]:
         # An item of a closed month stays there, whatever was delivered since.
         facts = facts or _item_facts(connection, _newest_closed_items(workspace), item)
         if facts is None:
-            raise OctoError(f"No item has an id that begins with {item}.", code="item-ambiguous")
+            raise _no_item(item)
         query = render(
             "services/item_bookings",
             explained_allocations=explained_allocations(workspace, _months_of(workspace, facts)),
@@ -290,6 +295,44 @@ def story(workspace: Workspace, item: str) -> list[str]:
         *_booking_sentences(rows, str(facts["category"])),
         *_decision_sentences(workspace, {str(facts["item_id"]), str(facts["former_item_id"])}),
     ]
+
+
+def _seen_story(workspace: LimitedWorkspace, item: str) -> list[str]:
+    """The story of an item all of whose rows a limited reader sees.
+
+    Raises:
+        OctoError: as `story`.
+    """
+    whole, lake = workspace.whole, workspace.whole.lake
+    with lake.connect() as connection:
+        try:
+            candidates = (
+                _item_facts(connection, items, item) for items in (scan_items(lake), _newest_closed_items(whole))
+            )
+            facts = next((facts for facts in candidates if facts is not None), None)
+        except OctoError:
+            # Which items begin so is not told, because they may be anybody's.
+            raise _no_item(item) from None
+        counts = [0, 0]
+        if facts is not None:
+            months = _months_of(whole, facts)
+            for number, reader in enumerate((workspace, whole)):
+                query = render(
+                    "services/item_bookings",
+                    explained_allocations=explained_allocations(reader, months),
+                    item=facts["item_id"],
+                )
+                counts[number] = len(connection.execute(query).fetchall())
+    if not counts[0]:
+        # That somebody else has it is not told either.
+        raise _no_item(item)
+    if counts[0] < counts[1]:
+        raise limited_error(f"the story of the item {item}")
+    return story(whole, str(facts["item_id"] if facts else item))
+
+
+def _no_item(item: str) -> OctoError:
+    return OctoError(f"No item has an id that begins with {item}.", code="item-ambiguous")
 
 
 def _newest_closed_items(workspace: Workspace) -> Relation:

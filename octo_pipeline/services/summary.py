@@ -9,6 +9,7 @@ from octo_pipeline.model.templates import render
 from octo_pipeline.services.checks import CHECKS, Check, CheckResult
 from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.workspace import Workspace
 
 
@@ -22,8 +23,9 @@ class Summary:
         left: what stays where it was billed, per category, reason and description.
         accounts: what is booked on each account, with a column per category.
         bill: per currency, the bill and the number of its lines.
-        proof: per category and currency, the instalments that are due in the month and what is booked of them.
-        findings: the checks that fail, with their results.
+        proof: per category and currency, the instalments that are due in the month and what is booked of them; nothing for a
+            limited reader, of whose part it does not hold.
+        findings: the checks that fail, with their results; none for a limited reader, because they name everybody.
     """
 
     month: str
@@ -46,6 +48,8 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
         def fetched(template: str) -> Rows:
             return Rows.fetched(connection, render(f"services/{template}", explained=explained))
 
+        is_limited = isinstance(workspace, LimitedWorkspace)
+        proof = fetched("summary_proof")
         bill = render("services/bill", line_items=lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS))
         return Summary(
             month=month,
@@ -53,8 +57,10 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
             left=fetched("summary_left"),
             accounts=_without_empty(fetched("summary_accounts"), "balances", "effective_balances"),
             bill=Rows.fetched(connection, bill),
-            proof=fetched("summary_proof"),
-            findings=tuple((c, result) for c in CHECKS if not (result := c.run(workspace, month)).passed),
+            proof=Rows(proof.columns, ()) if is_limited else proof,
+            findings=()
+            if is_limited
+            else tuple((c, result) for c in CHECKS if not (result := c.run(workspace, month)).passed),
         )
 
 

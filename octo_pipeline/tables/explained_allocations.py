@@ -19,6 +19,7 @@ from octo_pipeline.tables.closings import closed_items
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.items import scan_items
+from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
@@ -44,7 +45,7 @@ EXPLAINED_DESCRIPTIONS = {
 
 
 def explained_allocations(workspace: Workspace, months: Sequence[str] | None, *, has_corrections: bool = True) -> Sql:
-    """SQL of the explained allocations of booking months.
+    """SQL of the explained allocations of booking months; of what a limited reader may see, if the workspace is limited.
 
     The items of a closed month are those that its closing kept.
 
@@ -54,8 +55,16 @@ def explained_allocations(workspace: Workspace, months: Sequence[str] | None, *,
         has_corrections: with what the months correct of closed ones, as rows of kind ``correction``; else only what is
             their own.
     """
+    booked = workspace.lake.months(Allocations.name) if months is None else months
+    if isinstance(workspace, LimitedWorkspace):
+        with workspace.lake.everything():
+            explained = _explained_of(workspace, booked, has_corrections=has_corrections)
+        return workspace.lake.seen_allocations(explained, booked)
+    return _explained_of(workspace, booked, has_corrections=has_corrections)
+
+
+def _explained_of(workspace: Workspace, booked: Sequence[str], *, has_corrections: bool) -> Sql:
     lake = workspace.lake
-    booked = lake.months(Allocations.name) if months is None else months
     closed = [month for month in booked if workspace.is_closed(month)]
     current = [month for month in booked if month not in closed]
     origins = sorted({origin for month in current for origin in origin_months(month)})

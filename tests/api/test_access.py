@@ -59,6 +59,7 @@ LEAST_ROLE = {
     "GET /users": "viewer",
     "POST /users": "admin",
     "PATCH /users/{name}": "admin",
+    "PUT /users/{name}/cost-groups": "admin",
     "DELETE /users/{name}": "admin",
     "GET /tokens": "admin",
     "POST /tokens": "admin",

@@ -59,6 +59,24 @@ def test_the_first_administrator_adds_the_others(ana: Workspace) -> None:
     )
 
 
+def test_a_viewer_is_limited_to_cost_groups(ana: Workspace) -> None:
+    folder = ana.settings.config / "cost_groups"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "shop.json").write_text(
+        '{"combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "1"}}]}}}'
+    )
+    added = octo("users", "add", "vic", "--group", "shop")
+    assert added.stdout == "vic is a user with the role viewer and sees only shop.\n"
+    assert json.loads(octo("users", "list", "-o", "json").stdout)[1]["cost_groups"] == "shop"
+    raised = refused("users", "role", "vic", "editor")
+    assert "only viewers can be" in raised and "`octo users groups vic --everything`" in raised
+    assert '"shops" is not a cost group; did you mean "shop"?' in refused("users", "groups", "vic", "--group", "shops")
+    for flags in ((), ("--group", "shop", "--everything")):
+        assert "Give either --group" in refused("users", "groups", "vic", *flags)
+    assert octo("users", "groups", "vic", "--everything").stdout == "vic sees everything.\n"
+    octo("users", "role", "vic", "editor")
+
+
 def test_a_failed_command_makes_nobody_an_administrator(workspace: Workspace) -> None:
     """Regression: `octo accounts delete nothing` failed, and whoever ran it was the administrator from then on."""
     for command in (("accounts", "delete", "nothing", "--yes"), ("users", "add", "vic"), ("deliveries", "remove", "v")):
@@ -105,6 +123,7 @@ CHANGES = [
     ("registry", "upgrade"),
     ("secrets", "rotate"),
     ("users", "add", "eve"),
+    ("users", "groups", "ana", "--everything"),
     ("users", "role", "ana", "viewer"),
     ("users", "remove", "ana"),
     ("users", "token", "ana", "--label", "x"),

@@ -48,9 +48,14 @@ def month_in(folder: Path) -> dict[str, str]:
     workspace = workspace_in(folder, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator("cost*usage")])
     shop = {"id": "shop", "combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "1"}}]}}}
     (workspace.settings.config / "cost_groups" / "shop.json").write_text(json.dumps(shop))
-    workspace = run(Workspace(workspace.settings), [MONTH])
+    return made(workspace, [MONTH])
+
+
+def made(workspace: Workspace, months: list[str]) -> dict[str, str]:
+    """Make months whose line items are published, and a user of each role, whose tokens are returned."""
+    workspace = run(Workspace(workspace.settings), months)
     for table in (InvoiceCosts(), AccountCosts(), CostGroupCosts(), Prepayments()):
-        workspace = make(workspace, table, [MONTH])
+        workspace = make(workspace, table, months)
     users = workspace.registry.users
     tokens = {}
     for role in ROLES:

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from octo_pipeline.api.callers import Admin, Viewer, WorkspaceOf
+from octo_pipeline.api.callers import Admin, SeenWorkspace, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer_rows
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration
-from octo_pipeline.services.accounts import Listed, listed, rename, with_last_deliveries
+from octo_pipeline.services.accounts import Listed, find_listed, listed, rename, with_last_deliveries
 from octo_pipeline.workspace import Workspace
 
 router = APIRouter(prefix="/accounts", tags=["accounts"])
@@ -28,16 +28,16 @@ class Rename(BaseModel):
 
 
 @router.get("")
-def list_accounts(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
+def list_accounts(workspace: SeenWorkspace, page: PageOf) -> Response:
     """The registered accounts with API, PAYER and CUR, and when they last delivered."""
     accounts = [_values(entry) for entry in listed(workspace)]
     return answer_rows(workspace, page, Rows(_COLUMNS, tuple(tuple(map(a.__getitem__, _COLUMNS)) for a in accounts)))
 
 
 @router.get("/{account}")
-def get_account(workspace: WorkspaceOf, _: Viewer, account: str, vendor: Vendor = None) -> dict[str, Any]:
+def get_account(workspace: SeenWorkspace, account: str, vendor: Vendor = None) -> dict[str, Any]:
     """An account by its id or name. Secrets are never told."""
-    return _shown(workspace, workspace.registry.accounts.find(account, vendor))
+    return _values(find_listed(workspace, account, vendor))
 
 
 @router.patch("/{account}")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from octo_pipeline.api.callers import Editor, Viewer, WorkspaceOf
+from octo_pipeline.api.callers import Editor, SeenWorkspace, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer, version_of
 from octo_pipeline.api.work import start_decision
 from octo_pipeline.model.months import parse_month
@@ -36,8 +36,7 @@ class DecisionRequest(BaseModel):
 
 @router.get("")
 def list_allocations(
-    workspace: WorkspaceOf,
-    _: Viewer,
+    workspace: SeenWorkspace,
     page: PageOf,
     month: Annotated[str, Query(description="The booking month, YYYY-MM.")],
     status: Annotated[Status | None, Query()] = None,
@@ -64,7 +63,7 @@ def list_allocations(
 
 
 @router.get("/{item_id}")
-def get_story(workspace: WorkspaceOf, _: Viewer, item_id: str) -> dict[str, Any]:
+def get_story(workspace: SeenWorkspace, item_id: str) -> dict[str, Any]:
     """One item in sentences: who took it and why, whose usage counted, and the formula with its numbers."""
     return {"item_id": item_id, "sentences": story(workspace, item_id)}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from octo_pipeline.api.callers import Editor, Viewer, WorkspaceOf
+from octo_pipeline.api.callers import Editor, SeenWorkspace, Viewer, WorkspaceOf
 from octo_pipeline.api.documents import (
     Body,
     current_version,
@@ -35,7 +35,7 @@ _BY = {"month": "month", "account": "account", "service": "service_code", "vendo
 
 
 @router.get("")
-def list_cost_groups(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
+def list_cost_groups(workspace: SeenWorkspace, page: PageOf) -> Response:
     """The valid cost groups."""
     groups = workspace.configuration.cost_groups.values()
     rows = [(group.id, group.name, ", ".join(group.vendors), group.version) for group in groups]
@@ -69,7 +69,7 @@ def preview(
 
 
 @router.get("/{cost_group_id}")
-def get_cost_group(workspace: WorkspaceOf, _: Viewer, cost_group_id: str) -> Response:
+def get_cost_group(workspace: SeenWorkspace, cost_group_id: str) -> Response:
     """A document as it is saved. Its ETag is its version."""
     path = cost_groups.path_of(workspace, cost_group_id)
     headers = {"ETag": f'"{_version(workspace, cost_group_id)}"'}
@@ -109,8 +109,7 @@ def delete_cost_group(workspace: WorkspaceOf, actor: Editor, request: Request, c
 
 @router.get("/{cost_group_id}/costs")
 def get_costs(
-    workspace: WorkspaceOf,
-    _: Viewer,
+    workspace: SeenWorkspace,
     page: PageOf,
     cost_group_id: str,
     month: Annotated[str, Query(description="The month; with from, the last month of the range.")],

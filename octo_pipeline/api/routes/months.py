@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from octo_pipeline.api.callers import Admin, Editor, Viewer, WorkspaceOf
+from octo_pipeline.api.callers import Admin, Editor, SeenWorkspace, Viewer, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer_rows
 from octo_pipeline.api.work import start_run
 from octo_pipeline.model.months import parse_month
@@ -38,7 +38,7 @@ class PeriodRequest(BaseModel):
 
 
 @router.get("")
-def list_months(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
+def list_months(workspace: SeenWorkspace, page: PageOf) -> Response:
     """The months of the lake, their states, and which closed ones are known otherwise by now."""
     rows = [
         (p.month, p.state, p.decided_by, p.decided_at, p.reason, p.changed, p.corrected_in, p.proposal)
@@ -48,7 +48,7 @@ def list_months(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
 
 
 @router.get("/{month}/summary")
-def get_summary(workspace: WorkspaceOf, _: Viewer, month: Month) -> dict[str, Any]:
+def get_summary(workspace: SeenWorkspace, month: Month) -> dict[str, Any]:
     """The result of a month: the bill, what was distributed and left, and the proof that it adds up."""
     month = parse_month(month)
     workspace.lake.require([month], AccountCosts.name)
@@ -63,13 +63,13 @@ def get_summary(workspace: WorkspaceOf, _: Viewer, month: Month) -> dict[str, An
 
 
 @router.get("/{month}/overview")
-def get_overview(workspace: WorkspaceOf, _: Viewer, page: PageOf, month: Month) -> Response:
+def get_overview(workspace: SeenWorkspace, page: PageOf, month: Month) -> Response:
     """The totals of a month and of up to eleven months before it, by currency."""
     return answer_rows(workspace, page, overview_of(workspace, parse_month(month)).rows())
 
 
 @router.get("/{month}/account-costs")
-def get_account_costs(workspace: WorkspaceOf, _: Viewer, page: PageOf, month: Month) -> Response:
+def get_account_costs(workspace: SeenWorkspace, page: PageOf, month: Month) -> Response:
     """What each account was billed, what was moved away from it and to it, and what it pays."""
     return answer_rows(workspace, page, costs.account_costs(workspace, parse_month(month)))
 

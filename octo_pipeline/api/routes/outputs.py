@@ -11,7 +11,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from octo_pipeline.api.callers import Viewer, WorkspaceOf
+from octo_pipeline.api.callers import SeenWorkspace, Viewer, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer_rows
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.model.rows import exact
@@ -42,8 +42,7 @@ def get_journal(
 
 @router.get("/explanations")
 def explain_costs(
-    workspace: WorkspaceOf,
-    _: Viewer,
+    workspace: SeenWorkspace,
     owner: Annotated[str, Query(description="An account, a cost group or a cost centre.")],
     month: Annotated[str, Query(description="The month, YYYY-MM.")],
     against: Annotated[
@@ -97,7 +96,7 @@ def get_focus(
 
 @router.get("/months/{month}/statements")
 def list_statements(
-    workspace: WorkspaceOf, _: Viewer, month: Month, by: Annotated[By | None, Query(description=_BY)] = None
+    workspace: SeenWorkspace, month: Month, by: Annotated[By | None, Query(description=_BY)] = None
 ) -> list[dict[str, Any]]:
     """What each cost centre, account or cost group pays in cents, and why."""
     return [asdict(statement) for statement in statements_of(workspace, parse_month(month), by=by)]
@@ -105,8 +104,7 @@ def list_statements(
 
 @router.get("/months/{month}/statements/{owner:path}")
 def get_statement(
-    workspace: WorkspaceOf,
-    _: Viewer,
+    workspace: SeenWorkspace,
     month: Month,
     owner: str,
     by: Annotated[By | None, Query(description=_BY)] = None,

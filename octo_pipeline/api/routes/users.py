@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from octo_pipeline.api.callers import Admin, Viewer, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer_rows
 from octo_pipeline.model.rows import Rows
+from octo_pipeline.services.access import add_user as add_user_of_groups
+from octo_pipeline.services.access import limit_user
 
 router = APIRouter(tags=["users"])
 
@@ -19,6 +21,9 @@ class NewUser(BaseModel):
 
     name: str
     role: str = Field("viewer", description="viewer, editor or admin.")
+    cost_groups: list[str] | None = Field(
+        None, description="The only cost groups that a viewer sees; null for everything."
+    )
 
 
 class NewRole(BaseModel):
@@ -27,6 +32,14 @@ class NewRole(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"role": "editor"}]})
 
     role: str = Field(description="viewer, editor or admin.")
+
+
+class NewGroups(BaseModel):
+    """What a viewer sees."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"cost_groups": ["shop"]}]})
+
+    cost_groups: list[str] | None = Field(description="The only cost groups that they see; null for everything.")
 
 
 class NewToken(BaseModel):
@@ -40,16 +53,19 @@ class NewToken(BaseModel):
 
 @router.get("/users")
 def list_users(workspace: WorkspaceOf, _: Viewer, page: PageOf) -> Response:
-    """The users and their roles."""
-    rows = [(user.name, user.role, user.added_at) for user in workspace.registry.users.all()]
-    return answer_rows(workspace, page, Rows(("name", "role", "added_at"), tuple(rows)))
+    """The users, their roles, and the cost groups that viewers are limited to, with commas."""
+    rows = [
+        (user.name, user.role, None if user.cost_groups is None else ", ".join(user.cost_groups), user.added_at)
+        for user in workspace.registry.users.all()
+    ]
+    return answer_rows(workspace, page, Rows(("name", "role", "cost_groups", "added_at"), tuple(rows)))
 
 
 @router.post("/users", status_code=201)
 def add_user(workspace: WorkspaceOf, actor: Admin, body: NewUser) -> dict[str, Any]:
     """Add a user."""
-    workspace.registry.users.add(body.name, body.role, actor)
-    return {"name": body.name, "role": body.role}
+    add_user_of_groups(workspace, body.name, body.role, actor, body.cost_groups)
+    return {"name": body.name, "role": body.role, "cost_groups": body.cost_groups}
 
 
 @router.patch("/users/{name}")
@@ -57,6 +73,13 @@ def change_role(workspace: WorkspaceOf, actor: Admin, name: str, body: NewRole) 
     """Give a user another role."""
     workspace.registry.users.set_role(name, body.role, actor)
     return {"name": name, "role": body.role}
+
+
+@router.put("/users/{name}/cost-groups")
+def set_groups(workspace: WorkspaceOf, actor: Admin, name: str, body: NewGroups) -> dict[str, Any]:
+    """Limit a viewer to some cost groups, or let them see everything."""
+    limit_user(workspace, name, body.cost_groups, actor)
+    return {"name": name, "cost_groups": body.cost_groups}
 
 
 @router.delete("/users/{name}", status_code=204)

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from octo_pipeline.api.work import start_run
-from octo_pipeline.console.visit import Administering, Editing, Typed, Viewing, Visit
+from octo_pipeline.console.visit import Administering, Editing, Seeing, Typed, Viewing, Visit
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.rows import Rows
@@ -51,7 +51,7 @@ class _Readiness:
 
 
 @router.get("/")
-def month_page(visit: Viewing) -> HTMLResponse:
+def month_page(visit: Seeing) -> HTMLResponse:
     """The month at a glance."""
     month = visit.month
     if month is None or month not in visit.months:
@@ -59,6 +59,9 @@ def month_page(visit: Viewing) -> HTMLResponse:
     workspace = visit.workspace
     status = next(s for s in periods.periods_of(workspace) if s.month == month)
     summary = summary_of(workspace, month)
+    # What stands against closing and what is being run is about everybody.
+    is_limited = visit.user.cost_groups is not None
+    is_closable = status.state in ("open", "reopened") and not is_limited
     return visit.page(
         "month",
         month=month,
@@ -66,10 +69,10 @@ def month_page(visit: Viewing) -> HTMLResponse:
         summary=summary,
         distributed=_distributed(summary.distributed),
         status=status,
-        readiness=_readiness(workspace, month) if status.state in ("open", "reopened") else None,
+        readiness=_readiness(workspace, month) if is_closable else None,
         prepayments=costs.prepayments(workspace, month),
         drift=periods.drift(workspace, month)[1] if status.changed else None,
-        work=[operation for operation in visit.operations.all() if not operation.is_done],
+        work=[] if is_limited else [operation for operation in visit.operations.all() if not operation.is_done],
         fixes=_FIXES,
         four_eyes=workspace.settings.four_eyes,
     )
