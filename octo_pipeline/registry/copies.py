@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 _BATCH_ROWS = 10_000
+# Sign-ins are of the installation that they were made in, and whoever signed out meanwhile stays so.
+_NOT_COPIED = frozenset({"sessions"})
 RESTORED = "restore_backup"
 
 
@@ -38,7 +40,7 @@ def copy_registry(database: Database, folder: Path) -> dict[str, int]:
     with database.snapshot() as connection:
         if connection is None:
             return counts
-        for table in sql.METADATA.sorted_tables:
+        for table in (table for table in sql.METADATA.sorted_tables if table.name not in _NOT_COPIED):
             with _file_of(folder, table.name).open("w", encoding="ascii", newline="\n") as file:
                 counts[table.name] = 0
                 for line in _lines(connection, table):
@@ -69,9 +71,8 @@ def load_registry(
         metadata = sql.MetaData()
         metadata.reflect(connection)
         for name, table in sorted(metadata.tables.items()):
-            if name == VERSION_TABLE:
-                continue
-            _load(connection, table, _file_of(folder, name))
+            if name not in {VERSION_TABLE, *_NOT_COPIED}:
+                _load(connection, table, _file_of(folder, name))
         # `append_event` needs the tables of today.
         database.finish(connection)
         append_event(connection, actor, RESTORED, subject, details)

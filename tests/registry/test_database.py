@@ -378,3 +378,36 @@ def test_a_postgresql_database_that_is_not_there(postgresql: Callable[[], str]) 
     with pytest.raises(OctoError, match='database "missing" does not exist'):
         Registry(url.rpartition("/")[0] + "/missing").decisions()
     assert Registry(url.replace("postgresql://", "postgres://")).decisions() == []
+
+
+@pytest.mark.parametrize("version", ["0001", "0002", "0003", "0004"])
+def test_a_registry_of_each_earlier_version_is_refused_then_upgraded_with_all_its_rows(
+    url: str, sql: Sql, version: str
+) -> None:
+    """What people decided and registered with an earlier version of the program is there after the upgrade."""
+    registry = Registry(url)
+    time, later = "'2024-05-01 10:30:00'", version >= "0002"
+    with registry.creating(version):
+        pass
+    sql(f"INSERT INTO decisions VALUES (1, 'restore', '{'a' * 32}', '2024-01', 'fee', 'ana', 'billed twice', {time})")
+    sql(f"INSERT INTO audit_events VALUES (1, {time}, 'ana', 'restore', '{'a' * 32}', '{{\"count\": 1}}')")
+    sql(
+        "INSERT INTO registered_accounts (id, vendor, account_id, payer_id, registered_at) "
+        f"VALUES (7, 'aws', '111122223333', '999988887777', {time})"
+    )
+    if later:
+        sql(f"INSERT INTO users VALUES ('ana', 'admin', {time})")
+        sql(f"INSERT INTO secrets VALUES ('aws', '111122223333', 'api', 'k', 'sealed', {time})")
+    if version >= "0004":
+        sql(f"INSERT INTO period_events VALUES (1, '2024-01', 'close', false, 'ana', '', 'c', NULL, {time})")
+    with pytest.raises(OctoError, match=f"is at version {version} and this octo-pipeline needs {HEAD}"):
+        registry.restored_items()
+
+    assert registry.upgrade(Caller("ana"))
+    assert registry.restored_items() == (("a" * 32, "2024-01"),)
+    assert [(event.action, event.details) for event in registry.audit()] == [("restore", {"count": 1})]
+    assert registry.accounts.payer_members(["999988887777"]) == (("999988887777", "111122223333"),)
+    assert [user.role for user in registry.users.all()] == (["admin"] if later else [])
+    assert [row[0] for row in sql("SELECT ciphertext FROM secrets")] == (["sealed"] if later else [])
+    assert list(registry.periods.all()) == (["2024-01"] if version >= "0004" else [])
+    assert registry.upgrade(Caller("ana")) is False
