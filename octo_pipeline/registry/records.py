@@ -80,6 +80,7 @@ class AuditEvent:
     """One change of the registry.
 
     Attributes:
+        id: counts the changes in the order of writing.
         at: when it was recorded, in UTC.
         actor: who did it.
         action: what was done, such as ``restore``.
@@ -87,6 +88,7 @@ class AuditEvent:
         details: the rest, as JSON values.
     """
 
+    id: int
     at: datetime
     actor: str
     action: str

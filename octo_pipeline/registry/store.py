@@ -147,11 +147,23 @@ class Registry(Database):
                 query = query.where(sql.DECISIONS.c.origin_month == month)
             return [Decision(*row) for row in fetch_rows(connection, query)]
 
-    def audit(self, limit: int = 100) -> list[AuditEvent]:
+    def audit(
+        self,
+        limit: int = 100,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        before: int | None = None,
+    ) -> list[AuditEvent]:
         """The newest events of the audit trail, newest first.
 
         Args:
             limit: the maximum number of events.
+            actor: only of this person.
+            action: only this one.
+            subject: only of subjects that contain this text, in capitals or not.
+            before: only what was recorded before the event with this id.
         """
         if limit < 1:
             raise OctoError(
@@ -162,7 +174,27 @@ class Registry(Database):
                 return []
             events = sql.AUDIT_EVENTS
             query = select_columns(events, AuditEvent.__slots__).order_by(events.c.id.desc()).limit(limit)
+            if actor is not None:
+                query = query.where(events.c.actor == actor)
+            if action is not None:
+                query = query.where(events.c.action == action)
+            if subject is not None:
+                query = query.where(events.c.subject.icontains(subject, autoescape=True))
+            if before is not None:
+                query = query.where(events.c.id < before)
             return [AuditEvent(*row) for row in fetch_rows(connection, query)]
+
+    def audit_names(self) -> tuple[list[str], list[str]]:
+        """Who is in the audit trail, and what they did: the actors and the actions, each sorted."""
+        with self.reading() as connection:
+            if connection is None:
+                return [], []
+            events = sql.AUDIT_EVENTS
+            actors, actions = (
+                sorted(row[0] for row in fetch_rows(connection, select_columns(events, (name,)).distinct()))
+                for name in ("actor", "action")
+            )
+            return actors, actions
 
     def note(self, actor: Actor, action: str, subject: str, details: dict[str, Any]) -> None:
         """Append an event of a change that is kept elsewhere, such as an allocator's file.

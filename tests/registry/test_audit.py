@@ -69,6 +69,21 @@ def test_limit_is_at_least_one(registry: Registry) -> None:
         registry.audit(limit=0)
 
 
+def test_the_trail_is_filtered_and_read_on_from_an_event(registry: Registry, decide: Decide) -> None:
+    for number, actor in enumerate(("mia", "mia", "noor")):
+        registry.note(actor, "save_allocator", f"Rule_{number}%", {})
+    registry.record_decisions([decide(A)])
+
+    newest, *_ = mias = registry.audit(actor="mia")
+    assert [event.subject for event in mias] == ["Rule_1%", "Rule_0%"]
+    assert [event.subject for event in registry.audit(actor="mia", before=newest.id)] == ["Rule_0%"]
+    assert [event.action for event in registry.audit(action="restore")] == ["restore"]
+    assert [event.subject for event in registry.audit(subject="rule_2%")] == ["Rule_2%"]
+    # What it contains is a text, not a pattern.
+    assert registry.audit(subject="Rule%2") == []
+    assert registry.audit_names() == (["finance", "mia", "noor"], ["restore", "save_allocator"])
+
+
 def test_decisions_without_their_event_are_not_kept(registry: Registry, decide: Decide, sql: Sql, url: str) -> None:
     registry.record_decisions([decide(A)])
     # Whatever stops the event must undo the decisions before it.

@@ -109,10 +109,24 @@ def revoke_token(workspace: WorkspaceOf, actor: Admin, token_id: str) -> None:
 
 @router.get("/audit")
 def get_audit(
-    workspace: WorkspaceOf, _: Admin, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+    workspace: WorkspaceOf,
+    _: Admin,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    actor: Annotated[str | None, Query(description="Only of this person.")] = None,
+    action: Annotated[str | None, Query(description="Only this one.")] = None,
+    subject: Annotated[str | None, Query(description="Only of subjects that contain this text.")] = None,
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="Only before the event with this id.")] = None,
 ) -> list[dict[str, Any]]:
-    """The latest changes, newest first: when, who, what."""
+    """The latest changes, newest first: when, who, what. The id of the last one leads on, as `before`."""
+    events = workspace.registry.audit(limit, actor=actor, action=action, subject=subject, before=before)
     return [
-        {"at": e.at.isoformat(), "actor": e.actor, "action": e.action, "subject": e.subject, "details": e.details}
-        for e in workspace.registry.audit(limit)
+        {
+            "id": e.id,
+            "at": e.at.isoformat(),
+            "actor": e.actor,
+            "action": e.action,
+            "subject": e.subject,
+            "details": e.details,
+        }
+        for e in events
     ]
