@@ -27,6 +27,8 @@ def create_app(settings: Settings, *, hosts: tuple[str, ...] = ()) -> FastAPI:
     pages.state.settings = settings
     pages.state.operations = api.state.operations
     pages.state.links = OneTimeLinks()
+    # The token that a session made last, until it is shown.
+    pages.state.made_tokens = {}
     api.state.links = pages.state.links
     api.state.pages = pages
     errors.answer_pages(pages)

@@ -1,5 +1,5 @@
 """The pages, a module for each room of the console."""
 
-from octo_pipeline.console.routes import month
+from octo_pipeline.console.routes import month, users
 
-ROUTERS = (month.router,)
+ROUTERS = (month.router, users.router)

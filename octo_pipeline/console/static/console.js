@@ -22,6 +22,15 @@ window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-is-sent]")) delete form.dataset.isSent;
 });
 
+// A text is copied where the browser lets a page do so.
+for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = !navigator.clipboard;
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("button[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).value);
+  button.textContent = "Copied";
+});
+
 // j and k go down and up in a list, Enter opens a row, / goes to the first filter.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
