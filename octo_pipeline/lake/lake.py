@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.lake import staging
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.columns import FORMER_COLUMNS
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -113,7 +114,7 @@ class Lake:
 
     @contextmanager
     def connect(self, *, only: Sequence[Location] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A new in-memory DuckDB; it shares nothing with other processes but finished files.
+        """A connection to DuckDB in memory; it shares nothing with other processes but finished files.
 
         DuckDB opens a file once for its footer and again, by name, to read its rows. If a partition is replaced in
         between, the query would mix old and new, so every scanned partition is re-checked at the end.
@@ -128,10 +129,7 @@ class Lake:
         """
         outer, self._scanned = self._scanned, {}
         try:
-            with self._own_config(only) as config, duckdb.connect(config=config) as connection:
-                self.open_store(connection)
-                if only is not None:
-                    _confine(connection, only)
+            with self._connection(only) as connection:
                 yield connection
                 self._require_unchanged()
         except InputChangedError:
@@ -148,6 +146,19 @@ class Lake:
             ) from error
         finally:
             self._scanned = outer
+
+    @contextmanager
+    def _connection(self, only: Sequence[Location] | None) -> Iterator[duckdb.DuckDBPyConnection]:
+        # A bucket's secrets belong to an instance, and so does what confines it.
+        if only is None and isinstance(self.root, Path):
+            with shared_connection(self.duckdb_config()) as connection:
+                yield connection
+            return
+        with self._own_config(only) as config, duckdb.connect(config=config) as connection:
+            self.open_store(connection)
+            if only is not None:
+                _confine(connection, only)
+            yield connection
 
     @contextmanager
     def _own_config(self, only: Sequence[Location] | None) -> Iterator[dict[str, str | bool | int | float | list[str]]]:
@@ -283,6 +294,14 @@ class Lake:
         identities = self._identities(table)
         read = {m: self._metadata(table, m, identities[m]) for m in months if m in identities}
         return {month: metadata for month, metadata in read.items() if metadata is not None}
+
+    def identities(self, tables: Sequence[str]) -> dict[str, str]:
+        """The partitions of these tables, ``table/month``, and what differs if one is replaced."""
+        return {
+            f"{table}/{month}": str(identity)
+            for table in tables
+            for month, identity in sorted(self._identities(table).items())
+        }
 
     def _identities(self, table: str) -> dict[str, Hashable]:
         """The identity of each partition's file, by month."""
