@@ -15,6 +15,7 @@ from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services import costs, periods
 from octo_pipeline.services.overview import overview_of
+from octo_pipeline.services.remembered import remembered
 from octo_pipeline.services.summary import summary_of
 from octo_pipeline.workspace import Workspace
 
@@ -58,14 +59,14 @@ def month_page(visit: Seeing) -> HTMLResponse:
         return visit.page("month_missing", month=month)
     workspace = visit.workspace
     status = next(s for s in periods.periods_of(workspace) if s.month == month)
-    summary = summary_of(workspace, month)
+    summary = remembered(workspace, "summary", month, lambda: summary_of(workspace, month))
     # What stands against closing and what is being run is about everybody.
     is_limited = visit.user.cost_groups is not None
     is_closable = status.state in ("open", "reopened") and not is_limited
     return visit.page(
         "month",
         month=month,
-        overview=overview_of(workspace, month),
+        overview=remembered(workspace, "overview", month, lambda: overview_of(workspace, month)),
         summary=summary,
         distributed=_distributed(summary.distributed),
         status=status,
