@@ -57,8 +57,8 @@ def state_of_all(workspace: Workspace) -> str:
     return fingerprint(
         {
             "settings": repr(settings),
-            "lake": workspace.lake.identities([table.name for table in TABLES]),
-            "documents": documents,
+            "lake": repr(workspace.lake.identities([table.name for table in TABLES])),
+            "documents": repr(documents),
             "registry": repr(events),
             "hour": f"{datetime.now(UTC):%Y-%m-%d %H}",
         }
