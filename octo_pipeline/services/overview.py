@@ -69,6 +69,11 @@ class Overview:
     totals: tuple[Total, ...]
 
     @property
+    def months(self) -> list[str]:
+        """The months that there are, in order."""
+        return sorted({total.month for total in self.totals})
+
+    @property
     def current(self) -> list[Total]:
         """The totals of the month."""
         return [total for total in self.totals if total.month == self.month]
@@ -81,8 +86,7 @@ class Overview:
     def trend(self, currency: str) -> list[tuple[str, Decimal]]:
         """What was paid in a currency, by month; a month without is 0."""
         paid = {total.month: total.final for total in self.totals if total.currency == currency}
-        months = sorted({total.month for total in self.totals})
-        return [(month, paid.get(month, Decimal(0))) for month in months]
+        return [(month, paid.get(month, Decimal(0))) for month in self.months]
 
     @property
     def base(self) -> Total | None:

@@ -58,7 +58,8 @@ def month_page(visit: Seeing) -> HTMLResponse:
     if month is None or month not in visit.months:
         return visit.page("month_missing", month=month)
     workspace = visit.workspace
-    status = next(s for s in periods.periods_of(workspace) if s.month == month)
+    statuses = periods.periods_of(workspace)
+    status = next(s for s in statuses if s.month == month)
     summary = remembered(workspace, "summary", month, lambda: summary_of(workspace, month))
     # What stands against closing and what is being run is about everybody.
     is_limited = visit.user.cost_groups is not None
@@ -70,6 +71,7 @@ def month_page(visit: Seeing) -> HTMLResponse:
         summary=summary,
         distributed=_distributed(summary.distributed),
         status=status,
+        first_open=next((s.month for s in statuses if s.state in ("open", "reopened")), None),
         readiness=_readiness(workspace, month) if is_closable else None,
         prepayments=costs.prepayments(workspace, month),
         drift=periods.drift(workspace, month)[1] if status.changed else None,
