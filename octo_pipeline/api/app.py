@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from octo_pipeline.api import problems
 from octo_pipeline.api.limits import Limits
 from octo_pipeline.api.operations import Operations
+from octo_pipeline.api.repeats import Repeats
 from octo_pipeline.api.routes import ROUTERS
 from octo_pipeline.settings import Settings
 
@@ -33,6 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.operations = Operations()
+    app.add_middleware(Repeats, settings=settings)
     app.add_middleware(Limits)
     problems.answer_problems(app)
     for router in ROUTERS:

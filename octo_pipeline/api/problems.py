@@ -36,6 +36,7 @@ STATUSES: dict[str, int] = {
         (
             "account-already-registered",
             "account-changed-meanwhile",
+            "answer-not-kept",
             "configuration-read-only",
             "cost-group-named",
             "cost-group-needed-otherwise",
@@ -56,6 +57,7 @@ STATUSES: dict[str, int] = {
             "period-own-proposal",
             "period-stale",
             "period-state",
+            "request-under-way",
             "token-already-revoked",
             "user-already-known",
         ),

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 _BATCH_ROWS = 10_000
-# Sign-ins are of the installation that they were made in, and whoever signed out meanwhile stays so.
-_NOT_COPIED = frozenset({"sessions"})
+# Sign-ins and answers are of the installation that they were made in, and whoever signed out meanwhile stays so.
+_NOT_COPIED = frozenset({"sessions", "answers"})
 RESTORED = "restore_backup"
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import NullPool
 
     from octo_pipeline.registry.schema import (
+        ANSWERS,
         AUDIT_EVENTS,
         DECISIONS,
         METADATA,
@@ -55,6 +56,7 @@ else:
 
 
 __all__ = [
+    "ANSWERS",
     "AUDIT_EVENTS",
     "DECISIONS",
     "METADATA",

@@ -15,6 +15,7 @@ from sqlalchemy import (
     DateTime,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -155,4 +156,19 @@ PERIOD_EVENTS = Table(
     Column("proposed_by", Text),
     Column("at", UtcDateTime, nullable=False),
     CheckConstraint("action IN ('close', 'reopen', 'finalise', 'accept')", name="ck_period_events_action"),
+)
+
+# Answers to changes that were asked for under a key, so that a request that is sent twice changes nothing twice.
+ANSWERS = Table(
+    "answers",
+    METADATA,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_sha256", Text, nullable=False),
+    Column("begun_at", UtcDateTime, nullable=False),
+    # Null while the request is under way.
+    Column("status", Integer),
+    Column("headers", JSON),
+    Column("body", LargeBinary),
+    Index("ix_answers_begun_at", "begun_at"),
 )

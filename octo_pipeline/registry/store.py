@@ -13,6 +13,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.accounts import Accounts
+from octo_pipeline.registry.answers import Answers
 from octo_pipeline.registry.database import Database
 from octo_pipeline.registry.decisions import append_decisions
 from octo_pipeline.registry.periods import Periods
@@ -46,6 +47,7 @@ class Registry(Database):
 
     Attributes:
         accounts: the registered accounts.
+        answers: what was answered to changes under a key.
         periods: the months that were closed.
         sessions: the sign-ins to the console.
         users: the users, their roles and tokens.
@@ -56,6 +58,7 @@ class Registry(Database):
         self.accounts = Accounts(self)
         self.periods = Periods(self)
         self.sessions = Sessions(self)
+        self.answers = Answers(self)
         self.users = Users(self)
 
     def upgrade(self, caller: Caller) -> bool:

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from octo_pipeline.api.callers import Admin, Viewer, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer_rows
+from octo_pipeline.api.repeats import say_that_it_has_a_secret
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services.access import add_user as add_user_of_groups
 from octo_pipeline.services.access import limit_user
@@ -96,8 +97,9 @@ def list_tokens(workspace: WorkspaceOf, _: Admin, page: PageOf) -> Response:
 
 
 @router.post("/tokens", status_code=201)
-def make_token(workspace: WorkspaceOf, actor: Admin, body: NewToken) -> dict[str, Any]:
+def make_token(workspace: WorkspaceOf, actor: Admin, request: Request, body: NewToken) -> dict[str, Any]:
     """Make a token. Its text is in this answer and nowhere else."""
+    say_that_it_has_a_secret(request)
     return {"user": body.user, "token": workspace.registry.users.make_token(body.user, body.label, actor)}
 
 
