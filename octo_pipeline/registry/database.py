@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,14 @@ class Database:
             _refuse_open_to_others(self.path)
         with _translate_database_errors(self._title), self._engine.connect() as connection, connection.begin():
             yield connection if _is_current(connection, self._title) else None
+
+    def server_time(self) -> datetime | None:
+        """The time of the database's server; None for SQLite, which has this machine's."""
+        if self.path is not None:
+            return None
+        with _translate_database_errors(self._title), self._engine.connect() as connection:
+            time: datetime = connection.execute(sql.select(sql.func.clock_timestamp())).scalar_one()
+            return time
 
     @contextmanager
     def snapshot(self) -> Iterator["Connection | None"]:

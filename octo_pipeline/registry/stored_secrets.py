@@ -86,6 +86,16 @@ class Secrets:
             key_id = secret.key_id
         raise _no_key(title, key_id)
 
+    def without_key(self) -> list[str]:
+        """The secrets, as ``vendor/account/name``, whose key this installation does not have."""
+        with self._database.reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(select_columns(sql.SECRETS, StoredSecret._fields)).all()
+        known = {key.id for key in self._keys.load()} if rows else set()
+        secrets = map(StoredSecret._make, rows)
+        return sorted(_secret_title(s.vendor, s.account_id, s.name) for s in secrets if s.key_id not in known)
+
     def rotate(self, actor: Actor) -> int:
         """Encrypt all secrets with a new key, or with the first key of the setting; returns how many.
 

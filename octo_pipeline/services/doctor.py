@@ -22,6 +22,7 @@ from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.model.wording import counted
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.rates import newest_rates
+from octo_pipeline.services.access import needs_token
 from octo_pipeline.services.backups import unfinished_restore
 from octo_pipeline.services.months import watched_months
 from octo_pipeline.services.periods import unaccepted_months, waiting_months
@@ -36,6 +37,10 @@ State = Literal["ok", "warning", "error"]
 
 # The tables of a month take gigabytes at large companies. With less than this, even small months fail.
 _LEAST_BYTES = 2 * 1024**3
+# More than a lease or a token's time can be wrong by without harm.
+_CLOCKS_APART = 60.0
+# Variables of AWS's clients that send the requests of all of them elsewhere.
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _PACKAGES = ("octo-pipeline", "dagster", "dbt-core", "dbt-duckdb", "duckdb")
 
 
@@ -50,7 +55,7 @@ class Finding:
 
 
 def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Finding]:
-    """Check versions, configuration, lake, registry, closed months, rates, sources and the months, in this order.
+    """Check versions, configuration, lake, registry, secrets, closed months, rates, sources and months, in this order.
 
     Args:
         workspace: the installation to check.
@@ -94,10 +99,19 @@ def _configuration(workspace: Workspace, now: datetime) -> _Findings:
     yield "ok", f"{', '.join(counts)}."
     for target in unknown_targets(workspace, configuration.allocators):
         yield "warning", f"{target} of {target.allocator_id} was never billed in any month and is not registered."
+    folder = workspace.settings.config
+    # As a ConfigMap of several folders is mounted, which has none.
+    if flat := sorted(path.name for path in folder.glob("*.json")):
+        yield (
+            "error",
+            f"{flat[0]} is in {folder} itself, where nothing is read. Rules belong in {folder / 'allocators'}, cost groups in "
+            f"{folder / 'cost_groups'}, sources in {folder / 'sources'}.",
+        )
     if not configuration.allocators:
+        where = "" if (folder / "allocators").is_dir() else f"; {folder / 'allocators'} does not exist"
         yield (
             "warning",
-            "There is no allocator, so every cost stays where it was billed.",
+            f"There is no allocator{where}, so every cost stays where it was billed.",
             Remedy("allocators add", "FILE"),
         )
 
@@ -109,6 +123,13 @@ def _lake(workspace: Workspace, now: datetime) -> _Findings:
             "error",
             f"The backup of {made_at} is being restored to this lake, or that was interrupted.",
             Remedy("backup restore", "FILE", to="restore the rest of it"),
+        )
+    elsewhere = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
+    if not isinstance(lake.root, Path) and elsewhere and workspace.settings.lake_endpoint is None:
+        yield (
+            "warning",
+            f"{elsewhere} is set for the lake, so requests for AWS's bills go there too, with its keys.",
+            Remedy("set", setting="lake_endpoint", to="that address instead"),
         )
     lake.check_writable()
     if isinstance(lake.root, Path):
@@ -122,16 +143,68 @@ def _lake(workspace: Workspace, now: datetime) -> _Findings:
 
 
 def _registry(workspace: Workspace, now: datetime) -> _Findings:
-    if not workspace.registry.exists():
+    registry = workspace.registry
+    is_on_server = registry.path is None
+    if not is_on_server and not isinstance(workspace.lake.root, Path):
+        yield (
+            "warning",
+            f"The lake is in a bucket and the registry is the file {registry.path} of this machine: other machines that make "
+            "months of this lake do not see the decisions.",
+            Remedy("set", setting="database_url", to="a PostgreSQL server if there are any"),
+        )
+    if not registry.exists():
         yield "ok", "There is no registry yet; the first decision or registration creates it."
         return
-    if workspace.registry.path is None:
-        workspace.registry.check_writable(Actor("octo doctor"))
-    restored = len(workspace.registry.restored_items())
+    if is_on_server:
+        registry.check_writable(Actor("octo doctor"))
+        yield from _clock(registry.server_time())
+    restored = len(registry.restored_items())
     yield (
         "ok",
         f"The registry has this program's version; {counted(restored, 'item')} {'is' if restored == 1 else 'are'} restored.",
     )
+    if needs_token(workspace) and not registry.users.all():
+        yield (
+            "warning",
+            "The registry has no users, so nobody can change anything.",
+            Remedy("registry init", admin="NAME", to="make the first administrator"),
+        )
+
+
+def _clock(server_time: datetime | None) -> _Findings:
+    if server_time is not None and (seconds := abs((datetime.now(UTC) - server_time).total_seconds())) > _CLOCKS_APART:
+        yield (
+            "warning",
+            f"The clock of this machine and that of the registry's server are {seconds:,.0f} seconds apart. Set both by the "
+            "network's time.",
+        )
+
+
+def _secrets(workspace: Workspace, now: datetime) -> _Findings:
+    if not workspace.registry.exists():
+        return
+    if unreadable := workspace.secrets.without_key():
+        yield (
+            "error",
+            f"{counted(len(unreadable), 'stored secret')}, such as {unreadable[0]}, cannot be read: the key is another one than "
+            "when they were stored.",
+            Remedy("set", setting="secret_key", to="the key of that time, and after a comma the one of now"),
+        )
+    else:
+        yield "ok", "The stored secrets can be read."
+
+
+def _registration(workspace: Workspace, now: datetime) -> _Findings:
+    """What people who register accounts from another machine than the one that runs cannot set themselves."""
+    if workspace.registry.path is not None:
+        return
+    settings = workspace.settings
+    if settings.aws_principal is None:
+        remedy = Remedy("set", setting="aws_principal", to="the ARN of the role that reads bills")
+        yield "warning", "AWS accounts cannot be registered.", remedy
+    if settings.gcp_service_account is None:
+        remedy = Remedy("set", setting="gcp_service_account", to="the service account that reads bills")
+        yield "warning", "Google Cloud billing accounts cannot be registered.", remedy
 
 
 def _periods(workspace: Workspace, now: datetime) -> _Findings:
@@ -190,10 +263,35 @@ def _dagster(workspace: Workspace, now: datetime) -> _Findings:
     home = os.environ.get("DAGSTER_HOME")
     if not home:
         yield "warning", "DAGSTER_HOME is not set, so the Dagster UI does not show runs of the command line."
-    elif not (Path(home) / "dagster.yaml").is_file():
+        return
+    file = Path(home) / "dagster.yaml"
+    if not file.is_file():
         yield "warning", f"{home} has no dagster.yaml, so runs of one month may overlap. Copy the project's file there."
-    else:
+        return
+    import yaml  # type: ignore[import-untyped]
+
+    instance = yaml.safe_load(file.read_text()) or {}
+    logs = instance.get("compute_logs", {}).get("config", {}).get("base_dir", home)
+    unwritable = [str(folder) for folder in dict.fromkeys((home, logs)) if not _is_writable(Path(str(folder)))]
+    if unwritable:
+        yield (
+            "error",
+            f"{' and '.join(unwritable)} cannot be written by this user, so Dagster keeps no logs of its runs. Give it the "
+            "right to write there.",
+        )
+    if not instance.get("run_retries", {}).get("enabled"):
+        yield "warning", f"{file} has no run_retries, so a run whose process was killed is not started again."
+    limits = instance.get("concurrency", {}).get("runs", {}).get("tag_concurrency_limits", [])
+    if not any(limit.get("key") == "dagster/partition" for limit in limits):
+        yield "warning", f"{file} has no limit of dagster/partition, so two runs make one month at the same time."
+    if not unwritable:
         yield "ok", f"Runs are recorded in {home}."
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a folder can be written, or made by the first that needs it."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def _sources(workspace: Workspace, now: datetime) -> _Findings:
@@ -263,6 +361,8 @@ _CHECKS: dict[str, Callable[[Workspace, datetime], _Findings]] = {
     "configuration": _configuration,
     "lake": _lake,
     "registry": _registry,
+    "secrets": _secrets,
+    "registration": _registration,
     "periods": _periods,
     "rates": _rates,
     "dagster": _dagster,

@@ -1,16 +1,25 @@
 """What the doctor says of an installation that lacks something."""
 
+import base64
 import grp
 import os
-from datetime import UTC, datetime
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy
+from pydantic import SecretStr
+from sqlalchemy import create_engine
 
 from octo_pipeline.automation.storage import store_an_event
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry import store
-from octo_pipeline.registry.records import Actor
+from octo_pipeline.registry.encryption import NEW_KEY
+from octo_pipeline.registry.records import Actor, Caller
+from octo_pipeline.registry.store import Registry
 from octo_pipeline.services import doctor
 from octo_pipeline.services.doctor import Finding, examine
 from octo_pipeline.settings import Settings
@@ -173,4 +182,155 @@ def test_dagsters_postgresql_stores_an_event_and_nothing_stays(tmp_path, postgre
     with pytest.raises(
         OctoError, match=r"Dagster's storage on PostgreSQL, as .*dagster\.yaml names it, does not keep events: "
     ):
+        store_an_event()
+
+
+# Faults of installations for several people, each put back.
+
+
+def warnings_and_errors(workspace: Workspace, area: str) -> list[str]:
+    return [sentence for state, sentence in found(workspace, area) if state != "ok"]
+
+
+def with_settings(workspace: Workspace, **settings: object) -> Workspace:
+    return Workspace(workspace.settings.model_copy(update=settings))
+
+
+def test_a_configuration_that_was_mounted_flat_is_an_error(workspace):
+    """Regression: a ConfigMap has no folders, so the Helm values mounted no allocators, and nobody noticed."""
+    config = workspace.settings.config
+    (config / "allocators").rmdir()
+    assert warnings_and_errors(Workspace(workspace.settings), "configuration") == [
+        f"There is no allocator; {config}/allocators does not exist, so every cost stays where it was billed."
+    ]
+    write_json(config / "support.json", fee_allocator())
+    assert warnings_and_errors(Workspace(workspace.settings), "configuration")[0] == (
+        f"support.json is in {config} itself, where nothing is read. Rules belong in {config}/allocators, cost groups in "
+        f"{config}/cost_groups, sources in {config}/sources."
+    )
+
+
+def test_the_endpoint_of_a_lake_is_not_that_of_the_bills(workspace, tmp_path, s3_server, monkeypatch):
+    """Regression: AWS_ENDPOINT_URL_S3 took the requests for bills to the lake's store."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3_server.bucket()
+    server = {"lake": f"s3://{bucket}/lake", "temp": tmp_path, "database_url": f"sqlite:///{tmp_path}/r.sqlite"}
+    swallowed = with_settings(workspace, **server)
+    assert warnings_and_errors(swallowed, "lake") == [
+        "AWS_ENDPOINT_URL_S3 is set for the lake, so requests for AWS's bills go there too, with its keys."
+    ]
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    right = with_settings(workspace, **server, lake_endpoint=s3_server.endpoint)
+    assert warnings_and_errors(right, "lake") == []
+    # Nobody listens there.
+    monkeypatch.setattr("octo_pipeline.lake.root._ATTEMPTS", 1)
+    wrong = with_settings(workspace, **server, lake_endpoint="http://127.0.0.1:9")
+    ((state, sentence),) = found(wrong, "lake")
+    assert state == "error"
+    assert f"s3://{bucket}/lake" in sentence
+
+
+def test_a_registry_in_a_file_of_one_machine_is_named_where_others_may_use_the_lake(workspace, tmp_path, s3_server):
+    settings = {
+        "lake": f"s3://{s3_server.bucket()}/lake",
+        "temp": tmp_path,
+        "lake_endpoint": s3_server.endpoint,
+        "lake_access_key": "test-key",
+        "lake_secret_key": SecretStr("test-secret"),
+        "database_url": f"sqlite:///{tmp_path}/r.sqlite",
+    }
+    assert warnings_and_errors(with_settings(workspace, **settings), "registry") == [
+        f"The lake is in a bucket and the registry is the file {tmp_path}/r.sqlite of this machine: other machines that make "
+        "months of this lake do not see the decisions."
+    ]
+
+
+def test_a_server_without_users_keys_and_registration_settings_is_told_what_it_lacks(workspace, postgresql):
+    url = postgresql()
+    bare = with_settings(workspace, database_url=url)
+    assert found(bare, "secrets") == []
+    bare.registry.users.add("maria", "admin", Actor("tester"))
+    assert warnings_and_errors(bare, "secrets") == [
+        f"Secrets in a registry on a server need a key in the settings, because other machines cannot read a key file of this "
+        f"machine. This makes a key: {NEW_KEY}"
+    ]
+    assert warnings_and_errors(bare, "registration") == [
+        "AWS accounts cannot be registered.",
+        "Google Cloud billing accounts cannot be registered.",
+    ]
+    key = SecretStr(base64.urlsafe_b64encode(bytes(32)).decode())
+    whole = with_settings(
+        workspace, database_url=url, secret_key=key, aws_principal="arn:x", gcp_service_account="octo@example.com"
+    )
+    whole.secrets.put("aws", "1", {"api": SecretStr("hunter2")}, Actor("tester"))
+    assert found(whole, "secrets") == [("ok", "The stored secrets can be read.")]
+    assert found(whole, "registration") == []
+    other = SecretStr(base64.urlsafe_b64encode(bytes(31) + b"1").decode())
+    assert warnings_and_errors(with_settings(whole, secret_key=other), "secrets") == [
+        "1 stored secret, such as aws/1/api, cannot be read: the key is another one than when they were stored."
+    ]
+
+
+def test_a_server_without_users_is_named(workspace, postgresql):
+    empty = with_settings(workspace, database_url=postgresql())
+    empty.registry.upgrade(Caller("root"))
+    assert warnings_and_errors(empty, "registry") == ["The registry has no users, so nobody can change anything."]
+
+
+def test_clocks_that_are_apart_are_named(workspace, postgresql, monkeypatch):
+    served = with_settings(workspace, database_url=postgresql())
+    served.registry.users.add("maria", "admin", Actor("tester"))
+    assert warnings_and_errors(served, "registry") == []
+    server_time = Registry.server_time
+    monkeypatch.setattr(Registry, "server_time", lambda registry: server_time(registry) - timedelta(minutes=5))
+    (sentence,) = warnings_and_errors(served, "registry")
+    assert re.fullmatch(
+        r"The clock of this machine and that of the registry's server are 300 seconds apart\..*", sentence
+    )
+
+
+def test_a_home_of_dagster_that_keeps_no_logs_and_starts_nothing_again_is_named(workspace, tmp_path, monkeypatch):
+    """Regression: DAGSTER_HOME belonged to root, so no run had logs."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    file = tmp_path / "dagster.yaml"
+    root = Path(__file__).parent.parent.parent
+    shutil.copy(root / "dagster.yaml", file)
+    assert found(workspace, "dagster") == [("ok", f"Runs are recorded in {tmp_path}.")]
+    file.write_text("telemetry:\n  enabled: false\n")
+    assert warnings_and_errors(workspace, "dagster") == [
+        f"{file} has no run_retries, so a run whose process was killed is not started again.",
+        f"{file} has no limit of dagster/partition, so two runs make one month at the same time.",
+    ]
+    shutil.copy(root / "deploy" / "dagster.yaml", file)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) == str(tmp_path))
+    (sentence,) = warnings_and_errors(workspace, "dagster")
+    assert sentence.startswith(
+        "/var/lib/octo/logs cannot be written by this user, so Dagster keeps no logs of its runs."
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("url", "change", "reason"),
+    [
+        ("postgresql://", "", "syntax error"),
+        ("postgresql+psycopg2://", "ALTER TABLE event_logs RENAME partition TO former", "partition"),
+    ],
+    ids=["driver that refuses", "tables of another version"],
+)
+def test_a_storage_of_dagster_that_keeps_no_event_is_an_error(tmp_path, postgresql, monkeypatch, url, change, reason):
+    """Regression: with SQLAlchemy 2.1, postgresql:// means a driver that refuses what Dagster sends with each event."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setattr("dagster_postgres.utils.time.sleep", lambda _: None)
+    server = postgresql()
+    text = "storage:\n  postgres:\n    postgres_url: {}\ntelemetry:\n  enabled: false\n"
+    right = server.replace("postgresql://", "postgresql+psycopg2://")
+    (tmp_path / "dagster.yaml").write_text(text.format(right))
+    if change:
+        assert store_an_event() is not None
+        with create_engine(right).begin() as connection:
+            connection.execute(sqlalchemy.text(change))
+    (tmp_path / "dagster.yaml").write_text(text.format(server.replace("postgresql://", url)))
+    with pytest.raises(OctoError, match=f"does not keep events: .*{reason}"):
         store_an_event()
