@@ -9,7 +9,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 # pip lists what it collects while it works, so nobody looks at an empty screen for minutes.
 PIP_INSTALL := install --disable-pip-version-check --progress-bar off
 
-.PHONY: help demo console test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench focus focus-validation manifest emulators sbom clean
+.PHONY: help demo demo-admin console test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench focus focus-validation manifest emulators sbom clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,12 +21,14 @@ demo: $(VENV)/installed $(STATE)/dagster/dagster.yaml ## Installs what runs, wri
 	@echo
 	@echo "To look at it in the Dagster UI: make ui, then open http://127.0.0.1:3000"
 
+# Who runs it becomes the administrator of the demo.
+demo-admin: demo
+	@test -f $(STATE)/lake/registry.sqlite || $(DEMO_ENV) $(BIN)/octo registry init --admin "$$(id -un)"
+
 ui: $(VENV)/installed $(STATE)/dagster/dagster.yaml ## Opens the Dagster UI on the demo's data
 	$(DEMO_ENV) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
-# Who runs it becomes the administrator of the demo; a link that is printed signs them in.
-console: demo ## Opens the console on the demo's data
-	@test -f $(STATE)/lake/registry.sqlite || $(DEMO_ENV) $(BIN)/octo registry init --admin "$$(id -un)"
+console: demo-admin ## Opens the console on the demo's data
 	$(DEMO_ENV) $(BIN)/octo serve
 
 test: $(VENV)/installed-test emulators ## Adds what the tests need, then runs them all
@@ -79,8 +81,8 @@ docs: $(VENV)/installed-test ## Builds the documentation site; open site/index.h
 house: $(VENV)/installed-test ## Draws docs/dev/house.svg again, after packages or their imports changed
 	$(BIN)/python docs/house.py
 
-# The pictures in docs/images/, of the demo's data in the Dagster UI. Needs Debian's chromium; no part of CI.
-pictures: demo $(VENV)/installed-test
+# The pictures in docs/images/, of the demo's data in the Dagster UI and the console. Needs Debian's chromium; no part of CI.
+pictures: demo-admin $(VENV)/installed-test
 	$(DEMO_ENV) $(BIN)/python docs/pictures.py $(BIN)/dagster
 
 # The UI on the demo's data in a browser. Needs Debian's chromium; no part of CI.

@@ -1,4 +1,4 @@
-"""Takes the pictures of the Dagster UI and of a statement that the pages show: `make pictures`, on the demo's data.
+"""Takes the pictures of the Dagster UI, the console and a statement that the pages show: `make pictures`, on the demo's data.
 
 Starts `dagster dev` with the environment it is given on a free port of this machine, drives the system's Chromium
 and writes PNGs into docs/images/. Needs playwright and a browser; it is not part of the tests.
@@ -183,6 +183,49 @@ def take(page: Page, address: str, run: str) -> None:
     _picture(page, "simulation")
 
 
+@contextmanager
+def console() -> Iterator[str]:
+    """The link that signs in to a console on the lake of the environment; its server is gone at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "octo_pipeline.cli.main", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        link = process.stdout.readline().removeprefix("Console: ").strip()
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
+        yield link
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(_STOP_SECONDS)
+
+
+_PAGES = {
+    "console-month": "/?month=2024-03",
+    "console-allocations": "/allocations?month=2024-03",
+    "console-rules": "/rules?month=2024-03",
+    "console-rule": "/rules/enterprise-support?month=2024-03",
+    "console-cost-groups": "/cost-groups?month=2024-03",
+    "console-accounts": "/accounts?month=2024-03",
+    "console-statements": "/statements?month=2024-03",
+}
+
+
+def take_console(page: Page) -> None:
+    """The pages of the console."""
+    with console() as link:
+        page.goto(link)
+        address = link.partition("/sign-in")[0]
+        for name, path in _PAGES.items():
+            page.goto(address + path)
+            page.screenshot(path=_IMAGES / f"{name}.png")
+
+
 def take_statement(page: Page, folder: Path) -> None:
     """The page of a cost centre for March, its upper part."""
     arguments = [str(folder), "--month", "2024-03", "--owner", "CC-2050"]
@@ -202,6 +245,7 @@ def main() -> None:
         run = simulated(address)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         take(browser.new_page(viewport=_SIZE), address, run)
+        take_console(browser.new_page(viewport=_SIZE))
         with tempfile.TemporaryDirectory() as folder:
             take_statement(browser.new_page(viewport={"width": 820, "height": 760}), Path(folder))
         browser.close()
