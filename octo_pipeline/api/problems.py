@@ -29,6 +29,7 @@ STATUSES: dict[str, int] = {
             "owner-unknown",
             "token-id-unknown",
             "user-unknown",
+            "version-unknown",
         ),
         404,
     ),

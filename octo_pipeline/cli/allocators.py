@@ -15,6 +15,7 @@ import typer
 from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.allocations import Category
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
+from octo_pipeline.cli.versions import VersionArgument, print_versions
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import amount, counted
 
@@ -225,6 +226,12 @@ def show(allocator_id: IdArgument) -> None:
     typer.echo(json.dumps(allocator.normalised(), ensure_ascii=False, indent=2))
     # On stderr, so that the document can be redirected into a file, edited and added again.
     typer.echo(f"{path}, valid {_window(allocator)}, version {allocator.version}", err=True)
+
+
+@app.command(epilog=_EXIT_CODES)
+def versions(allocator_id: IdArgument, version: VersionArgument = None, output: OutputOption = Output.table) -> None:
+    """List what an allocator said and says: who saved it when, and the months that are pinned to it."""
+    print_versions("allocator", allocator_id, version, output)
 
 
 @app.command(epilog=_EXIT_CODES)

@@ -14,6 +14,7 @@ import typer
 
 from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
+from octo_pipeline.cli.versions import VersionArgument, print_versions
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import amount, counted, plain, reason
 
@@ -153,6 +154,12 @@ def preview(
         _print_preview(previewed)
     else:
         print_rows("", previewed.accounts.columns, previewed.accounts.rows, output)
+
+
+@app.command()
+def versions(cost_group: IdArgument, version: VersionArgument = None, output: OutputOption = Output.table) -> None:
+    """List what a cost group said and says: who saved it when, and the months that were made with it."""
+    print_versions("cost_group", cost_group, version, output)
 
 
 @app.command()

@@ -26,6 +26,7 @@ ROLES = ("viewer", "editor", "admin")
 Kind = Literal["payer", "linked", "csp", "billing_account"]
 Step = Literal["API", "PAYER", "CUR"]
 Role = Literal["viewer", "editor", "admin"]
+DocumentKind = Literal["allocator", "cost_group"]
 # The name of an editor or administrator, or of the program when it acts on its own. Every function that changes something takes
 # one, so that plain text cannot be passed by mistake.
 Actor = NewType("Actor", str)
@@ -201,6 +202,31 @@ class Caller:
 
     os_user: str | None
     token: str | None = field(default=None, repr=False)
+
+
+class DocumentVersion(NamedTuple):
+    """A document as it is in the configuration: its kind and id, the digest of it, and the canonical JSON."""
+
+    kind: DocumentKind
+    document_id: str
+    version: str
+    document: str
+
+
+class SavedVersion(NamedTuple):
+    """A version of a document.
+
+    Attributes:
+        version: the digest of the document.
+        document: its canonical JSON.
+        saved_by: who saved it; None if it came with the configuration.
+        at: when it was saved or first seen, in UTC.
+    """
+
+    version: str
+    document: str
+    saved_by: str | None
+    at: datetime
 
 
 class StoredSecret(NamedTuple):

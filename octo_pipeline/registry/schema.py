@@ -172,3 +172,18 @@ ANSWERS = Table(
     Column("body", LargeBinary),
     Index("ix_answers_begun_at", "begun_at"),
 )
+
+# The writer assigns the ids, as those of the decisions.
+DOCUMENT_VERSIONS = Table(
+    "document_versions",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("document_id", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("saved_by", Text),
+    Column("at", UtcDateTime, nullable=False),
+    CheckConstraint("kind IN ('allocator', 'cost_group')", name="ck_document_versions_kind"),
+    Index("ix_document_versions_document_id", "kind", "document_id", "id"),
+)

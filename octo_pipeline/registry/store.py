@@ -16,6 +16,7 @@ from octo_pipeline.registry.accounts import Accounts
 from octo_pipeline.registry.answers import Answers
 from octo_pipeline.registry.database import Database
 from octo_pipeline.registry.decisions import append_decisions
+from octo_pipeline.registry.document_versions import DocumentVersions
 from octo_pipeline.registry.periods import Periods
 from octo_pipeline.registry.records import (
     Actor,
@@ -48,6 +49,7 @@ class Registry(Database):
     Attributes:
         accounts: the registered accounts.
         answers: what was answered to changes under a key.
+        documents: the versions of allocators and cost groups.
         periods: the months that were closed.
         sessions: the sign-ins to the console.
         users: the users, their roles and tokens.
@@ -56,6 +58,7 @@ class Registry(Database):
     def __init__(self, url: str, *, group: str | None = None) -> None:
         super().__init__(url, group=group)
         self.accounts = Accounts(self)
+        self.documents = DocumentVersions(self)
         self.periods = Periods(self)
         self.sessions = Sessions(self)
         self.answers = Answers(self)

@@ -23,7 +23,7 @@ from octo_pipeline.rules.cost_centres import FILE as COST_CENTRES
 from octo_pipeline.rules.cost_group import CostGroup, parse_cost_group
 from octo_pipeline.rules.documents import is_unset, read_object
 from octo_pipeline.services.costs import unknown_cost_group
-from octo_pipeline.services.documents import DocumentFolder, as_text, unlink, write
+from octo_pipeline.services.documents import DocumentFolder, as_text, see_documents, unlink, version_as_recorded, write
 from octo_pipeline.services.simulate import current_or_latest
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.container_usage import ContainerUsage
@@ -150,8 +150,11 @@ def save_group(workspace: Workspace, submission: GroupSubmission, actor: Actor, 
     group = submission.group
     target = folder_of(workspace.settings.config).target_of(group.id, replace=replace)
     _require_allocators_valid(workspace, group)
+    see_documents(workspace)
     write(target, as_text(submission.document).encode())
-    workspace.registry.note(actor, "save_cost_group", group.id, {"file": str(target), "version": group.version})
+    saved = version_as_recorded("cost_group", group)
+    details = {"file": str(target), "version": group.version}
+    workspace.registry.documents.save([saved], actor, "save_cost_group", group.id, details)
     return target
 
 

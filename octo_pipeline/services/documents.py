@@ -6,13 +6,16 @@ What a document means belongs in `octo_pipeline.rules`; what happens before it i
 import json
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.wording import reason
+from octo_pipeline.registry.records import DocumentKind, DocumentVersion
 from octo_pipeline.rules.documents import Document, DocumentError, parse_document
+from octo_pipeline.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -132,3 +135,22 @@ def unlink(path: Path) -> None:
         path.unlink()
     except OSError as error:
         raise OctoError(f"Cannot remove {path} ({reason(error)}).", code="file-not-removable") from error
+
+
+def see_documents(workspace: Workspace) -> None:
+    """Record the versions of the configuration that nobody saved here, if there is a registry.
+
+    A registry that cannot be written is no reason to stop what somebody came for.
+    """
+    if not workspace.settings.has_registry:
+        return
+    configuration = workspace.configuration
+    versions = [version_as_recorded("allocator", allocator) for allocator in configuration.allocators]
+    versions += [version_as_recorded("cost_group", group) for group in configuration.cost_groups.values()]
+    with suppress(OctoError):
+        workspace.registry.documents.see(versions)
+
+
+def version_as_recorded(kind: DocumentKind, document: Document) -> DocumentVersion:
+    """A document of the configuration as the registry keeps it."""
+    return DocumentVersion(kind, document.id, document.version, document.document)

@@ -31,6 +31,7 @@ from pathlib import Path
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.errors import OctoError, Remedy, combined
 from octo_pipeline.model.months import add_months, month_range
+from octo_pipeline.services.documents import see_documents
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import folder_source, sources
 from octo_pipeline.settings import Settings
@@ -255,6 +256,8 @@ def _leased_month(
     workspace: Workspace, month: str, steps: Sequence[Step], failed_before: Sequence[str] = ()
 ) -> Iterator[Event]:
     """Several steps of a month, one run at a time; another run of the month then finds everything up to date."""
+    if len(steps) > 1:
+        see_documents(workspace)
     with workspace.lake.lease(month) if len(steps) > 1 else nullcontext():
         yield from _month(workspace, month, steps, failed_before)
 

@@ -16,8 +16,11 @@ _WORDS = {
     "allocators": "rules",
     "restored": "restored items",
 }
-# What people do to a rule in the audit trail, and how far back it is looked for.
-_EDITS = {"save_allocator": "saved", "supersede_allocator": "superseded", "remove_allocator": "removed"}
+# What people do to documents in the audit trail, by the kind of input, and how far back it is looked for.
+_EDITS = {
+    "allocators": {"save_allocator": "saved", "supersede_allocator": "superseded", "remove_allocator": "removed"},
+    "cost_groups": {"save_cost_group": "saved", "remove_cost_group": "removed"},
+}
 _EVENTS = 1_000
 
 
@@ -32,7 +35,7 @@ def in_words(changed: str) -> str:
 
 
 def reasons(workspace: Workspace, changed: Iterable[str]) -> list[str]:
-    """A phrase for each changed input; of a rule that people changed here also who did it and when.
+    """A phrase for each changed input; of a rule or cost group that people changed here also who did it and when.
 
     Args:
         workspace: whose audit trail.
@@ -40,12 +43,13 @@ def reasons(workspace: Workspace, changed: Iterable[str]) -> list[str]:
     """
     names = list(changed)
     edits: list[AuditEvent] = []
-    if any(name.startswith("allocators/") for name in names):
-        edits = [event for event in workspace.registry.audit(_EVENTS) if event.action in _EDITS]
+    if any(name.startswith(tuple(f"{kind}/" for kind in _EDITS)) for name in names):
+        edits = workspace.registry.audit(_EVENTS)
     phrases = []
     for name in names:
-        kind, _, rule = name.partition("/")
-        edit = next((event for event in edits if event.subject == rule), None) if kind == "allocators" else None
-        by = f", {_EDITS[edit.action]} by {edit.actor} on {edit.at:%Y-%m-%d %H:%M} UTC" if edit else ""
+        kind, _, document_id = name.partition("/")
+        actions = _EDITS.get(kind, {})
+        edit = next((event for event in edits if event.subject == document_id and event.action in actions), None)
+        by = f", {actions[edit.action]} by {edit.actor} on {edit.at:%Y-%m-%d %H:%M} UTC" if edit else ""
         phrases.append(f"{in_words(name)}{by}")
     return list(dict.fromkeys(phrases))

@@ -16,7 +16,15 @@ from octo_pipeline.model.months import add_months
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.allocator import Allocator, created_month, group_problems
 from octo_pipeline.rules.documents import DocumentError, Problem, is_unset, parse_object, read_object
-from octo_pipeline.services.documents import DocumentFolder, as_text, read, unlink, write
+from octo_pipeline.services.documents import (
+    DocumentFolder,
+    as_text,
+    read,
+    see_documents,
+    unlink,
+    version_as_recorded,
+    write,
+)
 from octo_pipeline.services.simulate import Simulation, current_or_latest, simulate
 from octo_pipeline.tables.metrics import metric_months
 from octo_pipeline.workspace import Workspace
@@ -206,8 +214,11 @@ def save(workspace: Workspace, submission: Submission, actor: Actor, *, replace:
     """
     allocator = submission.allocator
     target = folder_of(workspace.settings.config).target_of(allocator.id, replace=replace)
+    see_documents(workspace)
     write(target, as_text(submission.document).encode())
-    workspace.registry.note(actor, "save_allocator", allocator.id, {"file": str(target), "version": allocator.version})
+    details = {"file": str(target), "version": allocator.version}
+    saved = version_as_recorded("allocator", allocator)
+    workspace.registry.documents.save([saved], actor, "save_allocator", allocator.id, details)
     return target
 
 
@@ -233,6 +244,7 @@ def save_succession(workspace: Workspace, planned: Succession, actor: Actor) -> 
     """
     successor, predecessor = planned.successor.allocator, planned.predecessor.allocator
     target = folder_of(workspace.settings.config).target_of(successor.id, replace=False)
+    see_documents(workspace)
     # The successor first: while there are both, the predecessor is the older one and takes the items.
     write(target, as_text(planned.successor.document).encode())
     try:
@@ -241,7 +253,9 @@ def save_succession(workspace: Workspace, planned: Succession, actor: Actor) -> 
         target.unlink()
         raise
     files = {"file": str(target), "version": successor.version, "superseded_version": predecessor.version}
-    workspace.registry.note(actor, "supersede_allocator", predecessor.id, files | {"successor": successor.id})
+    details = files | {"successor": successor.id}
+    versions = [version_as_recorded("allocator", allocator) for allocator in (predecessor, successor)]
+    workspace.registry.documents.save(versions, actor, "supersede_allocator", predecessor.id, details)
     return target
 
 
@@ -299,6 +313,16 @@ def folder_of(config: Path) -> DocumentFolder:
     return DocumentFolder(config / "allocators", Allocator, "allocator", replacing)
 
 
+def unknown_allocator(folder: DocumentFolder, allocator_id: str) -> OctoError:
+    """The error that no file has the allocator."""
+    return OctoError(
+        f"{folder.path} has no allocator {allocator_id!r}.",
+        code="allocator-unknown",
+        place=allocator_id,
+        remedy=Remedy("allocators list", to="see them all"),
+    )
+
+
 def path_of(folder: DocumentFolder, allocator_id: str) -> Path:
     """The file that has the allocator.
 
@@ -307,10 +331,5 @@ def path_of(folder: DocumentFolder, allocator_id: str) -> Path:
     """
     path = folder.find(allocator_id)
     if path is None:
-        raise OctoError(
-            f"{folder.path} has no allocator {allocator_id!r}.",
-            code="allocator-unknown",
-            place=allocator_id,
-            remedy=Remedy("allocators list", to="see them all"),
-        )
+        raise unknown_allocator(folder, allocator_id)
     return path

@@ -18,6 +18,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.allocator import parse_allocator
 from octo_pipeline.rules.formula import percentage_hints
 from octo_pipeline.services import rules as allocator_files
+from octo_pipeline.services.access import os_user
 from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
@@ -473,3 +474,16 @@ def test_keys_and_their_values_are_listed(octo):
     of_fees = json.loads(octo("sources", "account", "--category", "fee", "-o", "json").output)
     assert [row["value"] for row in of_fees] == ["9"]
     assert "There is no key 'nope'" in error(octo("sources", "nope", code=1))
+
+
+def test_versions_are_listed_and_printed(octo, tmp_path):
+    octo("add", written(tmp_path, fee_allocator("cost*0.25"), "new"), "--yes")
+    octo("add", written(tmp_path, fee_allocator("cost*0.75"), "new"), "--replace", "--yes")
+    now, before = json.loads(octo("versions", "new", "-o", "json").output)
+    assert (now["is_live"], before["is_live"], now["months"]) == (True, False, "")
+    assert now["saved_by"] == before["saved_by"] == os_user()
+    document = json.loads(octo("versions", "new", before["version"][:8]).output)
+    assert document["allocator"][0]["formula"] == "cost*0.25"
+    lines = [line.split() for line in octo("versions", "new").output.splitlines()]
+    assert [line[0] for line in lines if "yes" in line] == [now["version"][:8]]
+    assert "no version begins with 'zz'" in error(octo("versions", "new", "zz", code=1))

@@ -126,6 +126,7 @@ def test_editors_can_be_made_after_the_upgrade_of_an_older_registry(url: str, sq
     sql("DROP TABLE period_events")
     sql("DROP TABLE sessions")
     sql("DROP TABLE answers")
+    sql("DROP TABLE document_versions")
     sql(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
 
     assert registry.upgrade(Caller("ana"))

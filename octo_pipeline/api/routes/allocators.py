@@ -26,6 +26,7 @@ from octo_pipeline.services import rules
 from octo_pipeline.services.attributes import attributes, values_query
 from octo_pipeline.services.documents import read
 from octo_pipeline.services.simulate import current_or_latest, simulate
+from octo_pipeline.services.versions import known_version, listed_versions, versions_of
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.workspace import Workspace
 
@@ -128,6 +129,18 @@ def put_allocator(
     rules.save(workspace, submission, actor, replace=version is not None)
     headers = {"ETag": f'"{submission.allocator.version}"'}
     return JSONResponse(submission.document, 200 if version else 201, headers)
+
+
+@router.get("/{allocator_id}/versions")
+def list_versions(workspace: WorkspaceOf, _: Viewer, page: PageOf, allocator_id: str) -> Response:
+    """What the document said and says, newest first: who saved it when, and the months that are pinned to it."""
+    return answer_rows(workspace, page, listed_versions(versions_of(workspace, "allocator", allocator_id)))
+
+
+@router.get("/{allocator_id}/versions/{version}")
+def get_version(workspace: WorkspaceOf, _: Viewer, allocator_id: str, version: str) -> dict[str, Any]:
+    """One version, by its beginning, with the document as it was."""
+    return known_version(workspace, "allocator", allocator_id, version).values
 
 
 @router.post("/{allocator_id}/supersede", openapi_extra=_DOCUMENT)

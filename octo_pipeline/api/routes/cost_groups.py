@@ -25,6 +25,7 @@ from octo_pipeline.rules.documents import read_object
 from octo_pipeline.services import cost_groups
 from octo_pipeline.services.costs import cost_group_costs
 from octo_pipeline.services.documents import read
+from octo_pipeline.services.versions import known_version, listed_versions, versions_of
 from octo_pipeline.workspace import Workspace
 
 router = APIRouter(prefix="/cost-groups", tags=["cost groups"])
@@ -96,6 +97,18 @@ def list_uses(workspace: WorkspaceOf, _: Viewer, cost_group_id: str) -> list[dic
     """Which allocators and cost centres mean a cost group. While one names it by its id, it cannot be removed."""
     cost_groups.path_of(workspace, cost_group_id)
     return [asdict(use) for use in cost_groups.uses_of(workspace, cost_group_id)]
+
+
+@router.get("/{cost_group_id}/versions")
+def list_versions(workspace: WorkspaceOf, _: Viewer, page: PageOf, cost_group_id: str) -> Response:
+    """What the document said and says, newest first: who saved it when, and the months that were made with it."""
+    return answer_rows(workspace, page, listed_versions(versions_of(workspace, "cost_group", cost_group_id)))
+
+
+@router.get("/{cost_group_id}/versions/{version}")
+def get_version(workspace: WorkspaceOf, _: Viewer, cost_group_id: str, version: str) -> dict[str, Any]:
+    """One version, by its beginning, with the document as it was."""
+    return known_version(workspace, "cost_group", cost_group_id, version).values
 
 
 @router.delete("/{cost_group_id}", status_code=204)
