@@ -13,7 +13,7 @@ from octo_pipeline.registry import copies
 from octo_pipeline.registry.copies import copy_registry, load_registry
 from octo_pipeline.registry.database import HEAD
 from octo_pipeline.registry.encryption import KeyFile
-from octo_pipeline.registry.records import Actor, Decision, NewAccount
+from octo_pipeline.registry.records import Actor, Decision, DocumentVersion, NewAccount
 from octo_pipeline.registry.schema import METADATA
 from octo_pipeline.registry.store import Registry
 from octo_pipeline.registry.stored_secrets import Secrets
@@ -33,6 +33,8 @@ def filled(registry: Registry, decide: Decide, tmp_path: Path) -> Registry:
     registry.periods.record("close", ["2024-01"], ANA, closings={"2024-01": "a" * 32})
     Secrets(registry, KeyFile(tmp_path / "keys")).put("aws", "1", {"api": SecretStr("hunter2")}, ANA)
     registry.accounts.add([NewAccount("aws", "111122223333", settings={"a": [1, None, 0.1]})], ANA)
+    version = DocumentVersion("allocator", "support", "a" * 32, '{"name":"“twice” \U0001f4b6"}')
+    registry.documents.save([version], ANA, "save_allocator", "support", {})
     return registry
 
 
