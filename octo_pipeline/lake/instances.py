@@ -22,7 +22,10 @@ _instances: OrderedDict[tuple[object, ...], duckdb.DuckDBPyConnection] = Ordered
 
 @contextmanager
 def shared_connection(config: Config) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the instance with these settings, which is started if there is none."""
+    """A connection to the instance with these settings, which is started if there is none.
+
+    What the connection makes must be temporary, and what it sets must be of its session.
+    """
     # A forked process has the memory of its parent's instances, but not their threads.
     key = (os.getpid(), *sorted((name, str(value)) for name, value in config.items()))
     with _lock:
@@ -30,8 +33,8 @@ def shared_connection(config: Config) -> Iterator[duckdb.DuckDBPyConnection]:
         _instances[key] = instance
         connection = instance.cursor()
         while len(_instances) > _MOST:
-            # Connections that are open keep it alive.
-            _instances.popitem(last=False)[1].close()
+            # It ends with the last of its connections; closing it would close those that are in use.
+            _instances.popitem(last=False)
     try:
         yield connection
     except (duckdb.FatalException, duckdb.InternalException):

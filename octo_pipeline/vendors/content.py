@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.templates import render
@@ -41,7 +42,7 @@ def with_content(root: Location, delivery: Delivery, folder: Path, relations: _R
     last = next((other for other in landed if other.account == delivery.account), None)
     if last is None or any(last.details.get(name) != delivery.details.get(name) for name in _SUMS):
         return delivery
-    with duckdb.connect() as con:
+    with shared_connection({}) as con:
         details = {**delivery.details, DIGEST: _digest(con, replace(delivery, path=folder), relations)}
         for statement in store_of(root).duckdb_setup():
             con.execute(statement)

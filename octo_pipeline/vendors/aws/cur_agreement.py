@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import combinations
 
-import duckdb
-
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.templates import render
@@ -83,7 +82,7 @@ def _title(delivery: Delivery) -> str:
 
 
 def _costs(delivery: Delivery) -> AccountCosts:
-    with duckdb.connect() as con:
+    with shared_connection({}) as con:
         query = render("vendors/aws/account_costs", aws_cur=relation_sql(con, [delivery]))
         return {(account, currency): cost for account, currency, cost in con.execute(query).fetchall()}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
@@ -69,7 +70,7 @@ def inspect_report(staged: Sequence[StagedFile], report: CurReport) -> Inspectio
     Raises:
         OctoError: as in `cur.land_report`.
     """
-    with duckdb.connect() as con:
+    with shared_connection({}) as con:
         rows = {staged_file.file.name: count_rows(con, staged_file.path, staged_file.origin) for staged_file in staged}
         files = [open_file(con, staged_file.path, staged_file.origin, report.costs) for staged_file in staged]
         facts = _facts(con, files, report.month)

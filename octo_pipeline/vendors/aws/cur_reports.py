@@ -21,6 +21,7 @@ from typing import Literal
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.model.errors import OctoError, combined
 from octo_pipeline.model.months import is_month, parse_month
 from octo_pipeline.model.wording import reason
@@ -234,7 +235,7 @@ def _kind(listing: Listing, manifest: Path, root: Path) -> Literal["cur", "focus
 def _kind_of_file(file: Path) -> Literal["cur", "focus", "other"]:
     if data_format(file.name) != "parquet":
         return export_kind(csv_header(file, str(file)))
-    with duckdb.connect() as con:
+    with shared_connection({}) as con:
         return export_kind(column.name for column in open_file(con, file, str(file)).columns)
 
 
@@ -294,7 +295,7 @@ def _loose_reports(
             raise others[0]
         left_out = {other.place for other in others}
         counted = [file for file in files if str(file) not in left_out]
-        with duckdb.connect() as con:
+        with shared_connection({}) as con:
             months = {file: _first_month(con, file, readable[file]) for file in counted}
     by_month: dict[str, list[Path]] = defaultdict(list)
     for file in counted:

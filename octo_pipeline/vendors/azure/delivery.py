@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import literal
@@ -127,7 +128,7 @@ def land_month(root: Location, payer_month: Month, *, fetched_at: datetime) -> L
     )
     if known is not None:
         return Landed(known, is_new=False)
-    with staging(root) as folder, duckdb.connect() as con:
+    with staging(root) as folder, shared_connection({}) as con:
         files = [(part, file) for part in payer_month.parts for file in part.files]
         delivered = fetch([_labelled(part, file) for part, file in files], folder, payer_month.source)
         origins = [_origin(file, part, payer_month) for part, file in files]

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Sql
 from octo_pipeline.model.templates import render
@@ -112,7 +113,7 @@ def months_of_files(root: Path, entries: Sequence[Entry], folder: str, report: s
             code="file-form-unknown",
             place=others[0],
         )
-    with TemporaryDirectory() as copies, duckdb.connect() as con:
+    with TemporaryDirectory() as copies, shared_connection({}) as con:
         by_dataset: dict[str, list[_LooseFile]] = defaultdict(list)
         for entry in entries:
             if _is_read(entry.name) and (loose := _inspect(con, root, entry, Path(copies), folder, month)):

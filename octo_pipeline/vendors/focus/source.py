@@ -18,6 +18,7 @@ from typing import Any, Literal
 import duckdb
 from pydantic import Field, field_validator
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import parse_month
@@ -137,7 +138,7 @@ class FocusSource:
         known = find_delivery(root, **key)
         if known is not None:
             return [Landed(known, is_new=False)]
-        with staging(root) as folder, duckdb.connect() as con:
+        with staging(root) as folder, shared_connection({}) as con:
             staged = self._fetch(con, files, folder, month)
             kept = self._without_copies(con, staged, month)
             delivery = Delivery(
@@ -293,7 +294,7 @@ class _Known:
 def _months_of_version(known: _Known) -> tuple[str, ...]:
     origin = file_place(known.listed.name, known.origin)
     months: set[str] = set()
-    with _at_hand(known.listed, known.origin) as paths, duckdb.connect() as con:
+    with _at_hand(known.listed, known.origin) as paths, shared_connection({}) as con:
         for path in paths:
             file = open_file(con, path, origin)
             if is_cost_export([column.name for column in file.columns], origin):

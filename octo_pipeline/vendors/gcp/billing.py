@@ -34,8 +34,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.vendors.content import with_content
@@ -155,7 +154,7 @@ class GcpBillingSource:
         }
         with self.dataset.batches(export.query.rows(), parameters) as batches:
             write_batches(batches, path)
-        with duckdb.connect() as con:
+        with shared_connection({}) as con:
             facts = inspect_file(con, path, origin, month)
         announced = FileFacts(partition.rows, partition.net or Decimal(0))
         if facts != announced:

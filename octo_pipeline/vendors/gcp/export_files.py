@@ -16,6 +16,7 @@ from typing import Literal
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, literal
 from octo_pipeline.model.templates import render
@@ -118,7 +119,7 @@ class ExportFile:
 @contextmanager
 def connect() -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which times without a zone are in UTC, like Google's."""
-    with duckdb.connect() as con:
+    with shared_connection({}) as con:
         con.execute("SET TimeZone = 'UTC'")
         yield con
 

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.sql import literal
@@ -130,7 +131,7 @@ def write_billing_export(
     sample = _checked(months, projects, lines, seed)
     target = folder / "gcp" / BILLING_ACCOUNT / _TABLE
     written = []
-    with duckdb.connect() as con:
+    with shared_connection({}) as con:
         _create_organisation(con, sample)
         for month in sorted(months):
             path = target / f"{month.replace('-', '')}-000000000000.parquet"

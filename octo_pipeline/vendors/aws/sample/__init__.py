@@ -29,6 +29,7 @@ from pathlib import Path
 
 import duckdb
 
+from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.vendors.aws.sample.commitments import create_commitments
 from octo_pipeline.vendors.aws.sample.draws import create_macros
@@ -71,7 +72,7 @@ def write_cur(
     """
     settings = SampleSettings.checked(months, accounts, lines, seed, format, files)
     written: list[Path] = []
-    with duckdb.connect() as con:
+    with shared_connection({}) as con:
         create_macros(con, settings.seed)
         create_services(con)
         create_commitments(con, settings)
