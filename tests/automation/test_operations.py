@@ -350,6 +350,26 @@ def test_a_month_without_news_is_recorded_once(month):
         assert recorded(instance, replace(unchanged, fingerprint="g")) == {"cost_line_items"}
 
 
+@pytest.mark.parametrize("month_of_input", ["2023-12", MONTH, "2024-02"])
+def test_a_month_is_recorded_again_if_what_it_can_be_made_from_was_recorded_since(month, month_of_input):
+    unchanged = Materialised("matched_items", MONTH, "unchanged", "f", 3, 0.1)
+
+    def recorded(instance: dg.DagsterInstance) -> set[str]:
+        events = in_a_run(instance, asset_events(month, RecordedVersions(instance), unchanged))
+        return {event.asset_key.to_user_string() for event in events if isinstance(event, dg.AssetMaterialization)}
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert recorded(instance) == {"matched_items"}
+        # Other months of it change nothing, and make it one that is not the last.
+        instance.report_runless_asset_event(dg.AssetMaterialization("matched_items", partition="2024-03"))
+        assert recorded(instance) == set()
+        instance.report_runless_asset_event(dg.AssetMaterialization("cost_line_items", partition=month_of_input))
+        # Months are made from earlier ones, never from later ones.
+        assert recorded(instance) == ({"matched_items"} if month_of_input <= MONTH else set())
+        instance.report_runless_asset_event(dg.AssetMaterialization("cost_line_items", partition="2024-03"))
+        assert recorded(instance) == set()
+
+
 def test_results_of_checks_are_recorded_if_they_differ(month, monkeypatch):
     unchanged = Materialised("cost_line_items", MONTH, "unchanged", "f", 3, 0.1)
     results = {"a": (True, "Nothing is wrong."), "b": (True, "Nothing is wrong.")}
