@@ -17,6 +17,7 @@ from docs.pictures import ask, dagster_ui
 from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.vendors.aws.sample import write_cur
+from tests.emulators.aws import Stalling, stalling_aws, upload
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parent.parent.parent
@@ -26,7 +27,7 @@ RUN_SECONDS = 400
 REPOSITORY = {"repositoryLocationName": "octo_pipeline", "repositoryName": "__repository__"}
 # The months are watched, so they are the last ones.
 TODAY = datetime.now(UTC).strftime("%Y-%m")
-MONTHS = month_range(add_months(TODAY, -9), add_months(TODAY, -1))
+MONTHS = month_range(add_months(TODAY, -10), add_months(TODAY, -1))
 ALLOCATOR = {
     "startMonth": MONTHS[0],
     "criteria": [{"and": {"productCode": "AWSSupportEnterprise"}}],
@@ -108,13 +109,27 @@ class Run:
 
 @dataclass(frozen=True)
 class Installation:
-    """A lake, its exports and configuration, and the address of its UI."""
+    """A lake, its exports and configuration, the address of its UI, and the AWS that has the reports of a month."""
 
     folder: Path
     address: str
+    aws: Stalling
 
     def deliver(self, *months: str) -> None:
         write_cur(self.folder / "exports", months=list(months), accounts=3, lines=100)
+
+    def deliver_to_bucket(self, month: str) -> None:
+        """Put a month's report where it is downloaded from, which stops in the middle of the data."""
+        import boto3
+
+        write_cur(self.folder / "uploaded", months=[month], accounts=3, lines=100)
+        s3 = boto3.client("s3", endpoint_url=self.aws.address)
+        s3.create_bucket(Bucket="company-cur")
+        upload(s3, self.folder / "uploaded" / "aws")
+        self.aws.parts = (f"{month.replace('-', '')}01-", ".parquet")
+        document = {"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "cur"}
+        source = self.folder / "config" / "sources" / "payer.json"
+        source.write_text(json.dumps(document | {"from": month, "to": month}))
 
     def runs(self, **tags: str) -> list[Run]:
         """The runs with these values of `dagster/…` tags, the newest first."""
@@ -170,9 +185,9 @@ ALL = {table.name for table in TABLES}
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory) -> Iterator[Installation]:
+def installation(tmp_path_factory, aws_server) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("installation")
-    for name in ("config/allocators", "config/cost_groups", "home", "exports/aws"):
+    for name in ("config/allocators", "config/cost_groups", "config/sources", "home", "exports/aws"):
         (folder / name).mkdir(parents=True)
     (folder / "config" / "allocators" / "support.json").write_text(json.dumps(ALLOCATOR))
     (folder / "home" / "dagster.yaml").write_bytes((ROOT / "dagster.yaml").read_bytes())
@@ -187,14 +202,18 @@ def installation(tmp_path_factory) -> Iterator[Installation]:
         "OCTO_WATCHED_MONTHS": "36",
         "DAGSTER_HOME": str(folder / "home"),
         "PYTHONPATH": str(ROOT),
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
     }
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, stalling_aws(aws_server) as aws:
         for name in [name for name in os.environ if name.startswith("OCTO_")]:
             patch.delenv(name)
         for name, value in settings.items():
             patch.setenv(name, value)
+        patch.setenv("AWS_ENDPOINT_URL", aws.address)
         with dagster_ui(str(Path(sys.executable).parent / "dagster"), str(folder / "workspace.yaml")) as address:
-            yield Installation(folder, address)
+            yield Installation(folder, address, aws)
 
 
 @pytest.fixture
@@ -252,6 +271,18 @@ def test_a_month_that_is_launched_from_the_graph_is_made_by_the_daemon(page, ins
     page.get_by_text("Success", exact=True).first.wait_for()
 
 
+def terminate(page, installation: Installation, month: str) -> Run:
+    run = run_of(installation, month)
+    page.goto(f"{installation.address}/runs/{run.run_id}")
+    page.get_by_role("button", name="Terminate").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Terminate 1 run").click()
+    assert installation.ended(run.run_id).status == "CANCELED"
+    page.get_by_text("Canceled", exact=True).first.wait_for()
+    # The process is gone, and left nothing that is not whole.
+    wait_until(lambda: installation.half_made() == [], "the run's process to end")
+    return run
+
+
 @pytest.mark.parametrize(("kind", "month"), [("dbt", MONTHS[1]), ("copy", MONTHS[2])], ids=["dbt", "copy"])
 def test_terminate_stops_a_run_at_once_and_a_re_execution_does_the_rest(page, installation, kind, month):
     """Regression: a run that was terminated inside dbt went on until the query had ended by itself."""
@@ -261,18 +292,26 @@ def test_terminate_stops_a_run_at_once_and_a_re_execution_does_the_rest(page, in
     endless.touch()
     materialise(page, installation, month, "Launch 1 run")
     wait_until(here.exists, "the endless work")
-    run = run_of(installation, month)
-    page.goto(f"{installation.address}/runs/{run.run_id}")
-    page.get_by_role("button", name="Terminate").first.click()
-    page.get_by_role("dialog").get_by_role("button", name="Terminate 1 run").click()
-    assert installation.ended(run.run_id).status == "CANCELED"
-    page.get_by_text("Canceled", exact=True).first.wait_for()
-    # The process is gone, and left nothing that is not whole.
-    wait_until(lambda: installation.half_made() == [], "the run's process to end")
+    run = terminate(page, installation, month)
     assert installation.published(month) < ALL
     assert "account_costs" not in installation.published(month)
 
     endless.unlink()
+    again = re_execute_from_failure(page, installation, run)
+    assert again.status == "SUCCESS"
+    assert installation.published(month) == ALL
+
+
+def test_terminate_stops_a_download_whose_server_says_nothing(page, installation):
+    month = MONTHS[9]
+    installation.deliver_to_bucket(month)
+    materialise(page, installation, month, "Launch 1 run")
+    wait_until(installation.aws.is_there.is_set, "the middle of the download")
+    run = terminate(page, installation, month)
+    assert installation.published(month) == set()
+    assert not [*(installation.folder / "lake" / "landing").glob(f"aws/*/month={month}/*")]
+
+    installation.aws.parts = ()
     again = re_execute_from_failure(page, installation, run)
     assert again.status == "SUCCESS"
     assert installation.published(month) == ALL

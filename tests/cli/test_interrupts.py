@@ -7,17 +7,15 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from octo_pipeline.vendors.aws.sample import write_cur
-from tests.emulators.aws import upload
+from tests.emulators.aws import stalling_aws, upload
 from tests.support.reports import write_json
 
 pytestmark = pytest.mark.slow
@@ -120,64 +118,18 @@ def test_ctrl_c_stops_while_the_engine_works(environment, tmp_path, changes):
     stopped_in_the_second_month(child, tmp_path / "lake")
 
 
-@pytest.fixture
-def stalling(aws_server, monkeypatch) -> Iterator[tuple[str, threading.Event]]:
-    """An AWS that stops in the middle of the second month's data file: its address, and whether it has come there."""
-    host = urlsplit(aws_server)
-    is_there, is_over = threading.Event(), threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            connection = http.client.HTTPConnection(host.hostname, host.port)
-            connection.request(self.command, self.path, body, dict(self.headers))
-            answer = connection.getresponse()
-            content = answer.read()
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
-                    self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            if self.command == "GET" and "20240201-" in self.path and ".parquet" in self.path:
-                self.wfile.write(content[: len(content) // 2])
-                self.wfile.flush()
-                is_there.set()
-                is_over.wait(120)
-            else:
-                self.wfile.write(content)
-
-        do_GET = do_HEAD = do_PUT = do_POST = forward
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", is_there
-    finally:
-        is_over.set()
-        server.shutdown()
-        server.server_close()
-
-
-def test_ctrl_c_stops_while_a_server_says_nothing(environment, tmp_path, aws, stalling):
+def test_ctrl_c_stops_while_a_server_says_nothing(environment, tmp_path, aws, aws_server):
     """Regression: the process waited for the connection's timeout, a minute and longer."""
-    address, is_there = stalling
     upload(aws, tmp_path / "exports" / "aws")
     document = {"vendor": "aws", "account": "999988887777", "bucket": "company-cur", "prefix": "cur"}
     write_json(tmp_path / "config" / "sources" / "payer.json", document)
-    child = run(
-        {**environment, **{name: value for name, value in os.environ.items() if name.startswith("AWS_")}}
-        | {"AWS_ENDPOINT_URL": address}
-    )
-    wait_until(is_there.is_set, child)
-    child.send_signal(signal.SIGINT)
-    stopped_in_the_second_month(child, tmp_path / "lake")
+    credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    with stalling_aws(aws_server) as stalling:
+        stalling.parts = ("20240201-", ".parquet")
+        child = run({**environment, **credentials, "AWS_ENDPOINT_URL": stalling.address})
+        wait_until(stalling.is_there.is_set, child)
+        child.send_signal(signal.SIGINT)
+        stopped_in_the_second_month(child, tmp_path / "lake")
 
 
 def children_of(pid: int) -> list[int]:

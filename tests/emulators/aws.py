@@ -4,13 +4,17 @@
 of this process, so a test uses one of them.
 """
 
+import http.client
 import io
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
@@ -47,6 +51,68 @@ def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="company-cur")
     return s3
+
+
+@dataclass
+class Stalling:
+    """An AWS that says nothing more in the middle of some answers.
+
+    Attributes:
+        address: its URL.
+        parts: the texts that are all in the address of such an answer; none for an AWS that answers.
+        is_there: whether it has come to one.
+        is_over: ends them all.
+    """
+
+    address: str
+    parts: tuple[str, ...] = ()
+    is_there: threading.Event = field(default_factory=threading.Event)
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def stalling_aws(aws_server: str) -> Iterator[Stalling]:
+    """A server before the given one, which passes on what it is asked and what is answered."""
+    host = urlsplit(aws_server)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            connection = http.client.HTTPConnection(host.hostname or "", host.port)
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):
+                    self.send_header(name, value)
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            if self.command == "GET" and stalling.parts and all(part in self.path for part in stalling.parts):
+                self.wfile.write(content[: len(content) // 2])
+                self.wfile.flush()
+                stalling.is_there.set()
+                stalling.is_over.wait(600)
+            else:
+                self.wfile.write(content)
+
+        do_GET = do_HEAD = do_PUT = do_POST = forward
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    stalling = Stalling(f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield stalling
+    finally:
+        stalling.is_over.set()
+        server.shutdown()
+        server.server_close()
 
 
 def upload(s3: Any, folder: Path, prefix: str = "", bucket: str = "company-cur") -> list[str]:
