@@ -5,6 +5,7 @@ Nothing else in the project reads the ``OCTO_*`` variables or looks for the user
 
 import os
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
@@ -96,6 +97,11 @@ class Settings(_VendorSettings):
         default=False,
         description="Whether a month is closed, reopened and finalised by two people: one proposes it, another confirms it.",
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks, with commas, of the proxies whose X-Forwarded-For says who asks `octo serve`; "
+        "nobody is believed if unset.",
+    )
     group: str | None = Field(
         default=None,
         description="Group of this machine that may read the tables and the registry, which only their owner may if unset.",
@@ -157,6 +163,16 @@ class Settings(_VendorSettings):
     def _keys_are_a_pair(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if (value is None) != (info.data.get("lake_access_key") is None):
             raise ValueError("must be set together with the access key, or not at all")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, value: str) -> str:
+        for text in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                ip_network(text)
+            except ValueError:
+                raise ValueError(f"{text} is not an address or network such as 10.0.0.5 or 10.1.0.0/16") from None
         return value
 
     @field_validator("start_month")

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from octo_pipeline.api.limits import count_as_valid
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Actor, Caller, Role
 from octo_pipeline.services.access import require_unlimited, seen_by
@@ -28,7 +29,9 @@ WorkspaceOf = Annotated[Workspace, Depends(_workspace)]
 
 def _holder(role: Role) -> Callable[..., Actor]:
     def holder(
-        workspace: WorkspaceOf, token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+        request: Request,
+        workspace: WorkspaceOf,
+        token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Actor:
         """The holder of the token.
 
@@ -39,7 +42,9 @@ def _holder(role: Role) -> Callable[..., Actor]:
             raise OctoError(
                 "Send a token: Authorization: Bearer octo_…. An administrator makes tokens.", code="token-missing"
             )
-        return workspace.registry.users.require(Caller(None, token.credentials), role)
+        actor = workspace.registry.users.require(Caller(None, token.credentials), role)
+        count_as_valid(request)
+        return actor
 
     return holder
 

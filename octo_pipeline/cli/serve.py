@@ -26,7 +26,16 @@ def serve(
     address = settings.public_url or f"http://{host}:{port}"
     typer.echo(f"Console: {address}{_sign_in(settings, app.state.links)}")
     typer.echo(f"API:     {address}/api/v1, described by {address}/api/openapi.json. Stop it with Ctrl-C.")
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        # By default it believes what anybody on this machine says of whom they ask for.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies.replace(" ", ""),
+    )
 
 
 def _sign_in(settings: "Settings", links: "OneTimeLinks") -> str:

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import FormData, UploadFile
 
+from octo_pipeline.api.limits import SESSION, count_as_valid
 from octo_pipeline.api.operations import Operations
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.html import html_template
@@ -22,7 +23,7 @@ from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.limited import limited, limited_error
 from octo_pipeline.workspace import Workspace
 
-COOKIE = "octo_session"
+COOKIE = SESSION
 _NOTICE = "octo_notice"
 _NOTICE_SECONDS = 60
 _READS = ("GET", "HEAD")
@@ -172,6 +173,7 @@ def _visit(role: Role, *, is_filtered: bool = False) -> Callable[..., Visit]:
         user = workspace.registry.sessions.user(session) if session else None
         if user is None or session is None:
             raise SignInNeeded
+        count_as_valid(request)
         seen = workspace if user.cost_groups is None else limited(workspace, user.cost_groups)
         request.state.visit = Visit(request, seen, user, session)
         if user.cost_groups is not None and not is_filtered:

@@ -21,10 +21,51 @@ def test_a_long_body_is_refused(api):
     assert answer.status_code == 413
 
 
-def test_too_many_requests_wait(own_api, monkeypatch):
+def test_each_caller_is_counted_by_themselves(own_api, monkeypatch):
     monkeypatch.setattr(limits, "MOST_REQUESTS", 3)
-    statuses = [own_api.ask("GET", "/months").status_code for _ in range(4)]
-    assert statuses == [200, 200, 200, 429]
+    # The first of each is counted by address, because nothing is known of the token.
+    statuses = [own_api.ask("GET", "/months").status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 200, 429]
+    refused = own_api.ask("GET", "/months")
+    assert (refused.headers["retry-after"], refused.json()["code"]) == ("60", "too-many-requests")
+    # Behind one proxy the others go on.
+    assert own_api.ask("GET", "/months", "editor").status_code == 200
+    nobody = [own_api.ask("GET", "/months", None).status_code for _ in range(3)]
+    assert nobody == [401, 429, 429]
+
+
+def test_tokens_that_are_tried_out_are_counted_by_address(own_api, monkeypatch):
+    monkeypatch.setattr(limits, "MOST_WRONG", 3)
+    assert own_api.ask("GET", "/months").status_code == 200
+
+    def tried(number):
+        return own_api.client.get(
+            "/api/v1/months", headers={"Authorization": f"Bearer octo_{number:08x}_x"}
+        ).status_code
+
+    assert [tried(number) for number in range(5)] == [401, 401, 401, 429, 429]
+    # Who is known goes on, and so does who shows nothing.
+    assert own_api.ask("GET", "/months").status_code == 200
+    assert own_api.client.get("/api/openapi.json").status_code == 200
+    # One that is not known yet waits, as it may be one more that is tried out.
+    assert own_api.ask("GET", "/months", "editor").status_code == 429
+
+
+def test_a_revoked_token_is_no_longer_known(own_api, monkeypatch):
+    monkeypatch.setattr(limits, "MOST_WRONG", 1)
+    assert own_api.ask("GET", "/months").status_code == 200
+    own_api.workspace.registry.users.remove("the-viewer", "the-admin")
+    assert [own_api.ask("GET", "/months").status_code for _ in range(2)] == [401, 429]
+
+
+def test_what_is_remembered_of_callers_is_bounded(own_api, monkeypatch):
+    monkeypatch.setattr(limits, "_MOST_CALLERS", 5)
+    clock = iter(range(0, 100_000, 100))
+    monkeypatch.setattr(limits.time, "monotonic", lambda: next(clock))
+    counts = limits._Counts(lambda: 3)
+    for number in range(50):
+        counts.add(str(number))
+    assert len(counts._times) <= 6
 
 
 def test_every_answer_has_the_headers(api):

@@ -7,8 +7,13 @@ import subprocess
 import sys
 import time
 
+import pytest
 import requests
+from typer.testing import CliRunner
 
+from octo_pipeline.cli.main import app
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.settings import load_settings
 from tests.support.small_month import MONTH
 
 
@@ -31,6 +36,27 @@ def test_the_command_serves_until_it_is_stopped(own_api):
         printed, _ = server.communicate(timeout=30)
     assert f"http://127.0.0.1:{port}/api/openapi.json" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(("proxies", "is_believed"), [("", False), ("10.0.0.5, 10.1.0.0/16", True)])
+def test_only_named_proxies_say_who_asks(own_api, monkeypatch, proxies, is_believed):
+    """Regression: uvicorn believes X-Forwarded-For of whoever is on this machine, if nobody says otherwise."""
+    passed = {}
+    monkeypatch.setattr("uvicorn.run", lambda _, **options: passed.update(options))
+    settings = own_api.workspace.settings
+    environment = {
+        "OCTO_LAKE": str(settings.lake),
+        "OCTO_CONFIG": str(settings.config),
+        "OCTO_TRUSTED_PROXIES": proxies,
+    }
+    result = CliRunner().invoke(app, ["serve"], env=environment)
+    assert result.exit_code == 0, result.output
+    assert (passed["proxy_headers"], passed["forwarded_allow_ips"]) == (is_believed, proxies.replace(" ", ""))
+
+
+def test_a_proxy_is_an_address_or_a_network():
+    with pytest.raises(OctoError, match="OCTO_TRUSTED_PROXIES is not valid: proxy is not an address or network"):
+        load_settings(trusted_proxies="10.0.0.5,proxy")
 
 
 def _asked(address: str, token: str, server: subprocess.Popen) -> requests.Response:
