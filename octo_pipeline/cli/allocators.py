@@ -17,7 +17,7 @@ from octo_pipeline.cli.allocations import Category
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.cli.versions import VersionArgument, print_versions
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount, counted
+from octo_pipeline.model.wording import counted
 
 if TYPE_CHECKING:
     from octo_pipeline.model.rows import Rows
@@ -369,19 +369,13 @@ def _print_simulation(simulation: "Simulation") -> None:
     """Print the sections that have rows, then the warnings."""
     from octo_pipeline.services.simulate import SECTIONS
 
-    allocator = simulation.allocator
-    matched = ", ".join(
-        f"{counted(items, 'item')} of {amount(cost, currency)}"
-        + (f" (amortised {amount(effective, currency)})" if effective not in (cost, 0) else "")
-        for currency, items, cost, effective in simulation.matched_costs.rows
-    )
-    replaces = "; it replaces the current allocator of this id" if simulation.replaces else ""
-    typer.echo(
-        f"{allocator.id} ({allocator.category}) on {simulation.month}: matches {matched or 'nothing'}{replaces}.\n"
-    )
+    typer.echo(simulation.headline)
+    if simulation.consequence:
+        typer.echo(simulation.consequence)
+    typer.echo()
     for name, title in SECTIONS.items():
         if name == "matched_items":
-            _print_section(title, simulation.matched_items, _MATCHED[allocator.category])
+            _print_section(title, simulation.matched_items, _MATCHED[simulation.allocator.category])
         elif name == "bookings":
             _print_section(title, _readable(simulation.bookings))
         elif name == "differences":

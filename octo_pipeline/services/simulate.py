@@ -40,7 +40,7 @@ from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation, Sql, is_one_of, rows_sql
 from octo_pipeline.model.templates import render
-from octo_pipeline.model.wording import LEFT_REASONS, counted
+from octo_pipeline.model.wording import LEFT_REASONS, amount, counted
 from octo_pipeline.rules.allocator import Allocator, criterion_sql, hints_of, values_named
 from octo_pipeline.rules.cost_group import group_document, group_sql
 from octo_pipeline.services.simulated_steps import MonthBeforeSteps, earlier_items, step_rules
@@ -83,6 +83,7 @@ class Simulation:
         replaces: the version of the live allocator of the same id, None if there is none.
         matched_costs: per currency, how many items the candidate matches and their cost.
         matched_items: the items it matches; ``taken_by`` is who takes each when it is live.
+        taken: per currency, how many of them it takes, and from which live allocator.
         bookings: every split and remainder of the candidate alone, in the months that have usage data.
         accounts: the bookings summed per booking month, target account and kind.
         later_instalments: what falls in booking months of which the lake has no line items yet.
@@ -98,6 +99,7 @@ class Simulation:
             saved is distributed too, where the candidate does either.
         differences: per booking month, category, account and currency, the net amount on the account from items that
             change hands: live, simulated and the difference, in both measures.
+        account_changes: the differences of each account in all booking months together, the largest first.
         warnings: a sentence for everything that deserves attention.
     """
 
@@ -106,6 +108,7 @@ class Simulation:
     replaces: str | None
     matched_costs: Rows
     matched_items: Rows
+    taken: Rows
     bookings: Rows
     accounts: Rows
     later_instalments: Rows
@@ -118,12 +121,46 @@ class Simulation:
     commitment_lines: Rows
     covered_usage: Rows
     differences: Rows
+    account_changes: Rows
     warnings: tuple[str, ...]
 
     @property
     def tables(self) -> dict[str, Rows]:
         """All its tables by name."""
         return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Rows)}
+
+    @property
+    def headline(self) -> str:
+        """The sentence that a simulation begins with: what it matches."""
+        matched = ", ".join(
+            f"{counted(items, 'item')} of {amount(cost, currency)}"
+            + (f" (amortised {amount(effective, currency)})" if effective not in (cost, 0) else "")
+            for currency, items, cost, effective in self.matched_costs.rows
+        )
+        replaces = "; it replaces the current allocator of this id" if self.replaces else ""
+        allocator = self.allocator
+        return f"{allocator.id} ({allocator.category}) on {self.month}: matches {matched or 'nothing'}{replaces}."
+
+    @property
+    def consequence(self) -> str:
+        """The sentence about what changes; empty if it takes nothing, of which a warning says why."""
+        if not self.taken:
+            return ""
+        counts: dict[str, int] = {}
+        for owner, items in self.taken.select("taken_from", "items"):
+            if owner not in (None, self.allocator.id):
+                counts[owner] = counts.get(owner, 0) + items
+        total = sum(self.taken.column("items"))
+        away = " and ".join(
+            f"{'' if items == total else f'{items:,} of them '}away from {owner}" for owner, items in counts.items()
+        )
+        changes = self.account_changes.column("difference")
+        more, less = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
+        verb = "are credited" if self.allocator.category == "savings" else "pay"
+        who = f"{counted(more, 'account')} {verb} more and {less:,} less" if changes else "no account's cost changes"
+        if more == 1:
+            who = who.replace(" are ", " is ").replace(" pay ", " pays ")
+        return f"It would take {counted(total, 'item')} ({self.taken.total()}){', ' + away if away else ''}; {who}."
 
     @property
     def values(self) -> dict[str, Any]:
@@ -200,7 +237,7 @@ class _Simulator:
     def run(self) -> Simulation:
         self._match_all()
         self._create_restored()
-        matched = self._matched()
+        matched = self._matched(Relation("live_items"))
         covered_usage = self._fetch("simulation_covered_usage", candidate=self._candidate.id, restored_items=_RESTORED)
         self._keep_what_changes_hands()
         due = self._due("alone", [self._candidate])
@@ -209,7 +246,7 @@ class _Simulator:
         booked = self._book("alone", due)
         self._book_steps()
         if self._candidate.category == "balance":
-            matched = self._matched()
+            matched = self._matched(Relation("live_step_items"))
         tables: dict[str, Rows] = {
             "matched_costs": self._fetch("simulation_matched_costs"),
             **matched,
@@ -224,6 +261,9 @@ class _Simulator:
             "commitment_lines": self._fetch("simulation_commitment_lines"),
             "covered_usage": covered_usage,
             "differences": self._fetch("simulation_differences"),
+            "account_changes": self._fetch(
+                "simulation_account_changes", differences_query=render("services/simulation_differences")
+            ),
         }
         restored = self._count("simulation_restored_items", restored_items=_RESTORED)
         moved = self._count("simulation_moved_items")
@@ -242,9 +282,14 @@ class _Simulator:
     def _fetch(self, template: str, **pieces: object) -> Rows:
         return Rows.fetched(self._connection, render(f"services/{template}", **pieces))
 
-    def _matched(self) -> dict[str, Rows]:
+    def _matched(self, live_items: Relation) -> dict[str, Rows]:
         return {
             "matched_items": self._fetch("simulation_matched_items"),
+            "taken": self._fetch(
+                "simulation_taken",
+                live_items=live_items,
+                candidate=self._candidate.id,
+            ),
             "conflicts": self._fetch("simulation_conflicts", candidate=self._candidate.id),
         }
 
