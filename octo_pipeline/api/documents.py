@@ -86,7 +86,17 @@ def require_version(request: Request, current: str | None) -> None:
             "There is one already. Send If-Match with the version that you have seen (its ETag) to change it.",
             code="document-changed-meanwhile",
         )
-    if seen is not None and (current is None or seen.strip().strip('"') != current):
+    if seen is not None:
+        require_seen(seen.strip().strip('"'), current)
+
+
+def require_seen(seen: str, current: str | None) -> None:
+    """Refuse a change of another version than the caller has seen.
+
+    Raises:
+        OctoError: it is another one.
+    """
+    if current is None or seen != current:
         raise OctoError(
             "Somebody changed it since you read it; read it again. Nothing was saved.",
             code="document-changed-meanwhile",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
 from octo_pipeline.services.checks import CHECKS, Check, CheckResult
 from octo_pipeline.services.figures import by_allocator
@@ -62,6 +63,13 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
             if is_limited
             else tuple((c, result) for c in CHECKS if not (result := c.run(workspace, month)).passed),
         )
+
+
+def moved_by_rules(workspace: Workspace, month: str) -> Rows:
+    """What each allocator took and where it went, of a month whose allocations are published."""
+    explained = explained_allocations(workspace, [month], has_corrections=False)
+    with workspace.lake.connect() as connection:
+        return by_allocator(connection, Relation(f"({explained})"))
 
 
 def _without_empty(rows: Rows, *names: str) -> Rows:

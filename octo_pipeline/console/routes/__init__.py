@@ -1,5 +1,5 @@
 """The pages, a module for each room of the console."""
 
-from octo_pipeline.console.routes import month, users
+from octo_pipeline.console.routes import month, rules, users
 
-ROUTERS = (month.router, users.router)
+ROUTERS = (month.router, rules.router, users.router)

@@ -1,6 +1,8 @@
 // What pages do better with JavaScript; each of them works without it.
 "use strict";
 
+document.documentElement.classList.add("scripted");
+
 // A choice of what to show is taken at once, so its button is not needed.
 for (const form of document.querySelectorAll("form[data-submit-on-change]")) {
   form.querySelector("button")?.classList.add("hidden-visually");
@@ -47,4 +49,28 @@ document.addEventListener("keydown", (event) => {
   const at = links.indexOf(document.activeElement);
   const next = event.key === "j" ? at + 1 : Math.max(at - 1, 0);
   links[Math.min(next, links.length - 1)].focus();
+});
+
+// What is wrong with a document is listed beside its JSON; each sentence stands at its field, too.
+document.addEventListener("htmx:afterSettle", () => {
+  const problems = [...document.querySelectorAll("#problems [data-of]")];
+  for (const sentence of document.querySelectorAll("p.problem[data-of]")) {
+    const own = problems.filter((problem) => problem.dataset.of === sentence.dataset.of);
+    sentence.textContent = own.map((problem) => problem.dataset.message).join(" ");
+    document.getElementById(sentence.dataset.of)?.setAttribute("aria-invalid", own.length > 0);
+  }
+});
+// What was typed was taken over, so it can be tried.
+document.addEventListener("htmx:afterRequest", (event) => {
+  const typed = event.target.closest("#form-part, #document");
+  if (typed && event.detail.successful && event.detail.requestConfig.verb === "post") htmx.trigger(document.body, "tried");
+});
+// A field offers the values that its key has.
+document.addEventListener("htmx:configRequest", (event) => {
+  const { offers, offersOf } = event.target.dataset;
+  if (!offers && !offersOf) return;
+  const operator = document.getElementById(offers?.replace(/key$/, "operator"))?.value;
+  event.detail.parameters.key = offersOf || document.getElementById(offers).value;
+  event.detail.parameters.category = document.getElementById("text-category")?.value ?? "";
+  event.detail.parameters.text = operator ? "" : event.target.value;
 });
