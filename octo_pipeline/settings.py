@@ -102,6 +102,21 @@ class Settings(_VendorSettings):
         description="Addresses or networks, with commas, of the proxies whose X-Forwarded-For says who asks `octo serve`; "
         "nobody is believed if unset.",
     )
+    oidc_issuer: str | None = Field(
+        default=None, description="Provider of OpenID Connect that people sign in to the console by; none if unset."
+    )
+    oidc_client_id: str | None = Field(default=None, description="What the provider calls this installation.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="Its secret at the provider; a client without one is told apart by PKCE alone."
+    )
+    oidc_groups_claim: str = Field(
+        default="groups", description="The claim of the ID token that has a person's groups."
+    )
+    oidc_roles: str = Field(
+        default="",
+        validate_default=True,
+        description="Which group has which role, such as finance=editor,platform=admin; the highest one counts.",
+    )
     group: str | None = Field(
         default=None,
         description="Group of this machine that may read the tables and the registry, which only their owner may if unset.",
@@ -175,6 +190,28 @@ class Settings(_VendorSettings):
                 raise ValueError(f"{text} is not an address or network such as 10.0.0.5 or 10.1.0.0/16") from None
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+            if not (parts.scheme == "https" or is_local) or not parts.hostname or parts.query or parts.fragment:
+                raise ValueError(
+                    "must be the https address of a provider, such as https://login.example.com/realms/octo"
+                )
+        return value
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _roles_are_pairs(cls, value: str, info: ValidationInfo) -> str:
+        pairs = [pair.rpartition("=") for pair in value.split(",") if pair.strip()]
+        if any(not group.strip() or role.strip() not in ("viewer", "editor", "admin") for group, _, role in pairs):
+            raise ValueError("must be groups with viewer, editor or admin, such as finance=editor,platform=admin")
+        if info.data.get("oidc_issuer") and not (pairs and info.data.get("oidc_client_id")):
+            raise ValueError("must be set together with the provider and the client's id")
+        return value
+
     @field_validator("start_month")
     @classmethod
     def _start_is_month(cls, value: str) -> str:
@@ -193,6 +230,12 @@ class Settings(_VendorSettings):
     def allowed_host_names(self) -> tuple[str, ...]:
         """The hosts of `allowed_hosts`, in lower case."""
         return tuple(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
+
+    @property
+    def roles_of_groups(self) -> "dict[str, Literal['viewer', 'editor', 'admin']]":
+        """The groups of `oidc_roles` and their roles."""
+        pairs = (pair.rpartition("=") for pair in self.oidc_roles.split(",") if pair.strip())
+        return {group.strip(): cast("Literal['viewer', 'editor', 'admin']", role.strip()) for group, _, role in pairs}
 
     @property
     def lake_keys(self) -> tuple[str, str] | None:

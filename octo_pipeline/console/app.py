@@ -8,6 +8,7 @@ from starlette.staticfiles import StaticFiles
 from octo_pipeline.api.app import create_app as create_api
 from octo_pipeline.console import errors
 from octo_pipeline.console.guard import Guard
+from octo_pipeline.console.openid import OpenId, is_set_up
 from octo_pipeline.console.routes import ROUTERS
 from octo_pipeline.console.sign_in import OneTimeLinks
 from octo_pipeline.console.sign_in import router as sign_in
@@ -27,6 +28,7 @@ def create_app(settings: Settings, *, hosts: tuple[str, ...] = ()) -> FastAPI:
     pages.state.settings = settings
     pages.state.operations = api.state.operations
     pages.state.links = OneTimeLinks()
+    pages.state.openid = OpenId(settings) if is_set_up(settings) else None
     # The token that a session made last, until it is shown.
     pages.state.made_tokens = {}
     api.state.links = pages.state.links

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 # The migration that this code works with. Reading it from the migrations would import Alembic for every read.
-HEAD = "0008"
+HEAD = "0009"
 # Not Alembic's usual name, to distinguish our databases from those of other programs that use Alembic.
 VERSION_TABLE = "octo_registry_version"
 # Writing a million decisions takes about 20 s; a writer that takes longer than this hangs.

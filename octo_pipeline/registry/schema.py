@@ -105,7 +105,10 @@ USERS = Table(
     Column("added_at", UtcDateTime, nullable=False),
     # The ids of the cost groups that a viewer is limited to; null for everything.
     Column("cost_groups", JSON(none_as_null=True)),
+    # Of who signs in at a provider: the provider and its id of them; null for everybody else.
+    Column("subject", Text),
     CheckConstraint("role IN ('viewer', 'editor', 'admin')", name="ck_users_role"),
+    Index("ix_users_subject", "subject", unique=True),
 )
 
 # The tokens of a removed user stay, revoked, so that an id in the audit trail can always be looked up.

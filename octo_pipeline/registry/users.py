@@ -138,6 +138,45 @@ class Users:
             connection.execute(sql.USERS.update().where(sql.USERS.c.name == name), {"role": role})
             append_event(connection, actor, "set_role", name, {"role": role, "before": user.role})
 
+    def admit(self, subject: str, name: str, role: Role) -> str:
+        """Let somebody in whom a provider of sign-ins vouches for: a new user, or one who signed in before.
+
+        Args:
+            subject: the provider and its id of the person.
+            name: what the provider calls them; a user keeps the first one.
+            role: the role that they have from now on.
+
+        Returns:
+            The user's name.
+
+        Raises:
+            OctoError: the name is not valid or is another user's, or the role cannot be changed (`set_role`).
+        """
+        check_user_name(name)
+        with self._database.writing() as connection:
+            query = select_columns(sql.USERS, USER_COLUMNS).where(sql.USERS.c.subject == subject)
+            rows = fetch_rows(connection, query)
+            if not rows:
+                if _find_user(connection, name) is not None:
+                    raise OctoError(
+                        f"{quoted(name)} is already a user who does not sign in this way. Ask an administrator to remove that "
+                        "user first.",
+                        code="user-of-another-sign-in",
+                    )
+                row = {"name": name, "role": role, "added_at": datetime.now(UTC), "subject": subject}
+                connection.execute(sql.USERS.insert(), row)
+                append_event(connection, Actor(name), "add_user", name, {"role": role, "by": "openid"})
+                return name
+            user = user_of(rows[0])
+            if user.role != role:
+                check_limit(user.name, role, user.cost_groups)
+                if role != "admin":
+                    _refuse_last_admin(connection, user)
+                connection.execute(sql.USERS.update().where(sql.USERS.c.name == user.name), {"role": role})
+                details = {"role": role, "before": user.role, "by": "openid"}
+                append_event(connection, Actor(user.name), "set_role", user.name, details)
+            return user.name
+
     def limit(self, name: str, cost_groups: Sequence[str] | None, actor: Actor) -> None:
         """Limit a viewer to some cost groups, or to none of them any more.
 

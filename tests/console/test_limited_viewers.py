@@ -5,7 +5,7 @@ import re
 from octo_pipeline.registry.records import Actor
 
 # Pages that filter. Another page that viewers may open is refused to those who are limited.
-FILTERED = {"/", "/sign-in", "/sign-in/link"}
+FILTERED = {"/", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback"}
 
 
 def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):

@@ -15,7 +15,7 @@ def test_nobody_sees_a_page_before_they_sign_in(console):
     routes = create_app(console.workspace.settings).state.pages.openapi()["paths"]
     paths = {path for path, methods in routes.items() if "get" in methods}
     assert "/" in paths
-    for path in paths - {"/sign-in", "/sign-in/link"}:
+    for path in (path for path in paths if not path.startswith("/sign-in")):
         answer = console.get(re.sub(r"\{[^}]*\}", "x", path), None)
         assert answer.status_code == 303, path
         assert "/sign-in?then=" in answer.headers["location"]
