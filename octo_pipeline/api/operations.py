@@ -15,8 +15,9 @@ from threading import Condition
 from typing import Any, Literal
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import quoted
+from octo_pipeline.model.wording import counted, quoted
 from octo_pipeline.registry.records import Actor
+from octo_pipeline.services.accounts import Removed
 from octo_pipeline.services.months import Blocked, Failed, Landed, MonthDone, Skipped
 from octo_pipeline.tables.table import Materialised
 
@@ -152,6 +153,11 @@ def _sentences(event: object) -> list[str]:
             return [f"{event.step} {event.month}: {event.error}"]
         case Blocked():
             return [f"{event.step} {event.month}: not made, because what it reads failed"]
+        case Removed():
+            count = event.deliveries
+            return [
+                f"{count:,} {'delivery' if count == 1 else 'deliveries'} and {counted(event.reapplied, 'restore')} removed"
+            ]
         case MonthDone():
             return [f"{event.month}: {event.published} published, {event.unchanged} unchanged"]
     return []

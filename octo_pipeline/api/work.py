@@ -5,7 +5,8 @@ from typing import Literal
 
 from octo_pipeline.api.operations import Operation, Operations
 from octo_pipeline.automation.recorded import recorded_as_run, recorded_as_run_of
-from octo_pipeline.registry.records import Actor
+from octo_pipeline.registry.records import Account, Actor
+from octo_pipeline.services.accounts import delete
 from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items
 from octo_pipeline.services.months import make_months, require_months
 from octo_pipeline.workspace import Workspace
@@ -38,6 +39,20 @@ def start_run(operations: Operations, workspace: Workspace, actor: Actor, month:
     """
     require_months(workspace.settings, [month])
     return operations.start("run", actor, lambda: recorded_as_run(workspace, [month], make_months(workspace, [month])))
+
+
+def start_removal(
+    operations: Operations, workspace: Workspace, actor: Actor, account: Account, *, keeps_data: bool
+) -> Operation:
+    """Remove an account, as `octo_pipeline.services.accounts.delete` does."""
+    config = {"account": account.account_id, "vendor": account.vendor, "keep_data": keeps_data}
+    why = {"action": f"{account.title} was removed", "actor": actor}
+    removal = delete(workspace, actor, account, keeps_data=keeps_data)
+    return operations.start(
+        "removal of an account",
+        actor,
+        lambda: recorded_as_run_of(workspace, "delete_account", config, [], removal, why),
+    )
 
 
 def start_decision(

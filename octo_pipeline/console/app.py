@@ -31,6 +31,8 @@ def create_app(settings: Settings, *, hosts: tuple[str, ...] = ()) -> FastAPI:
     pages.state.openid = OpenId(settings) if is_set_up(settings) else None
     # The token that a session made last, until it is shown.
     pages.state.made_tokens = {}
+    # The sign-ins to Azure that began, by session and account.
+    pages.state.azure_sign_ins = {}
     api.state.links = pages.state.links
     api.state.pages = pages
     errors.answer_pages(pages)

@@ -1,6 +1,6 @@
 """Listing, renaming and removing registered accounts, which is the same for all vendors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.items import scan_items
 from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.tables.restored_items import create_restored_items
-from octo_pipeline.vendors.landing import deliveries, remove
+from octo_pipeline.vendors.landing import Delivery, deliveries, remove
 from octo_pipeline.workspace import Workspace
 
 _REASON = "the account was removed"
@@ -175,22 +175,33 @@ def delete(workspace: Workspace, actor: Actor, account: Account, *, keeps_data: 
         problem="It is being removed; delete it again if this was stopped.",
     )
     reapplied = _reapplied(workspace, actor, account)
+    landed, removed = _removal(workspace, account, reapplied)
+    for delivery in landed:
+        remove(workspace.lake.root, delivery)
+    for event in make_months(workspace, removed.months, [CostLineItems(), ContainerUsage()]):
+        yield event
+        if isinstance(event, Failed):
+            raise event.error
+    workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
+    yield removed
+
+
+def preview_removal(workspace: Workspace, account: Account) -> Removed:
+    """What `delete` would remove together with an account. Nothing is changed."""
+    return _removal(workspace, account, _reapplied(workspace, _ITSELF, account))[1]
+
+
+def _removal(workspace: Workspace, account: Account, reapplied: Sequence[Decision]) -> tuple[list[Delivery], Removed]:
+    """The deliveries that go with an account, and what else does."""
     landed = (
         [] if account.payer_id else deliveries(workspace.lake.root, vendor=account.vendor, account=account.account_id)
     )
     closed = max(workspace.closed_months, default="")
     kept = sorted({delivery.month for delivery in landed if delivery.month <= closed})
     landed = [delivery for delivery in landed if delivery.month > closed]
-    for delivery in landed:
-        remove(workspace.lake.root, delivery)
     months = () if account.payer_id else _months_made_from(workspace, account)
     months = tuple(month for month in months if month > closed)
-    for event in make_months(workspace, months, [CostLineItems(), ContainerUsage()]):
-        yield event
-        if isinstance(event, Failed):
-            raise event.error
-    workspace.registry.accounts.remove(account, actor, reapplied, keeps_data=False)
-    yield Removed(len(landed), months, len(reapplied), tuple(kept))
+    return landed, Removed(len(landed), months, len(reapplied), tuple(kept))
 
 
 def _months_made_from(workspace: Workspace, account: Account) -> tuple[str, ...]:

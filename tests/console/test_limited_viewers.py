@@ -5,7 +5,9 @@ import re
 from octo_pipeline.registry.records import Actor
 
 # Pages that filter. Another page that viewers may open is refused to those who are limited.
-FILTERED = {"/", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback"}
+FILTERED = {
+    "/", "/accounts", "/accounts/{vendor}/{account}", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback",
+}  # fmt: skip
 
 
 def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):
@@ -18,5 +20,9 @@ def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):
     for path in {path for path, methods in paths.items() if "get" in methods} - FILTERED:
         answer = own_console.get(re.sub(r"\{[^}]*\}", "x", path))
         assert (answer.status_code, "cannot be limited to the cost groups" in answer.text) == (403, True), path
+    accounts = own_console.page("/accounts")
+    assert 'href="/accounts/aws/1"' in accounts and 'href="/accounts/aws/2"' not in accounts
+    assert "35.00" in own_console.text("/accounts/aws/1")
+    assert own_console.get("/accounts/aws/2").status_code == 404
     assert own_console.post("/sign-out", "viewer").status_code == 303
     assert own_console.get("/").status_code == 303

@@ -1,5 +1,6 @@
 """The pages, a module for each room of the console."""
 
-from octo_pipeline.console.routes import month, rules, users
+from octo_pipeline.console.routes import accounts, month, registration, rules, users
 
-ROUTERS = (month.router, rules.router, users.router)
+# The steps of a registration come before accounts, whose addresses can have any id.
+ROUTERS = (registration.router, accounts.router, month.router, rules.router, users.router)
