@@ -1,4 +1,4 @@
-"""Lists as answers: a page of JSON, or the whole list as NDJSON, CSV, Parquet or an Arrow stream.
+"""Lists as answers: a page of JSON, or the whole list as NDJSON, CSV, Parquet, an Arrow stream or a workbook.
 
 A list is a query. DuckDB writes a whole list to a file, which is sent once it is complete: no table is ever in memory, and
 an error is an error rather than half a file. A page is a slice of the query; its cursor names the state of the lake that it
@@ -26,7 +26,7 @@ from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows, exact
-from octo_pipeline.model.spreadsheet import csv_column_sql
+from octo_pipeline.model.spreadsheet import csv_column_sql, write_xlsx
 from octo_pipeline.model.sql import Sql, identifier, literal, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.workspace import Workspace
@@ -34,12 +34,15 @@ from octo_pipeline.workspace import Workspace
 _MOST_ROWS = 1_000
 
 JSON = "application/json"
-# Media type -> ending and options of COPY; Arrow has no COPY.
+_ARROW = "application/vnd.apache.arrow.stream"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+# Media type -> ending and options of COPY, which Arrow and workbooks do not have.
 _FILES = {
     "application/x-ndjson": ("ndjson", "format json, array false"),
     "text/csv": ("csv", "format csv, header"),
     "application/vnd.apache.parquet": ("parquet", "format parquet, compression zstd"),
-    "application/vnd.apache.arrow.stream": ("arrows", None),
+    _ARROW: ("arrows", None),
+    XLSX: ("xlsx", None),
 }
 MEDIA_TYPES = (JSON, *_FILES)
 
@@ -103,6 +106,28 @@ def answer_rows(workspace: Workspace, page: Page, rows: Rows) -> Response:
     return answer(workspace, page, _written_out(rows), fingerprint({"rows": repr(rows)}))
 
 
+def fetched_page(workspace: Workspace, page: Page, query: Sql, version: str) -> tuple[Rows, str | None]:
+    """The rows of a page of a list, for people, and the cursor of the page after it; None if it is the last.
+
+    Raises:
+        OctoError: as `answer`.
+    """
+    start = position_of(page, version)
+    with workspace.lake.connect() as connection:
+        columns = {name: kind for name, kind, *_ in connection.execute(f"describe {query}").fetchall()}
+        order_by = _order(page.sort, columns)
+        sql = render("api/page", listed=query, order_by=order_by, row_count=page.limit + 1, row_offset=start)
+        return cut_page(page, version, Rows.fetched(connection, sql))
+
+
+def cut_page(page: Page, version: str, rows: Rows) -> tuple[Rows, str | None]:
+    """The rows of a page, of which one more than it has room for was read, and the cursor of the page after it."""
+    if len(rows) <= page.limit:
+        return rows, None
+    following = _cursor(position_of(page, version) + page.limit, version, page.sort)
+    return Rows(rows.columns, rows.rows[: page.limit]), following
+
+
 def version_of(workspace: Workspace, *partitions: tuple[str, str]) -> str:
     """The version of what is read from partitions, each a table and a month."""
     prints = {f"{table}/{month}": workspace.lake.fingerprint(table, month) or "" for table, month in partitions}
@@ -117,11 +142,10 @@ def _json_page(
     columns: Mapping[str, str],
     order_by: Sequence[tuple[str, str]],
 ) -> Response:
-    start = _position(page, version)
+    start = position_of(page, version)
     selected = ", ".join(_text_of_decimal(name, kind) for name, kind in columns.items())
-    sql = render(
-        "api/page", listed=query, order_by=order_by, selected=selected, row_count=page.limit + 1, row_offset=start
-    )
+    rows_of_page = render("api/page", listed=query, order_by=order_by, row_count=page.limit + 1, row_offset=start)
+    sql = render("api/page_of_json", page=rows_of_page, selected=selected)
     rows = [row for (row,) in connection.execute(sql).fetchall()]
     following = json.dumps(_cursor(start + page.limit, version, page.sort)) if len(rows) > page.limit else "null"
     body = f'{{"items":[{",".join(rows[: page.limit])}],"next":{following}}}'
@@ -147,8 +171,10 @@ def _file(
     with tempfile.NamedTemporaryFile(suffix=f".{ending}", dir=workspace.settings.temp, delete=False) as file:
         path = Path(file.name)
     try:
-        if options is None:
+        if page.media_type == _ARROW:
             _write_arrow(connection, sql, path)
+        elif page.media_type == XLSX:
+            write_xlsx(connection.execute(sql), path, "list")
         else:
             connection.execute(f"copy ({sql}) to {literal(str(path))} ({options})")
     except BaseException:
@@ -219,8 +245,8 @@ def _cursor(position: int, version: str, sort: str | None) -> str:
     return base64.urlsafe_b64encode(json.dumps([position, version, sort]).encode()).decode().rstrip("=")
 
 
-def _position(page: Page, version: str) -> int:
-    """Where a page begins.
+def position_of(page: Page, version: str) -> int:
+    """Where a page begins, from 0.
 
     Raises:
         OctoError: the cursor is not one, belongs to another order, or the list has changed since.

@@ -50,12 +50,12 @@ def list_(
 ) -> None:
     """List the items of a month and the rows booked in it."""
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.allocations import fetched, listed_allocations
+    from octo_pipeline.services.allocations import Filters, fetched, listed_allocations
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
-    query = listed_allocations(workspace, parse_month(month), status=status, category=category, account=account)
+    query = listed_allocations(workspace, parse_month(month), Filters(status, category, account))
     rows = fetched(workspace, query)
     if output is Output.table:
         print_title(f"Allocations of {month}")
@@ -173,7 +173,14 @@ def _decide(
     from octo_pipeline.automation.recorded import recorded_as_run_of
     from octo_pipeline.cli.failures import raise_for_failures
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items
+    from octo_pipeline.services.decide import (
+        cause,
+        closed_sentence,
+        corrected_months,
+        decide,
+        find_items,
+        require_named_items,
+    )
     from octo_pipeline.settings import load_settings
     from octo_pipeline.tables.table import Materialised
     from octo_pipeline.workspace import Workspace
@@ -186,12 +193,8 @@ def _decide(
         workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
     )
     months = sorted({m for i in items for m in i.months})
-    closed, corrected_in = corrected_months(workspace, items)
-    if closed:
-        typer.echo(
-            f"{', '.join(closed)} {'is' if len(closed) == 1 else 'are'} closed and {'stays' if len(closed) == 1 else 'stay'} "
-            f"as invoiced; the difference is booked {f'in {corrected_in}' if corrected_in else 'once the lake has a later month'}."
-        )
+    if sentence := closed_sentence(*corrected_months(workspace, items)):
+        typer.echo(sentence)
     if not yes:
         typer.confirm(
             f"{action.capitalize()} {counted(len(items), 'item')}, booked in {', '.join(months)}?", abort=True

@@ -45,6 +45,14 @@ class Rows:
         """These columns alone."""
         return Rows(tuple(names), tuple(self.select(*names)))
 
+    def records_by(self, name: str) -> dict[Any, list[dict[str, Any]]]:
+        """The rows by the value of a column, in their order, each as name -> value."""
+        records: dict[Any, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            record = dict(zip(self.columns, row, strict=True))
+            records.setdefault(record[name], []).append(record)
+        return records
+
     def records(self) -> list[dict[str, Any]]:
         """The rows for programs: name -> value, amounts as texts with all of their digits."""
         return [{c: exact(v) for c, v in zip(self.columns, row, strict=True)} for row in self.rows]

@@ -1,6 +1,6 @@
 """Restore and re-apply: record a decision, then make the partitions again in which the items are booked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -13,6 +13,7 @@ from octo_pipeline.lake.lake import Lake
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import add_months, booking_months, month_range
+from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import LEFT_REASONS
@@ -130,6 +131,30 @@ def find_items(
         )
         for i, o, c, first, n, allocator, _ in rows
     ]
+
+
+def decided_costs(
+    workspace: Workspace, items: Sequence[DecidedItem], *, allocator: str | None, account: str | None
+) -> Rows:
+    """What the items of a decision cost, by currency: item_count, cost and effective_cost.
+
+    Args:
+        workspace: whose lake.
+        items: of `find_items`.
+        allocator: as it was asked for there; None if one item was.
+        account: as it was asked for there.
+    """
+    origins = sorted({item.origin_month for item in items})
+    query = render(
+        "services/decided_costs",
+        items=scan_items(workspace.lake, origins),
+        # Of an allocator there can be a million, which do not fit into a statement.
+        decided_ids=[] if allocator else [item.item_id for item in items],
+        allocator=allocator,
+        account=account,
+    )
+    with workspace.lake.connect() as connection:
+        return Rows.fetched(connection, query)
 
 
 def _months_of_moved_savings(workspace: Workspace, origins: Sequence[str]) -> dict[str, set[str]]:
@@ -254,6 +279,15 @@ def corrected_months(workspace: Workspace, items: Sequence[DecidedItem]) -> tupl
     return closed, first_open_month(workspace) if closed else None
 
 
+def closed_sentence(closed: Sequence[str], corrected_in: str | None) -> str:
+    """What happens to closed months of a decision, for people; nothing if there are none. Arguments as `corrected_months` returns."""
+    if not closed:
+        return ""
+    verb, stays = ("is", "stays") if len(closed) == 1 else ("are", "stay")
+    where = f"in {corrected_in}" if corrected_in else "once the lake has a later month"
+    return f"{', '.join(closed)} {verb} closed and {stays} as invoiced; the difference is booked {where}."
+
+
 def _made_again(workspace: Workspace, items: Sequence[DecidedItem]) -> Iterator[Event]:
     _, corrected_in = corrected_months(workspace, items)
     months = {month for item in items for month in item.months if not workspace.is_closed(month)}
@@ -265,13 +299,49 @@ def _made_again(workspace: Workspace, items: Sequence[DecidedItem]) -> Iterator[
 def story(workspace: Workspace, item: str) -> list[str]:
     """Everything that is known about one item, in plain sentences.
 
+    Raises:
+        OctoError: as `story_of`.
+    """
+    item_story = story_of(workspace, item)
+    return [*item_story.about, *item_story.bookings, *item_story.decided]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is known about one item.
+
+    Attributes:
+        facts: the columns of the item.
+        months: what is booked of it by month and currency: splits, split, remainder, correction.
+        about: sentences about the item and who takes it.
+        bookings: sentences about where it is booked.
+        decided: a sentence for each decision on it, in order.
+        is_restored: whether the last decision is to restore it.
+    """
+
+    facts: Mapping[str, Any]
+    months: Rows
+    about: list[str]
+    bookings: list[str]
+    decided: list[str]
+    is_restored: bool
+
+
+def story_of(workspace: Workspace, item: str, months: Sequence[str] | None = None) -> Story:
+    """What is known about one item.
+
     A limited reader is told the story of an item that is booked on what they may see alone.
+
+    Args:
+        workspace: whose lake.
+        item: its id, or the beginning of it.
+        months: the months in which its bookings are told; None for all.
 
     Raises:
         OctoError: no id begins with `item`, or several do, or a part of it belongs to others.
     """
     if isinstance(workspace, LimitedWorkspace):
-        return _seen_story(workspace, item)
+        item, workspace = _require_seen(workspace, item), workspace.whole
     lake = workspace.lake
     with lake.connect() as connection:
         facts = _item_facts(connection, scan_items(lake), item)
@@ -280,28 +350,34 @@ def story(workspace: Workspace, item: str) -> list[str]:
         facts = facts or _item_facts(connection, _newest_closed_items(workspace), item)
         if facts is None:
             raise _no_item(item)
-        query = render(
-            "services/item_bookings",
-            explained_allocations=explained_allocations(workspace, _months_of(workspace, facts)),
-            item=facts["item_id"],
+        explained = explained_allocations(workspace, _months_of(workspace, facts))
+        by_month = Rows.fetched(
+            connection,
+            render("services/item_months", explained_allocations=explained, item=facts["item_id"]),
         )
+        if months is not None:
+            explained = explained_allocations(workspace, months)
+        query = render("services/item_bookings", explained_allocations=explained, item=facts["item_id"])
         rows = connection.execute(query).fetchall()
         if facts["category"] == "balance":
             facts |= _payers_and_vendors(connection, lake, facts)
     gone = "No current delivery has it; this is what it was when its last month was closed."
-    return [
-        *_item_sentences(facts),
-        *([gone] if is_gone else []),
-        *_booking_sentences(rows, str(facts["category"])),
-        *_decision_sentences(workspace, {str(facts["item_id"]), str(facts["former_item_id"])}),
-    ]
+    decisions = _decisions_on(workspace, {str(facts["item_id"]), str(facts["former_item_id"])})
+    return Story(
+        facts,
+        by_month,
+        [*_item_sentences(facts), *([gone] if is_gone else [])],
+        _booking_sentences(rows, str(facts["category"])),
+        [f"{d.decided_at:%Y-%m-%d %H:%M} UTC, {d.actor}: {d.action}, because {d.reason}" for d in decisions],
+        bool(decisions) and decisions[-1].action == "restore",
+    )
 
 
-def _seen_story(workspace: LimitedWorkspace, item: str) -> list[str]:
-    """The story of an item all of whose rows a limited reader sees.
+def _require_seen(workspace: LimitedWorkspace, item: str) -> str:
+    """The id of an item all of whose rows a limited reader sees.
 
     Raises:
-        OctoError: as `story`.
+        OctoError: as `story_of`.
     """
     whole, lake = workspace.whole, workspace.whole.lake
     with lake.connect() as connection:
@@ -328,7 +404,7 @@ def _seen_story(workspace: LimitedWorkspace, item: str) -> list[str]:
         raise _no_item(item)
     if counts[0] < counts[1]:
         raise limited_error(f"the story of the item {item}")
-    return story(whole, str(facts["item_id"] if facts else item))
+    return str(facts["item_id"] if facts else item)
 
 
 def _no_item(item: str) -> OctoError:
@@ -500,9 +576,6 @@ def _booking_sentences(rows: Sequence[tuple[object, ...]], category: str) -> lis
     return lines
 
 
-def _decision_sentences(workspace: Workspace, item_ids: set[str]) -> list[str]:
+def _decisions_on(workspace: Workspace, item_ids: set[str]) -> list[Decision]:
     decisions = [d for item_id in item_ids for d in workspace.registry.decisions(item_id=item_id)]
-    return [
-        f"{d.decided_at:%Y-%m-%d %H:%M} UTC, {d.actor}: {d.action}, because {d.reason}"
-        for d in sorted(decisions, key=lambda d: d.decided_at)
-    ]
+    return sorted(decisions, key=lambda decision: decision.decided_at)

@@ -8,8 +8,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from openpyxl import load_workbook
 
-from octo_pipeline.api.listing import MEDIA_TYPES
+from octo_pipeline.api.listing import MEDIA_TYPES, XLSX
 from tests.support.small_month import MONTH
 
 PATH = f"/allocations?month={MONTH}"
@@ -58,7 +59,7 @@ def test_the_formats_have_the_same_rows(api):
     expected = api.get(PATH)["items"]
     assert set(MEDIA_TYPES) == {
         "application/json", "application/x-ndjson", "text/csv", "application/vnd.apache.parquet",
-        "application/vnd.apache.arrow.stream",
+        "application/vnd.apache.arrow.stream", XLSX,
     }  # fmt: skip
 
     def answer(media_type: str) -> bytes:
@@ -70,6 +71,8 @@ def test_the_formats_have_the_same_rows(api):
     assert [json.loads(line) for line in answer("application/x-ndjson").splitlines()] == expected
     rows = list(csv.DictReader(io.StringIO(answer("text/csv").decode())))
     assert [row["cost"] for row in rows] == [row["cost"] for row in expected]
+    header, *lines = load_workbook(io.BytesIO(answer(XLSX))).active.values
+    assert [Decimal(line[header.index("cost")]) for line in lines] == [Decimal(row["cost"]) for row in expected]
     for table in (
         pq.read_table(io.BytesIO(answer("application/vnd.apache.parquet"))),
         pa.ipc.open_stream(answer("application/vnd.apache.arrow.stream")).read_all(),

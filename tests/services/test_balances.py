@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from octo_pipeline.cli.main import app
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.rules.allocator import parse_allocator
-from octo_pipeline.services.allocations import fetched, listed_allocations
+from octo_pipeline.services.allocations import Filters, fetched, listed_allocations
 from octo_pipeline.services.costs import cost_group_costs
 from octo_pipeline.services.decide import decide, find_items, story
 from octo_pipeline.services.report import report_of
@@ -142,7 +142,7 @@ def test_a_restored_balance_stays_until_it_is_re_applied_and_everybody_sees_it(h
     items = find_items(halved, allocator="a1", month=MONTH)
     list(decide(halved, "restore", items, reason="not yet", actor="tester"))
 
-    listed = fetched(halved, listed_allocations(halved, MONTH, category="balance"))
+    listed = fetched(halved, listed_allocations(halved, MONTH, Filters(category="balance")))
     assert picked(listed, "step", "source_account", "status", "reason", "cost") == [
         (2, "2", "unchecked_allocated", "restored", 130)
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from octo_pipeline.allocation.splits import BOOKED_COLUMNS
 from octo_pipeline.lake.lake import copy_options
-from octo_pipeline.services.allocations import fetched, listed_allocations
+from octo_pipeline.services.allocations import Filters, fetched, listed_allocations
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.costs import account_costs
 from octo_pipeline.services.questions import asking
@@ -67,7 +67,7 @@ def workspace(tmp_path_factory) -> Workspace:
 
 
 def test_a_lake_of_the_first_edition_is_read(workspace, tmp_path):
-    listed = fetched(workspace, listed_allocations(workspace, MONTH, category="fee"))
+    listed = fetched(workspace, listed_allocations(workspace, MONTH, Filters(category="fee")))
     assert listed.select("kind", "cost", "effective_cost") == [("item", 100, 100), ("split", 50, 50)]
     # The later month books what is due of the old item, in both measures.
     booked = fetched(workspace, listed_allocations(workspace, NEXT))

@@ -10,7 +10,7 @@ from octo_pipeline.api.callers import Editor, SeenWorkspace, WorkspaceOf
 from octo_pipeline.api.listing import PageOf, answer, version_of
 from octo_pipeline.api.work import start_decision
 from octo_pipeline.model.months import parse_month
-from octo_pipeline.services.allocations import listed_allocations
+from octo_pipeline.services.allocations import Filters, listed_allocations
 from octo_pipeline.services.decide import story
 
 router = APIRouter(prefix="/allocations", tags=["allocations"])
@@ -42,22 +42,16 @@ def list_allocations(
     status: Annotated[Status | None, Query()] = None,
     category: Annotated[Category | None, Query()] = None,
     account: Annotated[str | None, Query(description="Source or target: an account or a cost group.")] = None,
+    cost_group: Annotated[str | None, Query(description="A cost group, its family or its accounts.")] = None,
     allocator: Annotated[str | None, Query(description="Only items that it took.")] = None,
     service: Annotated[str | None, Query(description="Only this service code.")] = None,
     text: Annotated[str | None, Query(description="Part of a description or service code.")] = None,
+    item: Annotated[str | None, Query(description="Only the item with this id.")] = None,
 ) -> Response:
     """The items of a month and the rows booked in it; the rows of an item are next to each other."""
     month = parse_month(month)
-    query = listed_allocations(
-        workspace,
-        month,
-        status=status,
-        category=category,
-        account=account,
-        allocator=allocator,
-        service=service,
-        text=text,
-    )
+    filters = Filters(status, category, account, cost_group, allocator, service, text, item)
+    query = listed_allocations(workspace, month, filters)
     tables = ("allocations", "corrections", "matched_items")
     return answer(workspace, page, query, version_of(workspace, *((table, month) for table in tables)))
 
