@@ -6,8 +6,11 @@ from octo_pipeline.registry.records import Actor
 
 # Pages that filter. Another page that viewers may open is refused to those who are limited.
 FILTERED = {
-    "/", "/accounts", "/accounts/{vendor}/{account}", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback",
+    "/", "/accounts", "/accounts/{vendor}/{account}", "/allocations", "/allocations/file", "/allocations/totals",
+    "/allocations/{item_id}", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback",
 }  # fmt: skip
+# Pages that only those may open who change something, whom nobody limits.
+CHANGING = {"/allocations/decision"}
 
 
 def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):
@@ -17,7 +20,7 @@ def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):
     # What the other account pays, and the whole bill.
     assert not re.search("105.00|140.00", month)
     paths = own_console.client("viewer").app.state.pages.openapi()["paths"]
-    for path in {path for path, methods in paths.items() if "get" in methods} - FILTERED:
+    for path in {path for path, methods in paths.items() if "get" in methods} - FILTERED - CHANGING:
         answer = own_console.get(re.sub(r"\{[^}]*\}", "x", path))
         assert (answer.status_code, "cannot be limited to the cost groups" in answer.text) == (403, True), path
     accounts = own_console.page("/accounts")
@@ -26,3 +29,17 @@ def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):
     assert own_console.get("/accounts/aws/2").status_code == 404
     assert own_console.post("/sign-out", "viewer").status_code == 303
     assert own_console.get("/").status_code == 303
+
+
+def test_a_limited_viewer_sees_what_is_booked_on_their_accounts(own_console):
+    own_console.workspace.registry.users.limit("the-viewer", ["shop"], Actor("tester"))
+    text = own_console.text("/allocations?month=2024-01")
+    assert "25.00 1 row" in text
+    # The item, which was billed on somebody else, and the part of the other account.
+    assert not re.search("75.00|100.00", text)
+    item = (
+        own_console.page("/allocations?month=2024-01").partition('class="row" href="/allocations/')[2].partition("?")[0]
+    )
+    assert own_console.get(f"/allocations/{item}").status_code == 403
+    assert "75" not in own_console.get("/allocations/file?month=2024-01&format=ndjson").text
+    assert own_console.get("/allocations/decision?action=restore&item=x").status_code == 403
