@@ -34,6 +34,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.operations = Operations()
+    # What an administrator began and has to end; see `accounts.begin_sign_in`.
+    app.state.partner_sign_ins = {}
     app.add_middleware(Repeats, settings=settings)
     app.add_middleware(Limits)
     problems.answer_problems(app)

@@ -17,6 +17,7 @@ STATUSES: dict[str, int] = {
     **dict.fromkeys(
         (
             "account-unknown",
+            "account-without-costs",
             "allocator-unknown",
             "cost-group-unknown",
             "metric-unknown",
@@ -59,6 +60,7 @@ STATUSES: dict[str, int] = {
             "period-stale",
             "period-state",
             "request-under-way",
+            "sign-in-not-begun",
             "token-already-revoked",
             "user-already-known",
         ),
@@ -122,14 +124,15 @@ def octo_problem(error: OctoError) -> JSONResponse:
     if error.place is not None:
         more["place"] = error.place
     if error.remedies:
-        more["remedies"] = [_remedy(remedy) for remedy in error.remedies]
+        more["remedies"] = [remedy_json(remedy) for remedy in error.remedies]
     if isinstance(error, DocumentError):
         more["problems"] = [{"file": p.file, "path": p.path, "message": p.message} for p in error.problems]
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return problem(status, error.code, str(error), headers=headers, **more)
 
 
-def _remedy(remedy: Remedy) -> dict[str, Any]:
+def remedy_json(remedy: Remedy) -> dict[str, Any]:
+    """What helps, for programs."""
     return {
         "action": remedy.action,
         "arguments": remedy.arguments,

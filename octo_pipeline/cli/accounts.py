@@ -108,6 +108,7 @@ def confirm(
 ) -> None:
     """Check an account's steps against the vendor's API; fails with the reason if a step is wrong."""
     from octo_pipeline.services import registration as vendors
+    from octo_pipeline.services.registering import confirm_linked
     from octo_pipeline.settings import load_settings
     from octo_pipeline.workspace import Workspace
 
@@ -115,8 +116,10 @@ def confirm(
     actor = admin(workspace)
     registered = workspace.registry.accounts.find(account, vendor)
     problems = []
-    for unconfirmed in _linked_of(workspace, registered) if linked else [registered]:
-        confirmed = vendors.of(unconfirmed).confirm(workspace, actor, unconfirmed)
+    confirm_one = vendors.of(registered).confirm
+    for confirmed in (
+        confirm_linked(workspace, actor, registered) if linked else [confirm_one(workspace, actor, registered)]
+    ):
         if confirmed.problem:
             problems.append(confirmed.problem)
         else:
@@ -143,21 +146,6 @@ def sign_in(
     register.sign_in(workspace, actor, partner, open_link=open_link, paste=paste)
 
 
-def _linked_of(workspace: "Workspace", payer: "Account") -> "list[Account]":
-    linked = [
-        account
-        for account in workspace.registry.accounts.all()
-        if account.vendor == payer.vendor and account.payer_id == payer.account_id
-    ]
-    if not linked:
-        raise OctoError(
-            f"No linked account of {payer.account_id} is registered. `octo accounts register aws --linked-of "
-            f"{payer.account_id}` registers them all.",
-            code="no-linked-account",
-        )
-    return linked
-
-
 @app.command()
 def edit(
     account: AccountArgument,
@@ -177,30 +165,19 @@ def edit(
     open_link: register.OpenOption = False,
 ) -> None:
     """Change an account's name or settings; without flags, octo asks for each."""
-    from octo_pipeline.services.accounts import rename
+    from octo_pipeline.services.registering import AccountChanges, change_account
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.vendors.aws import registration as steps
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
     actor = admin(workspace)
     edited = workspace.registry.accounts.find(account, vendor)
     report_fields = register.cur_values(report, kind, bucket, prefix, region, new_report, new_bucket)
-    if (payer is not None or report_fields or api) and edited.vendor != "aws":
-        raise OctoError(
-            f"{edited.account_id} is an account of {edited.vendor}; only AWS accounts have these settings.",
-            code="settings-of-another-vendor",
-        )
     if name is None and payer is None and not report_fields and not api:
         edited = _edit_by_prompts(workspace, actor, edited)
-    if name is not None:
-        edited = rename(workspace, actor, edited, name.strip() or None)
-    if api:
-        edited = steps.set_up_api_access(workspace, actor, edited)
-    if payer is not None:
-        edited = steps.set_payer(workspace, actor, edited, payer)
-    if report_fields:
-        edited = register.set_up_cur(workspace, actor, edited, report_fields)
+    else:
+        changes = AccountChanges(name, payer, report_fields, has_new_access=api)
+        edited = change_account(workspace, actor, edited, changes)
     register.print_account(edited)
     register.print_next_step(workspace, edited, open_link)
 
@@ -280,10 +257,15 @@ def _print_removed(account: "Account", removed: "Removed", keep_data: bool) -> N
 
 @app.command()
 def costs(
-    month: Annotated[str, typer.Option(help="The month, YYYY-MM.")],
+    month: Annotated[str, typer.Option(help="The month, YYYY-MM; with --from, the last month of the range.")],
+    first: Annotated[str | None, typer.Option("--from", help="With --account: the first month of a range.")] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account's id: a row for each month.")] = None,
     output: OutputOption = Output.table,
 ) -> None:
     """List what each account was billed, what was moved away from it and to it, and what it pays."""
+    if account is not None or first is not None:
+        _print_costs_over_months(account, first or month, month, output)
+        return
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.model.rows import Rows
     from octo_pipeline.services.costs import account_costs, prepayments
@@ -311,6 +293,21 @@ def costs(
             )
     else:
         print_rows("", costs.columns, costs.rows, output)
+
+
+def _print_costs_over_months(account: str | None, first: str, last: str, output: Output) -> None:
+    from octo_pipeline.model.months import month_range, parse_month
+    from octo_pipeline.services.costs import account_costs_over_months
+    from octo_pipeline.settings import load_settings
+    from octo_pipeline.workspace import Workspace
+
+    if account is None:
+        raise OctoError("--from needs --account: the costs of all accounts are of one month.", code="flags-missing")
+    months = month_range(parse_month(first), parse_month(last))
+    if not months:
+        raise OctoError(f"--from {first} is after --month {last}.", code="months-reversed")
+    rows = account_costs_over_months(Workspace(load_settings()), account, months)
+    print_rows(f"Costs of {account}", rows.columns, rows.rows, output)
 
 
 def _totals(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -1,6 +1,5 @@
 """`octo accounts register`: the steps of each vendor, by prompts or by flags."""
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,8 +66,8 @@ def aws(
     open_link: OpenOption = False,
 ) -> None:
     """Register an AWS account: access to its API, and a payer's report."""
+    from octo_pipeline.services.registering import register_aws
     from octo_pipeline.settings import load_settings
-    from octo_pipeline.vendors.aws import registration as steps
     from octo_pipeline.workspace import Workspace
 
     workspace = Workspace(load_settings())
@@ -85,12 +84,7 @@ def aws(
             raise OctoError("Say which account the flags are about: --id and its 12 digits.", code="account-id-missing")
         _by_prompts(workspace, open_link)
     else:
-        if report_fields:
-            steps.check_setup(replace(steps.proposed_setup(account_id), **report_fields))
-        actor = admin(workspace)
-        account = steps.register(workspace, actor, account_id, name, payer)
-        if report_fields:
-            account = set_up_cur(workspace, actor, account, report_fields)
+        account = register_aws(workspace, admin(workspace), account_id, name, payer, report_fields)
         typer.echo(f"Registered {account.title}.")
         print_next_step(workspace, account, open_link)
 
@@ -261,22 +255,16 @@ def cur_values(
     return {field: value for field, value in values.items() if value is not None}
 
 
-def set_up_cur(workspace: "Workspace", actor: "Actor", account: "Account", fields: dict[str, Any]) -> "Account":
-    """Change these fields of a payer's report. The others keep their values, or get the proposed ones."""
-    from octo_pipeline.vendors.aws import registration as steps
-
-    return steps.set_up_cur(workspace, actor, account, replace(steps.setup_of(account), **fields))
-
-
 def print_next_step(workspace: "Workspace", account: "Account", open_link: bool) -> None:
     """Print what to do next and, if asked to, open its link in the browser."""
     from octo_pipeline.services import registration as vendors
+    from octo_pipeline.vendors.vendor import Link
 
     steps = vendors.of(account).next_step(workspace.settings, account)
     for step in steps:
         typer.echo(advice([step]) if isinstance(step, Remedy) else step)
     for step in steps:
-        if open_link and isinstance(step, str) and step.startswith("https://"):
+        if open_link and isinstance(step, Link):
             typer.launch(step)
 
 

@@ -26,6 +26,31 @@ def account_costs(workspace: Workspace, month: str) -> Rows:
         return Rows.fetched(connection, query)
 
 
+def account_costs_over_months(workspace: Workspace, account: str, months: Sequence[str]) -> Rows:
+    """What an account costs in each of these months and currencies, what that is made of, and how it changed.
+
+    Returns:
+        A row per month and currency; ``change`` is the final cost less that of the month before, if that month is among
+        them and has costs in the currency.
+
+    Raises:
+        OctoError: a month was not run, or the account has no costs in any of them.
+    """
+    lake = workspace.lake
+    lake.require(months, AccountCosts.name)
+    costs = lake.scan(AccountCosts.name, months, AccountCosts.columns, month_as="month")
+    by_month = render("services/costs_of_account", account_costs=costs, account=account)
+    with lake.connect() as connection:
+        rows = Rows.fetched(connection, render("services/costs_with_change", costs=by_month))
+    if not rows:
+        raise OctoError(
+            f"{account} has no costs in {' to '.join(dict.fromkeys((months[0], months[-1])))}.",
+            code="account-without-costs",
+            place=account,
+        )
+    return rows
+
+
 def prepayments(workspace: Workspace, month: str) -> Rows:
     """What is due later, by currency: at the start of the month, billed, booked, and at its end, in both measures."""
     carried = workspace.lake.scan(Prepayments.name, [month], Prepayments.columns)

@@ -29,6 +29,14 @@ CLOSING_DAY = 5
 LEAST_SAMPLE_LINES = 200
 
 
+class Link(str):
+    """A step of a registration: an address to open."""
+
+
+class Command(str):
+    """A step of a registration: a line to copy into a terminal."""
+
+
 class LandedFiles(Protocol):
     """A module that reads the vendor's landed files."""
 
@@ -64,7 +72,7 @@ class Registration(Protocol):
         ...
 
     def next_step(self, settings: "Settings", account: "Account") -> "list[str | Remedy]":
-        """What the user must do next, as sentences, links and actions; empty for a completed account."""
+        """What the user must do next, as sentences, `Link`s, `Command`s and actions; empty for a completed account."""
         ...
 
     def left_behind(self, account: "Account") -> list[str]:

@@ -35,7 +35,14 @@ LINES = [
 # Routes that viewers of everything may ask and that cannot be filtered.
 REFUSED = {
     "/allocators",
+    "/allocators/attributes",
+    "/allocators/sources",
     "/allocators/{allocator_id}",
+    "/allocators/{allocator_id}/versions",
+    "/allocators/{allocator_id}/versions/{version}",
+    "/cost-groups/{cost_group_id}/uses",
+    "/cost-groups/{cost_group_id}/versions",
+    "/cost-groups/{cost_group_id}/versions/{version}",
     "/metrics",
     "/metrics/{metric_id}",
     "/months/{month}/checks",
@@ -98,12 +105,14 @@ def _addresses(path: str) -> list[str]:
         "{operation_id}": ["0"],
         "{owner}": [f"account/{MINE}", f"account/{THEIRS}", "group/vault", "vault"],
         "{item_id}": ["0", "a", "f"],
+        "{version}": ["0"],
     }
     addresses = [path]
     for name, replacements in values.items():
         addresses = [a.replace(name, r) for a in addresses for r in (replacements if name in a else [""])]
     owners = (MINE, THEIRS, "shop", "vault", "hush")
     queries = {
+        "/allocators/sources": ["?key=account", "?key=tag:team", "?key=group"],
         "/allocations": [f"?month={MONTH}", f"?month={MONTH}&account={THEIRS}", f"?month={MONTH}&text=hush"],
         "/explanations": [f"?month={MONTH}&against={MONTH}&owner={owner}" for owner in owners],
         "costs": [f"?month={MONTH}", f"?month={MONTH}&by=account", f"?month={MONTH}&by=group"],
@@ -155,7 +164,9 @@ def test_the_same_addresses_answer_those_who_see_everything(api):
         assert [secret for secret in SECRETS if secret in answer.text], path
 
 
-@pytest.mark.parametrize("path", ["/allocators/validate", "/allocators/simulate", "/cost-groups/validate"])
+@pytest.mark.parametrize(
+    "path", ["/allocators/validate", "/allocators/simulate", "/cost-groups/validate", "/cost-groups/preview"]
+)
 def test_a_limited_viewer_tries_no_rules(api, path):
     answer = api.ask("POST", path, json={})
     assert (answer.status_code, answer.json()["code"]) == (403, "reader-limited")
@@ -189,6 +200,15 @@ def test_a_limited_viewer_sees_what_is_theirs(api):
     assert [row["billed"] for row in summary["bill"]] == ["15.0000000000"]
     assert (summary["findings"], summary["proof"]) == ([], [])
     assert [row["month"] for row in api.get("/months")["items"]] == [MONTH]
+
+
+def test_a_limited_viewer_reads_the_documents_of_their_groups_alone(api):
+    """Regression: whoever knew the id of another group got its document."""
+    assert api.ask("GET", "/cost-groups/shop").status_code == 200
+    for name in ("vault", "vault/x"):
+        answer = api.ask("GET", f"/cost-groups/{name}")
+        assert (answer.status_code, THEIRS in answer.text) == (404, False), name
+    assert api.ask("GET", "/cost-groups/vault", "editor").status_code == 200
 
 
 def test_what_describes_an_item_of_others_is_hidden_by_name(api):

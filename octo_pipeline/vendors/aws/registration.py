@@ -28,6 +28,7 @@ from octo_pipeline.vendors.aws import launch_links as aws_links
 from octo_pipeline.vendors.aws.client import AwsAccess
 from octo_pipeline.vendors.aws.cur_bucket import CurDocument
 from octo_pipeline.vendors.registrar import Registrar
+from octo_pipeline.vendors.vendor import Link
 
 VENDOR = "aws"
 
@@ -304,7 +305,7 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
         return [
             f"Open this link signed in to account {account.account_id}, leave the parameters as they are, tick the "
             "box that IAM resources may be created, and create the stack:",
-            aws_links.api_access(settings, account),
+            Link(aws_links.api_access(settings, account)),
             again,
         ]
     if account.kind == "linked":
@@ -317,7 +318,7 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
     return [
         f"Open this link signed in to account {account.account_id}, leave the parameters as they are, tick the box "
         "that IAM resources may be created, and create the stack:",
-        aws_links.cur(settings, account),
+        Link(aws_links.cur(settings, account)),
         again,
         "AWS writes the first report within a day.",
     ]

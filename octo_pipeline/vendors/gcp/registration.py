@@ -23,6 +23,7 @@ from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
 from octo_pipeline.vendors.gcp.billing_tables import ExportInspection, inspect_export
 from octo_pipeline.vendors.gcp.client import BigQueryDataset
 from octo_pipeline.vendors.registrar import Registrar
+from octo_pipeline.vendors.vendor import Command
 
 VENDOR = "gcp"
 
@@ -113,7 +114,9 @@ def next_step(settings: Settings, account: Account) -> list[str | Remedy]:
         f"In BigQuery, share the dataset {project}.{dataset} with {member} as BigQuery Data Viewer.",
         f"In IAM of the project {project}, grant {member} BigQuery Job User and BigQuery Read Session User:",
         *(
-            f"  gcloud projects add-iam-policy-binding {project} --member=serviceAccount:{member} --role=roles/{role}"
+            Command(
+                f"  gcloud projects add-iam-policy-binding {project} --member=serviceAccount:{member} --role=roles/{role}"
+            )
             for role in ("bigquery.jobUser", "bigquery.readSessionUser")
         ),
         Remedy("accounts confirm", account.account_id, to="verify it"),

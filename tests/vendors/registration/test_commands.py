@@ -148,7 +148,7 @@ def test_bad_input_is_a_sentence_and_registers_nothing(workspace: Workspace) -> 
         assert message in refused(*arguments)
     assert workspace.registry.accounts.all() == []
     workspace.registry.accounts.add([NewAccount("gcp", "0D1DR5-ADE21G-RF09W")], "ana")
-    assert "only AWS accounts have these settings" in refused("edit", "0D1DR5-ADE21G-RF09W", "--payer", SAMPLE_PAYER)
+    assert "only accounts of aws have these settings" in refused("edit", "0D1DR5-ADE21G-RF09W", "--payer", SAMPLE_PAYER)
 
 
 @pytest.mark.parametrize(
