@@ -74,6 +74,17 @@ focus-validation: .bench/focus/installed
 	.bench/focus/bin/pip $(PIP_INSTALL) focus-validator==2.2.1 pyarrow==21.0.0 "duckdb<2"
 	@touch $@
 
+# Needs the network once, like the validator of FOCUS; no part of CI.
+schemas: .bench/schemas/installed ## Compares deploy/ with the schemas of compose files and of Kubernetes
+	.bench/schemas/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yaml
+	.bench/schemas/bin/python .ci/validate_values.py
+
+# It needs a newer click than dbt.
+.bench/schemas/installed:
+	$(PYTHON) -m venv .bench/schemas
+	.bench/schemas/bin/pip $(PIP_INSTALL) check-jsonschema==0.39.0 kubernetes-validate==1.37.0 pyyaml
+	@touch $@
+
 docs: $(VENV)/installed-test ## Builds the documentation site; open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
