@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +17,26 @@ from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.vendors.aws.sample import write_cur
 
 pytestmark = pytest.mark.slow
-MONTHS = month_range("2024-01", "2024-06")
+MONTHS = month_range("2024-01", "2024-05")
 BAD = "2024-02"
 RULE = """{"startMonth": "2024-01", "criteria": [{"and": {"productCode": "re:^AWSSupport"}}],
 "allocator": [{"type": "payer", "value": "999988887777", "months": 3, "formula": "cost*usage"}]}"""
 
 
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Path:
+    """The exports of the months; copied, because a test damages one."""
+    folder = tmp_path_factory.mktemp("exports")
+    write_cur(folder, months=MONTHS, accounts=3, lines=100)
+    return folder
+
+
 @pytest.fixture
-def command(tmp_path):
+def command(tmp_path, exports):
     for name in ("allocators", "cost_groups"):
         (tmp_path / "config" / name).mkdir(parents=True)
     (tmp_path / "config" / "allocators" / "support.json").write_text(RULE)
-    write_cur(tmp_path / "exports", months=MONTHS, accounts=3, lines=100)
+    shutil.copytree(exports, tmp_path / "exports")
     environment = os.environ | {
         "OCTO_LAKE": str(tmp_path / "lake"),
         "OCTO_CONFIG": str(tmp_path / "config"),
@@ -63,7 +72,7 @@ def rows(lake: Path, table: str) -> list[tuple]:
         return connection.execute(f"SELECT * FROM '{lake}/{table}/*/data.parquet' ORDER BY ALL").fetchall()
 
 
-def test_of_six_months_with_a_bad_one_five_are_published_and_the_bad_one_is_named(command, tmp_path):
+def test_of_five_months_with_a_bad_one_four_are_published_and_the_bad_one_is_named(command, tmp_path):
     data = next(p for p in (tmp_path / "exports").rglob("*.parquet") if p.parent.name.startswith("20240201-"))
     whole = data.read_bytes()
     data.write_bytes(whole[:-100])
@@ -92,7 +101,7 @@ def test_of_six_months_with_a_bad_one_five_are_published_and_the_bad_one_is_name
 
 
 def test_a_killed_backfill_goes_on_where_it_stopped(command, tmp_path):
-    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[3], "--workers", "2")
+    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[2], "--workers", "2")
     deadline = time.monotonic() + 120
     while len(published(tmp_path / "lake", "cost_line_items")) < 2:
         assert time.monotonic() < deadline
@@ -100,16 +109,16 @@ def test_a_killed_backfill_goes_on_where_it_stopped(command, tmp_path):
     os.killpg(child.pid, signal.SIGKILL)
     child.communicate()
     before = {p: p.stat().st_ino for p in (tmp_path / "lake").glob("cost_line_items/*/data.parquet")}
-    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[3])
+    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[2])
     _, err = child.communicate(timeout=300)
     assert child.returncode == 0, err
-    assert published(tmp_path / "lake") == MONTHS[:4]
+    assert published(tmp_path / "lake") == MONTHS[:3]
     assert all(path.stat().st_ino == inode for path, inode in before.items())
     assert list((tmp_path / "lake" / ".staging").iterdir()) == []
 
 
 def test_a_dead_worker_is_a_sentence(command, tmp_path):
-    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[3], "--workers", "2")
+    child = command("backfill", "--from", MONTHS[0], "--to", MONTHS[2], "--workers", "2")
     deadline = time.monotonic() + 120
     while not published(tmp_path / "lake", "cost_line_items"):
         assert time.monotonic() < deadline
