@@ -16,7 +16,7 @@ from octo_pipeline.cli.acting import editor
 from octo_pipeline.cli.output import Output, OutputOption, print_rows
 from octo_pipeline.cli.versions import VersionArgument, print_versions
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.model.wording import amount, counted, plain, reason
+from octo_pipeline.model.wording import amount, plain, reason
 
 if TYPE_CHECKING:
     from octo_pipeline.rules.cost_group import CostGroup
@@ -253,15 +253,7 @@ def show(
 
 def _print_preview(previewed: "GroupPreview") -> None:
     """Print what a document matches: in a sentence, then its groups or accounts, then the hints."""
-    kind = "Family" if previewed.group.by else "Cost group"
-    matched = ", ".join(
-        f"{counted(accounts, 'account')} with {counted(line_items, 'line item')} of {amount(cost, currency)}"
-        + (f" (amortised {amount(effective, currency)})" if effective != cost else "")
-        for currency, accounts, line_items, cost, effective in previewed.totals.select(
-            "currency", "accounts", "line_items", "cost", "effective_cost"
-        )
-    )
-    typer.echo(f"{kind} {previewed.group.id} in {previewed.month}: matches {matched or 'nothing'}.\n")
+    typer.echo(f"{previewed.headline}\n")
     for title, rows in (("Its groups", previewed.groups), ("Its accounts", previewed.accounts)):
         if rows:
             table = rows.without_repeated_costs()

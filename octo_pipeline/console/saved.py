@@ -10,7 +10,8 @@ from typing import Any
 from octo_pipeline.api.documents import current_version, require_writable
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.documents import Document, Problem
-from octo_pipeline.services.documents import DocumentFolder, read
+from octo_pipeline.services.documents import DocumentFolder, as_text, read
+from octo_pipeline.services.versions import KnownVersion
 from octo_pipeline.workspace import Workspace
 
 
@@ -94,3 +95,27 @@ def _field_of(path: str, fields: Mapping[str, str]) -> str:
     """The field of the nearest part around the path; the JSON if there is none."""
     within = [known for known in fields if path.startswith((f"{known}.", f"{known}["))]
     return fields[max(within, key=len)] if within else "document"
+
+
+def compared(versions: Sequence[KnownVersion], document_id: str, before: str, after: str) -> dict[str, Any]:
+    """What a page shows of versions, and of the difference between two of them.
+
+    Args:
+        versions: the newest first.
+        document_id: whose they are.
+        before: one of them; without it, the one before `after`.
+        after: another one; without it, the newest.
+    """
+    known = {version.version: i for i, version in reversed(list(enumerate(versions)))}
+    newer = known.get(after, 0)
+    older = known.get(before, min(newer + 1, len(versions) - 1))
+    texts = [as_text(versions[i].document or {}) for i in (older, newer)]
+    return {
+        "document_id": document_id,
+        "versions": versions,
+        "older": versions[older],
+        "newer": versions[newer],
+        "text": texts[1],
+        "lines": differences(*texts),
+        "is_known": versions[older].document is not None and versions[newer].document is not None,
+    }

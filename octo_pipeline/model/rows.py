@@ -53,6 +53,10 @@ class Rows:
             records.setdefault(record[name], []).append(record)
         return records
 
+    def first(self, count: int) -> "Rows":
+        """The first of the rows."""
+        return Rows(self.columns, self.rows[:count])
+
     def records(self) -> list[dict[str, Any]]:
         """The rows for programs: name -> value, amounts as texts with all of their digits."""
         return [{c: exact(v) for c, v in zip(self.columns, row, strict=True)} for row in self.rows]

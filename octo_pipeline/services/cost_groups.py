@@ -16,6 +16,7 @@ from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Sql, literal
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import amount, counted
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.rules.allocator import Allocator, group_problems
 from octo_pipeline.rules.conditions import Condition, pattern_hints
@@ -85,6 +86,19 @@ class GroupPreview:
     accounts: Rows
     groups: Rows
     hints: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """The sentence that a preview begins with: what the document matches."""
+        kind = "Family" if self.group.by else "Cost group"
+        matched = ", ".join(
+            f"{counted(accounts, 'account')} with {counted(line_items, 'line item')} of {amount(cost, currency)}"
+            + (f" (amortised {amount(effective, currency)})" if effective != cost else "")
+            for currency, accounts, line_items, cost, effective in self.totals.select(
+                "currency", "accounts", "line_items", "cost", "effective_cost"
+            )
+        )
+        return f"{kind} {self.group.id} in {self.month}: matches {matched or 'nothing'}."
 
     @property
     def values(self) -> dict[str, Any]:

@@ -58,6 +58,18 @@ def prepayments(workspace: Workspace, month: str) -> Rows:
         return Rows.fetched(connection, render("services/prepayment_totals", prepayments=carried))
 
 
+def cost_group_totals(workspace: Workspace, months: Sequence[str]) -> Rows:
+    """What each cost group costs, by month and currency; of a family all of its groups together.
+
+    Returns:
+        (cost_group, month, currency, cost, effective_cost), the groups by id, without their savings.
+    """
+    months = [month for month in workspace.lake.months(CostGroupCosts.name) if month in months]
+    costs = workspace.lake.scan(CostGroupCosts.name, months, CostGroupCosts.columns, month_as="month")
+    with workspace.lake.connect() as connection:
+        return Rows.fetched(connection, render("services/cost_group_totals", cost_group_costs=costs))
+
+
 def is_family_of_groups(workspace: Workspace, cost_group: str) -> bool:
     """Whether the id is that of a family, whose groups have ids of their own."""
     group = workspace.configuration.cost_groups.get(cost_group)

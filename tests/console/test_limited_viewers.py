@@ -7,10 +7,12 @@ from octo_pipeline.registry.records import Actor
 # Pages that filter. Another page that viewers may open is refused to those who are limited.
 FILTERED = {
     "/", "/accounts", "/accounts/{vendor}/{account}", "/allocations", "/allocations/file", "/allocations/totals",
-    "/allocations/{item_id}", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback",
+    "/allocations/{item_id}", "/cost-groups", "/cost-groups/{group_id}", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback",
 }  # fmt: skip
 # Pages that only those may open who change something, whom nobody limits.
-CHANGING = {"/allocations/decision"}
+CHANGING = {
+    "/allocations/decision", "/cost-groups/{group_id}/remove", "/rules/{rule_id}/remove", "/rules/{rule_id}/supersede",
+}  # fmt: skip
 
 
 def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):

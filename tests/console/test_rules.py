@@ -8,40 +8,16 @@ import pytest
 
 from octo_pipeline.console.drafts import typed_draft
 from octo_pipeline.console.rule_form import RuleForm
+from tests.support.editor import fields_of, words_of
 from tests.support.small_month import MONTH, fee_allocator
 
 RULE = "a0"
 HOSTILE = '<b onx="1">\u202e=cmd|' + "'/x'\"\x1b[31m"
 
 
-def fields_of(page: str) -> dict[str, str]:
-    """What a browser would send of the editor of a page, without a button."""
-    form = page.partition('<form id="editor"')[2].partition("</form>")[0]
-    fields = {}
-    for tag in re.findall(r"<input[^>]*>", form):
-        name = re.search(r'\sname="([^"]*)"', tag)
-        if name:
-            fields[name[1]] = unescape(re.search(r'\svalue="([^"]*)"', tag)[1])
-    for name, options in re.findall(r'<select[^>]*\sname="([^"]*)"[^>]*>(.*?)</select>', form, re.DOTALL):
-        chosen = re.search(r'<option(?: value="([^"]*)")? selected>([^<]*)', options)
-        chosen = chosen or re.search(r'<option(?: value="([^"]*)")?>([^<]*)', options)
-        fields[name] = unescape(chosen[1] if chosen[1] is not None else chosen[2])
-    for name, text in re.findall(r'<textarea[^>]*\sname="([^"]*)"[^>]*>\n(.*?)</textarea>', form, re.DOTALL):
-        # Browsers send line ends like this.
-        fields[name] = unescape(text).replace("\n", "\r\n")
-    fields.pop("form_token")
-    return fields
-
-
 def document_in(page: str) -> dict:
     """The JSON of an editor."""
     return json.loads(fields_of(page)["document"])
-
-
-def words(page: str) -> str:
-    """What people read on a page."""
-    content = page.partition('<main id="content"')[2]
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", content)).split())
 
 
 def typed(console, changes: dict, path: str = f"/rules/{RULE}", role: str = "editor", to: str = "/rules/try"):
@@ -95,7 +71,7 @@ def test_the_json_fills_the_form(console):
     page = typed(console, {"document": json.dumps(document), "source": "json"}).text
     fields = fields_of(page)
     assert (fields["criteria.0.0.operator"], fields["criteria.0.0.value"]) == ("!re:", "^Us")
-    assert "Also set, in the JSON alone: priority" in words(page)
+    assert "Also set, in the JSON alone: priority" in words_of(page)
     assert json.loads(fields["document"]) == document
 
 
@@ -142,7 +118,7 @@ def test_a_key_that_is_there_twice_is_not_lost_unseen(console):
     form = fields_of(typed(console, {"rows": "add criteria 0"}).text)
     form |= {"criteria.0.1.key": "lineType", "criteria.0.1.value": "Tax", "source": "form"}
     page = console.post("/rules/try", "editor", form).text
-    assert "is there twice" in words(page)
+    assert "is there twice" in words_of(page)
     assert console.post("/rules/save", "editor", form).status_code == 422
 
 
@@ -163,13 +139,13 @@ def test_every_error_stands_at_its_field_and_in_the_list(console):
         assert f'href="#{field}"' in page
     assert 'id="text-startMonth" name="text.startMonth" value="soon"' in page
     assert page.count('aria-invalid="true"') == 3
-    assert "3 things are wrong" in words(page)
+    assert "3 things are wrong" in words_of(page)
 
 
 def test_json_that_cannot_be_read_changes_nothing_in_the_form(console):
     page = typed(console, {"document": '{"id": "x",', "source": "json"}).text
     assert fields_of(page)["text.startMonth"] == MONTH
-    assert "line 1, column 12" in words(page)
+    assert "line 1, column 12" in words_of(page)
     assert 'aria-invalid="true"' in page
 
 
@@ -186,7 +162,7 @@ def test_the_simulation_says_what_the_command_says(console):
     changes = {"text.id": "mine", "of": "", "text.startMonth": MONTH, "do": "simulate", "source": "form"}
     document = {"priority": -1, **fee_allocator(), "id": "mine", "allocator": [{"type": "account", "value": "1"}]}
     page = typed(console, changes | {"document": json.dumps(document), "source": "json"}).text
-    text = words(page)
+    text = words_of(page)
     assert f"mine (fee) on {MONTH}: matches 1 item of 100.00 USD." in text
     assert "It would take 1 item (100.00 USD), away from a0; 1 account pays more and 1 less." in text
     assert "Pay more Account Difference 1 +75.00 USD" in text
@@ -206,10 +182,10 @@ def test_a_new_rule_needs_an_id_of_its_own(own_console):
     new = {"targets.0.value": "1", "source": "form"}
     answer = typed(own_console, new, "/rules/new", to="/rules/save")
     assert answer.status_code == 422
-    assert "is missing; give the rule an id" in words(answer.text)
+    assert "is missing; give the rule an id" in words_of(answer.text)
     answer = typed(own_console, new | {"text.id": RULE}, "/rules/new", to="/rules/save")
     assert answer.status_code == 412
-    assert "There is a rule of this id already" in words(answer.text) or "Somebody saved" in words(answer.text)
+    assert f"There is one of the id {RULE} already. Nothing was saved." in words_of(answer.text)
     answer = typed(own_console, new | {"text.id": "a b#c"}, "/rules/new", to="/rules/save")
     assert answer.headers["location"] == f"/rules/a%20b%23c?month={MONTH}"
     assert "a b#c" in own_console.text("/rules/a%20b%23c")
@@ -218,7 +194,7 @@ def test_a_new_rule_needs_an_id_of_its_own(own_console):
 def test_an_id_is_not_changed(console):
     answer = typed(console, {"text.id": "another", "source": "form"}, to="/rules/save")
     assert answer.status_code == 422
-    assert f"must stay {RULE}" in words(answer.text)
+    assert f"must stay {RULE}" in words_of(answer.text)
 
 
 def test_who_saves_second_is_told_and_sees_both(own_console):
@@ -227,7 +203,7 @@ def test_who_saves_second_is_told_and_sees_both(own_console):
     answer = own_console.post("/rules/save", "editor", second | {"text.name": "second", "source": "form"})
     assert answer.status_code == 412
     assert saved(own_console)["name"] == "first"
-    text = words(answer.text)
+    text = words_of(answer.text)
     assert "Somebody saved a0 since you read it" in text
     assert '− "name": "first"' in text and '+ "name": "second"' in text
     assert own_console.post("/rules/save", "editor", fields_of(answer.text)).status_code == 303
@@ -247,7 +223,7 @@ def test_a_rule_takes_the_place_of_another_one(own_console):
     assert (fields["first"], json.loads(fields["document"])["id"]) == ("2024-02", f"{RULE}-from-2024-02")
     answer = own_console.post("/rules/save", "editor", fields | {"first": "2023-01"})
     assert answer.status_code == 422
-    assert "so nothing would be left of it" in words(answer.text)
+    assert "so nothing would be left of it" in words_of(answer.text)
     answer = own_console.post("/rules/save", "editor", fields)
     assert answer.status_code == 303
     assert saved(own_console)["endMonth"] == MONTH
@@ -286,6 +262,19 @@ def test_a_read_only_configuration_shows_what_to_commit(own_console, monkeypatch
     assert json.loads(unescape(committed[1]))["name"] == "x"
     assert own_console.post("/rules/save", "editor", form).status_code == 409
     assert own_console.post(f"/rules/{RULE}/remove", "editor", {"seen": form["seen"]}).status_code == 409
+
+
+def test_versions_are_listed_and_compared(own_console):
+    for name in ("first", "second"):
+        typed(own_console, {"text.name": name, "source": "form"}, to="/rules/save")
+    text = own_console.text(f"/rules/{RULE}/versions")
+    assert text.count("the-editor") == 2
+    assert f"with the configuration {MONTH}" in text
+    assert '− "name": "first"' in text and '+ "name": "second"' in text
+    versions = re.findall(r'name="before" value="([^"]*)"', own_console.page(f"/rules/{RULE}/versions"))
+    text = own_console.text(f"/rules/{RULE}/versions?before={versions[-1]}&after={versions[0]}")
+    assert '+ "name": "second"' in text and '"name": "first"' not in text
+    assert own_console.get("/rules/nothing/versions").status_code == 404
 
 
 def test_fields_offer_the_values_of_the_month(console):

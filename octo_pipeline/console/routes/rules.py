@@ -13,7 +13,15 @@ from starlette.responses import Response
 from octo_pipeline.api.documents import require_seen, require_writable
 from octo_pipeline.console.drafts import OPERATORS, Draft, draft_of, typed_draft
 from octo_pipeline.console.rule_form import RuleForm
-from octo_pipeline.console.saved import DiffLine, SavedDocument, differences, is_writable, placed, saved_document
+from octo_pipeline.console.saved import (
+    DiffLine,
+    SavedDocument,
+    compared,
+    differences,
+    is_writable,
+    placed,
+    saved_document,
+)
 from octo_pipeline.console.visit import Editing, Typed, Viewing, Visit
 from octo_pipeline.model.columns import LINE_ITEMS
 from octo_pipeline.model.errors import OctoError
@@ -27,6 +35,7 @@ from octo_pipeline.services.documents import as_text
 from octo_pipeline.services.remembered import remembered
 from octo_pipeline.services.simulate import SECTIONS, Simulation, simulate
 from octo_pipeline.services.summary import moved_by_rules
+from octo_pipeline.services.versions import versions_of
 
 router = APIRouter()
 
@@ -171,6 +180,20 @@ def supersede_page(visit: Editing, rule_id: str) -> HTMLResponse:
     return _editor(visit, draft_of(RuleForm, text), aim)
 
 
+@router.get("/rules/{rule_id}/versions")
+def versions_page(
+    visit: Viewing,
+    rule_id: str,
+    before: Annotated[str, Query(max_length=64)] = "",
+    after: Annotated[str, Query(max_length=64)] = "",
+) -> HTMLResponse:
+    """What a rule said and says, and what differs between two of its versions."""
+    versions = versions_of(visit.workspace, "allocator", rule_id)
+    return visit.page(
+        "versions", path=f"/rules/{quote(rule_id, safe='')}", **compared(versions, rule_id, before, after)
+    )
+
+
 @router.get("/rules/{rule_id}/remove")
 def remove_page(visit: Editing, rule_id: str) -> HTMLResponse:
     """What removing a rule means."""
@@ -218,7 +241,7 @@ def save(visit: Editing, form: Typed) -> Response:
     saved = (
         _saved(visit, aim.of or aim.supersedes) if aim.of or aim.supersedes else _saved(visit, submission.allocator.id)
     )
-    if (saved.version if saved else "") != aim.seen:
+    if (saved.version if saved else "") != (aim.seen if aim.of or aim.supersedes else ""):
         if saved and not aim.supersedes and _is_same(saved, submission):
             return _saved_redirect(visit, submission.allocator, aim)
         return _editor(visit, draft, aim, is_typed=True, status_code=412, saved=saved)
@@ -271,7 +294,7 @@ def _editor(
         "rule",
         status_code=status_code,
         has_month=not is_typed,
-        aim=replace(aim, seen=saved.version) if saved else aim,
+        aim=replace(aim, seen=saved.version) if saved and (aim.of or aim.supersedes) else aim,
         draft=draft,
         form=draft.form,
         is_typed=is_typed,

@@ -67,10 +67,10 @@ document.addEventListener("htmx:afterRequest", (event) => {
 });
 // A field offers the values that its key has.
 document.addEventListener("htmx:configRequest", (event) => {
-  const { offers, offersOf } = event.target.dataset;
+  const { offers, offersIn, offersOf } = event.target.dataset;
   if (!offers && !offersOf) return;
   const operator = document.getElementById(offers?.replace(/key$/, "operator"))?.value;
-  event.detail.parameters.key = offersOf || document.getElementById(offers).value;
+  event.detail.parameters.key = offersOf || (offersIn ? `${offersIn}:` : "") + document.getElementById(offers).value;
   event.detail.parameters.category = document.getElementById("text-category")?.value ?? "";
   event.detail.parameters.text = operator ? "" : event.target.value;
 });
