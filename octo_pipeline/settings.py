@@ -72,6 +72,10 @@ class Settings(_VendorSettings):
         default=None, description="Where failed runs and checks are posted; nothing is posted if unset."
     )
     alert_format: Literal["slack", "teams"] = Field(default="slack", description="The format that the webhook accepts.")
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="How the console and the API log: sentences, or a JSON object a line, with one for each request.",
+    )
     smtp_host: str | None = Field(
         default=None, description="Mail server that statements are sent by; nothing is sent if unset."
     )

@@ -7,6 +7,8 @@ from fastapi import FastAPI
 
 from octo_pipeline.api import problems
 from octo_pipeline.api.limits import Limits
+from octo_pipeline.api.measures import Measured, Measures
+from octo_pipeline.api.measures import router as measures
 from octo_pipeline.api.operations import Operations
 from octo_pipeline.api.repeats import Repeats
 from octo_pipeline.api.routes import ROUTERS
@@ -38,9 +40,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.partner_sign_ins = {}
     app.add_middleware(Repeats, settings=settings)
     app.add_middleware(Limits)
+    app.state.measures = Measures(settings, app.state.operations)
+    # Around the others, so that what they refuse is counted too.
+    app.add_middleware(Measured, measures=app.state.measures, prefix=PREFIX)
     problems.answer_problems(app)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    app.include_router(measures)
     return app
 
 

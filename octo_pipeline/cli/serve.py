@@ -18,10 +18,12 @@ def serve(
     """Serve the console, and the REST API under /api/v1. It prints a link that signs you in to the console, once."""
     import uvicorn
 
+    from octo_pipeline.cli.logs import configure_logs
     from octo_pipeline.console.app import create_app
     from octo_pipeline.settings import load_settings
 
     settings = load_settings()
+    configure_logs(settings.log_format)
     app = create_app(settings, hosts=(host,))
     address = settings.public_url or f"http://{host}:{port}"
     typer.echo(f"Console: {address}{_sign_in(settings, app.state.links)}")
@@ -30,7 +32,8 @@ def serve(
         app,
         host=host,
         port=port,
-        log_level="warning",
+        log_config=None,
+        access_log=False,
         server_header=False,
         # By default it believes what anybody on this machine says of whom they ask for.
         proxy_headers=bool(settings.trusted_proxies),

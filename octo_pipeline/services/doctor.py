@@ -268,7 +268,7 @@ def _dagster(workspace: Workspace, now: datetime) -> _Findings:
     if not file.is_file():
         yield "warning", f"{home} has no dagster.yaml, so runs of one month may overlap. Copy the project's file there."
         return
-    import yaml  # type: ignore[import-untyped]
+    import yaml  # type: ignore[import-untyped,unused-ignore]
 
     instance = yaml.safe_load(file.read_text()) or {}
     logs = instance.get("compute_logs", {}).get("config", {}).get("base_dir", home)

@@ -374,10 +374,9 @@ def _late_deliveries(workspace: Workspace, month: str, now: datetime) -> list[st
     if now < _day(month, 1):
         return [f"{month} has not ended."]
     delivered = _regular_deliveries(workspace, month)
-    before = _regular_deliveries(workspace, add_months(month, -1)).keys()
     sentences = [
         f"The {vendor} account {account} delivered {add_months(month, -1)} and nothing of {month}."
-        for vendor, account in sorted(before - delivered.keys())
+        for vendor, account in missing_accounts(workspace, month)
     ]
     invoiced = _invoiced_payers(workspace, month)
     for (vendor, account), delivery in sorted(delivered.items()):
@@ -401,6 +400,12 @@ def _late_deliveries(workspace: Workspace, month: str, now: datetime) -> list[st
 def _day(month: str, day: int) -> datetime:
     """A day of the month after this one."""
     return datetime.fromisoformat(f"{add_months(month, 1)}-{day:02d}T00:00:00+00:00")
+
+
+def missing_accounts(workspace: Workspace, month: str) -> list[tuple[str, str]]:
+    """(vendor, account) of what delivered the month before and nothing of this one, in order."""
+    before = _regular_deliveries(workspace, add_months(month, -1))
+    return sorted(before.keys() - _regular_deliveries(workspace, month).keys())
 
 
 def _regular_deliveries(workspace: Workspace, month: str) -> dict[tuple[str, str], Delivery]:
