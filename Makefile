@@ -43,6 +43,10 @@ torture: $(VENV)/installed-test ## Breaks lakes on purpose, at random, for long
 	@echo "OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED)"
 	OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED) $(BIN)/pytest -n 2 tests/torture
 
+# Debian's PostgreSQL, the store, code server, webserver, daemon and API, each killed once. Takes minutes; no part of CI.
+several: $(VENV)/installed-test ## Runs what deploy/ describes as processes, and kills each of them in the middle
+	$(BIN)/pytest -s -m several tests/several
+
 # Ratios to the least work that could give the same result.
 bench: $(VENV)/installed-test .bench/library/installed ## Measures speed, by default with a very large month
 	$(BIN)/python -m benchmarks.bench

@@ -200,9 +200,8 @@ def _refuse(start_response: Any, status: str, code: str) -> list[bytes]:
     return [f"<Error><Code>{escape(code)}</Code><Message>refused</Message></Error>".encode()]
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    """A server without buckets that ends with the tests."""
+def strict_server(port: int = 0) -> Any:
+    """The server of `s3_server`, without buckets, before it serves."""
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -214,7 +213,13 @@ def s3_server() -> Iterator[S3Server]:
             pass
 
     app = _Strict(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    return make_server("127.0.0.1", port, app, threaded=True, request_handler=Quiet)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A server without buckets that ends with the tests."""
+    server = strict_server()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -18,7 +18,8 @@ import pytest
 _PROGRAMS = ("initdb", "postgres", "pg_isready", "createdb")
 
 
-def _postgresql_folder() -> Path:
+def postgresql_folder() -> Path:
+    """Where the server's programs are; skips the test if they are not installed."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     folders += [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
     for folder in folders:
@@ -31,12 +32,14 @@ def _postgresql_folder() -> Path:
     return folder
 
 
-def _server_user() -> dict[str, Any]:
+def server_user() -> dict[str, Any]:
+    """Whom `subprocess` starts the server as."""
     # PostgreSQL refuses to run as root.
     return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -56,12 +59,12 @@ def _wait_until_ready(server: subprocess.Popen[bytes], folder: Path, port: int) 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], str]]:
     """Makes an empty database on a server of our own and returns its URL."""
-    folder = _postgresql_folder()
+    folder = postgresql_folder()
     home = Path(tempfile.mkdtemp(prefix="octo-registry-"))
-    user = _server_user()
+    user = server_user()
     if user:
         shutil.chown(home, user["user"], user["group"])
-    data, port = home / "data", _free_port()
+    data, port = home / "data", free_port()
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
     initdb = [folder / "initdb", "-D", data, "-U", "octo", "-A", "trust", "-E", "UTF8", "--no-sync"]
     run: dict[str, Any] = {"cwd": home, "env": environment, **user}
