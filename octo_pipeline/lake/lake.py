@@ -367,6 +367,7 @@ class Lake:
         columns: Mapping[str, str],
         *,
         month_as: str | None = None,
+        row_number_as: str | None = None,
     ) -> Relation:
         """A relation over the table's partitions.
 
@@ -375,6 +376,7 @@ class Lake:
             months: the partitions to read; those that do not exist are left out. None means all.
             columns: the table's columns and types; without partitions the relation is empty, but has them.
             month_as: the name of an additional column with the partition's month.
+            row_number_as: the name of an additional column with the number of the row in its partition.
         """
         present = self._identities(table)
         read = [m for m in (sorted(present) if months is None else months) if m in present]
@@ -383,10 +385,12 @@ class Lake:
         paths = [self.path(table, m) for m in read]
         if not paths:
             absent = dict(columns) | ({month_as: "VARCHAR"} if month_as else {})
+            absent |= {row_number_as: "BIGINT"} if row_number_as else {}
             return Relation(f"({rows_sql(absent, [])})")
         files = ", ".join(literal(str(p)) for p in paths)
         lacking = self._lacking(table, read, present, columns)
         options = "hive_partitioning = true, hive_types = {month: VARCHAR}"
+        options += ", file_row_number = true" if row_number_as else ""
         rows = f"read_parquet([{files}], {options})"
         if lacking:
             typed = rows_sql({name: columns[name] for name in lacking}, [])
@@ -394,6 +398,7 @@ class Lake:
         former = self._former(table, lacking)
         selected = [former.get(name, identifier(name)) for name in columns]
         selected += [f"month AS {identifier(month_as)}"] if month_as else []
+        selected += [f"file_row_number AS {identifier(row_number_as)}"] if row_number_as else []
         return Relation(f"(SELECT {', '.join(selected)} FROM {rows})")
 
     def later_columns(self, table: str, columns: Mapping[str, str]) -> dict[str, str]:

@@ -219,3 +219,19 @@ def test_a_disk_that_takes_no_more_is_a_sentence_and_the_last_good_partition_sta
     assert done.stdout.startswith(f"Cannot write t 2024-01 to the lake {lake.root}: ")
     assert read(lake) == [("2024-01", 1, 7, 7)]
     assert list((lake.root / ".staging").iterdir()) == []
+
+
+def test_rows_are_numbered_in_their_partitions(lake):
+    for month in ("2024-01", "2024-02"):
+        write(lake, month, "SELECT range::BIGINT AS value FROM range(10, 13)", {"a": month})
+
+    relation = lake.scan("t", None, COLUMNS, month_as="month", row_number_as="row")
+    later = lake.scan("t", None, COLUMNS | {"later": "VARCHAR"}, row_number_as="row")
+    absent = lake.scan("t", [], COLUMNS, row_number_as="row")
+
+    with lake.connect() as connection:
+        rows = connection.execute(f"SELECT month, value, row FROM {relation} ORDER BY ALL").fetchall()
+        assert rows == [(month, 10 + i, i) for month in ("2024-01", "2024-02") for i in range(3)]
+        laters = connection.execute(f"SELECT row, later FROM {later} ORDER BY ALL").fetchall()
+        assert laters == [(i, None) for i in (0, 0, 1, 1, 2, 2)]
+        assert connection.execute(f"DESCRIBE SELECT row FROM {absent}").fetchall()[0][:2] == ("row", "BIGINT")

@@ -154,7 +154,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, query: Sql, staged: Path, optio
 
 def _summary(connection: duckdb.DuckDBPyConnection, month_charges: MonthCharges, file: Path) -> WrittenMonth:
     sums = month_charges.written_sums
-    totals = render("outputs/focus/written_totals", staged=sums, totals=Relation(f"({month_charges.totals()})"))
+    totals = render("outputs/focus/written_totals", staged=sums, totals=month_charges.totals)
     return WrittenMonth(
         month_charges.month,
         file,

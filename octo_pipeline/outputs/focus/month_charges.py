@@ -3,17 +3,19 @@
 Stages, each with a template of the same name:
 1. ``items``: the fee, usage and balance items of the month and those booked in it; ``booked``: what is booked of them.
 2. ``ratios``: each booked row's ratio of its item by largest remainder, once by billed and once by effective cost.
-3. ``elements``: a row per item and receiver; ``item_lines``: what the items' charges have beside the items; ``shares``:
-   the receivers' part of it.
-4. ``charges``: those that are not distributed, straight from the line items; the shares; what owners hand on in steps; the
-   corrections of closed months.
-5. ``cost_and_usage``: the same under the names of FOCUS.
+3. ``item_rows``: which rows of line items belong to items, found once by all columns of their grain and later by number;
+   ``item_lines``: what the items' charges have beside the items; ``elements``: a row per item and receiver; ``shares``: the
+   receivers' part of the charges.
+4. ``undistributed``: line items as they were billed; ``charges``: those that are not usage, the shares, what owners hand on in
+   steps, and the corrections of closed months.
+5. ``cost_and_usage``: undistributed usage and the charges under the names of FOCUS.
 
 A closed month is exported as it was closed. If its deliveries have changed since, its line items are no longer those that
 were closed, and the charges are what the closing kept: items, and the other usage by account and service.
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,7 @@ import duckdb
 from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS
 from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.allocation.temp_tables import create_temp_table
+from octo_pipeline.lake.lake import Lake
 from octo_pipeline.model.columns import ACCOUNT_GRAIN, FEE_GRAIN, LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY, TAGS
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
@@ -67,10 +70,6 @@ _CHARGE_COLUMNS: dict[str, str] = {
     "method_details": "VARCHAR",
     "effective_ratio": "DECIMAL(38,15)",
 }
-_GRAINS = {
-    category: tuple(name for name in grain if name != "billing_month")
-    for category, grain in (("fee", FEE_GRAIN), ("account", ACCOUNT_GRAIN))
-}
 
 PROOFS = (
     Proof(
@@ -97,29 +96,26 @@ class MonthCharges:
     """A month's charges, prepared in a connection.
 
     Attributes:
-        line_items: relation of its line items; of a closed month whose deliveries changed since, None.
+        is_as_kept: whether its usage is only known by account and service, because its deliveries changed since it was
+            closed.
+        undistributed_usage: SQL of the usage that is not distributed, line by line; None if it is not known so.
+        charges: SQL of all other charges.
+        totals: relation of the bill, the items spread, the instalments and the corrections by currency, in both measures.
     """
 
-    workspace: Workspace
     month: str
-    items: Relation
+    is_as_kept: bool
     booked: Relation
-    shares: Relation
-    corrections: Relation
     account_costs: Relation
-    line_items: Relation | None
     account_names: Relation
+    undistributed_usage: Sql | None
     charges: Sql
+    totals: Relation
 
     @property
     def written_sums(self) -> Relation:
         """The sums of what was written, which `prove` makes."""
         return Relation(f"focus_written_{self.month.replace('-', '_')}")
-
-    @property
-    def is_as_kept(self) -> bool:
-        """Whether its usage is only known by account and service, because its deliveries changed since it was closed."""
-        return self.line_items is None
 
     def cost_and_usage(self, version: Version) -> Sql:
         """SQL of the data set Cost and Usage."""
@@ -131,19 +127,8 @@ class MonthCharges:
             is_provider_named=version == "1.2",
             month=self.month,
             services=Relation(f"({_services()})"),
+            undistributed_usage=self.undistributed_usage,
             vendor_names=vendor_names(),
-        )
-
-    def totals(self) -> Sql:
-        """SQL of the bill, the items spread, the instalments and the corrections by currency, in both measures."""
-        return render(
-            "outputs/focus/totals",
-            account_costs=self.account_costs,
-            booked=self.booked,
-            corrections=self.corrections,
-            items=self.items,
-            line_items=self.line_items,
-            month=self.month,
         )
 
     def prove(self, connection: duckdb.DuckDBPyConnection, written: Relation) -> None:
@@ -170,7 +155,7 @@ class MonthCharges:
             staged=staged,
             account_costs=self.account_costs,
             booked=self.booked,
-            totals=Relation(f"({self.totals()})"),
+            totals=self.totals,
             written=written,
         )
 
@@ -192,7 +177,7 @@ def prepare_charges(connection: duckdb.DuckDBPyConnection, workspace: Workspace,
     allocations = lake.scan(Allocations.name, [month], Allocations.columns)
     account_costs = lake.scan(AccountCosts.name, [month], AccountCosts.columns)
     corrections = lake.scan(Corrections.name, [month], Corrections.columns)
-    line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+    line_items = _scan_line_items(lake, [month])
     is_closed = workspace.is_closed(month)
     explained = explained_allocations(workspace, [month], has_corrections=False)
     booked = create_temp_table(
@@ -205,16 +190,21 @@ def prepare_charges(connection: duckdb.DuckDBPyConnection, workspace: Workspace,
         f"focus_items_{suffix}",
         render("outputs/focus/items", allocations=allocations, items=kept_items, columns=list(TAKEN_ITEM_COLUMNS)),
     )
+    has_kept = is_closed and not _is_as_closed(connection, workspace, month, line_items, account_costs)
+    item_rows = create_temp_table(
+        connection,
+        f"focus_item_rows_{suffix}",
+        render(
+            "outputs/focus/item_rows",
+            grains={"fee": FEE_GRAIN, "account": ACCOUNT_GRAIN},
+            items=items,
+            line_items=_scan_line_items(lake, sorted({*origins, *(() if has_kept else (month,))})),
+        ),
+    )
     item_lines = create_temp_table(
         connection,
         f"focus_item_lines_{suffix}",
-        render(
-            "outputs/focus/item_lines",
-            booked=booked,
-            grains={category: ("billing_month", *grain) for category, grain in _GRAINS.items()},
-            items=items,
-            line_items=lake.scan(LINE_ITEMS, origins, LINE_ITEM_COLUMNS),
-        ),
+        render("outputs/focus/item_lines", booked=booked, item_rows=item_rows),
     )
     ratios, effective_ratios = (
         render("outputs/focus/ratios", booked=booked, is_effective=is_effective) for is_effective in (False, True)
@@ -229,42 +219,65 @@ def prepare_charges(connection: duckdb.DuckDBPyConnection, workspace: Workspace,
         f"focus_shares_{suffix}",
         render("outputs/focus/shares", item_lines=item_lines, received=received),
     )
-    has_kept = is_closed and not _is_as_closed(connection, workspace, month, line_items, account_costs)
     corrected = corrected_in(lake, month)
     account_names = create_temp_table(
         connection,
         f"focus_account_names_{suffix}",
         render("outputs/focus/account_names", line_items=line_items),
     )
+    undistributed_usage, others = (
+        render(
+            "outputs/focus/undistributed",
+            is_usage=is_usage,
+            item_rows=item_rows,
+            line_items=line_items,
+            month=month,
+        )
+        for is_usage in (True, False)
+    )
     charges = render(
         "outputs/focus/charges",
         account_names=account_names,
         types=_CHARGE_COLUMNS,
         corrections=corrections,
-        grains=_GRAINS,
         group_names=_group_names(workspace, month, shares, corrections),
         item_lines=item_lines,
         items=items,
         kept_usage=closed_usage(workspace, month) if has_kept else None,
-        line_items=line_items,
         line_types=Relation(
             f"({render('outputs/focus/line_types', line_items=lake.scan(LINE_ITEMS, corrected, LINE_ITEM_COLUMNS))})"
         ),
         month=month,
         shares=shares,
+        undistributed=others,
+    )
+    totals = create_temp_table(
+        connection,
+        f"focus_totals_{suffix}",
+        render(
+            "outputs/focus/totals",
+            account_costs=account_costs,
+            booked=booked,
+            corrections=corrections,
+            items=items,
+            line_items=None if has_kept else line_items,
+            month=month,
+        ),
     )
     return MonthCharges(
-        workspace,
         month,
-        items,
+        has_kept,
         booked,
-        shares,
-        corrections,
         account_costs,
-        None if has_kept else line_items,
         account_names,
+        None if has_kept else undistributed_usage,
         charges,
+        totals,
     )
+
+
+def _scan_line_items(lake: Lake, months: Sequence[str]) -> Relation:
+    return lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS, row_number_as="row_number")
 
 
 def _origin_months(connection: duckdb.DuckDBPyConnection, booked: Relation) -> list[str]:
