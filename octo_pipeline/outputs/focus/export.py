@@ -77,13 +77,10 @@ def export_focus(workspace: Workspace, months: Sequence[str], target: Path, vers
         )
     written = []
     for month in months:
-        partition = f"billing_period={month}"
-        written += _write_file(
-            workspace, [month], target / "cost_and_usage" / partition / "focus.parquet", ".parquet", version
-        )
+        written += _write_file(workspace, [month], _file_in(target, "cost_and_usage", month), ".parquet", version)
         # They are new in 1.4.
         for name, query in datasets(workspace, month).items() if version == "1.4" else ():
-            _write_dataset(workspace, query, target / name / partition / "focus.parquet")
+            _write_dataset(workspace, query, _file_in(target, name, month))
     return written
 
 
@@ -126,6 +123,15 @@ def _write_file(
         return [_summary(connection, month_charges, file) for month_charges in prepared]
 
 
+def _file_in(folder: Path, dataset: str, month: str) -> Path:
+    """The file of a month in a folder that is made if its own folder exists."""
+    file = folder / dataset / f"billing_period={month}" / "focus.parquet"
+    with _translate_write_errors(folder):
+        folder.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
 def _write_dataset(workspace: Workspace, query: Sql, file: Path) -> None:
     with _appearing(file) as staged, workspace.lake.connect() as connection:
         _copy(connection, query, staged, _OPTIONS[".parquet"], file)
@@ -149,7 +155,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, query: Sql, staged: Path, optio
     try:
         connection.execute(f"COPY ({query}) TO {literal(str(staged))} ({options})")
     except duckdb.IOException as error:
-        raise OctoError(f"{file} cannot be written: {error}", code="export-not-writable", place=str(file)) from None
+        raise _write_error(file, str(error)) from None
 
 
 def _summary(connection: duckdb.DuckDBPyConnection, month_charges: MonthCharges, file: Path) -> WrittenMonth:
@@ -168,20 +174,31 @@ def _summary(connection: duckdb.DuckDBPyConnection, month_charges: MonthCharges,
 def _appearing(file: Path) -> Iterator[Path]:
     """A file to write, which gets its name when the context ends well, and is removed when it does not.
 
+    If the process is killed it stays, and its name does not end as those that other programs look for.
+
     Raises:
         OctoError: its folder does not exist or takes no file.
     """
-    staged = file.with_name(f".{uuid.uuid4().hex}.{file.name}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    staged = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    with _translate_write_errors(file):
         try:
+            # A folder that takes no file is refused before the work.
+            staged.touch()
             yield staged
             sync(staged)
             staged.replace(file)
             sync(file.parent)
         finally:
             staged.unlink(missing_ok=True)
+
+
+@contextmanager
+def _translate_write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise OctoError(
-            f"{file} cannot be written: {reason(error)}.", code="export-not-writable", place=str(file)
-        ) from error
+        raise _write_error(path, f"{reason(error)}.") from error
+
+
+def _write_error(path: Path, why: str) -> OctoError:
+    return OctoError(f"Cannot write the FOCUS export to {path}: {why}", code="export-not-writable", place=str(path))
