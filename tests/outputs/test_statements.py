@@ -3,14 +3,24 @@
 import json
 import re
 import socket
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email import message_from_bytes, policy
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from octo_pipeline.allocation.proofs import ProofError
@@ -239,20 +249,29 @@ class Mailbox:
         return "250 OK"
 
 
-@pytest.fixture
-def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+@contextmanager
+def served(monkeypatch: pytest.MonkeyPatch, security: str, **options: object) -> Iterator[Mailbox]:
+    """A mail server that the settings name."""
     box = Mailbox()
     # The controller connects to the port that it was given, so it cannot be given 0.
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller = Controller(box, hostname="127.0.0.1", port=port, **options)
     controller.start()
     monkeypatch.setenv("OCTO_SMTP_HOST", "127.0.0.1")
     monkeypatch.setenv("OCTO_SMTP_PORT", str(port))
-    monkeypatch.setenv("OCTO_SMTP_SECURITY", "none")
+    monkeypatch.setenv("OCTO_SMTP_SECURITY", security)
     monkeypatch.setenv("OCTO_SMTP_FROM", "finance@example.com")
-    yield box
-    controller.stop()
+    try:
+        yield box
+    finally:
+        controller.stop()
+
+
+@pytest.fixture
+def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    with served(monkeypatch, "none") as box:
+        yield box
 
 
 def test_statements_are_sent_to_the_emails_of_cost_centres(lake, mailbox, monkeypatch, tmp_path):
@@ -318,3 +337,76 @@ def test_nothing_is_written_if_the_amounts_do_not_add_up(lake, monkeypatch, tmp_
     result = CliRunner().invoke(app, ["statements", str(tmp_path / "out"), "--month", NEXT])
     assert isinstance(result.exception, ProofError)
     assert not Path(tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    """A certificate of this machine that it signed itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail of a test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("certificate") / "mail.pem"
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(key.private_bytes(*form) + certificate.public_bytes(Encoding.PEM))
+    return file
+
+
+def signed_in(server, session, envelope, mechanism, data) -> AuthResult:
+    return AuthResult(success=(data.login, data.password) == (b"octo", b"secret"), handled=False)
+
+
+@contextmanager
+def encrypted(monkeypatch: pytest.MonkeyPatch, security: str, certificate: Path) -> Iterator[Mailbox]:
+    """A mail server that people sign in to, encrypted from the start or by STARTTLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    options = {
+        "starttls": {"tls_context": context, "require_starttls": True, "auth_required": True},
+        # That the connection is encrypted already is not known to the server's own rule.
+        "tls": {"ssl_context": context, "auth_require_tls": False},
+    }
+    with served(monkeypatch, security, authenticator=signed_in, **options[security]) as box:
+        yield box
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_statements_are_sent_encrypted_to_a_server_that_is_trusted_and_signed_in_to(monkeypatch, certificate, security):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with encrypted(monkeypatch, security, certificate) as box:
+        with pytest.raises(OctoError, match=r"cannot be used: .*Authentication credentials invalid") as refused:
+            send([statement_called("a")], Settings(smtp_user="octo", smtp_password="wrong"))
+        assert box.messages == []
+
+        [sent] = send([statement_called("a")], Settings(smtp_user="octo", smtp_password="secret"))
+
+    assert refused.value.code == "mail-server-failed"
+    assert sent.problem == ""
+    ((recipients, _),) = box.messages
+    assert recipients == ["a@example.com"]
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_server_whose_certificate_nobody_vouches_for_gets_nothing(monkeypatch, certificate, security):
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with (
+        encrypted(monkeypatch, security, certificate) as box,
+        pytest.raises(
+            OctoError, match=r"^The mail server 127\.0\.0\.1:.* cannot be used: .*certificate verify failed"
+        ) as error,
+    ):
+        send([statement_called("a")], Settings(smtp_user="octo", smtp_password="secret"))
+
+    assert "\n" not in str(error.value)
+    assert box.messages == []
