@@ -20,6 +20,7 @@ STATUSES: dict[str, int] = {
             "account-without-costs",
             "allocator-unknown",
             "cost-group-unknown",
+            "delivery-version-not-one",
             "metric-unknown",
             "month-missing",
             "month-not-made",

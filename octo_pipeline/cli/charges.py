@@ -38,7 +38,7 @@ def import_(
     With --dry-run alone, the changes are those of --replace-month.
     """
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.services.charges import ImportMode, plan_import, run_import
+    from octo_pipeline.services.charges import ImportMode, listed_changes, plan_import, run_import
 
     if replace_month and merge:
         raise OctoError("Give either --replace-month or --merge, not both.", code="import-mode-wrong")
@@ -51,20 +51,8 @@ def import_(
     workspace = _workspace()
     actor = None if dry_run else editor(workspace)
     planned = plan_import(workspace, file, parse_month(month), ImportMode.merge if merge else ImportMode.replace_month)
-    rows = [
-        (
-            change.kind,
-            change.charge.account,
-            change.charge.description,
-            change.charge.seller,
-            change.charge.currency,
-            change.previous_amount,
-            None if change.kind == "removed" else change.charge.amount,
-        )
-        for change in planned.changes
-    ]
-    columns = ("change", "account", "description", "seller", "currency", "previous_amount", "amount")
-    print_rows(f"Charges of {month}", columns, rows, output)
+    changes = listed_changes(planned)
+    print_rows(f"Charges of {month}", changes.columns, changes.rows, output)
     if actor is not None:
         delivery = run_import(workspace, planned, actor)
         if output is Output.table:
@@ -81,13 +69,10 @@ def import_(
 @app.command("list")
 def list_(month: MonthOption, output: OutputOption = Output.table) -> None:
     """List the charges of a month."""
-    from octo_pipeline.services.charges import month_charges
+    from octo_pipeline.services.charges import listed_charges, month_charges
 
-    rows = [
-        (charge.account, charge.description, charge.seller, charge.currency, charge.amount)
-        for charge in month_charges(_workspace(), month)
-    ]
-    print_rows(f"Charges of {month}", ("account", "description", "seller", "currency", "amount"), rows, output)
+    rows = listed_charges(month_charges(_workspace(), month))
+    print_rows(f"Charges of {month}", rows.columns, rows.rows, output)
 
 
 def _workspace() -> "Workspace":

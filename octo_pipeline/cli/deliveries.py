@@ -1,5 +1,6 @@
 """`octo deliveries`: the vendors' exports that are landed."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,21 +29,25 @@ def list_(
 ) -> None:
     """List the landed deliveries, oldest first."""
     from octo_pipeline.model.months import parse_month
-    from octo_pipeline.vendors.landing import deliveries
+    from octo_pipeline.services.deliveries import listed_deliveries
 
-    rows = [
-        (
-            d.vendor,
-            d.account,
-            d.month,
-            d.version,
-            len(d.files),
-            sum(f.size for f in d.files),
-            f"{d.fetched_at:%Y-%m-%d %H:%M}",
-        )
-        for d in deliveries(_workspace().lake.root, month=parse_month(month) if month else None)
+    rows = listed_deliveries(_workspace(), parse_month(month) if month else None)
+    landed = [
+        tuple(f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value for value in row) for row in rows.rows
     ]
-    print_rows("Deliveries", ("vendor", "account", "month", "version", "files", "bytes", "landed_at"), rows, output)
+    print_rows("Deliveries", rows.columns, landed, output)
+
+
+@app.command()
+def sources(output: OutputOption = Output.table) -> None:
+    """List the sources of exports, what each delivered last, and what is late. Secrets are never shown."""
+    from octo_pipeline.services.deliveries import listed_sources, source_states
+
+    rows = listed_sources(source_states(_workspace(), datetime.now(UTC)))
+    states = [
+        tuple(f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value for value in row) for row in rows.rows
+    ]
+    print_rows("Sources", rows.columns, states, output)
 
 
 @app.command()
@@ -78,14 +83,14 @@ def reland(version: VersionArgument, yes: YesOption = False) -> None:
     """Fetch a delivery again from its source, for example after its files were damaged."""
     from octo_pipeline.services.landing import delivery_of
     from octo_pipeline.services.landing import reland as fetch_again
-    from octo_pipeline.services.sources import sources
+    from octo_pipeline.services.sources import sources as sources_of
 
     workspace = _workspace()
     actor = admin(workspace)
     delivery = delivery_of(workspace, version)
     if not yes:
         typer.confirm(f"Fetch {delivery.title} again?", abort=True)
-    fetch_again(workspace, delivery, sources(workspace, delivery.vendor), actor)
+    fetch_again(workspace, delivery, sources_of(workspace, delivery.vendor), actor)
     typer.echo(f"Landed again. `octo run --month {delivery.month}` brings the month up to date.")
 
 

@@ -20,6 +20,7 @@ from octo_pipeline.cli import (
     periods,
     pipeline,
     proofs,
+    rates,
     registry,
     report,
     secrets,
@@ -46,6 +47,7 @@ app.command("backfill")(pipeline.backfill)
 app.command("doctor")(doctor.doctor)
 app.command("stale")(pipeline.stale)
 app.command("proofs")(proofs.proofs)
+app.command("rates")(rates.rates)
 app.command("sample")(pipeline.sample)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)

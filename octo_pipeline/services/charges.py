@@ -7,6 +7,7 @@ a file twice is the same as importing it once.
 
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from octo_pipeline.model.months import parse_month
+from octo_pipeline.model.rows import Rows
 from octo_pipeline.registry.records import Actor
+from octo_pipeline.services.documents import read
 from octo_pipeline.services.landing import landing_time
 from octo_pipeline.vendors.downloads import SourceFile, fetch
 from octo_pipeline.vendors.landing import (
@@ -26,7 +29,7 @@ from octo_pipeline.vendors.landing import (
     renew,
     staging,
 )
-from octo_pipeline.vendors.manual.charges import Charge, landed_charges, read_charges, written
+from octo_pipeline.vendors.manual.charges import Charge, landed_charges, parse_charges, written
 from octo_pipeline.workspace import Workspace
 
 VENDOR = "manual"
@@ -94,11 +97,20 @@ def plan_import(workspace: Workspace, file: Path, month: str, mode: ImportMode) 
     Raises:
         OctoError: the file cannot be read, or a row is not valid; the message names its line.
     """
+    return plan_content(workspace, read(file), file, month, mode)
+
+
+def plan_content(workspace: Workspace, content: bytes, file: Path, month: str, mode: ImportMode) -> ChargesImport:
+    """What importing a file's content would change; nothing is written.
+
+    Raises:
+        OctoError: it is not text, or a row is not valid; the message names its line.
+    """
     before = {charge.key: charge for charge in month_charges(workspace, month)}
-    imported = {charge.key: charge for charge in read_charges(file, month)}
+    imported = {charge.key: charge for charge in parse_charges(content, file, month)}
     after = {**before, **imported} if mode is ImportMode.merge else imported
     changes = [_change(before.get(key), after.get(key)) for key in sorted(before.keys() | after.keys())]
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
     return ChargesImport(month, file, sha256, mode, tuple(sorted(after.values())), tuple(changes))
 
 
@@ -124,6 +136,30 @@ def run_import(workspace: Workspace, planned: ChargesImport, actor: Actor) -> De
         },
     )
     return delivery
+
+
+def listed_charges(month: Iterable[Charge]) -> Rows:
+    """Charges as rows."""
+    rows = [(c.account, c.description, c.seller, c.currency, c.amount) for c in month]
+    return Rows(("account", "description", "seller", "currency", "amount"), tuple(rows))
+
+
+def listed_changes(planned: ChargesImport) -> Rows:
+    """The changes of an import as rows."""
+    rows = [
+        (
+            change.kind,
+            change.charge.account,
+            change.charge.description,
+            change.charge.seller,
+            change.charge.currency,
+            change.previous_amount,
+            None if change.kind == "removed" else change.charge.amount,
+        )
+        for change in planned.changes
+    ]
+    names = ("change", "account", "description", "seller", "currency", "previous_amount", "amount")
+    return Rows(names, tuple(rows))
 
 
 def _land(workspace: Workspace, planned: ChargesImport) -> Delivery:

@@ -43,6 +43,9 @@ REFUSED = {
     "/cost-groups/{cost_group_id}/uses",
     "/cost-groups/{cost_group_id}/versions",
     "/cost-groups/{cost_group_id}/versions/{version}",
+    "/charges/{month}",
+    "/deliveries",
+    "/deliveries/{version}",
     "/metrics",
     "/metrics/{metric_id}",
     "/months/{month}/checks",
@@ -54,6 +57,8 @@ REFUSED = {
     "/operations",
     "/operations/{operation_id}",
     "/operations/{operation_id}/events",
+    "/rates",
+    "/sources",
     "/users",
 }
 

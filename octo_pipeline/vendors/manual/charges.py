@@ -62,11 +62,28 @@ def read_charges(path: Path, month: str) -> list[Charge]:
         OctoError: the file cannot be read, or a row is not valid; the message names its line.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise OctoError(
             f"{path} cannot be read ({error.strerror or error}).", code="file-unreadable", place=str(path)
         ) from error
+    return parse_charges(content, path, month)
+
+
+def parse_charges(content: bytes, path: Path, month: str) -> list[Charge]:
+    """The charges of a file's content.
+
+    Args:
+        content: the content.
+        path: what messages call the file.
+        month: the month that all its rows must be of.
+
+    Raises:
+        OctoError: it is not text, or a row is not valid; the message names its line.
+    """
+    try:
+        # As a file is read as text: the ends of lines are one sign.
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig").read()
     except UnicodeDecodeError as error:
         raise OctoError(
             f"{path} is not text in UTF-8. Save it as CSV in UTF-8.", code="file-unreadable", place=str(path)
