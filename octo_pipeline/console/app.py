@@ -27,12 +27,11 @@ def create_app(settings: Settings, *, hosts: tuple[str, ...] = ()) -> FastAPI:
     pages = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     pages.state.settings = settings
     pages.state.operations = api.state.operations
+    pages.state.partner_sign_ins = api.state.partner_sign_ins
     pages.state.links = OneTimeLinks()
     pages.state.openid = OpenId(settings) if is_set_up(settings) else None
     # The token that a session made last, until it is shown.
     pages.state.made_tokens = {}
-    # The sign-ins to Azure that began, by session and account.
-    pages.state.azure_sign_ins = {}
     api.state.links = pages.state.links
     api.state.pages = pages
     errors.answer_pages(pages)

@@ -5,12 +5,11 @@ What a step changes belongs in `octo_pipeline.console.routes.registration`.
 
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from octo_pipeline.console.forms import Filled
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Account
-from octo_pipeline.services import registration
+from octo_pipeline.services.registering import NextStep, next_steps
 from octo_pipeline.settings import Settings
 from octo_pipeline.vendors.aws import registration as aws
 
@@ -64,7 +63,7 @@ def _text(value: object) -> str:
 
 
 def _aws_steps(settings: Settings, account: Account) -> list[Step]:
-    link = _link(settings, account)
+    link = next((step for step in _next_steps(settings, account) if step.kind == "link"), None)
     is_access_open = account.api_confirmed_at is None
     steps = [
         Step("id", "AWS account and name", is_done=True),
@@ -72,7 +71,7 @@ def _aws_steps(settings: Settings, account: Account) -> list[Step]:
             "access",
             "API access",
             is_done=not is_access_open,
-            link=link if is_access_open else "",
+            link=link.text if link and is_access_open else "",
             values=_parameters(link) if is_access_open else (),
         ),
     ]
@@ -83,7 +82,7 @@ def _aws_steps(settings: Settings, account: Account) -> list[Step]:
                 "report",
                 "CUR and S3 bucket",
                 is_done=account.cur_confirmed_at is not None,
-                link=link if is_set_up else "",
+                link=link.text if link and is_set_up else "",
                 values=_parameters(link) if is_set_up else (),
             )
         )
@@ -105,7 +104,7 @@ def _azure_steps(settings: Settings, account: Account) -> list[Step]:
 def _gcp_steps(settings: Settings, account: Account) -> list[Step]:
     export = account.settings["export"]
     service_account = settings.gcp_service_account or ""
-    commands = [step.strip() for step in _sentences(settings, account) if step.startswith("  ")]
+    commands = [step.text for step in _next_steps(settings, account) if step.kind == "command"]
     return [
         Step(
             "account",
@@ -123,21 +122,15 @@ def _gcp_steps(settings: Settings, account: Account) -> list[Step]:
     ]
 
 
-def _sentences(settings: Settings, account: Account) -> list[str]:
-    """What the registration says is next, without the commands of the command line."""
+def _next_steps(settings: Settings, account: Account) -> list[NextStep]:
+    """What the registration says is next; a sentence if this installation's settings do not allow it."""
     try:
-        steps = registration.of(account).next_step(settings, account)
+        return next_steps(settings, account)
     except OctoError as error:
-        return [str(error)]
-    return [step for step in steps if not isinstance(step, Remedy)]
+        return [NextStep("sentence", str(error), {})]
 
 
-def _link(settings: Settings, account: Account) -> str:
-    return next((step for step in _sentences(settings, account) if step.startswith("https://")), "")
-
-
-def _parameters(link: str) -> tuple[tuple[str, str], ...]:
+def _parameters(link: NextStep | None) -> tuple[tuple[str, str], ...]:
     """What a launch link fills in, for who makes the stack by hand."""
-    query = urlsplit(link).fragment.partition("?")[2]
     names = {"templateURL": "Template", "stackName": "Stack name"}
-    return tuple((names.get(name, name.removeprefix("param_")), value) for name, value in parse_qsl(query))
+    return tuple((names.get(name, name), value) for name, value in link.values.items()) if link else ()

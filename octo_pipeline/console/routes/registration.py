@@ -17,6 +17,7 @@ from octo_pipeline.console.visit import Administering, Typed, Visit
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Account
 from octo_pipeline.services import registration
+from octo_pipeline.services.registering import AccountChanges, change_account, register_aws
 from octo_pipeline.vendors.aws import registration as aws
 from octo_pipeline.vendors.azure import registration as azure
 from octo_pipeline.vendors.gcp import registration as gcp
@@ -77,37 +78,24 @@ def confirm(visit: Administering, vendor: str, account: str) -> Response:
 def set_up_report(visit: Administering, account: str, form: Typed) -> Response:
     """Set up the report and bucket of a payer."""
     registered = visit.workspace.registry.accounts.find(account, "aws")
-    setup = aws.CurSetup(
-        bucket=text_of(form, "bucket"),
-        report=text_of(form, "report"),
-        prefix=text_of(form, "prefix"),
-        region=text_of(form, "region"),
-        kind="data_export" if text_of(form, "kind") == "data_export" else "cur",
-        makes_report=text_of(form, "makes_report") == "yes",
-        makes_bucket=text_of(form, "makes_bucket") == "yes",
-    )
-    return _changed(
-        visit, registered, "report", form, lambda: aws.set_up_cur(visit.workspace, visit.actor, registered, setup)
-    )
+    report = {name: text_of(form, name) for name in ("bucket", "report", "prefix", "region")}
+    choices = {name: text_of(form, name) == "yes" for name in ("makes_report", "makes_bucket")}
+    kind = "data_export" if text_of(form, "kind") == "data_export" else "cur"
+    return _changed(visit, registered, "report", form, AccountChanges(report={**report, **choices, "kind": kind}))
 
 
 @router.post("/accounts/aws/{account}/payer")
 def set_payer(visit: Administering, account: str, form: Typed) -> Response:
     """Set the payer of a linked account."""
     registered = visit.workspace.registry.accounts.find(account, "aws")
-    payer = text_of(form, "payer")
-    return _changed(
-        visit, registered, "payer", form, lambda: aws.set_payer(visit.workspace, visit.actor, registered, payer)
-    )
+    return _changed(visit, registered, "payer", form, AccountChanges(payer_id=text_of(form, "payer")))
 
 
 @router.post("/accounts/aws/{account}/access")
 def set_up_access(visit: Administering, account: str) -> Response:
     """Set up API access again, with a new ExternalId."""
     registered = visit.workspace.registry.accounts.find(account, "aws")
-    return _changed(
-        visit, registered, "access", FormData(), lambda: aws.set_up_api_access(visit.workspace, visit.actor, registered)
-    )
+    return _changed(visit, registered, "access", FormData(), AccountChanges(has_new_access=True))
 
 
 @router.post("/accounts/aws/{account}/linked")
@@ -126,10 +114,7 @@ def set_up_export(visit: Administering, account: str, form: Typed) -> Response:
     """Change where a billing account's export is."""
     registered = visit.workspace.registry.accounts.find(account, "gcp")
     project, dataset, region = (text_of(form, name) for name in ("project", "dataset", "region"))
-    return _changed(
-        visit, registered, "export", form,
-        lambda: gcp.set_up_export(visit.workspace, visit.actor, registered, project, dataset, region),
-    )  # fmt: skip
+    return _changed(visit, registered, "export", form, AccountChanges(export=(project, dataset, region)))
 
 
 @router.post("/accounts/azure/{account}/secrets")
@@ -137,10 +122,7 @@ def set_secrets(visit: Administering, account: str, form: Typed) -> Response:
     """Replace the secret keys of a partner's applications."""
     registered = visit.workspace.registry.accounts.find(account, "azure")
     center, api = (SecretStr(text_of(form, name)) for name in ("center_secret", "api_secret"))
-    return _changed(
-        visit, registered, "secrets", form,
-        lambda: azure.set_secrets(visit.workspace, visit.actor, registered, center, api),
-    )  # fmt: skip
+    return _changed(visit, registered, "secrets", form, AccountChanges(secrets=(center, api)))
 
 
 @router.post("/accounts/azure/{account}/sign-in")
@@ -151,7 +133,7 @@ def begin_sign_in(visit: Administering, account: str) -> Response:
         sign_in = azure.begin_sign_in(visit.workspace, registered, visit.workspace.settings.azure_redirect_uri)
     except OctoError as error:
         return _refused_step(visit, registered, "sign-in", error, FormData())
-    visit.request.app.state.azure_sign_ins[visit.session, registered.account_id] = sign_in
+    visit.request.app.state.partner_sign_ins[visit.actor, registered.account_id] = sign_in
     return _sign_in_page(visit, registered, Filled())
 
 
@@ -159,8 +141,8 @@ def begin_sign_in(visit: Administering, account: str) -> Response:
 def finish_sign_in(visit: Administering, account: str, form: Typed) -> Response:
     """Redeem the code that the browser came back with, and confirm."""
     registered = visit.workspace.registry.accounts.find(account, "azure")
-    sign_ins = visit.request.app.state.azure_sign_ins
-    sign_in = sign_ins.get((visit.session, registered.account_id))
+    sign_ins = visit.request.app.state.partner_sign_ins
+    sign_in = sign_ins.get((visit.actor, registered.account_id))
     if sign_in is None:
         return visit.redirect(
             f"{account_path('azure', account)}#registration", "The sign-in is too old. Start it once more."
@@ -171,7 +153,7 @@ def finish_sign_in(visit: Administering, account: str, form: Typed) -> Response:
     except OctoError as error:
         # The address has a code, so it is not shown again.
         return _sign_in_page(visit, registered, Filled({}, {"address": str(error)}), status_code=422)
-    del sign_ins[visit.session, registered.account_id]
+    del sign_ins[visit.actor, registered.account_id]
     return confirm(visit, "azure", account)
 
 
@@ -184,7 +166,7 @@ def _registering(vendor: str) -> Callable[[Visit, FormData], Account]:
 
 def _register_aws(visit: Visit, form: FormData) -> Account:
     name, payer = text_of(form, "name") or None, text_of(form, "payer") or None
-    return aws.register(visit.workspace, visit.actor, text_of(form, "account_id"), name, payer)
+    return register_aws(visit.workspace, visit.actor, text_of(form, "account_id"), name, payer)
 
 
 def _register_azure(visit: Visit, form: FormData) -> Account:
@@ -215,9 +197,9 @@ def _first_step(visit: Visit, vendor: str, form: Filled) -> HTMLResponse:
     )  # fmt: skip
 
 
-def _changed(visit: Visit, account: Account, step: str, form: FormData, change: Callable[[], Account]) -> Response:
+def _changed(visit: Visit, account: Account, step: str, form: FormData, changes: AccountChanges) -> Response:
     try:
-        change()
+        change_account(visit.workspace, visit.actor, account, changes)
     except OctoError as error:
         return _refused_step(visit, account, step, error, form)
     return visit.redirect(f"{account_path(account.vendor, account.account_id)}#registration", "Saved.")
@@ -228,7 +210,7 @@ def _refused_step(visit: Visit, account: Account, step: str, error: OctoError, f
 
 
 def _sign_in_page(visit: Visit, account: Account, form: Filled, *, status_code: int = 200) -> HTMLResponse:
-    sign_in = visit.request.app.state.azure_sign_ins[visit.session, account.account_id]
+    sign_in = visit.request.app.state.partner_sign_ins[visit.actor, account.account_id]
     return visit.page(
         "azure_sign_in", status_code=status_code, account=account, link=sign_in.url, form=form,
         path=account_path("azure", account.account_id),
