@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import counted, quoted
+from octo_pipeline.outputs.statement_mail import Sent
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.accounts import Removed
 from octo_pipeline.services.months import Blocked, Failed, Landed, MonthDone, Skipped
@@ -153,6 +154,8 @@ def _sentences(event: object) -> list[str]:
             return [f"{event.step} {event.month}: {event.error}"]
         case Blocked():
             return [f"{event.step} {event.month}: not made, because what it reads failed"]
+        case Sent():
+            return [f"{event.statement.title}: {event.problem or f'sent to {event.statement.email}'}"]
         case Removed():
             count = event.deliveries
             return [

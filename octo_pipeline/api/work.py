@@ -1,10 +1,14 @@
 """The long work that the API and the console start: making a month, and what follows a decision."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from octo_pipeline.api.operations import Operation, Operations
 from octo_pipeline.automation.recorded import recorded_as_run, recorded_as_run_of
+from octo_pipeline.outputs.journal import By
+from octo_pipeline.outputs.statement_mail import Sent, addressed, require_sent, require_server, send
+from octo_pipeline.outputs.statements import statements_of
 from octo_pipeline.registry.records import Account, Actor
 from octo_pipeline.services.accounts import delete
 from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items
@@ -39,6 +43,26 @@ def start_run(operations: Operations, workspace: Workspace, actor: Actor, month:
     """
     require_months(workspace.settings, [month])
     return operations.start("run", actor, lambda: recorded_as_run(workspace, [month], make_months(workspace, [month])))
+
+
+def start_sending(
+    operations: Operations, workspace: Workspace, actor: Actor, month: str, by: By | None = None
+) -> Operation:
+    """Send the statements of a month to the emails in cost_centres.csv.
+
+    Raises:
+        OctoError: there is no mail server.
+    """
+    require_server(workspace.settings)
+    workspace.registry.note(actor, "send_statements", month, {"by": by} if by else {})
+
+    def sending() -> Iterator[Sent]:
+        with_email, _ = addressed(statements_of(workspace, month, by=by))
+        sent = send(with_email, workspace.settings)
+        yield from sent
+        require_sent(sent)
+
+    return operations.start("sending of statements", actor, sending)
 
 
 def start_removal(

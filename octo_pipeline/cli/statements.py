@@ -7,7 +7,6 @@ import typer
 
 from octo_pipeline.cli.export import By
 from octo_pipeline.cli.output import Output, print_rows
-from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import counted
 
 if TYPE_CHECKING:
@@ -71,17 +70,13 @@ def _print_recipients(made: "tuple[Statement, ...]") -> None:
 
 
 def _send(with_email: "list[Statement]", without: "list[Statement]", settings: "Settings") -> None:
-    from octo_pipeline.outputs.statement_mail import send
+    from octo_pipeline.outputs.statement_mail import require_sent, send
 
     sent = send(with_email, settings)
-    failed = [f"{result.statement.title}: {result.problem}" for result in sent if result.problem]
-    typer.echo(f"{counted(len(sent) - len(failed), 'statement')} sent.")
+    typer.echo(f"{counted(sum(not result.problem for result in sent), 'statement')} sent.")
     if without:
         names = ", ".join(statement.title for statement in without[:5]) + (" …" if len(without) > 5 else "")
         typer.echo(
             f"Nobody got {counted(len(without), 'statement')}, for want of an email in cost_centres.csv: {names}."
         )
-    if failed:
-        raise OctoError(
-            f"{counted(len(failed), 'statement')} not sent. {'; '.join(failed)}.", code="statements-not-sent"
-        )
+    require_sent(sent)

@@ -13,7 +13,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 from octo_pipeline.model.errors import OctoError, Remedy
-from octo_pipeline.model.wording import cut, plain
+from octo_pipeline.model.wording import counted, cut, plain
 from octo_pipeline.outputs.statement_pages import file_stem, pdf_page
 from octo_pipeline.outputs.statements import Statement
 from octo_pipeline.settings import Settings
@@ -53,6 +53,19 @@ def send(statements: Sequence[Statement], settings: Settings) -> list[Sent]:
     """
     with _connected(settings) as server:
         return [Sent(statement, _problem(server, statement, settings)) for statement in statements]
+
+
+def require_sent(sent: Iterable[Sent]) -> None:
+    """Raise an error if one was not sent.
+
+    Raises:
+        OctoError: it says which ones were not, and why.
+    """
+    failed = [f"{result.statement.title}: {result.problem}" for result in sent if result.problem]
+    if failed:
+        raise OctoError(
+            f"{counted(len(failed), 'statement')} not sent. {'; '.join(failed)}.", code="statements-not-sent"
+        )
 
 
 def require_server(settings: Settings) -> None:

@@ -4,18 +4,22 @@ A PDF is set by Typst, which gets what a page says as data: no name is ever mark
 of the Noto fonts has it.
 """
 
+import csv
+import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.html import html_template
+from octo_pipeline.model.spreadsheet import csv_value
 from octo_pipeline.model.wording import cut, plain, reason
 from octo_pipeline.outputs.statements import Statement
 
@@ -37,6 +41,7 @@ _TITLE_LENGTH, _SHORT_TITLE_LENGTH = 120, 50
 # Pictures of control characters, which fonts do not have.
 _CONTROLS = re.compile("[\u2400-\u2421]")
 _MOST_OWNERS = 20
+_SAVINGS = "Savings of commitments, in the amortised amount only"
 
 
 def write_pages(statements: Sequence[Statement], folder: Path) -> list[Path]:
@@ -86,6 +91,61 @@ def pdf_page(statement: Statement) -> bytes:
     if not isinstance(pdf, bytes):
         raise TypeError(f"Typst made {type(pdf)} of {statement.subject}")
     return pdf
+
+
+def csv_page(statement: Statement) -> str:
+    """The lines of the statement as CSV; no text of it becomes a formula in a spreadsheet."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("month", "kind", "id", "name", "currency", "part", "what", "detail", "amount"))
+    page = _shown(statement)
+    head = [statement.month, page["kind"], page["id"], page["title"]]
+    for section in page["sections"]:
+        blocks = [(block["title"], block["lines"]) for block in section["blocks"]]
+        blocks += [(_SAVINGS, section["savings"]), (f"Change since {page['previous_month']}", section["causes"])]
+        lines = [("To pay", "", "", section["total"])]
+        lines += [(title, line["what"], line["detail"], line["amount"]) for title, part in blocks for line in part]
+        for part, what, detail, paid in lines:
+            number = paid.replace(",", "").replace("\u2212", "-")
+            writer.writerow([*map(csv_value, (*head, section["currency"], part, what, detail)), number])
+    return text.getvalue()
+
+
+def archive(statements: Sequence[Statement]) -> Iterator[bytes]:
+    """A ZIP file of all pages in all formats, piece by piece as they are made."""
+    sink = _Sink()
+    with ZipFile(sink, "w", ZIP_DEFLATED) as zipped:
+        for statement in statements:
+            stem = file_stem(statement)
+            for ending, content in (
+                ("pdf", pdf_page(statement)),
+                ("html", html_page(statement).encode()),
+                ("csv", csv_page(statement).encode()),
+            ):
+                # The same statements are the same file.
+                zipped.writestr(ZipInfo(f"{stem}.{ending}"), content, ZIP_DEFLATED)
+            yield sink.taken()
+    yield sink.taken()
+
+
+class _Sink(io.RawIOBase):
+    """Where a ZIP file is written to that is sent at once; nobody can go back in it."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: Any) -> int:
+        self._pieces.append(bytes(piece))
+        return len(piece)
+
+    def taken(self) -> bytes:
+        """What was written since it was taken last."""
+        taken = b"".join(self._pieces)
+        self._pieces.clear()
+        return taken
 
 
 def _inputs(statement: Statement) -> dict[str, str]:

@@ -151,6 +151,26 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Payer:
+    """Whom a statement is for, and what they pay.
+
+    Attributes:
+        subject: its id, unique among the statements of a month.
+        id: as people know it.
+        kind: what it is.
+        email: who gets the statement; empty if nobody does.
+        amounts: by currency, in its minor units.
+    """
+
+    subject: str
+    id: str
+    kind: str
+    name: str
+    email: str
+    amounts: tuple[tuple[str, Decimal], ...]
+
+
+@dataclass(frozen=True)
 class _Subject:
     id: str
     kind: str
@@ -178,19 +198,10 @@ def statements_of(
     workspace.lake.require([month], AccountCosts.name)
     before = add_months(month, -1)
     made = workspace.lake.months(AccountCosts.name)
-    hidden: set[Owner] = set()
-    if isinstance(workspace, LimitedWorkspace):
-        # A statement compares two months, so who is seen in one of them has none.
-        hidden = {owner for seen_month in (before, month) for owner in workspace.others(seen_month)}
-        workspace = workspace.whole
-    cost_centres = workspace.configuration_of(month).cost_centres
+    hidden, workspace = _hidden(workspace, month)
     with workspace.lake.connect() as connection:
         known = {m: _owners(connection, workspace, m) for m in (before, month)}
-        kind = by or _kind(owners, cost_centres, known[month])
-        groups = account_groups(connection, workspace, month, cost_centres) if kind == "group" else None
-        group_of = dict(connection.table(groups).fetchall()) if groups else {}
-        subjects = _subjects(kind, known[before] | known[month], cost_centres, group_of)
-        subjects = {key: subject for key, subject in subjects.items() if not hidden & set(subject.owners)}
+        kind, subjects = _seen_subjects(connection, workspace, month, known, hidden, owners, by)
         chosen = _chosen(subjects, owners, month)
         journal = journal_of(workspace, month, kind)
         charges = _charges(journal.lines)
@@ -199,13 +210,7 @@ def statements_of(
         )
         charges = {key: charge for key, charge in charges.items() if key[0] in chosen}
         previous = _previous(workspace, before, kind, explained.changes) if before in made else {}
-        names = dict(
-            connection.execute(
-                render(
-                    "outputs/statement_names", line_items=workspace.lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-                )
-            ).fetchall()
-        )
+        names = _names(connection, workspace, month)
         rules = {
             allocator.id: allocator.name or allocator.id for allocator in workspace.configuration_of(month).allocators
         }
@@ -227,6 +232,81 @@ def statements_of(
         for key, subject in chosen.items()
         if sections.get(key)
     )
+
+
+def payers_of(workspace: Workspace, month: str, by: By | None = None) -> tuple[Payer, ...]:
+    """Whom there are statements of a month for, and what each pays, in the cents of the journal.
+
+    That takes a part of the time of `statements_of`, which also says why.
+
+    Args:
+        workspace: whose lake.
+        month: the month.
+        by: as in `statements_of`.
+
+    Raises:
+        OctoError: the month was not run.
+    """
+    workspace.lake.require([month], AccountCosts.name)
+    hidden, workspace = _hidden(workspace, month)
+    with workspace.lake.connect() as connection:
+        known = {m: _owners(connection, workspace, m) for m in (add_months(month, -1), month)}
+        kind, subjects = _seen_subjects(connection, workspace, month, known, hidden, (), by)
+        names = _names(connection, workspace, month)
+    amounts: dict[str, list[tuple[str, Decimal]]] = {}
+    for (subject, currency), (_, minor) in _charges(journal_of(workspace, month, kind).lines).items():
+        amounts.setdefault(subject, []).append((currency, Decimal(minor).scaleb(-minor_digits(currency))))
+    return tuple(
+        Payer(
+            key,
+            plain(subject.id),
+            subject.kind,
+            plain(subject.name or names.get(subject.id) or ""),
+            subject.email,
+            tuple(sorted(amounts[key])),
+        )
+        for key, subject in subjects.items()
+        if key in amounts
+    )
+
+
+def full_name(kind: str, subject: str) -> str:
+    """The name of a subject that is unique among all kinds."""
+    return f"cost-centre/{subject}" if kind == "Cost centre" else subject
+
+
+def _hidden(workspace: Workspace, month: str) -> tuple[set[Owner], Workspace]:
+    """Whom a limited reader may not see, and the workspace that shows everything."""
+    if not isinstance(workspace, LimitedWorkspace):
+        return set(), workspace
+    # A statement compares two months, so who is seen in one of them has none.
+    months = (add_months(month, -1), month)
+    return {owner for seen_month in months for owner in workspace.others(seen_month)}, workspace.whole
+
+
+def _seen_subjects(
+    connection: duckdb.DuckDBPyConnection,
+    workspace: Workspace,
+    month: str,
+    known: Mapping[str, set[Owner]],
+    hidden: set[Owner],
+    owners: Sequence[str],
+    by: By | None,
+) -> tuple[By, dict[str, _Subject]]:
+    """Whom statements are for, and by what they are made."""
+    cost_centres = workspace.configuration_of(month).cost_centres
+    kind = by or _kind(owners, cost_centres, known[month])
+    groups = account_groups(connection, workspace, month, cost_centres) if kind == "group" else None
+    group_of = dict(connection.table(groups).fetchall()) if groups else {}
+    everybody = {owner for month_owners in known.values() for owner in month_owners}
+    subjects = _subjects(kind, everybody, cost_centres, group_of)
+    return kind, {key: subject for key, subject in subjects.items() if not hidden & set(subject.owners)}
+
+
+def _names(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> dict[str, str]:
+    """The names that the bill has for accounts."""
+    line_items = workspace.lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+    return dict(connection.execute(render("outputs/statement_names", line_items=line_items)).fetchall())
 
 
 def _owners(connection: duckdb.DuckDBPyConnection, workspace: Workspace, month: str) -> set[Owner]:
@@ -275,7 +355,7 @@ def _email(cost_centres: CostCentres, owner: Owner) -> str:
 def _chosen(subjects: Mapping[str, _Subject], owners: Sequence[str], month: str) -> dict[str, _Subject]:
     if not owners:
         return dict(subjects)
-    keys = {key if subject.id != key else f"cost-centre/{key}": key for key, subject in subjects.items()}
+    keys = {full_name(subject.kind, key): key for key, subject in subjects.items()}
     ids = {name: subjects[key].id for name, key in keys.items()}
     chosen = [keys[owner_named(owner, ids, [month])] for owner in owners]
     return {key: subjects[key] for key in chosen}

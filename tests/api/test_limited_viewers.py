@@ -121,6 +121,7 @@ def _addresses(path: str) -> list[str]:
         "/allocations": [f"?month={MONTH}", f"?month={MONTH}&account={THEIRS}", f"?month={MONTH}&text=hush"],
         "/explanations": [f"?month={MONTH}&against={MONTH}&owner={owner}" for owner in owners],
         "costs": [f"?month={MONTH}", f"?month={MONTH}&by=account", f"?month={MONTH}&by=group"],
+        "statements.zip": ["?by=account"],
         "statements": ["", "?by=account", "?by=group"],
     }
     for end, texts in queries.items():

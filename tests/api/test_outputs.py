@@ -50,4 +50,10 @@ def test_statements_are_listed_and_sent_as_pages(api):
     assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src")
     pdf = api.ask("GET", f"/months/{MONTH}/statements/2?by=account")
     assert (pdf.headers["content-type"], pdf.content[:5]) == ("application/pdf", b"%PDF-")
+    lines = api.ask("GET", f"/months/{MONTH}/statements/2?by=account&page=csv").text.splitlines()
+    assert f"{MONTH},Account,2,2,USD,To pay,,,105.00" in lines
+    whole = api.ask("GET", f"/months/{MONTH}/statements.zip?by=account")
+    assert (whole.headers["content-type"], whole.content[:2]) == ("application/zip", b"PK")
+    sending = api.ask("POST", f"/months/{MONTH}/send-statements", "admin")
+    assert (sending.status_code, sending.json()["code"]) == (422, "mail-server-not-set")
     assert api.ask("GET", f"/months/{MONTH}/statements/nobody?by=account").status_code == 404

@@ -3,11 +3,13 @@
 import re
 
 from octo_pipeline.registry.records import Actor
+from tests.support.small_month import MONTH
 
 # Pages that filter. Another page that viewers may open is refused to those who are limited.
 FILTERED = {
     "/", "/accounts", "/accounts/{vendor}/{account}", "/allocations", "/allocations/file", "/allocations/totals",
-    "/allocations/{item_id}", "/cost-groups", "/cost-groups/{group_id}", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback",
+    "/allocations/{item_id}", "/cost-groups", "/cost-groups/{group_id}",
+    "/statements", "/statements/of", "/statements/all.zip", "/sign-in", "/sign-in/link", "/sign-in/openid", "/sign-in/openid/callback",
 }  # fmt: skip
 # Pages that only those may open who change something, whom nobody limits.
 CHANGING = {
@@ -29,6 +31,9 @@ def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):
     assert 'href="/accounts/aws/1"' in accounts and 'href="/accounts/aws/2"' not in accounts
     assert "35.00" in own_console.text("/accounts/aws/1")
     assert own_console.get("/accounts/aws/2").status_code == 404
+    statements = own_console.text("/statements?by=account")
+    assert "35.00 USD" in statements and not re.search("105.00|140.00|Journal|FOCUS", statements)
+    assert own_console.get(f"/statements/of?month={MONTH}&by=account&owner=account/2").status_code == 404
     assert own_console.post("/sign-out", "viewer").status_code == 303
     assert own_console.get("/").status_code == 303
 

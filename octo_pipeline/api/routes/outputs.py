@@ -1,24 +1,19 @@
 """What leaves the lake: FOCUS, the journal, statements, and why costs changed."""
 
-import shutil
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
 
-from octo_pipeline.api.callers import SeenWorkspace, Viewer, WorkspaceOf
+from octo_pipeline.api.callers import Admin, SeenWorkspace, Viewer, WorkspaceOf
+from octo_pipeline.api.downloads import FocusFile, StatementFile, focus_file, statement_archive, statement_file
 from octo_pipeline.api.listing import PageOf, answer_rows
+from octo_pipeline.api.work import start_sending
 from octo_pipeline.model.months import add_months, parse_month
 from octo_pipeline.model.rows import exact
 from octo_pipeline.outputs.focus.columns import Version
-from octo_pipeline.outputs.focus.export import export_focus
 from octo_pipeline.outputs.journal import By, journal_of
-from octo_pipeline.outputs.statement_pages import html_page, pdf_page
 from octo_pipeline.outputs.statements import statements_of
 from octo_pipeline.services.causes import Cause, changes_of, subject_of
 
@@ -77,21 +72,10 @@ def get_focus(
     _: Viewer,
     month: Month,
     version: Annotated[Version, Query(description="Of the standard.")] = "1.4",
-    file: Annotated[Literal["parquet", "csv.gz"], Query(description="The format of the file.")] = "parquet",
+    file: Annotated[FocusFile, Query(description="The format of the file.")] = "parquet",
 ) -> Response:
     """A month's charges as they are allocated, in the columns of FOCUS."""
-    month = parse_month(month)
-    folder = Path(tempfile.mkdtemp(dir=workspace.settings.temp))
-    target = folder / f"focus-{month}.{file}"
-    try:
-        export_focus(workspace, [month], target, version)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    media_type = "application/vnd.apache.parquet" if file == "parquet" else "application/gzip"
-    return FileResponse(
-        target, media_type=media_type, filename=target.name, background=BackgroundTask(shutil.rmtree, folder)
-    )
+    return focus_file(workspace, parse_month(month), version, file)
 
 
 @router.get("/months/{month}/statements")
@@ -108,15 +92,34 @@ def get_statement(
     month: Month,
     owner: str,
     by: Annotated[By | None, Query(description=_BY)] = None,
-    page: Annotated[Literal["html", "pdf"], Query(description="The format of the page.")] = "pdf",
+    page: Annotated[StatementFile, Query(description="The format of the page.")] = "pdf",
 ) -> Response:
     """The page of one of them."""
     (statement,) = statements_of(workspace, parse_month(month), [owner], by)
-    if page == "html":
-        # Its styles are in the page, so that it can be sent to somebody.
-        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-        return Response(html_page(statement), media_type="text/html", headers={"Content-Security-Policy": policy})
-    return Response(pdf_page(statement), media_type="application/pdf")
+    return statement_file(statement, page)
+
+
+@router.get("/months/{month}/statements.zip")
+def get_statements(
+    workspace: SeenWorkspace, month: Month, by: Annotated[By | None, Query(description=_BY)] = None
+) -> Response:
+    """The pages of all of them in all formats, as one ZIP file."""
+    return statement_archive(statements_of(workspace, parse_month(month), by=by), month)
+
+
+@router.post("/months/{month}/send-statements", status_code=202)
+def send_statements(
+    request: Request,
+    response: Response,
+    workspace: WorkspaceOf,
+    actor: Admin,
+    month: Month,
+    by: Annotated[By | None, Query(description=_BY)] = None,
+) -> dict[str, Any]:
+    """Send each PDF to the email of its cost centre; the operation says what happened to each."""
+    operation = start_sending(request.app.state.operations, workspace, actor, parse_month(month), by)
+    response.headers["Location"] = str(request.url_for("get_operation", operation_id=operation.id))
+    return operation.as_json()
 
 
 def _as_json(cause: Cause) -> dict[str, Any]:

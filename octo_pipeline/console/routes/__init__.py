@@ -1,14 +1,24 @@
 """The pages, a module for each room of the console."""
 
-from octo_pipeline.console.routes import accounts, allocations, cost_groups, month, registration, rules, users
+from octo_pipeline.console.routes import (
+    accounts,
+    allocations,
+    cost_groups,
+    month,
+    registration,
+    rules,
+    statements,
+    users,
+)
 
-# The steps of a registration come before accounts, whose addresses can have any id.
 ROUTERS = (
+    # The steps of a registration come before accounts, whose addresses can have any id.
     registration.router,
     accounts.router,
     allocations.router,
     cost_groups.router,
     month.router,
     rules.router,
+    statements.router,
     users.router,
 )

@@ -31,12 +31,12 @@ def list_page(
     vendor: str = "",
     state: str = "",
     sort: str = "",
-    start: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    cursor: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> HTMLResponse:
     """The accounts with the states of their registration and what each costs in the month."""
     filters = AccountFilters(text, vendor, state)
     month = visit.month if visit.month in visit.months else None
-    page = accounts_page(visit.workspace, month, filters, sort=sort, offset=start, limit=_ROWS)
+    page = accounts_page(visit.workspace, month, filters, sort=sort, offset=cursor, limit=_ROWS)
     rows = [dict(zip(page.rows.columns, row, strict=True)) for row in page.rows.rows]
     return visit.page(
         "accounts",
@@ -48,8 +48,8 @@ def list_page(
         vendors=sorted(CLOUDS),
         states=_STATES,
         path_of=account_path,
-        first=visit.address(start=None) if start else None,
-        next=visit.address(start=str(start + _ROWS)) if page.has_more else None,
+        first=visit.address(cursor=None) if cursor else None,
+        next=visit.address(cursor=str(cursor + _ROWS)) if page.has_more else None,
     )
 
 
