@@ -27,6 +27,7 @@ occur, the pairs that do occur are collected first, which takes another pass ove
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import duckdb
 
@@ -73,6 +74,7 @@ def matched_items_sql(
     month: str,
     allocators: Sequence[Allocator],
     categories: Sequence[str] = CATEGORIES,
+    known: Mapping[str, Sql] = MappingProxyType({}),
 ) -> Sql:
     """Prepare the matching of the month's items.
 
@@ -83,6 +85,7 @@ def matched_items_sql(
         allocators: all valid allocators, in order.
         categories: the categories whose items are returned. Savings items without the others are returned as if nobody
             took fee and account-usage items.
+        known: queries of the items of those of the categories that are matched already, without what moves their cost.
 
     Returns:
         SQL of `MATCHED_ITEM_COLUMNS` over the temporary tables: every fee and savings item, with null allocator
@@ -93,6 +96,9 @@ def matched_items_sql(
     create_temp_table(connection, "matching_allocators", _allocators_sql(live, month))
     queries: dict[str, Sql] = {}
     for category in categories:
+        if category in known:
+            queries[category] = known[category]
+            continue
         alternatives = [
             (i, conditions)
             for i, allocator in enumerate(live)

@@ -26,6 +26,7 @@ Drawback: all rows of the result are held in Python.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -317,15 +318,27 @@ class _Simulator:
         live = [a for a in self._live if a.category in categories]
         merged = [a for a in self._merged if a.category in categories]
         self._match("live_items", live, categories)
-        self._match("merged_items", merged, categories)
+        columns = [name for name in matching.MATCHED_ITEM_COLUMNS if name != "moving_item_ids"]
+        kept = {
+            category: render("services/simulation_kept_items", columns=columns, category=category)
+            for category in categories
+            if category not in own
+        }
+        self._match("merged_items", merged, categories, kept)
         self._match("matched_alone", [self._candidate], own)
         self._create("alone_items", render("services/simulation_alone"))
 
-    def _match(self, table: str, allocators: Sequence[Allocator], categories: Sequence[str]) -> None:
+    def _match(
+        self,
+        table: str,
+        allocators: Sequence[Allocator],
+        categories: Sequence[str],
+        known: Mapping[str, Sql] = MappingProxyType({}),
+    ) -> None:
         query = rows_sql(matching.MATCHED_ITEM_COLUMNS, [])
         if categories:
             query = matching.matched_items_sql(
-                self._connection, self._line_items([self._month]), self._month, allocators, categories
+                self._connection, self._line_items([self._month]), self._month, allocators, categories, known
             )
         self._create(table, render("services/simulation_taken_items", matched_items_query=query))
 
