@@ -1,5 +1,6 @@
 """Rules: the allocators in their order, what each moved, and the editor that shows what a change would do."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -91,6 +92,27 @@ class _Checked:
     succession: rules.Succession | None
     problems: tuple[Problem, ...]
     hints: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a page shows of a simulation, however large that is.
+
+    Attributes:
+        headline: what the document matches.
+        consequence: what changes.
+        notes: what was assumed.
+        warnings: what deserves attention.
+        changes: who pays most more and most less: a title, the rows, and how many there are besides.
+        sections: the other tables: a title, the first rows, and how many there are.
+    """
+
+    headline: str
+    consequence: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    changes: list[tuple[str, list[tuple[Any, ...]], int]]
+    sections: list[tuple[str, Rows, int]]
 
 
 @router.get("/rules")
@@ -278,10 +300,12 @@ def _editor(
     workspace = visit.workspace
     checked = _check(visit, draft, aim)
     problems = checked.problems + refusal
-    simulation, notes, obstacle = None, list[str](), ""
+    trial, obstacle = None, ""
     if is_simulated and not problems:
+        # A page that is opened again, and a change that is taken back, ask for what was computed before.
+        asked = hashlib.sha256("\0".join((draft.text, aim.of, aim.supersedes, aim.first)).encode()).hexdigest()
         try:
-            simulation, notes = _simulated(visit, checked, aim)
+            trial = remembered(workspace, f"trial {asked}", aim.month, lambda: _trial(visit, checked, aim))
         except OctoError as error:
             obstacle = str(error)
     months = workspace.lake.months(LINE_ITEMS)
@@ -300,12 +324,8 @@ def _editor(
         is_typed=is_typed,
         **placed(problems, draft.form.fields() | {"first": "first"}, is_shown=is_typed or bool(aim.of)),
         hints=checked.hints,
-        simulation=simulation,
-        is_simulated=is_simulated,
-        notes=notes,
+        trial=trial,
         obstacle=obstacle,
-        changes=_changes(simulation) if simulation else [],
-        sections=_sections(simulation) if simulation else [],
         months=months,
         overtaken=overtaken,
         is_overtaken=status_code == 412,
@@ -370,6 +390,18 @@ def _simulated(visit: Visit, checked: _Checked, aim: _Aim) -> tuple[Simulation, 
         return simulation, rules.frozen_note(visit.workspace, successor)
     assert checked.submission is not None  # noqa: S101 # nosec B101 - nothing is wrong
     return rules.simulate_submission(visit.workspace, checked.submission, datetime.now(UTC), month)
+
+
+def _trial(visit: Visit, checked: _Checked, aim: _Aim) -> _Trial:
+    simulation, notes = _simulated(visit, checked, aim)
+    return _Trial(
+        headline=simulation.headline,
+        consequence=simulation.consequence or ("" if simulation.differences else "No account’s cost would change."),
+        notes=tuple(notes),
+        warnings=simulation.warnings,
+        changes=_changes(simulation),
+        sections=_sections(simulation),
+    )
 
 
 def _changes(simulation: Simulation) -> list[tuple[str, list[tuple[Any, ...]], int]]:
