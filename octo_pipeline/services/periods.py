@@ -122,7 +122,7 @@ def readiness(
     """
     _require_closable(workspace, month, closed_before)
     reasons = [
-        *_late_deliveries(workspace, month, now or datetime.now(UTC)),
+        *late_deliveries(workspace, month, now or datetime.now(UTC)),
         *_missing_invoices(workspace, month),
     ]
     for check in CHECKS:
@@ -369,7 +369,7 @@ def _require_closable(workspace: Workspace, month: str, closed_before: Sequence[
         )
 
 
-def _late_deliveries(workspace: Workspace, month: str, now: datetime) -> list[str]:
+def late_deliveries(workspace: Workspace, month: str, now: datetime) -> list[str]:
     """Accounts that delivered the month before and not this one, or not since the vendor's closing day."""
     if now < _day(month, 1):
         return [f"{month} has not ended."]

@@ -1,6 +1,8 @@
 """The exchange rates as people look at them."""
 
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.rows import Rows
+from octo_pipeline.model.templates import render
 from octo_pipeline.rules.rates import newest_rates
 from octo_pipeline.workspace import Workspace
 
@@ -18,3 +20,13 @@ def listed_rates(workspace: Workspace, month: str | None) -> Rows:
         (rate.month, rate.currency, f"{rate.rate.normalize():f}", configuration.base_currency) for rate in rates
     )
     return Rows(("month", "currency", "rate", "base_currency"), tuple(rows))
+
+
+def missing_rates(workspace: Workspace, month: str) -> list[str]:
+    """The currencies that a month is billed in and that have no rate, neither of the month nor of an earlier one."""
+    configuration = workspace.configuration_of(month)
+    known = {configuration.base_currency, *newest_rates(configuration.rates, month)}
+    line_items = workspace.lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+    with workspace.lake.connect() as connection:
+        rows = connection.execute(render("services/billed_currencies", line_items=line_items)).fetchall()
+    return [currency for (currency,) in rows if currency not in known]

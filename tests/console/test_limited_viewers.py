@@ -13,7 +13,8 @@ FILTERED = {
 }  # fmt: skip
 # Pages that only those may open who change something, whom nobody limits.
 CHANGING = {
-    "/allocations/decision", "/cost-groups/{group_id}/remove", "/rules/{rule_id}/remove", "/rules/{rule_id}/supersede",
+    "/allocations/decision", "/cost-groups/{group_id}/remove", "/data/new-metric", "/rules/{rule_id}/remove",
+    "/rules/{rule_id}/supersede",
 }  # fmt: skip
 
 

@@ -404,7 +404,7 @@ def test_a_delivery_counts_from_its_vendors_closing_day_on_and_later_where_expor
 
     def reasons(*deliveries: Delivery, on: int = 20) -> list[str]:
         monkeypatch.setattr(periods, "counted_deliveries", lambda w, month: deliveries if month == MONTH else [])
-        return periods._late_deliveries(two_months, MONTH, datetime(2024, 2, on, tzinfo=UTC))
+        return periods.late_deliveries(two_months, MONTH, datetime(2024, 2, on, tzinfo=UTC))
 
     invoiced = [(MONTH, "aws", "payer", "in-1", None, "USD", "100")]
     publish_invoices(two_months, MONTH, invoiced)

@@ -13,7 +13,9 @@ from octo_pipeline.services.metrics import list_metrics, metric_rows, put_metric
 router = APIRouter(prefix="/metrics", tags=["metrics"])
 
 _CSV = described_body("text/csv", "month,account,quantity\n2024-01,111122223333,12\n")
-MetricId = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="The metric's id.")]
+# Of a metric that is saved; the configuration may have others.
+METRIC_ID = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+MetricId = Annotated[str, Path(pattern=METRIC_ID, description="The metric's id.")]
 
 
 @router.get("")

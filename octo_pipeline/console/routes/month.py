@@ -21,20 +21,45 @@ from octo_pipeline.workspace import Workspace
 
 router = APIRouter()
 
-# Check -> what helps against it, and the page that does.
+
+@dataclass(frozen=True)
+class _Fix:
+    """What helps against what a check says.
+
+    Attributes:
+        words: of the link.
+        path: the page that helps.
+        section: where on the page.
+        status: the status of allocations that it lists.
+    """
+
+    words: str
+    path: str
+    section: str = ""
+    status: str | None = None
+
+    def address(self, visit: Visit) -> str:
+        """Where the link leads."""
+        return visit.address(self.path, status=self.status) + (f"#{self.section}" if self.section else "")
+
+
 _FIXES = {
-    "base_currency_known": ("See the rates", "/data"),
-    "closed_as_known": ("See the corrections", "/allocations"),
-    "formulas_hold": ("See the rules", "/rules"),
-    "invoices_reconcile": ("See the deliveries", "/data"),
-    "metrics_current": ("See the metrics", "/data"),
-    "metrics_delivered": ("See the metrics", "/data"),
-    "no_conflicts": ("See the rules", "/rules"),
-    "no_over_allocation": ("See the rules", "/rules"),
-    "owners_have_cost_centres": ("See the statements", "/statements"),
-    "rates_current": ("See the rates", "/data"),
-    "targets_known": ("See the rules", "/rules"),
-    "values_resolve": ("See the cost groups", "/cost-groups"),
+    "base_currency_known": _Fix("See the rates", "/data", "rates"),
+    "closed_as_known": _Fix("See the corrections", "/allocations"),
+    "covered_usage_once": _Fix("See the rules", "/rules"),
+    "formulas_hold": _Fix("See what stays where it was billed", "/allocations", status="unchecked_allocated"),
+    "invoices_reconcile": _Fix("See the deliveries", "/data", "deliveries"),
+    "metrics_current": _Fix("See the metrics", "/data", "metrics"),
+    "metrics_delivered": _Fix("See the metrics", "/data", "metrics"),
+    "metrics_listed": _Fix("See the metrics", "/data", "metrics"),
+    "no_conflicts": _Fix("See the rules", "/rules"),
+    "no_conflicts_in_steps": _Fix("See the rules", "/rules"),
+    "no_over_allocation": _Fix("See the rules", "/rules"),
+    "owners_have_cost_centres": _Fix("See the statements", "/statements"),
+    "rates_current": _Fix("See the rates", "/data", "rates"),
+    "targets_known": _Fix("See the rules", "/rules"),
+    "unknown_line_types": _Fix("See the deliveries", "/data", "deliveries"),
+    "values_resolve": _Fix("See the cost groups", "/cost-groups"),
 }
 
 
