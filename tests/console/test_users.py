@@ -43,6 +43,22 @@ def test_a_user_is_added_gets_another_role_and_is_removed(own_console):
     ]
 
 
+def test_a_viewer_is_limited_to_cost_groups_and_sees_everything_again(own_console):
+    refused = own_console.post("/users", "admin", {"name": "noor", "role": "viewer", "groups": "shop, vault"})
+    assert (
+        refused.status_code == 422 and 'id="user-groups-problem"' in refused.text and "noor" not in _roles(own_console)
+    )
+    own_console.post("/users", "admin", {"name": "noor", "role": "viewer", "groups": "shop, shop"})
+    users = own_console.workspace.registry.users
+    assert users.groups_of("noor") == ("shop",)
+    assert "some cost groups" in own_console.text("/users", "admin")
+    refused = own_console.post("/users/groups", "admin", {"name": "the-editor", "groups": "shop"})
+    assert refused.status_code == 422 and "only viewers can be" in refused.text
+    own_console.post("/users/groups", "admin", {"name": "noor", "groups": " "})
+    assert users.groups_of("noor") is None
+    assert own_console.post("/users/groups", "editor", {"name": "noor", "groups": "shop"}).status_code == 403
+
+
 def test_the_second_of_two_tabs_is_told(own_console):
     own_console.post("/users/role", "admin", {"name": "the-viewer", "role": "editor", "seen": "viewer"})
     answer = own_console.post("/users/role", "admin", {"name": "the-viewer", "role": "admin", "seen": "viewer"})

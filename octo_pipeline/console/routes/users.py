@@ -14,12 +14,19 @@ from octo_pipeline.console.visit import Administering, Typed, Viewing, Visit
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.registry.records import ROLES, AuditEvent
+from octo_pipeline.services import access
 
 router = APIRouter()
 
 _EVENTS = 100
 _MOST_EVENTS = 100_000
-_USER_FIELDS = {"user-name-wrong": "name", "user-already-known": "name", "role-unknown": "role"}
+_USER_FIELDS = {
+    "user-name-wrong": "name",
+    "user-already-known": "name",
+    "role-unknown": "role",
+    "user-group-unknown": "groups",
+    "only-viewers-limited": "groups",
+}
 _TOKEN_FIELDS = {"token-label-wrong": "label", "user-unknown": "user"}
 _ROLE_NAMES = {"viewer": "Viewer", "editor": "Editor", "admin": "Administrator"}
 
@@ -58,7 +65,7 @@ def add_user(visit: Administering, form: Typed) -> Response:
     """Add a user."""
     name, role = text_of(form, "name"), text_of(form, "role")
     try:
-        visit.workspace.registry.users.add(name, role, visit.actor)
+        access.add_user(visit.workspace, name, role, visit.actor, _groups(form))
     except OctoError as error:
         if error.code not in _USER_FIELDS:
             raise
@@ -77,6 +84,19 @@ def set_role(visit: Administering, form: Typed) -> Response:
     if role != current:
         users.set_role(name, role, visit.actor)
     return visit.redirect("/users", f"{name} has the role {role}.")
+
+
+@router.post("/users/groups")
+def limit_user(visit: Administering, form: Typed) -> Response:
+    """Limit a viewer to some cost groups, or let them see everything."""
+    name, groups = text_of(form, "name"), _groups(form)
+    try:
+        access.limit_user(visit.workspace, name, groups, visit.actor)
+    except OctoError as error:
+        if error.code not in _USER_FIELDS:
+            raise
+        return _page(visit, status_code=422, problem=str(error))
+    return visit.redirect("/users", f"{name} sees {', '.join(groups) if groups else 'everything'}.")
 
 
 @router.post("/users/remove")
@@ -181,8 +201,14 @@ def _page(
         tokens=sorted(tokens, key=lambda token: token.made_at, reverse=True),
         new_user=new_user or Filled({"role": "viewer"}),
         new_token=new_token or Filled({"user": visit.user.name}),
+        cost_groups=sorted(visit.workspace.configuration.cost_groups) if visit.may("admin") else [],
         problem=problem,
     )
+
+
+def _groups(form: Typed) -> list[str] | None:
+    """The ids of the only cost groups that a viewer may see, typed with commas; None for everything."""
+    return [name.strip() for name in text_of(form, "groups").split(",") if name.strip()] or None
 
 
 def _in_words(details: dict[str, Any]) -> str:
