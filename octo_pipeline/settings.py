@@ -144,6 +144,11 @@ class Settings(_VendorSettings):
         default="http://localhost:8400",
         description="Address that the browser ends at after a partner's sign-in; registered with its application.",
     )
+    dagster_url: str | None = Field(
+        default=None,
+        description="Address of Dagster's webserver, by which the API and the console run months; if unset, they do so "
+        "themselves.",
+    )
     gcp_service_account: str | None = Field(
         default=None, description="Service account that reads BigQuery; named when an account is registered."
     )
@@ -157,6 +162,15 @@ class Settings(_VendorSettings):
         if not text:
             raise ValueError("must be a folder or s3://bucket/prefix")
         return text
+
+    @field_validator("dagster_url")
+    @classmethod
+    def _dagster_is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+                raise ValueError("must be the address of a server, such as https://dagster.example.com")
+        return value
 
     @field_validator("lake_endpoint")
     @classmethod

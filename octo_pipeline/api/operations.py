@@ -23,6 +23,7 @@ from octo_pipeline.services.months import Blocked, Failed, Landed, MonthDone, Sk
 from octo_pipeline.tables.table import Materialised
 
 _MOST_KEPT = 500
+_MOST_FOLLOWED = 8
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +38,7 @@ class Operation:
         state: waiting, running, succeeded or failed.
         events: what happened so far, a sentence each.
         problem: why it failed.
+        link: the page of the run in Dagster, if Dagster does it.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Operation:
     state: Literal["waiting", "running", "succeeded", "failed"] = "waiting"
     events: list[str] = field(default_factory=list)
     problem: str | None = None
+    link: str | None = None
 
     @property
     def is_done(self) -> bool:
@@ -62,6 +65,7 @@ class Operation:
             "state": self.state,
             "events": list(self.events),
             "problem": self.problem,
+            "link": self.link,
         }
 
 
@@ -72,16 +76,20 @@ class Operations:
         self._operations: OrderedDict[str, Operation] = OrderedDict()
         self._news = Condition()
         self._pool = ThreadPoolExecutor(1, "operation")
+        # Following what Dagster does waits, and keeps nobody else waiting.
+        self._followers = ThreadPoolExecutor(_MOST_FOLLOWED, "follower")
 
-    def start(self, kind: str, actor: Actor, work: Callable[[], Iterable[object]]) -> Operation:
-        """Do some work later; it yields what happens."""
-        operation = Operation(uuid.uuid4().hex, kind, actor, datetime.now(UTC))
+    def start(
+        self, kind: str, actor: Actor, work: Callable[[], Iterable[object]], *, link: str | None = None
+    ) -> Operation:
+        """Do some work later; it yields what happens. With a link, the work is to follow a run that Dagster does."""
+        operation = Operation(uuid.uuid4().hex, kind, actor, datetime.now(UTC), link=link)
         with self._news:
             self._operations[operation.id] = operation
             done = [other.id for other in self._operations.values() if other.is_done]
             for other in done[: max(0, len(self._operations) - _MOST_KEPT)]:
                 del self._operations[other]
-        self._pool.submit(self._do, operation, work)
+        (self._followers if link else self._pool).submit(self._do, operation, work)
         return operation
 
     def get(self, operation_id: str) -> Operation:
@@ -111,6 +119,7 @@ class Operations:
     def close(self) -> None:
         """Finish what runs and drop what waits."""
         self._pool.shutdown(cancel_futures=True)
+        self._followers.shutdown(wait=False, cancel_futures=True)
 
     def _do(self, operation: Operation, work: Callable[[], Iterable[object]]) -> None:
         self._set(operation, "running")
@@ -145,6 +154,8 @@ class Operations:
 def _sentences(event: object) -> list[str]:
     """What an event says to somebody who follows the work; nothing for a step that only begins."""
     match event:
+        case str():
+            return [event]
         case Landed():
             waiting = [f"{event.vendor} {event.month}: {error}" for error in event.unanswered]
             return [f"{event.vendor} {event.month}: {event.outcome}", *waiting, *event.passed_over]

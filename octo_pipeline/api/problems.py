@@ -72,6 +72,7 @@ STATUSES: dict[str, int] = {
     **dict.fromkeys(
         (
             "bucket-missing",
+            "dagster-not-asked",
             "configuration-missing",
             "duckdb-cannot-read-lake",
             "lake-file-unreadable",

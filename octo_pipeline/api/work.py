@@ -6,6 +6,7 @@ from typing import Literal
 
 from octo_pipeline.api.operations import Operation, Operations
 from octo_pipeline.automation.recorded import recorded_as_run, recorded_as_run_of
+from octo_pipeline.automation.remote_runs import launch_month
 from octo_pipeline.outputs.journal import By
 from octo_pipeline.outputs.statement_mail import Sent, addressed, require_sent, require_server, send
 from octo_pipeline.outputs.statements import statements_of
@@ -36,12 +37,15 @@ class DecisionWork:
 
 
 def start_run(operations: Operations, workspace: Workspace, actor: Actor, month: str) -> Operation:
-    """Land what is new and make all tables of a month.
+    """Land what is new and make all tables of a month: in Dagster, where the settings have its address, or here.
 
     Raises:
-        OctoError: the month is outside the lake's.
+        OctoError: the month is outside the lake's, or Dagster cannot be asked or refuses.
     """
     require_months(workspace.settings, [month])
+    if workspace.settings.dagster_url:
+        run = launch_month(workspace.settings.dagster_url, month, actor)
+        return operations.start("run", actor, run.follow, link=run.link)
     return operations.start("run", actor, lambda: recorded_as_run(workspace, [month], make_months(workspace, [month])))
 
 

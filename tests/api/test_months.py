@@ -131,3 +131,28 @@ def test_metrics_are_put_and_read(own_api):
     assert own_api.get("/metrics/seats")["items"][0]["id"] == "1"
     assert own_api.ask("PUT", "/metrics/seats", "editor", content="month\n").status_code == 422
     assert own_api.ask("PUT", "/metrics/..%2fx", "editor", content=csv).status_code in (404, 422)
+
+
+def test_a_month_is_run_by_dagster_where_its_address_is_set(own_api, monkeypatch):
+    class Run:
+        link = "http://dagster.internal/runs/r1"
+
+        def follow(self):
+            yield "The run r1 is started."
+            yield "The run r1 is success."
+
+    launched = []
+
+    def launch(url: str, month: str, actor: str) -> Run:
+        launched.append((url, month, actor))
+        return Run()
+
+    monkeypatch.setattr("octo_pipeline.api.work.launch_month", launch)
+    settings = own_api.workspace.settings.model_copy(update={"dagster_url": "http://dagster.internal"})
+    own_api.client.app.state.settings = settings
+    answer = own_api.ask("POST", f"/months/{MONTH}/run", "editor")
+    assert (answer.status_code, answer.json()["link"]) == (202, Run.link)
+    events = own_api.ask("GET", f"/operations/{answer.json()['id']}/events").text
+    assert "The run r1 is success." in events
+    assert '"state": "succeeded"' in events
+    assert launched == [("http://dagster.internal", MONTH, "the-editor")]
