@@ -196,7 +196,7 @@ def supersede_page(visit: Editing, rule_id: str) -> HTMLResponse:
     saved = _required(visit, rule_id)
     document = draft_of(RuleForm, saved.text).document or {}
     unset = ("createTime", "updateTime", "startMonth", "endMonth", "expiration")
-    first = add_months(visit.months[-1], 1) if visit.months else f"{datetime.now(UTC):%Y-%m}"
+    first = _first_month(visit, rule_id)
     text = as_text({k: v for k, v in document.items() if k not in unset} | {"id": f"{rule_id}-from-{first}"})
     aim = _Aim(seen=saved.version, supersedes=rule_id, first=first, month=visit.month or "")
     return _editor(visit, draft_of(RuleForm, text), aim)
@@ -276,6 +276,16 @@ def save(visit: Editing, form: Typed) -> Response:
         problem = Problem("", "id", str(error))
         return _editor(visit, draft, aim, is_typed=True, status_code=422, refusal=(problem,))
     return _saved_redirect(visit, submission.allocator, aim)
+
+
+def _first_month(visit: Visit, rule_id: str) -> str:
+    """The month that a successor is offered to start in: the newest one, if the rule has one before it that it keeps."""
+    if not visit.months:
+        return f"{datetime.now(UTC):%Y-%m}"
+    newest = visit.months[-1]
+    rule = next((a for a in visit.workspace.configuration.allocators if a.id == rule_id), None)
+    keeps_one = rule is not None and rule.first_origin < newest and newest not in visit.workspace.closed_months
+    return newest if keeps_one else add_months(newest, 1)
 
 
 def _saved_redirect(visit: Visit, allocator: Allocator, aim: _Aim) -> Response:
