@@ -7,10 +7,13 @@ import pytest
 
 from octo_pipeline.console.group_form import GroupForm
 from octo_pipeline.registry.records import Actor
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from tests.support.case import make
 from tests.support.editor import fields_of, words_of
 from tests.support.small_month import MONTH, fee_allocator
 
 GROUP = "shop"
+HOSTILE = '<b onx="1">=cmd'
 FAMILY = {"id": "teams", "by": {"tag": "team"}, "combinations": {"awsOptions": {}}}
 
 
@@ -102,6 +105,18 @@ def test_a_family_is_typed(console):
     written = dict(FAMILY)
     assert GroupForm.of(FAMILY).write(written, None) == []
     assert written == FAMILY | {"combinations": {"awsOptions": {}}}
+
+
+def test_a_family_is_listed_as_one_and_lists_its_groups(own_console):
+    folder = own_console.workspace.settings.config / "cost_groups"
+    family = {"id": "each", "name": HOSTILE, "by": {"account": True}, "combinations": {"awsOptions": {}}}
+    (folder / "each.json").write_text(json.dumps(family))
+    make(own_console.workspace, CostGroupCosts(), [MONTH])
+    assert "each aws by account USD 140.00" in own_console.text(f"/cost-groups?month={MONTH}")
+    assert "<b onx" not in own_console.page(f"/cost-groups?month={MONTH}")
+    text = own_console.text(f"/cost-groups/each?month={MONTH}")
+    assert "each/2 USD 30.00 0.00 75.00 105.00" in text and "The groups of a family share nothing" in text
+    assert "105.00 USD" in own_console.text(f"/cost-groups/each?month={MONTH}&value=2")
 
 
 def test_vendors_that_the_form_does_not_show_stay(console):

@@ -227,6 +227,30 @@ def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
     ]
 
 
+def test_it_says_what_it_takes_from_whom_and_how_many_pay_more(tmp_path):
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("8", "60", "Fee", "Purchase")]
+    live = [fee_allocator(id="live", criteria=[{"and": {"account": "8"}}])]
+    result = simulation(tmp_path, fee_allocator(priority=-1, allocator=[entry("1")]), lines, live)
+    assert result.headline == "new (fee) on 2024-01: matches 2 items of 160.00 USD."
+    # Account 1 has 15 of the 60 now, account 2 has 45, and the 100 are borne by account 9.
+    assert result.consequence == (
+        "It would take 2 items (160.00 USD), 1 of them away from live; 1 account pays more and 2 less."
+    )
+    changes = result.account_changes.select("account", "difference")
+    assert changes == [("1", Decimal(145)), ("9", Decimal(-100)), ("2", Decimal(-45))]
+
+
+def test_it_says_nothing_of_what_it_takes_if_it_takes_nothing(tmp_path):
+    result = simulation(tmp_path, fee_allocator(createTime="2024-01-02"), live=[fee_allocator(id="live")])
+    assert result.consequence == ""
+    assert result.warnings[0] == "It would take nothing: live comes first."
+
+
+def test_a_rule_that_stays_as_it_is_changes_no_cost(tmp_path):
+    result = simulation(tmp_path, fee_allocator(id="same"), live=[fee_allocator(id="same")], name="same")
+    assert result.consequence == "It would take 1 item (100.00 USD); no account's cost changes."
+
+
 def test_an_id_that_nobody_knows_is_a_warning(tmp_path):
     """Regression: a mistyped account took 54 USD without a word."""
     entries = [{"type": "account", "value": value, "formula": "cost/2"} for value in ("1", "2222")]
