@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from octo_pipeline.registry.encryption import KeySetting
 from octo_pipeline.settings import Settings, load_settings
 from octo_pipeline.workspace import Workspace
 
@@ -27,7 +28,7 @@ NOT_PASSED = {"OCTO_CONFIG", "OCTO_TEMP"} | {name for name in SETTINGS if name.e
 def test_every_setting_is_passed_and_no_other():
     """Regression: those of registration were not, so accounts could not be registered."""
     services = load("docker-compose.yaml")["services"]
-    for service in ("code", "webserver", "daemon"):
+    for service in ("code", "webserver", "viewer", "daemon", "console", "backup"):
         passed = {name for name in services[service]["environment"] if name.startswith("OCTO_")}
         assert passed == SETTINGS - NOT_PASSED
     (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
@@ -42,6 +43,13 @@ def test_the_example_of_the_environment_is_accepted(monkeypatch):
     assert load_settings().start_month == "2024-01"
 
 
+def test_the_key_that_the_example_says_how_to_make_is_one():
+    """Regression: the command printed a text that is not a key, so nothing could be registered."""
+    (command,) = re.findall(r"# (python3 -c '.*')\nOCTO_SECRET_KEY=", (DEPLOY / ".env.example").read_text())
+    key = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
+    assert len(KeySetting(key).load()) == 1
+
+
 def test_files_with_secrets_are_not_committed():
     compose = load("docker-compose.yaml")
     files = {file["path"] for service in compose["services"].values() for file in service.get("env_file", [])}
@@ -51,8 +59,8 @@ def test_files_with_secrets_are_not_committed():
 
 def test_no_service_names_an_image_that_may_change_under_it_or_is_gone():
     images = {service["image"] for service in load("docker-compose.yaml")["services"].values() if "image" in service}
-    # The community edition of MinIO has no images any more.
-    assert images == {"postgres:16"}
+    # The community edition of MinIO has no images any more. Digests are set in .env.
+    assert images == {"${POSTGRES_IMAGE:-postgres:16}", "${CADDY_IMAGE:-caddy:2}"}
 
 
 def test_every_volume_and_every_dependency_is_there():
@@ -76,7 +84,7 @@ def test_dagster_has_its_driver_and_its_home():
     assert f"deploy/dagster.yaml deploy/workspace.yaml {home}/\n" in image
     assert f"RUN chown octo {home}\n" in image
     compose = (DEPLOY / "docker-compose.yaml").read_text()
-    assert compose.count(f"{home}/workspace.yaml") == compose.count("workspace.yaml") == 2
+    assert compose.count(f"{home}/workspace.yaml") == compose.count("workspace.yaml") == 3
 
 
 def test_the_image_gets_what_it_copies():
@@ -123,9 +131,80 @@ def test_every_variable_of_the_composition_is_in_the_example():
     assert used <= named
 
 
-def test_ports_are_published_on_loopback_only():
-    for service in load("docker-compose.yaml")["services"].values():
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+def test_only_the_proxy_is_reached_from_outside():
+    """Dagster's webserver knows no users, so even a page in a browser on the host must not come to it."""
+    published = {name for name, service in load("docker-compose.yaml")["services"].items() if "ports" in service}
+    assert published == {"proxy"}
+
+
+def test_the_proxy_gets_what_its_configuration_names_and_leads_to_services_that_there_are():
+    services = load("docker-compose.yaml")["services"]
+    variables = re.findall(r"\{\$(\w+)(?::([^}]+))?\}", (DEPLOY / "Caddyfile").read_text())
+    assert {name for name, default in variables if not default} == services["proxy"]["environment"].keys()
+    targets = {default.split(":")[0]: default.split(":")[1] for _, default in variables if default}
+    assert targets == {"console": "8000", "webserver": "3000", "viewer": "3000"}
+    for name, port in targets.items():
+        assert port in services[name]["command"]
+    assert ("--read-only" in services["viewer"]["command"], "--read-only" in services["webserver"]["command"]) == (
+        True,
+        False,
+    )
+
+
+def test_every_service_of_ours_says_whether_it_is_well():
+    services = load("docker-compose.yaml")["services"]
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"proxy", "backup"}
+
+
+def chart_queue() -> dict:
+    """What the chart configures Dagster's queue with."""
+    coordinator = load("values.yaml")["dagsterDaemon"]["runCoordinator"]
+    queue = coordinator["config"]["customRunCoordinator"]
+    name = {key: load("dagster.yaml")["run_coordinator"][key] for key in ("module", "class")}
+    assert {key: queue[key] for key in name} == name
+    return queue["config"]
+
+
+def pods() -> list[dict]:
+    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+    assert [document["kind"] for document in documents] == [
+        "Deployment",
+        "Service",
+        "NetworkPolicy",
+        "NetworkPolicy",
+        "PersistentVolumeClaim",
+        "CronJob",
+    ]
+    console, *_, backup = documents
+    return [console["spec"]["template"]["spec"], backup["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
+
+
+def test_pods_beside_the_chart_have_its_configuration_lake_and_limits():
+    (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
+    lake = {variable["name"]: variable["value"] for variable in deployment["env"]}["OCTO_LAKE"]
+    for pod in pods():
+        (container,) = pod["containers"]
+        env = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert env.keys() <= SETTINGS
+        assert env["OCTO_LAKE"] == lake
+        mounts = [mount for mount in container["volumeMounts"] if mount["name"] != "backups"]
+        assert mounts == deployment["volumeMounts"]
+        volumes = {volume["name"]: volume.get("configMap") for volume in pod["volumes"] if volume["name"] != "backups"}
+        assert volumes == {volume["name"]: volume.get("configMap") for volume in deployment["volumes"]}
+        assert pod["securityContext"] == deployment["podSecurityContext"]
+        assert container["securityContext"] == deployment["securityContext"]
+        assert container["envFrom"] == [{"secretRef": secret} for secret in deployment["envSecrets"]]
+        assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_the_chart_and_compose_try_a_run_again_alike():
+    from dagster._config import process_config
+    from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
+
+    compose = load("dagster.yaml")["run_coordinator"]["config"]
+    assert compose.items() <= chart_queue().items()
+    checked = process_config(QueuedRunCoordinator.config_type(), chart_queue())
+    assert checked.success, checked.errors
 
 
 def test_dagster_takes_the_instance_configuration(monkeypatch):
@@ -195,7 +274,6 @@ def test_every_way_to_load_the_definitions_names_the_same_module():
 
 def test_one_run_a_month_everywhere():
     limit = load("dagster.yaml")["concurrency"]["runs"]["tag_concurrency_limits"]
-    (helm,) = [load("values.yaml")["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]]
-    assert limit == helm["tagConcurrencyLimits"]
+    assert limit == chart_queue()["tag_concurrency_limits"]
     alone = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())
     assert alone["concurrency"]["runs"]["tag_concurrency_limits"] == limit
