@@ -116,7 +116,7 @@ def large_page(
         length: how many the page has at most.
     """
     lake = workspace.lake
-    items = closed_items(workspace, [month]) if workspace.is_closed(month) else scan_items(lake, origin_months(month))
+    items = _items_of(workspace, month)
     # Names the file for the check that it is not replaced meanwhile; the rows are read with their positions.
     lake.scan(Allocations.name, [month], Allocations.columns)
     rows = Relation(f"read_parquet({literal(str(lake.path(Allocations.name, month)))}, hive_partitioning = false)")
@@ -136,6 +136,26 @@ def large_page(
         positions = [position for (position,) in connection.execute(query).fetchall()]
         page = render("services/large_list_page", positions=positions or [-1], rows=rows, items=items, month=month)
         return Rows.fetched(connection, page)
+
+
+def large_totals(workspace: Workspace, month: str, filters: Filters) -> Rows:
+    """What `allocation_totals` returns, of a large month, without what explains its rows."""
+    query = render(
+        "services/large_list_totals",
+        items=_items_of(workspace, month),
+        rows=workspace.lake.scan(Allocations.name, [month], Allocations.columns),
+        asked_for=filters,
+        group_accounts=_accounts_of_group(workspace, month, filters),
+    )
+    with workspace.lake.connect() as connection:
+        return Rows.fetched(connection, query)
+
+
+def _items_of(workspace: Workspace, month: str) -> Relation:
+    """The items that the rows of a month are of."""
+    if workspace.is_closed(month):
+        return closed_items(workspace, [month])
+    return scan_items(workspace.lake, origin_months(month))
 
 
 def _accounts_of_group(workspace: Workspace, month: str, filters: Filters) -> Sql | None:

@@ -12,7 +12,14 @@ from octo_pipeline.api.listing import MEDIA_TYPES
 from octo_pipeline.console.routes import allocations as page
 from octo_pipeline.registry.records import Actor, Caller
 from octo_pipeline.services import allocations
-from octo_pipeline.services.allocations import Filters, allocation_totals, fetched, large_page, listed_allocations
+from octo_pipeline.services.allocations import (
+    Filters,
+    allocation_totals,
+    fetched,
+    large_page,
+    large_totals,
+    listed_allocations,
+)
 from octo_pipeline.services.decide import closed_sentence, find_items
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
@@ -227,6 +234,7 @@ def test_a_page_of_a_large_month_has_the_same_rows(console, filters):
     totals = allocation_totals(workspace, MONTH, filters)
     assert sum(totals.column("cost")) == sum(whole.column("cost"), Decimal(0))
     assert sum(totals.column("row_count")) == len(whole)
+    assert large_totals(workspace, MONTH, filters) == totals
 
 
 def test_the_page_of_a_large_month_does_not_wait_for_its_totals(console, monkeypatch):

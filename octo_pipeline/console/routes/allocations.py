@@ -194,9 +194,8 @@ def _version(visit: Visit, month: str) -> str:
 
 def _totals(visit: Visit, month: str, filters: Filters) -> Rows:
     workspace = visit.workspace
-    return remembered(
-        workspace, f"totals {filters}", month, lambda: allocations.allocation_totals(workspace, month, filters)
-    )
+    compute = allocations.large_totals if allocations.is_large(workspace, month) else allocations.allocation_totals
+    return remembered(workspace, f"totals {filters}", month, lambda: compute(workspace, month, filters))
 
 
 def _items_asked(asked: Mapping[str, str]) -> dict[str, str | None]:
