@@ -18,6 +18,7 @@ from octo_pipeline.services import accounts as services
 from octo_pipeline.services.account_costs import costs_of_account
 from octo_pipeline.services.accounts import Listed
 from octo_pipeline.services.causes import Change, changes_of, subject_of
+from octo_pipeline.services.remembered import remembered
 
 # Causes beyond these are one line with their sum.
 _MOST_CAUSES = 40
@@ -91,8 +92,12 @@ def _change(visit: Visit, account: str, month: str) -> dict[str, Any]:
     if not is_month(against):
         return values
     try:
-        subject = subject_of(visit.workspace, f"account/{account}", (against, month))
-        changes = changes_of(visit.workspace, subject, against, month)
+        changes = remembered(
+            visit.workspace, f"change of account/{account} since {against}", month,
+            lambda: changes_of(
+                visit.workspace, subject_of(visit.workspace, f"account/{account}", (against, month)), against, month
+            ),
+        )  # fmt: skip
     except OctoError as error:
         return values | {"problem": str(error)}
     return values | {"changes": [_explained(change) for change in changes]}

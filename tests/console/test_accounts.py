@@ -190,6 +190,8 @@ def test_a_name_is_changed_and_one_that_is_taken_is_refused(own_console):
         assert "<script>alert" not in own_console.page(path, "admin")
     refused = own_console.post("/accounts/aws/222222222222/name", "admin", {"name": HOSTILE})
     assert refused.status_code == 422 and 'id="name-problem"' in refused.text
+    # The month would be chosen for the address of the form.
+    assert 'id="month"' not in refused.text and 'id="month"' in own_console.page("/accounts", "admin")
 
 
 def test_an_account_is_deleted_after_it_is_shown_what_goes(own_console):
