@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from octo_pipeline.api import problems
+from octo_pipeline.api.description import describe
 from octo_pipeline.api.limits import Limits
 from octo_pipeline.api.measures import Measured, Measures
 from octo_pipeline.api.measures import router as measures
@@ -47,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(measures)
+    describe(app)
     return app
 
 

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems: what is wrong, its code, its place, and what helps."""
 
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.rules.documents import DocumentError, json_path
+from octo_pipeline.settings import Settings
 
 # Code -> HTTP status; of a code that is not here, 422: the request is understood and cannot be done.
 STATUSES: dict[str, int] = {
@@ -21,6 +23,7 @@ STATUSES: dict[str, int] = {
             "allocator-unknown",
             "cost-group-unknown",
             "delivery-version-not-one",
+            "item-unknown",
             "metric-unknown",
             "month-missing",
             "month-not-made",
@@ -119,18 +122,37 @@ def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | No
     return JSONResponse(body | more, status, headers, media_type="application/problem+json")
 
 
-def octo_problem(error: OctoError) -> JSONResponse:
-    """An error of the product as a problem."""
+def octo_problem(error: OctoError, settings: Settings) -> JSONResponse:
+    """An error of the product as a problem. Files are named as they are called below the configuration or the lake."""
     status = STATUSES.get(error.code, 422)
     more: dict[str, Any] = {}
     if error.place is not None:
-        more["place"] = error.place
+        more["place"] = _without_folders(error.place, settings)
     if error.remedies:
         more["remedies"] = [remedy_json(remedy) for remedy in error.remedies]
     if isinstance(error, DocumentError):
-        more["problems"] = [{"file": p.file, "path": p.path, "message": p.message} for p in error.problems]
+        more["problems"] = [
+            {
+                "file": _without_folders(p.file, settings),
+                "path": p.path,
+                "message": _without_folders(p.message, settings),
+            }
+            for p in error.problems
+        ]
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return problem(status, error.code, str(error), headers=headers, **more)
+    return problem(status, error.code, _without_folders(str(error), settings), headers=headers, **more)
+
+
+def _without_folders(text: str, settings: Settings) -> str:
+    """A text without where the server's folders are, which is no business of who asks over the network."""
+    folders = {str(settings.config): "configuration", settings.lake: "lake", str(settings.temp or ""): "temp"}
+    folders |= {
+        str(Path(folder).absolute()): name for folder, name in folders.items() if folder and "://" not in folder
+    }
+    for folder, name in sorted(folders.items(), key=lambda entry: -len(entry[0])):
+        if "/" in folder:
+            text = text.replace(folder, name)
+    return text
 
 
 def remedy_json(remedy: Remedy) -> dict[str, Any]:
@@ -143,9 +165,9 @@ def remedy_json(remedy: Remedy) -> dict[str, Any]:
     }
 
 
-async def _octo_error(_: Request, error: Exception) -> JSONResponse:
+async def _octo_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OctoError)  # noqa: S101 # nosec B101 - that is what it is registered for
-    return octo_problem(error)
+    return octo_problem(error, request.app.state.settings)
 
 
 async def _invalid_request(_: Request, error: Exception) -> JSONResponse:

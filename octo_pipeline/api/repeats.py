@@ -52,10 +52,10 @@ class Repeats:
                 raise OctoError(f"The request was not done: {problem}.", code="idempotency-key-wrong")
             kept = await run_in_threadpool(registry.answers.begin, caller, key, _digest(scope, body))
             if kept is not None:
-                await _again(kept)(scope, receive, send)
+                await _again(kept, self._settings)(scope, receive, send)
                 return
         except OctoError as error:
-            await octo_problem(error)(scope, receive, send)
+            await octo_problem(error, self._settings)(scope, receive, send)
             return
         await self._done_once(registry, caller, key, scope, body, receive, send)
 
@@ -105,13 +105,14 @@ def _kept(messages: list[Message], *, has_secret: bool) -> Answer:
     return Answer(start["status"], kept, None if has_secret else body)
 
 
-def _again(kept: Answer) -> Response:
+def _again(kept: Answer, settings: Settings) -> Response:
     if kept.body is None:
         return octo_problem(
             OctoError(
                 "This was done before, and its answer had a secret, which is kept nowhere. Take back what it made and ask "
                 "again with another Idempotency-Key.",
                 code="answer-not-kept",
-            )
+            ),
+            settings,
         )
     return Response(kept.body, kept.status, kept.headers)

@@ -408,7 +408,7 @@ def _require_seen(workspace: LimitedWorkspace, item: str) -> str:
 
 
 def _no_item(item: str) -> OctoError:
-    return OctoError(f"No item has an id that begins with {item}.", code="item-ambiguous")
+    return OctoError(f"No item has an id that begins with {item}.", code="item-unknown")
 
 
 def _newest_closed_items(workspace: Workspace) -> Relation:

@@ -120,6 +120,7 @@ def _addresses(path: str) -> list[str]:
         "/allocators/sources": ["?key=account", "?key=tag:team", "?key=group"],
         "/allocations": [f"?month={MONTH}", f"?month={MONTH}&account={THEIRS}", f"?month={MONTH}&text=hush"],
         "/explanations": [f"?month={MONTH}&against={MONTH}&owner={owner}" for owner in owners],
+        "/sources": ["?key=account"],
         "costs": [f"?month={MONTH}", f"?month={MONTH}&by=account", f"?month={MONTH}&by=group"],
         "statements.zip": ["?by=account"],
         "statements": ["", "?by=account", "?by=group"],

@@ -40,6 +40,10 @@ _EXAMPLE = {
     "allocator": [{"type": "account", "value": "111122223333", "formula": "cost*usage"}],
 }
 _DOCUMENT = described_body("application/json", _EXAMPLE)
+_NEXT = described_body(
+    "application/json",
+    {name: value for name, value in _EXAMPLE.items() if name != "startMonth"} | {"id": "support-from-february"},
+)
 _KEY = (
     "A key of attributes; tag or projectLabel for their names, tag:NAME for the values of one; group for cost groups; "
     "metric for metrics."
@@ -143,7 +147,7 @@ def get_version(workspace: WorkspaceOf, _: Viewer, allocator_id: str, version: s
     return known_version(workspace, "allocator", allocator_id, version).values
 
 
-@router.post("/{allocator_id}/supersede", openapi_extra=_DOCUMENT)
+@router.post("/{allocator_id}/supersede", openapi_extra=_NEXT)
 def supersede(
     workspace: WorkspaceOf,
     actor: Editor,
@@ -158,7 +162,7 @@ def supersede(
     return {"ended": planned.predecessor.document, "started": planned.successor.document}
 
 
-@router.post("/{allocator_id}/supersede/simulate", openapi_extra=_DOCUMENT)
+@router.post("/{allocator_id}/supersede/simulate", openapi_extra=_NEXT)
 def simulate_succession(
     workspace: WorkspaceOf,
     _: Viewer,
