@@ -142,8 +142,8 @@ def test_hostile_requests_break_nothing_and_learn_nothing(api):
         @given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE) | operation.as_strategy())
         def refuse_or_answer(case):
             response = case.call(headers=headers)
-            where = (case.method, case.formatted_path, case.query, case.body, response.text)
+            where = (case.method, case.formatted_path, case.query, case.body, response.content)
             assert response.status_code != 500, where
-            assert not [secret for secret in hidden if secret in response.text], where
+            assert not [secret for secret in hidden if secret.encode() in response.content], where
 
         refuse_or_answer()
