@@ -104,7 +104,7 @@ def describe(app: FastAPI) -> None:
 def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
-        example = _EXAMPLES.get(parameter["name"])
+        example = _EXAMPLES.get(parameter["name"], *parameter["schema"].get("examples", [])[:1])
         if example is not None and parameter.get("required"):
             parameter["example"] = example
     if method in CHANGES:
@@ -158,7 +158,8 @@ def example_body(operation: dict[str, Any], schemas: dict[str, Any]) -> tuple[st
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         schema = content["schema"]
         schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-        example = content.get("example", schema.get("examples", [None])[0])
+        named = [example["value"] for example in content.get("examples", {}).values()]
+        example = content.get("example", [*named, *schema.get("examples", []), None][0])
         return media_type, example if isinstance(example, str) else json.dumps(example)
     return None
 
@@ -168,7 +169,8 @@ def example_address(path: str, operation: dict[str, Any]) -> str:
     query = {}
     for parameter in operation["parameters"]:
         if parameter.get("required"):
-            value = str(parameter["example"])
+            # One that has none is shown as its name.
+            value = str(parameter.get("example", f"{{{parameter['name']}}}"))
             path = path.replace(f"{{{parameter['name']}}}", quote(value))
             if parameter["in"] == "query":
                 query[parameter["name"]] = value

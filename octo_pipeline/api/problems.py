@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+import octo_pipeline
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.rules.documents import DocumentError, json_path
 from octo_pipeline.settings import Settings
@@ -149,6 +150,7 @@ def _without_folders(text: str, settings: Settings) -> str:
     folders |= {
         str(Path(folder).absolute()): name for folder, name in folders.items() if folder and "://" not in folder
     }
+    folders[str(Path(octo_pipeline.__file__).parent)] = "octo_pipeline"
     for folder, name in sorted(folders.items(), key=lambda entry: -len(entry[0])):
         if "/" in folder:
             text = text.replace(folder, name)
