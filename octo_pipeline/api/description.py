@@ -28,6 +28,7 @@ _EXAMPLES = {
     "item_id": "0a1b2c3d",
     "key": "account",
     "metric_id": "seats",
+    "mode": "merge",
     "month": "2024-01",
     "name": "mia",
     "operation_id": "0a1b2c3d4e5f",
@@ -65,6 +66,7 @@ _FILES = {
     "/focus": ("application/vnd.apache.parquet", "application/gzip"),
     "/statements/{owner}": ("application/pdf", "text/html"),
     "/events": ("text/event-stream",),
+    "/statements.zip": ("application/zip",),
 }
 _HEADERS = {
     HEADER: "Any text; sent again under the same one within a day, the change is done once.",
@@ -104,7 +106,8 @@ def describe(app: FastAPI) -> None:
 def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
-        example = _EXAMPLES.get(parameter["name"], *parameter["schema"].get("examples", [])[:1])
+        schema = parameter["schema"]
+        example = next(iter([*schema.get("examples", []), *schema.get("enum", [])]), _EXAMPLES.get(parameter["name"]))
         if example is not None and parameter.get("required"):
             parameter["example"] = example
     if method in CHANGES:

@@ -169,6 +169,7 @@ class LimitedLake(Lake):
         columns: "Mapping[str, str]",
         *,
         month_as: str | None = None,
+        row_number_as: str | None = None,
     ) -> Relation:
         """As `Lake.scan`, with the rows that belong to the groups.
 
@@ -176,8 +177,9 @@ class LimitedLake(Lake):
             OctoError: rows of this table cannot be told apart.
         """
         if self.is_whole:
-            return super().scan(table, months, columns, month_as=month_as)
-        if table not in _SEEN_BY:
+            return super().scan(table, months, columns, month_as=month_as, row_number_as=row_number_as)
+        # The numbers of rows are those of the whole table.
+        if table not in _SEEN_BY or row_number_as is not None:
             raise limited_error(f"the table {table.replace('_', ' ')}")
         by = _SEEN_BY[table]
         rows = super().scan(table, months, columns, month_as="scanned_month")
