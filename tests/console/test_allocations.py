@@ -148,6 +148,9 @@ def test_before_a_decision_the_page_says_how_many_and_how_much(console):
     assert "Restore 1 item?" in text
     assert "100.00 USD in 1 item." in text
     assert f"These months are made again: {MONTH}." in text
+    assert "already" not in text
+    text = console.text(f"/allocations/decision?action=reapply&allocator=a0&month={MONTH}", "editor")
+    assert "It is not restored, so it cannot be re-applied." in text
 
 
 def test_restoring_an_item(own_console):
@@ -166,6 +169,8 @@ def test_restoring_an_item(own_console):
     assert "restored it at" in again.text
     assert 'value="billed to &lt;us&gt; alone"' in again.text
     assert len(own_console.workspace.registry.decisions()) == 1
+    asked = own_console.text(f"/allocations/decision?action=restore&allocator=a0&month={MONTH}", "editor")
+    assert "It is restored already, so it cannot be restored." in asked
     assert "Re-apply…" in own_console.text(f"/allocations/{item}", "editor")
 
 

@@ -1,6 +1,6 @@
 """Allocations: the items of a month and what is booked of them, the story of each, and restoring and re-applying."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query
@@ -17,7 +17,14 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.wording import LEFT_REASONS, counted
 from octo_pipeline.services import allocations
 from octo_pipeline.services.allocations import Filters
-from octo_pipeline.services.decide import closed_sentence, corrected_months, decided_costs, find_items, story_of
+from octo_pipeline.services.decide import (
+    DecidedItem,
+    closed_sentence,
+    corrected_months,
+    decided_costs,
+    find_items,
+    story_of,
+)
 from octo_pipeline.services.remembered import remembered
 from octo_pipeline.tables.allocations import Allocations
 
@@ -217,6 +224,14 @@ def _decision_page(visit: Visit, action: Action, asked: Mapping[str, str], probl
         costs=decided_costs(visit.workspace, items, allocator=named["allocator"], account=named["account"]),
         months=[month for month in months if month not in closed],
         closed=closed_sentence(closed, corrected_in),
+        contradicting=_contradicting(visit, action, items),
         reason=asked.get("reason", ""),
         problem=problem,
     )
+
+
+def _contradicting(visit: Visit, action: Action, items: Sequence[DecidedItem]) -> int:
+    """How many of the items are as the decision would make them already; it is refused for all of them then."""
+    origins = sorted({item.origin_month for item in items})
+    restored = {item.item_id for item in visit.workspace.registry.restored_items(origins)}
+    return sum((item.item_id in restored) == (action == "restore") for item in items)
