@@ -1,13 +1,17 @@
 """Accounts: the list, what one costs and why, and the registration of an AWS payer and a linked account to its end."""
 
 import re
+from functools import partial
 from html import unescape
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from octo_pipeline.registry.records import Actor, NewAccount
 from octo_pipeline.vendors.aws import registration as aws
+from octo_pipeline.vendors.azure import client as azure_client
 from tests.emulators.aws_accounts import PRINCIPAL, TEMPLATE_URL, aws_accounts
+from tests.emulators.azure import CLIENT, SECRET, TENANT, login_session
 from tests.support.aws_registration import CUR_BUCKET, SAMPLE_PAYER, deliver_report
 from tests.support.small_month import MONTH
 
@@ -169,6 +173,40 @@ def test_a_partner_is_registered_and_its_keys_are_never_shown(installation):
     # Nothing began here, so an address that comes back belongs to nobody.
     back = installation.post(f"{path}/sign-in/finish", "admin", {"address": "http://localhost:8400/?code=1&state=2"})
     assert back.status_code == 303
+
+
+@pytest.fixture
+def microsoft(fake_azure, monkeypatch):
+    """The emulator in Microsoft's place."""
+    session = login_session(fake_azure.url)
+    addresses = {"graph_url": f"{fake_azure.url}/graph", "partner_center_url": f"{fake_azure.url}/partner"}
+    for name, more in (("authorization_url", {}), ("redeem", {}), ("csp_source", addresses)):
+        monkeypatch.setattr(azure_client, name, partial(getattr(azure_client, name), http_client=session, **more))
+
+
+def test_a_partner_signs_in_and_is_completed(installation, microsoft):
+    form = AZURE | {"tenant_id": TENANT, "center_application": CLIENT, "api_application": CLIENT}
+    form |= {"center_secret": SECRET, "api_secret": SECRET}
+    installation.post("/accounts/register/azure", "admin", form)
+    path = f"/accounts/azure/{TENANT}"
+    installation.post(f"{path}/confirm", "admin")
+    assert "press Confirm again" in installation.text(path, "admin")
+
+    page = installation.post(f"{path}/sign-in", "admin").text
+    (link,) = re.findall(r'href="(https?://[^"]+)" target="_blank"', page)
+    (state,) = parse_qs(urlsplit(unescape(link)).query)["state"]
+    finish = f"{path}/sign-in/finish"
+    refused = installation.post(finish, "admin", {"address": "http://localhost:8400/?code=stolen&state=another"})
+    assert refused.status_code == 422 and 'id="address-problem"' in refused.text and "stolen" not in refused.text
+    refused = installation.post(finish, "admin", {"address": "http://localhost:8400/"})
+    assert "That address has no authorization code." in refused.text
+    address = f"http://localhost:8400/?code=the-code-of-the-sign-in&state={state}"
+    assert installation.post(finish, "admin", {"address": address}).headers["location"] == f"{path}#registration"
+    assert installation.workspace.registry.accounts.find(TENANT).is_completed
+    assert "API Completed" in installation.text(path)
+    # The code is used up.
+    again = installation.post(finish, "admin", {"address": address})
+    assert again.status_code == 303 and installation.workspace.registry.accounts.find(TENANT).is_completed
 
 
 def test_a_billing_account_shows_what_to_grant_and_where(installation):
