@@ -25,8 +25,8 @@ class DocumentForm(Protocol):
         """The form that shows a document."""
 
     @classmethod
-    def typed(cls, form: FormData, shown: Self | None) -> Self:
-        """What was typed into a form, of which `shown` is what was in it before."""
+    def typed(cls, form: FormData, before: Self | None) -> Self:
+        """What was typed into a form, of which `before` is what was in it."""
 
     def changed(self, action: str) -> Self:
         """The form after a button for its rows."""
@@ -108,8 +108,8 @@ def typed_draft(kind: type[F], form: FormData) -> Draft:
     rows, source = str(form.get("rows", "")), str(form.get("source", ""))
     typed = kind.typed(form, before).changed(rows)
     if source == "json" or before is None or typed.compact() == before.compact():
-        shown = typed if text == base else kind.of(document or base_document or {})
-        return Draft(text, document, base if document is None else text, shown, problems)
+        fields = typed if text == base else kind.of(document or base_document or {})
+        return Draft(text, document, base if document is None else text, fields, problems)
     if document is None:
         return Draft(text, None, base, typed, problems)
     if text != base and source != "form" and not rows:

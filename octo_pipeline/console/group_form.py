@@ -79,14 +79,14 @@ class GroupForm:
         texts = {key: document.get(key) or "" for key in _TEXTS if isinstance(document.get(key, ""), str | None)}
         texts |= _by_of(document)
         blocks = _blocks_of(document.get("combinations"))
-        shown = {*_TEXTS, *(("by", "of") if "by" in texts else ()), *(("combinations",) if blocks is not None else ())}
-        others = [key for key in document if key not in shown]
+        own_keys = {*_TEXTS, *(("by", "of") if "by" in texts else ()), *(("combinations",) if blocks is not None else ())}
+        others = [key for key in document if key not in own_keys]
         if blocks is not None and "options" in (document.get("combinations") or {}):
             others.append("combinations.options")
         return cls(texts, blocks, tuple(others))
 
     @classmethod
-    def typed(cls, form: FormData, shown: Self | None) -> Self:
+    def typed(cls, form: FormData, before: Self | None) -> Self:
         """What was typed; a part that the form did not show stays."""
         keys = (*_TEXTS, "by", "key", "of")
         texts = {key: str(form[f"text.{key}"]).strip() for key in keys if f"text.{key}" in form}
@@ -96,7 +96,7 @@ class GroupForm:
             if name not in LISTS.get(vendor, ()):
                 break
             blocks.append(Block(vendor, name, typed_alternatives(form, f"block{len(blocks)}")))
-        return cls(texts, None if blocks is None else tuple(blocks), shown.others if shown else ())
+        return cls(texts, None if blocks is None else tuple(blocks), before.others if before else ())
 
     def changed(self, action: str) -> Self:
         """The form after a button, such as ``add awsOptions.filters``, ``add block0 1`` or ``remove block0``."""

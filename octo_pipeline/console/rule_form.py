@@ -52,12 +52,12 @@ class RuleForm:
         texts = {key: text for key in TEXTS if (text := _text(document.get(key))) is not None}
         alternatives = alternatives_of(document.get("criteria"), "and")
         targets = _targets_of(document.get("allocator"))
-        shown = {*texts, *_STAMPS, *_LISTS}
+        own_keys = {*texts, *_STAMPS, *_LISTS}
         hidden = {name for name, rows in zip(_LISTS, (alternatives, targets), strict=True) if rows is None}
-        return cls(texts, alternatives, targets, tuple(key for key in document if key not in shown or key in hidden))
+        return cls(texts, alternatives, targets, tuple(key for key in document if key not in own_keys or key in hidden))
 
     @classmethod
-    def typed(cls, form: FormData, shown: Self | None) -> Self:
+    def typed(cls, form: FormData, before: Self | None) -> Self:
         """What was typed; a part that the form did not show stays."""
         texts = {key: str(form[f"text.{key}"]).strip() for key in TEXTS if f"text.{key}" in form}
         alternatives = typed_alternatives(form, "criteria") if "criteria.rows" in form else None
@@ -65,7 +65,7 @@ class RuleForm:
         while targets is not None and f"targets.{len(targets)}.type" in form:
             at = f"targets.{len(targets)}"
             targets.append({name: str(form.get(f"{at}.{name}", "")).strip() for name in _TARGET})
-        return cls(texts, alternatives, None if targets is None else tuple(targets), shown.others if shown else ())
+        return cls(texts, alternatives, None if targets is None else tuple(targets), before.others if before else ())
 
     def changed(self, action: str) -> Self:
         """The form after a button for its rows, such as ``add criteria 0`` or ``remove targets 2``."""

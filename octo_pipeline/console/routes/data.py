@@ -86,8 +86,8 @@ def save_metric(visit: Editing, form: Typed) -> Response:
     file = form.get("file")
     content = file.file.read() if isinstance(file, UploadFile) and file.filename else str(form.get("csv", "")).encode()
     metric_id = text_of(form, "id")
-    shown = content.decode("utf-8", "replace")
-    values = {"id": metric_id, "csv": shown, "version": text_of(form, "version")}
+    text = content.decode("utf-8", "replace")
+    values = {"id": metric_id, "csv": text, "version": text_of(form, "version")}
     is_new = "new" in form
 
     def refused(field: str, problem: str, status_code: int = 422) -> HTMLResponse:
