@@ -90,8 +90,8 @@ class Limits:
             if len(self._valid) > _MOST_CALLERS:
                 self._valid = {name: until for name, until in self._valid.items() if until > now}
             return
-        self._valid.pop(credential, None)
         if status == 401:
+            self._valid.pop(credential, None)
             self._wrong.add(address)
 
 

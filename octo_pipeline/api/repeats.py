@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octo_pipeline.api.limits import count_as_valid
 from octo_pipeline.api.problems import octo_problem
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.answers import Answer
@@ -48,6 +49,7 @@ class Repeats:
         registry = Workspace(self._settings).registry
         try:
             caller = await run_in_threadpool(registry.users.require, Caller(None, token.strip()), "viewer")
+            count_as_valid(Request(scope))
             if (problem := text_problem("Idempotency-Key", key, _KEY_LENGTH)) is not None:
                 raise OctoError(f"The request was not done: {problem}.", code="idempotency-key-wrong")
             kept = await run_in_threadpool(registry.answers.begin, caller, key, _digest(scope, body))

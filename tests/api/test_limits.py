@@ -51,6 +51,15 @@ def test_tokens_that_are_tried_out_are_counted_by_address(own_api, monkeypatch):
     assert own_api.ask("GET", "/months", "editor").status_code == 429
 
 
+def test_a_repeated_request_leaves_its_token_known(own_api, monkeypatch):
+    """Regression: an answer that was kept made the token unknown, so it waited with those that are tried out."""
+    monkeypatch.setattr(limits, "MOST_WRONG", 1)
+    more = {"json": {"name": "mia", "role": "viewer"}, "headers": {"Idempotency-Key": "one"}}
+    assert [own_api.ask("POST", "/users", "admin", **more).status_code for _ in range(2)] == [201, 201]
+    assert own_api.client.get("/api/v1/months", headers={"Authorization": "Bearer octo_0_x"}).status_code == 401
+    assert own_api.ask("GET", "/months", "admin").status_code == 200
+
+
 def test_a_revoked_token_is_no_longer_known(own_api, monkeypatch):
     monkeypatch.setattr(limits, "MOST_WRONG", 1)
     assert own_api.ask("GET", "/months").status_code == 200
