@@ -17,12 +17,15 @@ import pytest
 
 from tests.emulators.postgresql import free_port
 
-CADDYFILE = Path(__file__).parent.parent / "deploy" / "Caddyfile"
+CADDYFILE = Path(__file__).parent.parent.parent / "deploy" / "Caddyfile"
 CADDY = shutil.which("caddy")
 PASSWORD = "a password of tests"
 SIGNED_IN = {"Authorization": f"Basic {b64encode(f'ana:{PASSWORD}'.encode()).decode()}"}
 
-pytestmark = pytest.mark.skipif(CADDY is None, reason="Caddy is not installed")
+pytestmark = [
+    pytest.mark.several,
+    pytest.mark.skipif(CADDY is None, reason="Caddy is not installed (Debian: apt-get install caddy)"),
+]
 
 
 class Backend(BaseHTTPRequestHandler):
