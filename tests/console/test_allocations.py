@@ -131,7 +131,7 @@ def test_a_story_has_its_splits_and_its_months(console):
 
 def test_an_item_that_there_is_not_is_said(console):
     answer = console.get("/allocations/zzz")
-    assert answer.status_code == 409
+    assert answer.status_code == 404
     assert "No item has an id that begins with zzz." in answer.text
 
 
