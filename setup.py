@@ -18,6 +18,7 @@ setup(
             "*/sql/*.j2",
             "vendors/**/sql/*.j2",
             "console/static/*",
+            "api/*.j2",
             "console/templates/*.j2",
             "services/*.j2",
             "outputs/**/*.csv",
