@@ -70,6 +70,7 @@ def test_an_account_shows_what_it_costs_and_why_that_changed(console):
     assert console.get(f"/accounts/-/{HOSTILE}").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_payer_and_a_linked_account_from_the_first_step_to_the_last(installation, aws_accounts, tmp_path):
     (linked,) = aws_accounts.organization(SAMPLE_PAYER, "Workload")
     path = f"/accounts/aws/{SAMPLE_PAYER}"
