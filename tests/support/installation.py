@@ -5,6 +5,7 @@ what ``restart: unless-stopped`` or Kubernetes do then.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -251,6 +252,7 @@ def _processes(folder: Path, ports: Mapping[str, int], environment: Mapping[str,
         """The words of deploy/ with the programs of this environment, addresses of loopback and other ports."""
         replaced = {"0.0.0.0": "127.0.0.1", "/opt/octo/dagster/workspace.yaml": workspace}
         replaced |= {name.removeprefix("port"): str(port) for name, port in ports_of.items()}
+        words = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", word) for word in words]
         return [str(BIN / words[0]), *(replaced.get(word, word) for word in words[1:])]
 
     def ready(*check: str) -> Callable[[], bool]:
