@@ -37,7 +37,7 @@ document.addEventListener("click", async (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
   if (event.key === "/") {
-    const filter = document.querySelector(".filters input, .filters select");
+    const filter = document.querySelector(".filters input:not([type=hidden]), .filters select");
     if (filter) {
       event.preventDefault();
       filter.focus();
