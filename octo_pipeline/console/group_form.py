@@ -79,7 +79,11 @@ class GroupForm:
         texts = {key: document.get(key) or "" for key in _TEXTS if isinstance(document.get(key, ""), str | None)}
         texts |= _by_of(document)
         blocks = _blocks_of(document.get("combinations"))
-        own_keys = {*_TEXTS, *(("by", "of") if "by" in texts else ()), *(("combinations",) if blocks is not None else ())}
+        own_keys = {
+            *_TEXTS,
+            *(("by", "of") if "by" in texts else ()),
+            *(("combinations",) if blocks is not None else ()),
+        }
         others = [key for key in document if key not in own_keys]
         if blocks is not None and "options" in (document.get("combinations") or {}):
             others.append("combinations.options")
