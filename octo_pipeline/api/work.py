@@ -12,7 +12,7 @@ from octo_pipeline.outputs.statement_mail import Sent, addressed, require_sent, 
 from octo_pipeline.outputs.statements import statements_of
 from octo_pipeline.registry.records import Account, Actor
 from octo_pipeline.services.accounts import delete
-from octo_pipeline.services.decide import cause, corrected_months, decide, find_items, require_named_items
+from octo_pipeline.services.decide import cause, choose_items, corrected_months, decide, require_named_items
 from octo_pipeline.services.months import make_months, require_months
 from octo_pipeline.workspace import Workspace
 
@@ -24,6 +24,7 @@ class DecisionWork:
     Attributes:
         operation: makes the months again.
         item_ids: the items that were decided on.
+        left_out: the items of the rule that were decided on already.
         months: the months that are made again.
         closed_months: those of the items that are closed and stay as they are.
         corrected_in: the open month that corrects them; None if none is, or there is none yet.
@@ -31,6 +32,7 @@ class DecisionWork:
 
     operation: Operation
     item_ids: tuple[str, ...]
+    left_out: tuple[str, ...]
     months: tuple[str, ...]
     closed_months: tuple[str, ...]
     corrected_in: str | None
@@ -104,7 +106,7 @@ def start_decision(
         action: restore or re-apply.
         reason: why.
         item: an item's id, or its beginning.
-        allocator: instead of an item, all that it took
+        allocator: instead of an item, all that it took and that are not decided on already,
         month: of this origin month
         account: and of this source account.
 
@@ -112,7 +114,8 @@ def start_decision(
         OctoError: no item or several are meant, or the decision contradicts an earlier one; nothing was recorded.
     """
     require_named_items(item, allocator, month)
-    items = find_items(workspace, item=item, allocator=allocator, month=month, account=account)
+    chosen = choose_items(workspace, action, item=item, allocator=allocator, month=month, account=account)
+    items = chosen.items
     closed, corrected_in = corrected_months(workspace, items)
     months = sorted({month for item in items for month in item.months})
     events = decide(workspace, action, items, reason=reason, actor=actor)
@@ -121,5 +124,5 @@ def start_decision(
     operation = operations.start(
         action, actor, lambda: recorded_as_run_of(workspace, f"{action}_items", config, months, events, why)
     )
-    ids = tuple(item.item_id for item in items)
-    return DecisionWork(operation, ids, tuple(months), tuple(closed), corrected_in)
+    ids, left_out = (tuple(item.item_id for item in some) for some in (items, chosen.left_out))
+    return DecisionWork(operation, ids, left_out, tuple(months), tuple(closed), corrected_in)

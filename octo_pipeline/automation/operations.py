@@ -27,7 +27,7 @@ from octo_pipeline.automation.typed import ALLOCATOR, Month
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import month_range, parse_month
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.services.decide import Action, cause, decide, find_items
+from octo_pipeline.services.decide import Action, cause, choose_items, decide
 from octo_pipeline.services.documents import read
 from octo_pipeline.services.landing import delivery_of, reland
 from octo_pipeline.services.months import Step, all_steps, make_months, require_months
@@ -152,13 +152,15 @@ def _decide(
     context: dg.OpExecutionContext, config: DecideConfig, workspace: Workspace, action: Action
 ) -> Iterator[AssetEvent | dg.Output[None]]:
     with translate_errors():
-        items = find_items(
+        chosen = choose_items(
             workspace,
+            action,
             item=config.item,
             allocator=config.allocator,
             month=config.month.value if config.month else None,
             account=config.account,
         )
+        items = chosen.items
         actor = acting_editor(workspace)
         events = yield from recorded_in_op(
             context,
@@ -169,7 +171,13 @@ def _decide(
     partitions = tuple((event.table, event.month, event.outcome) for event in events if isinstance(event, Materialised))
     rows = Rows(("table", "month", "outcome"), partitions)
     yield dg.Output(
-        None, metadata={"items": len(items), "actor": actor, "partitions": dg.MetadataValue.md(markdown_table(rows))}
+        None,
+        metadata={
+            "items": len(items),
+            "left out": len(chosen.left_out),
+            "actor": actor,
+            "partitions": dg.MetadataValue.md(markdown_table(rows)),
+        },
     )
 
 

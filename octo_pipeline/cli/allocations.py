@@ -175,10 +175,11 @@ def _decide(
     from octo_pipeline.model.months import parse_month
     from octo_pipeline.services.decide import (
         cause,
+        choose_items,
         closed_sentence,
         corrected_months,
         decide,
-        find_items,
+        left_out_sentence,
         require_named_items,
     )
     from octo_pipeline.settings import load_settings
@@ -189,13 +190,16 @@ def _decide(
     workspace = Workspace(load_settings())
     # Rights come before the search, so that people who may not decide do not learn what exists.
     actor = editor(workspace)
-    items = find_items(
-        workspace, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
+    chosen = choose_items(
+        workspace, action, item=item, allocator=allocator, month=parse_month(month) if month else None, account=account
     )
+    items = chosen.items
+    if sentence := left_out_sentence(action, len(chosen.left_out)):
+        typer.echo(sentence)
     months = sorted({m for i in items for m in i.months})
     if sentence := closed_sentence(*corrected_months(workspace, items)):
         typer.echo(sentence)
-    if not yes:
+    if items and not yes:
         typer.confirm(
             f"{action.capitalize()} {counted(len(items), 'item')}, booked in {', '.join(months)}?", abort=True
         )

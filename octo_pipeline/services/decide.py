@@ -9,6 +9,7 @@ import duckdb
 
 from octo_pipeline.allocation.balances import TAKEN_ITEM_COLUMNS
 from octo_pipeline.allocation.items import former_item_id_sql
+from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -16,7 +17,7 @@ from octo_pipeline.model.months import add_months, booking_months, month_range
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
-from octo_pipeline.model.wording import LEFT_REASONS
+from octo_pipeline.model.wording import LEFT_REASONS, counted
 from octo_pipeline.registry.records import Actor, Decision, RestoredItem
 from octo_pipeline.rules.conditions import Condition
 from octo_pipeline.services.months import Event, make_months
@@ -133,27 +134,68 @@ def find_items(
     ]
 
 
-def decided_costs(
-    workspace: Workspace, items: Sequence[DecidedItem], *, allocator: str | None, account: str | None
-) -> Rows:
-    """What the items of a decision cost, by currency: item_count, cost and effective_cost.
+@dataclass(frozen=True)
+class Chosen:
+    """What a decision is about.
 
-    Args:
-        workspace: whose lake.
-        items: of `find_items`.
-        allocator: as it was asked for there; None if one item was.
-        account: as it was asked for there.
+    Attributes:
+        items: the items to decide on.
+        left_out: those of a rule that are as the decision would make them already.
     """
+
+    items: list[DecidedItem]
+    left_out: list[DecidedItem]
+
+
+def choose_items(
+    workspace: Workspace,
+    action: Action,
+    *,
+    item: str | None = None,
+    allocator: str | None = None,
+    month: str | None = None,
+    account: str | None = None,
+) -> Chosen:
+    """The items that are meant, without those of a rule that are decided on already.
+
+    An item that is named by its id is never left out, so that the decision says what stands against it.
+
+    Raises:
+        OctoError: as `find_items`.
+    """
+    items = find_items(workspace, item=item, allocator=allocator, month=month, account=account)
+    if item is not None:
+        return Chosen(items, [])
+    left_out = contradicted(workspace, action, items)
+    left_out_ids = {decided.item_id for decided in left_out}
+    return Chosen([decided for decided in items if decided.item_id not in left_out_ids], left_out)
+
+
+def left_out_sentence(action: Action, count: int) -> str:
+    """How many items a decision leaves out, for people; nothing if none."""
+    if not count:
+        return ""
+    verb, they = ("is", "it") if count == 1 else ("are", "they")
+    state = "restored already" if action == "restore" else "not restored"
+    return f"{counted(count, 'item')} {verb} left out, because {they} {verb} {state}."
+
+
+def contradicted(workspace: Workspace, action: Action, items: Sequence[DecidedItem]) -> list[DecidedItem]:
+    """The items that are as a decision would make them already, also by a decision under a former id."""
+    restored = workspace.registry.restored_items(sorted({item.origin_month for item in items}))
+    ids = {item.item_id for item in restored}
+    ids |= {item.item_id for item in _renamed_items(workspace, restored)} if restored else set()
+    return [item for item in items if (item.item_id in ids) == (action == "restore")]
+
+
+def decided_costs(workspace: Workspace, items: Sequence[DecidedItem]) -> Rows:
+    """What the items of a decision cost, by currency: item_count, cost and effective_cost."""
     origins = sorted({item.origin_month for item in items})
-    query = render(
-        "services/decided_costs",
-        items=scan_items(workspace.lake, origins),
-        # Of an allocator there can be a million, which do not fit into a statement.
-        decided_ids=[] if allocator else [item.item_id for item in items],
-        allocator=allocator,
-        account=account,
-    )
+    # There can be a million of them, so they are bound as lists instead of written out.
+    values = [[item.item_id for item in items], [item.origin_month for item in items]]
     with workspace.lake.connect() as connection:
+        decided = create_temp_table(connection, "decided_items", render("tables/restore_decisions"), values)
+        query = render("services/decided_costs", items=scan_items(workspace.lake, origins), decided_items=decided)
         return Rows.fetched(connection, query)
 
 
@@ -195,8 +237,12 @@ def decide(
         An iterator that makes the affected partitions again as it is read, and yields their events.
 
     Raises:
-        OctoError: an item is already restored, or is not restored and cannot be re-applied. Nothing is recorded then.
+        OctoError: an item is already restored, or is not restored and cannot be re-applied, or there are no items,
+            because all of a rule's are as they would be made. Nothing is recorded then.
     """
+    if not items:
+        state = "restored already" if action == "restore" else "not restored"
+        raise OctoError(f"All of these items are {state}. Nothing was recorded.", code="decision-contradicts")
     now = datetime.now(UTC)
     decisions = _decisions(workspace, action, items)
     workspace.registry.record_decisions([Decision(*decision, actor, reason, now) for decision in decisions])

@@ -29,6 +29,10 @@ def test_an_item_is_restored_and_re_applied(own_api):
     assert row["reason"] == "restored"
     again = own_api.ask("POST", "/allocations/restore", "editor", json={"item": item, "reason": "twice"})
     assert (again.status_code, again.json()["code"]) == (409, "decision-contradicts")
+    rule = {"allocator": "a0", "month": MONTH, "reason": "all of them"}
+    none_left = own_api.ask("POST", "/allocations/restore", "editor", json=rule)
+    assert (none_left.status_code, none_left.json()["code"]) == (409, "decision-contradicts")
+    assert "All of these items are restored already" in none_left.json()["detail"]
     answer = own_api.ask("POST", "/allocations/reapply", "editor", json={"item": item, "reason": "shared after all"})
     events_of(own_api, answer.json()["id"])
     assert own_api.get(f"/allocations?month={MONTH}&status=checked_splitted")["items"]

@@ -163,7 +163,7 @@ def test_items_are_restored_and_re_applied_on_the_record_and_recorded_in_dagster
         assert instance.get_materialized_partitions(dg.AssetKey("allocations")) == {MONTH}
         assert statuses(split_month) == {"unchecked_allocated"}
         again = launched(restore_items, split_month, "restore", chosen, instance)
-        assert reason(again).endswith("leave it out. Nothing was recorded.")
+        assert reason(again) == "All of these items are restored already. Nothing was recorded."
         assert launched(reapply_items, split_month, "reapply", chosen, instance).success
     assert statuses(split_month) == {"checked_allocated", "checked_splitted"}
     history = split_month.registry.decisions()

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.services.decide import decide, find_items, story
+from octo_pipeline.services.decide import choose_items, decide, decided_costs, find_items, left_out_sentence, story
 from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
@@ -60,6 +60,30 @@ def test_a_restored_item_cannot_be_restored_twice(spread):
     list(decide(spread, "restore", items, reason="once", actor="tester"))
     with pytest.raises(OctoError, match="restored"):
         decide(spread, "restore", items, reason="twice", actor="tester")
+
+
+def test_a_decision_on_a_rule_leaves_out_what_is_decided_on_already(tmp_path):
+    lines = [*USAGE_OF_10_AND_30, FEE_OF_100, line_item("8", "7", "Fee", "Purchase")]
+    workspace = run(workspace_in(tmp_path, lines, [fee_allocator() | {"id": "fees"}]), [MONTH])
+    rule = {"allocator": "fees", "month": MONTH}
+    (one,) = find_items(workspace, **rule, account="9")
+    list(decide(workspace, "restore", [one], reason="once", actor="tester"))
+
+    rest = choose_items(workspace, "restore", **rule)
+    assert ([item.item_id for item in rest.left_out], len(rest.items)) == ([one.item_id], 1)
+    assert decided_costs(workspace, rest.items).rows == (("USD", 1, Decimal(7), Decimal(7)),)
+    assert left_out_sentence("restore", 1) == "1 item is left out, because it is restored already."
+    assert choose_items(workspace, "reapply", **rule).items == [one]
+    # Who names an item is told who decided on it.
+    assert choose_items(workspace, "restore", item=one.item_id).items == [one]
+
+    list(decide(workspace, "restore", rest.items, reason="the others", actor="tester"))
+    with pytest.raises(OctoError, match="All of these items are restored already"):
+        decide(workspace, "restore", choose_items(workspace, "restore", **rule).items, reason="x", actor="tester")
+    both = choose_items(workspace, "reapply", **rule)
+    assert (len(both.items), both.left_out) == (2, [])
+    list(decide(workspace, "reapply", both.items, reason="all", actor="tester"))
+    assert workspace.registry.restored_items() == ()
 
 
 def test_items_are_found_by_the_beginning_of_their_id_and_by_account(spread):

@@ -94,6 +94,7 @@ def _decide(
     )
     body = work.operation.as_json() | {
         "items": list(work.item_ids),
+        "left_out": list(work.left_out),
         "months": list(work.months),
         "closed_months": list(work.closed_months),
         "corrected_in": work.corrected_in,

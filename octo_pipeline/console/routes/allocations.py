@@ -1,6 +1,6 @@
 """Allocations: the items of a month and what is booked of them, the story of each, and restoring and re-applying."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query
@@ -18,11 +18,12 @@ from octo_pipeline.model.wording import LEFT_REASONS, counted
 from octo_pipeline.services import allocations
 from octo_pipeline.services.allocations import Filters
 from octo_pipeline.services.decide import (
-    DecidedItem,
+    choose_items,
     closed_sentence,
+    contradicted,
     corrected_months,
     decided_costs,
-    find_items,
+    left_out_sentence,
     story_of,
 )
 from octo_pipeline.services.remembered import remembered
@@ -143,8 +144,10 @@ def decide(visit: Editing, form: Typed) -> Response:
         return _decision_page(visit, action, asked, str(error))
     words = "restored" if action == "restore" else "re-applied"
     notice = f"{counted(len(work.item_ids), 'item')} {'is' if len(work.item_ids) == 1 else 'are'} {words}."
+    left_out = left_out_sentence(action, len(work.left_out))
     return visit.redirect(
-        f"/operations/{work.operation.id}", f"{notice} {closed_sentence(work.closed_months, work.corrected_in)}".strip()
+        f"/operations/{work.operation.id}",
+        " ".join(filter(None, (notice, left_out, closed_sentence(work.closed_months, work.corrected_in)))),
     )
 
 
@@ -212,7 +215,9 @@ def _items_asked(asked: Mapping[str, str]) -> dict[str, str | None]:
 
 def _decision_page(visit: Visit, action: Action, asked: Mapping[str, str], problem: str = "") -> HTMLResponse:
     named = _items_asked(asked)
-    items = find_items(visit.workspace, **named)
+    chosen = choose_items(visit.workspace, action, **named)
+    # If all of a rule are decided on already, the page is about them and offers nothing.
+    items = chosen.items or chosen.left_out
     months = sorted({month for item in items for month in item.months})
     closed, corrected_in = corrected_months(visit.workspace, items)
     return visit.page(
@@ -221,17 +226,11 @@ def _decision_page(visit: Visit, action: Action, asked: Mapping[str, str], probl
         action=action,
         named=named,
         items=items,
-        costs=decided_costs(visit.workspace, items, allocator=named["allocator"], account=named["account"]),
+        costs=decided_costs(visit.workspace, items),
+        left_out=left_out_sentence(action, len(chosen.left_out)) if chosen.items else "",
         months=[month for month in months if month not in closed],
         closed=closed_sentence(closed, corrected_in),
-        contradicting=_contradicting(visit, action, items),
+        contradicting=len(contradicted(visit.workspace, action, items)),
         reason=asked.get("reason", ""),
         problem=problem,
     )
-
-
-def _contradicting(visit: Visit, action: Action, items: Sequence[DecidedItem]) -> int:
-    """How many of the items are as the decision would make them already; it is refused for all of them then."""
-    origins = sorted({item.origin_month for item in items})
-    restored = {item.item_id for item in visit.workspace.registry.restored_items(origins)}
-    return sum((item.item_id in restored) == (action == "restore") for item in items)
