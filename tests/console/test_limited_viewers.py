@@ -1,8 +1,11 @@
 """What a viewer of some cost groups sees in the console: theirs, and no page that cannot be limited."""
 
+import json
 import re
 
 from octo_pipeline.registry.records import Actor
+from octo_pipeline.tables.cost_group_costs import CostGroupCosts
+from tests.support.case import make
 from tests.support.small_month import MONTH
 
 # Pages that filter. Another page that viewers may open is refused to those who are limited.
@@ -37,6 +40,22 @@ def test_a_limited_viewer_opens_pages_that_filter_alone(own_console):
     assert own_console.get(f"/statements/of?month={MONTH}&by=account&owner=account/2").status_code == 404
     assert own_console.post("/sign-out", "viewer").status_code == 303
     assert own_console.get("/").status_code == 303
+
+
+def test_a_viewer_of_one_group_of_a_family_finds_it(own_console):
+    family = {"id": "each", "by": {"account": True}, "combinations": {"awsOptions": {}}}
+    (own_console.workspace.settings.config / "cost_groups" / "each.json").write_text(json.dumps(family))
+    make(own_console.workspace, CostGroupCosts(), [MONTH])
+    own_console.workspace.registry.users.limit("the-viewer", ["each/2"], Actor("tester"))
+    assert "each/2" in own_console.text("/cost-groups")
+    assert "no longer" not in own_console.text("/cost-groups").lower()
+    assert 'href="/cost-groups/each?value=2"' in own_console.page("/cost-groups")
+    one = own_console.text("/cost-groups/each?value=2")
+    assert "105.00 USD" in one and "no longer" not in one
+    assert own_console.get("/cost-groups/each?value=1").status_code == 404
+    costs = own_console.api.ask("GET", f"/cost-groups/each%2F2/costs?month={MONTH}")
+    assert {row["account"] for row in costs.json()["items"]} == {"2"}
+    assert own_console.api.ask("GET", f"/cost-groups/each%2F1/costs?month={MONTH}").status_code == 404
 
 
 def test_a_limited_viewer_sees_what_is_booked_on_their_accounts(own_console):

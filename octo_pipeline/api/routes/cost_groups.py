@@ -120,7 +120,8 @@ def delete_cost_group(workspace: WorkspaceOf, actor: Editor, request: Request, c
     cost_groups.remove_group(workspace, cost_group_id, actor)
 
 
-@router.get("/{cost_group_id}/costs")
+# A group of a family has a slash in its id, and so may its value.
+@router.get("/{cost_group_id:path}/costs")
 def get_costs(
     workspace: SeenWorkspace,
     page: PageOf,

@@ -86,12 +86,16 @@ def cost_groups_page(visit: Seeing) -> HTMLResponse:
     """The cost groups with what each costs."""
     groups = visit.workspace.configuration.cost_groups
     listed = _listed(visit)
+    # Of a family, somebody may see one group and not the document, which says what all of them are by.
+    names = (name.partition("/") for name in visit.user.cost_groups or () if name.partition("/")[0] not in groups)
+    of_families = sorted({(family, value) for family, slash, value in names if slash})
     return visit.page(
         "cost_groups",
         month=visit.month,
         groups=list(groups.values()),
         listed=listed,
-        removed=sorted(listed.keys() - groups.keys()),
+        removed=sorted(listed.keys() - groups.keys() - {family for family, _ in of_families}),
+        of_families=of_families,
         problems=[] if _is_limited(visit) else _problems(visit),
         is_limited=_is_limited(visit),
         is_writable=is_writable(visit.workspace, _FOLDER),
