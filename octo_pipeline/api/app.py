@@ -36,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_closing_operations,
     )
     app.state.settings = settings
-    app.state.operations = Operations()
+    app.state.operations = Operations(settings)
     # What an administrator began and has to end; see `accounts.begin_sign_in`.
     app.state.partner_sign_ins = {}
     app.add_middleware(Repeats, settings=settings)

@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from threading import Condition
 from typing import Any, Literal
 
+from octo_pipeline.api.problems import without_folders
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import counted, quoted
 from octo_pipeline.outputs.statement_mail import Sent
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.accounts import Removed
 from octo_pipeline.services.months import Blocked, Failed, Landed, MonthDone, Skipped
+from octo_pipeline.settings import Settings
 from octo_pipeline.tables.table import Materialised
 
 _MOST_KEPT = 500
@@ -70,9 +72,13 @@ class Operation:
 
 
 class Operations:
-    """The long work of this server."""
+    """The long work of this server.
 
-    def __init__(self) -> None:
+    What it says of the work names no folder of the server, because everybody may look at it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._operations: OrderedDict[str, Operation] = OrderedDict()
         self._news = Condition()
         self._pool = ThreadPoolExecutor(1, "operation")
@@ -137,12 +143,12 @@ class Operations:
             _log.exception("The operation %s (%s) failed unexpectedly", operation.id, operation.kind)
             failures.append("Something unexpected went wrong; the server's log says what.")
         finally:
-            operation.problem = " ".join(failures) or None
+            operation.problem = without_folders(" ".join(failures), self._settings) or None
             self._set(operation, "failed" if failures else "succeeded")
 
     def _say(self, operation: Operation, sentence: str) -> None:
         with self._news:
-            operation.events.append(sentence)
+            operation.events.append(without_folders(sentence, self._settings))
             self._news.notify_all()
 
     def _set(self, operation: Operation, state: Literal["running", "succeeded", "failed"]) -> None:

@@ -128,24 +128,27 @@ def octo_problem(error: OctoError, settings: Settings) -> JSONResponse:
     status = STATUSES.get(error.code, 422)
     more: dict[str, Any] = {}
     if error.place is not None:
-        more["place"] = _without_folders(error.place, settings)
+        more["place"] = without_folders(error.place, settings)
     if error.remedies:
         more["remedies"] = [remedy_json(remedy) for remedy in error.remedies]
     if isinstance(error, DocumentError):
         more["problems"] = [
             {
-                "file": _without_folders(p.file, settings),
+                "file": without_folders(p.file, settings),
                 "path": p.path,
-                "message": _without_folders(p.message, settings),
+                "message": without_folders(p.message, settings),
             }
             for p in error.problems
         ]
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return problem(status, error.code, _without_folders(str(error), settings), headers=headers, **more)
+    return problem(status, error.code, without_folders(str(error), settings), headers=headers, **more)
 
 
-def _without_folders(text: str, settings: Settings) -> str:
-    """A text without where the server's folders are, which is no business of who asks over the network."""
+def without_folders(text: str, settings: Settings) -> str:
+    """A text without where the server's folders are, which is no business of who asks over the network.
+
+    Files are named as they are called below the configuration or the lake.
+    """
     folders = {str(settings.config): "configuration", settings.lake: "lake", str(settings.temp or ""): "temp"}
     folders |= {
         str(Path(folder).absolute()): name for folder, name in folders.items() if folder and "://" not in folder

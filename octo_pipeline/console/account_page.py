@@ -99,7 +99,7 @@ def _change(visit: Visit, account: str, month: str) -> dict[str, Any]:
             ),
         )  # fmt: skip
     except OctoError as error:
-        return values | {"problem": str(error)}
+        return values | {"problem": visit.sentence(error)}
     return values | {"changes": [_explained(change) for change in changes]}
 
 

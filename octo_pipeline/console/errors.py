@@ -1,6 +1,7 @@
 """Errors as pages: the sentence, what helps, and nothing of how the program is made."""
 
 import logging
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
@@ -9,7 +10,8 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from octo_pipeline.api.problems import STATUSES
+from octo_pipeline.api.problems import STATUSES, without_folders
+from octo_pipeline.console.forms import SECRET_FIELDS
 from octo_pipeline.console.visit import COOKIE, FormExpired, SignInNeeded, Visit, form_token, rendered
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.documents import DocumentError
@@ -30,9 +32,13 @@ def answer_pages(app: FastAPI) -> None:
 def _error_page(request: Request, status: int, title: str, error: OctoError | str) -> HTMLResponse:
     visit: Visit | None = getattr(request.state, "visit", None)
     token = form_token(visit.session) if visit else ""
-    problems = error.problems if isinstance(error, DocumentError) else ()
+    settings = request.app.state.settings
+    problems = [
+        replace(p, message=without_folders(p.message, settings))
+        for p in (error.problems if isinstance(error, DocumentError) else ())
+    ]
     text = rendered(
-        request, "error", visit=visit, form_token=token, title=title, detail=str(error), problems=problems,
+        request, "error", visit=visit, form_token=token, title=title, detail=without_folders(str(error), settings), problems=problems,
         is_retryable=status == 503,
     )  # fmt: skip
     return HTMLResponse(text, status)
@@ -85,4 +91,5 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _without_token(typed: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in typed if name != "form_token"]
+    """What was typed, to be kept in a page; secrets are typed again."""
+    return [(name, value) for name, value in typed if name not in ("form_token", *SECRET_FIELDS)]

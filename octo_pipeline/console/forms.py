@@ -10,6 +10,9 @@ from starlette.datastructures import FormData
 
 from octo_pipeline.model.errors import OctoError
 
+# Fields whose text no page shows again: the secrets of Azure's applications, and the address with a code that a sign-in ends at.
+SECRET_FIELDS = ("center_secret", "api_secret", "address")
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -32,7 +35,7 @@ def refused(form: FormData, error: OctoError, fields: Mapping[str, str]) -> Fill
         error: the refusal.
         fields: the field that an error is about, by the error's code.
     """
-    values = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+    values = {name: value for name, value in form.multi_items() if isinstance(value, str) and name not in SECRET_FIELDS}
     return Filled(values, {fields.get(error.code, ""): str(error)})
 
 

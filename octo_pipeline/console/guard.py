@@ -30,6 +30,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, settings: Settings, hosts: tuple[str, ...]) -> None:
         self._app = app
+        self._public = urlsplit(settings.public_url or "").netloc.lower()
         public = urlsplit(settings.public_url or "").hostname
         self._hosts = {*_OWN_NAMES, *(host.lower() for host in hosts), *([public] if public else [])}
 
@@ -62,7 +63,8 @@ class Guard:
             return None
         origin = headers.get("origin")
         if origin is not None:
-            is_own = origin != "null" and _name(urlsplit(origin).netloc) in self._hosts
+            # With its port, because another program on this machine has pages of the same name.
+            is_own = urlsplit(origin).netloc.lower() in {headers.get("host", "").lower(), self._public} - {""}
         else:
             is_own = headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
         return None if is_own else "A form of another page cannot change anything here.\n"

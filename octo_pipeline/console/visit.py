@@ -15,6 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from octo_pipeline.api.limits import SESSION, count_as_valid
 from octo_pipeline.api.operations import Operations
+from octo_pipeline.api.problems import without_folders
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.html import html_template
 from octo_pipeline.model.months import is_month
@@ -90,7 +91,7 @@ class Visit:
             status_code: of HTTP.
             values: what the template shows.
         """
-        notice = unquote(self.request.cookies.get(_NOTICE, ""))
+        notice = self._notice()
         response = HTMLResponse(
             rendered(self.request, template, visit=self, notice=notice, form_token=form_token(self.session), **values),
             status_code,
@@ -99,15 +100,28 @@ class Visit:
             response.delete_cookie(_NOTICE)
         return response
 
+    def sentence(self, error: OctoError) -> str:
+        """What an error says, without where the server's folders are."""
+        return without_folders(str(error), self.workspace.settings)
+
     def redirect(self, path: str, notice: str = "") -> RedirectResponse:
         """Lead to another page, which shows a sentence once."""
         response = RedirectResponse(path, 303)
         if notice:
             response.set_cookie(
-                _NOTICE, quote(notice[:1_000]), max_age=_NOTICE_SECONDS, httponly=True, samesite="lax",
+                _NOTICE, self._signed(quote(notice[:1_000])), max_age=_NOTICE_SECONDS, httponly=True, samesite="lax",
                 secure=is_secure(self.request),
             )  # fmt: skip
         return response
+
+    def _notice(self) -> str:
+        """The sentence that `redirect` left; another program on this host can set our cookies, too, so it has to be ours."""
+        kept = self.request.cookies.get(_NOTICE, "")
+        text = kept.partition(".")[2]
+        return unquote(text) if hmac.compare_digest(kept.encode(), self._signed(text).encode()) else ""
+
+    def _signed(self, text: str) -> str:
+        return f"{hmac.new(self.session.encode(), f'notice {text}'.encode(), hashlib.sha256).hexdigest()}.{text}"
 
     def address(self, path: str | None = None, **changes: str | None) -> str:
         """The address of a page, or of this one, with the month and other parameters.

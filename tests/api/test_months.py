@@ -4,6 +4,7 @@ import json
 from threading import Event, Timer
 
 from octo_pipeline.api.operations import Operations
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Actor
 from octo_pipeline.services.months import MonthDone
 from tests.support.small_month import MONTH
@@ -97,18 +98,33 @@ def test_a_month_is_run_as_an_operation(own_api):
     assert own_api.ask("GET", "/operations/none").json()["code"] == "operation-unknown"
 
 
-def test_work_that_fails_unexpectedly_is_logged_and_said(caplog):
+def test_work_that_fails_unexpectedly_is_logged_and_said(api, caplog):
     def work():
         yield MonthDone("2024-01", 1, 2, ())
         raise RuntimeError("a fault")
 
-    operations = Operations()
+    operations = Operations(api.workspace.settings)
     operation = operations.start("run", Actor("mia"), work)
     while not operation.is_done:
         operations.wait_for_news(operation, 1, 1)
     assert (operation.state, operation.events) == ("failed", ["2024-01: 1 published, 2 unchanged"])
     assert operation.problem == "Something unexpected went wrong; the server's log says what."
     assert "RuntimeError: a fault" in caplog.text
+
+
+def test_work_names_no_folder_of_the_server(api):
+    settings = api.workspace.settings
+
+    def work():
+        yield f"read {settings.config}/allocators/a0.json"
+        raise OctoError(f"{settings.lake}/landing cannot be written.", code="lake-not-writable")
+
+    operations = Operations(settings)
+    operation = operations.start("run", Actor("mia"), work)
+    while not operation.is_done:
+        operations.wait_for_news(operation, 1, 1)
+    assert operation.events == ["read configuration/allocators/a0.json"]
+    assert operation.problem == "lake/landing cannot be written."
 
 
 def test_work_that_waits_is_dropped_when_the_server_stops(own_api):

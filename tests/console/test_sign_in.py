@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from octo_pipeline.console.app import create_app
+from octo_pipeline.console.visit import form_token
 from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.records import Actor, Caller
 from tests.support.small_month import MONTH
@@ -114,11 +115,32 @@ def test_what_was_typed_is_kept_when_the_session_ends(own_console):
     assert own_console.workspace.periods == {}
 
 
+def test_secrets_that_were_typed_are_kept_in_no_page(own_console):
+    client = own_console.client("admin")
+    form = {
+        "partner_id": "p1",
+        "center_secret": "hush-1",
+        "api_secret": "hush-2",
+        "address": "?code=hush-3",
+        "form_token": "x",
+    }
+    for page in (
+        client.post("/accounts/register/azure", data=form),
+        client.post("/accounts/register/azure", data=form, headers={"Cookie": ""}),
+        own_console.post(
+            "/accounts/register/azure", "admin", form | {"form_token": form_token(client.cookies["octo_session"])}
+        ),
+    ):
+        assert "p1" in page.text and "hush" not in page.text
+
+
 @pytest.mark.parametrize(
     "headers",
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://testserver:3000"},
+        {"Origin": "http://127.0.0.1:3000"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -127,6 +149,27 @@ def test_a_form_of_another_page_changes_nothing(console, headers):
     answer = console.post("/sign-out", "viewer", headers=headers)
     assert answer.status_code == 403
     assert console.get("/").status_code == 200
+
+
+def test_a_form_of_an_own_page_is_taken_by_its_address(own_console):
+    assert own_console.post("/sign-out", "viewer", headers={"Origin": "http://testserver"}).status_code == 303
+
+
+def test_a_notice_of_another_program_on_this_machine_is_not_shown(own_console):
+    """Cookies know no ports, so any server on this machine can set ours."""
+    client = own_console.client("admin")
+    for forged in ("Pay%20to%20another%20account", f"{'0' * 64}.Pay", ".Pay"):
+        client.cookies.set("octo_notice", forged)
+        page = client.get("/")
+        assert page.status_code == 200 and "Pay" not in page.text
+        client.cookies.delete("octo_notice")
+    own_console.post("/users", "admin", {"name": "noor", "role": "viewer"})
+    kept = client.cookies["octo_notice"]
+    assert "noor is added." in client.get("/users").text
+    # That of somebody else is not ours either.
+    other = own_console.client("viewer")
+    other.cookies.set("octo_notice", kept)
+    assert "noor is added." not in other.get("/users").text
 
 
 @pytest.mark.parametrize("host", ["evil.example", "", "testserver.evil.example", "127.0.0.1.evil.example:8000"])

@@ -141,7 +141,7 @@ def decide(visit: Editing, form: Typed) -> Response:
     except OctoError as error:
         if error.code not in _REFUSED:
             raise
-        return _decision_page(visit, action, asked, str(error))
+        return _decision_page(visit, action, asked, visit.sentence(error))
     words = "restored" if action == "restore" else "re-applied"
     notice = f"{counted(len(work.item_ids), 'item')} {'is' if len(work.item_ids) == 1 else 'are'} {words}."
     left_out = left_out_sentence(action, len(work.left_out))

@@ -228,7 +228,7 @@ def save(visit: Editing, form: Typed) -> Response:
     try:
         cost_groups.save_group(workspace, submission, visit.actor, replace=bool(aim.of))
     except OctoError as error:
-        problem = Problem("", "id", str(error))
+        problem = Problem("", "id", visit.sentence(error))
         return _editor(visit, draft, aim, is_typed=True, status_code=422, refusal=(problem,))
     return visit.redirect(path, notice)
 
@@ -253,7 +253,7 @@ def _editor(
             month = aim.month if is_month(aim.month) else None
             preview = cost_groups.preview_group(workspace, submission.group, month, datetime.now(UTC))
         except OctoError as error:
-            obstacle = str(error)
+            obstacle = visit.sentence(error)
     is_read_only = not is_writable(workspace, _FOLDER)
     file = f"{_FOLDER}/{submission.group.id}.json" if submission else ""
     hints = (

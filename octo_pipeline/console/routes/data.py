@@ -111,7 +111,7 @@ def save_metric(visit: Editing, form: Typed) -> Response:
     except OctoError as error:
         if error.code != "configuration-read-only":
             raise
-        return refused("", str(error), 409)
+        return refused("", visit.sentence(error), 409)
     return visit.redirect(
         f"/data/metrics/{metric_id}", f"{metric_id} is saved with {counted(len(metric.quantities), 'row')}."
     )

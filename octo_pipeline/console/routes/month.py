@@ -17,7 +17,6 @@ from octo_pipeline.services import costs, periods
 from octo_pipeline.services.overview import overview_of
 from octo_pipeline.services.remembered import remembered
 from octo_pipeline.services.summary import summary_of
-from octo_pipeline.workspace import Workspace
 
 router = APIRouter()
 
@@ -97,7 +96,7 @@ def month_page(visit: Seeing) -> HTMLResponse:
         distributed=_distributed(summary.distributed),
         status=status,
         first_open=next((s.month for s in statuses if s.state in ("open", "reopened")), None),
-        readiness=_readiness(workspace, month) if is_closable else None,
+        readiness=_readiness(visit, month) if is_closable else None,
         prepayments=costs.prepayments(workspace, month),
         drift=periods.drift(workspace, month)[1] if status.changed else None,
         work=[] if is_limited else [operation for operation in visit.operations.all() if not operation.is_done],
@@ -149,11 +148,11 @@ def _reason(form: Typed) -> str:
     return str(form.get("reason", "")).strip()
 
 
-def _readiness(workspace: Workspace, month: str) -> _Readiness:
+def _readiness(visit: Visit, month: str) -> _Readiness:
     try:
-        return _Readiness(True, periods.readiness(workspace, month))
+        return _Readiness(True, periods.readiness(visit.workspace, month))
     except OctoError as error:
-        return _Readiness(False, [str(error)])
+        return _Readiness(False, [visit.sentence(error)])
 
 
 def _distributed(rows: Rows) -> list[dict[str, Any]]:

@@ -152,7 +152,7 @@ def finish_sign_in(visit: Administering, account: str, form: Typed) -> Response:
         azure.finish_sign_in(visit.workspace, visit.actor, registered, sign_in, response)
     except OctoError as error:
         # The address has a code, so it is not shown again.
-        return _sign_in_page(visit, registered, Filled({}, {"address": str(error)}), status_code=422)
+        return _sign_in_page(visit, registered, Filled({}, {"address": visit.sentence(error)}), status_code=422)
     del sign_ins[visit.actor, registered.account_id]
     return confirm(visit, "azure", account)
 

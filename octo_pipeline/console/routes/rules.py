@@ -273,7 +273,7 @@ def save(visit: Editing, form: Typed) -> Response:
         else:
             rules.save(workspace, submission, visit.actor, replace=bool(aim.of))
     except OctoError as error:
-        problem = Problem("", "id", str(error))
+        problem = Problem("", "id", visit.sentence(error))
         return _editor(visit, draft, aim, is_typed=True, status_code=422, refusal=(problem,))
     return _saved_redirect(visit, submission.allocator, aim)
 
@@ -317,7 +317,7 @@ def _editor(
         try:
             trial = remembered(workspace, f"trial {asked}", aim.month, lambda: _trial(visit, checked, aim))
         except OctoError as error:
-            obstacle = str(error)
+            obstacle = visit.sentence(error)
     months = workspace.lake.months(LINE_ITEMS)
     overtaken: list[DiffLine] = []
     if saved is not None:
@@ -381,7 +381,7 @@ def _check_content(visit: Visit, content: bytes, draft: Draft, aim: _Aim) -> _Ch
     except DocumentError as error:
         return _Checked(draft, None, None, error.problems, ())
     except OctoError as error:
-        return _Checked(draft, None, None, (Problem("", "first", str(error)),), ())
+        return _Checked(draft, None, None, (Problem("", "first", visit.sentence(error)),), ())
     hints = [Problem("", path, f"{hint}.") for path, hint in hints_of(submission.allocator)]
     hints += rules.unknown_metrics(workspace, {"": submission.allocator})
     return _Checked(draft, submission, succession, (), tuple(hints))

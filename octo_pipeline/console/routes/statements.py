@@ -133,7 +133,7 @@ def journal_page(visit: Viewing, by: AskedBy = "", cursor: Annotated[int, Query(
     try:
         journal = _journal(visit, month, kind)
     except OctoError as error:
-        problem = str(error)
+        problem = visit.sentence(error)
     lines = _lines(journal) if journal else []
     return visit.page(
         "journal",

@@ -95,7 +95,7 @@ def limit_user(visit: Administering, form: Typed) -> Response:
     except OctoError as error:
         if error.code not in _USER_FIELDS:
             raise
-        return _page(visit, status_code=422, problem=str(error))
+        return _page(visit, status_code=422, problem=visit.sentence(error))
     return visit.redirect("/users", f"{name} sees {', '.join(groups) if groups else 'everything'}.")
 
 
