@@ -195,12 +195,12 @@ class Cause:
             self.pool_effective_cost_after or none,
         )
         if self.effect == "pool":
-            return f"all that it books {amount(pool_before)} to {amount(pool_after)}"
+            return f"what it books, from {amount(pool_before)} to {amount(pool_after)}"
         if self.effect == "share" and pool_before and pool_after:
             before, after = self._shown(
                 self.cost_before, self.effective_cost_before, self.cost_after, self.effective_cost_after
             )
-            return f"share of it {100 * before / pool_before:.2f} % to {100 * after / pool_after:.2f} %"
+            return f"its share, from {100 * before / pool_before:.2f} % to {100 * after / pool_after:.2f} %"
         return self.effect
 
     def _shown(

@@ -127,7 +127,7 @@ def _conflicts_among(workspace: Workspace, items: Relation, good: str) -> CheckR
         render("services/check_conflicts", items=items),
         ("taken by", "also matched by", "currency", "items", "cost"),
         lambda rows: (
-            f"{_money(rows, 4, 2)} matched by several allocators; the first by priority, createTime and id took it: "
+            f"{_money(rows, 4, 2)} matched by several rules; the first by priority, createTime and id took it: "
             + "; ".join(f"{r[0]} before {r[1]}" for r in rows[:3])
             + ". Narrow their criteria."
         ),

@@ -517,16 +517,16 @@ def _item_sentences(facts: dict[str, object]) -> list[str]:
 
     lines = [f"Item {facts['item_id']}: {_described(facts)}."]
     if facts["allocator_id"] is None:
-        return [*lines, "No allocator's criteria match it, so it stays where it was billed."]
+        return [*lines, "No rule's criteria match it, so it stays where it was billed."]
     allocator = Allocator.from_document(str(facts["allocator_document"]))
     for criteria in allocator.criteria:
         values = {column: _fitting(condition, column, facts) for column, condition in criteria.items()}
         if all(condition.holds(values[column]) for column, condition in criteria.items()):
             tests = " and ".join(f"{c} is {v!r}, which fits {criteria[c].written!r}" for c, v in values.items())
-            lines.append(f"Allocator {allocator.id} (version {allocator.version[:8]}) takes it: {tests}.")
+            lines.append(f"The rule {allocator.id} (version {allocator.version[:8]}) takes it: {tests}.")
             break
     else:
-        lines.append(f"Allocator {allocator.id} (version {allocator.version[:8]}) takes it.")
+        lines.append(f"The rule {allocator.id} (version {allocator.version[:8]}) takes it.")
     if facts["conflicting_allocator_ids"]:
         others = ", ".join(facts["conflicting_allocator_ids"])  # type: ignore[arg-type]
         lines.append(f"{others} would match it too; the first by priority, createTime and id takes it.")

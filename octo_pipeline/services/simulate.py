@@ -138,7 +138,7 @@ class Simulation:
             + (f" (amortised {amount(effective, currency)})" if effective not in (cost, 0) else "")
             for currency, items, cost, effective in self.matched_costs.rows
         )
-        replaces = "; it replaces the current allocator of this id" if self.replaces else ""
+        replaces = "; it replaces the one that is saved" if self.replaces else ""
         allocator = self.allocator
         return f"{allocator.id} ({allocator.category}) on {self.month}: matches {matched or 'nothing'}{replaces}."
 
@@ -611,7 +611,10 @@ def _taken_before_sentence(allocator: Allocator, matched_items: Rows) -> list[st
     takers = sorted(set(matched_items.column("taken_by")) - {None})
     if not takers or allocator.id in takers:
         return []
-    return [f"It would take nothing: {' and '.join(takers[:3])} {'comes' if len(takers) == 1 else 'come'} first."]
+    comes = "comes" if len(takers) == 1 else "come"
+    return [
+        f"It would take nothing: {' and '.join(takers[:3])} {comes} first. Give it a lower priority to put it before."
+    ]
 
 
 def _surplus(rows: Rows) -> Rows:

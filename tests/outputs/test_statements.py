@@ -156,7 +156,7 @@ def test_a_statement_says_what_it_is_made_of(lake):
         "Own usage and fees", "Allocated by rules", "Instalments of what was paid before", "Corrections of closed months",
     }  # fmt: skip
     assert section.previous == "113.34"
-    assert [cause.what for cause in section.causes][:1] == ["Rule The Fee: all that it books 100.00 to 250.00"]
+    assert [cause.what for cause in section.causes][:1] == ["Rule The Fee: what it books, from 100.00 to 250.00"]
 
 
 def test_a_closed_month_says_so_and_the_first_month_has_no_change(lake):

@@ -102,7 +102,7 @@ def test_a_rule_for_balances_that_comes_later_in_its_step_takes_nothing(halved):
     assert picked(simulation.conflicts, "taken_by", "also_matched_by", "cost") == [("a1", "new", 130)]
     assert picked(simulation.accounts, "account", "cost") == [("4", 130)]
     assert differences(simulation) == []
-    assert simulation.warnings[0] == "It would take nothing: a1 comes first."
+    assert simulation.warnings[0] == "It would take nothing: a1 comes first. Give it a lower priority to put it before."
 
 
 def test_a_rule_for_balances_outside_its_months_matches_nothing(halved):
@@ -128,7 +128,7 @@ def test_the_story_of_a_balance(halved):
     version = next(row[16] for row in exact_rows(halved) if row[0] == item.item_id and row[3] == "item")
     assert story(halved, item.item_id) == [
         f"Item {item.item_id}: the balance of account 2 in 2024-01 before step 2, 130.0000000000 USD.",
-        f"Allocator a1 (version {version[:8]}) takes it: sub_account_id is '2', which fits '2' and billing_account_id is "
+        f"The rule a1 (version {version[:8]}) takes it: sub_account_id is '2', which fits '2' and billing_account_id is "
         "'999999999999', which fits 're:^9'.",
         "In 2024-01, instalment 1 of 1 is due: 130.0000000000 USD.",
         "  3 (by name, entry 1): cost*0.5 gives 65.0000000000 USD, including rounding.",

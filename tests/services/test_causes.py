@@ -158,7 +158,7 @@ def explained(workspace: Workspace, owner: str) -> list[tuple[str, Decimal]]:
         # Without a quantity there is no price.
         ("moved", [("EC2 · New: new", 45), ("EC2 · Gone: gone", -20), ("EC2 · Flat: 5.00 to 6.00", 1)]),
         # The pool grows from 100 to 200 at the old share of a half; the share falls to a quarter of the new pool.
-        ("half", [("Rule a0: all that it books 100.00 to 200.00", 50), ("Rule a0: share of it 50.00 % to 25.00 %", -50),
+        ("half", [("Rule a0: what it books, from 100.00 to 200.00", 50), ("Rule a0: its share, from 50.00 % to 25.00 %", -50),
                   ("EC2: price 10 to 1", -9), ("EC2: quantity 1 to 10", 9)]),
         # A fee that is billed here in both months, and borne by others.
         ("shared out", []),
@@ -168,7 +168,7 @@ def explained(workspace: Workspace, owner: str) -> list[tuple[str, Decimal]]:
         ("platform", [("Costs handed on in a step by the rule a3: new", -60), ("EC2: 40.00 to 60.00", 20)]),
         ("stepped", [("Step of the rule a3: new", 60)]),
         ("teams/shop", [("EC2 · Hours · eu-west-1: quantity 100 to 150", 15), ("EC2 · Hours · eu-west-1: price 0.2 to 0.3", 10)]),
-        ("halves", [("Rule a0: all that it books 100.00 to 200.00", 100), ("EC2: quantity 2 to 40", 38), ("EC2: price 10 to 1", -18)]),
+        ("halves", [("Rule a0: what it books, from 100.00 to 200.00", 100), ("EC2: quantity 2 to 40", 38), ("EC2: price 10 to 1", -18)]),
     ],
 )  # fmt: skip
 def test_each_reason_is_a_cause_of_its_own(shared, owner, expected):
@@ -232,7 +232,7 @@ def test_a_rule_that_was_edited_is_named_with_its_versions(lake):
     ((sentence, difference),) = explained(lake.run(FEBRUARY), "1")
     assert difference == 10
     assert sentence.startswith("Rule a0, edited (")
-    assert sentence.endswith("): share of it 50.00 % to 60.00 %")
+    assert sentence.endswith("): its share, from 50.00 % to 60.00 %")
 
 
 def test_what_was_delivered_after_a_month_was_closed_is_a_correction(lake):

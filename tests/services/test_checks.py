@@ -65,7 +65,7 @@ def test_conflicts(tmp_path):
     )
     assert not found.passed
     assert found.summary == (
-        "100.00 USD matched by several allocators; the first by priority, createTime and id took it: a0 before a1, a2. "
+        "100.00 USD matched by several rules; the first by priority, createTime and id took it: a0 before a1, a2. "
         "Narrow their criteria."
     )
 

@@ -101,7 +101,7 @@ def test_the_story_of_an_item(spread):
     assert said[0] == (
         f"Item {item.item_id}: a fee item of 2024-01, x, 100.0000000000 USD, on account 9 of payer 999999999999 (aws)."
     )
-    assert said[1].startswith("Allocator fees (version ")
+    assert said[1].startswith("The rule fees (version ")
     assert said[1].endswith("takes it: line_type is 'Fee', which fits 'Fee'.")
     assert said[2] == (
         "It is spread over 2 months from 2024-01. Each month splits its instalment by its own accounts and usage."

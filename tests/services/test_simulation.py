@@ -214,7 +214,7 @@ def test_a_conflict_is_won_by_the_earlier_one(tmp_path):
     later = simulation(tmp_path / "later", fee_allocator("cost", createTime="2024-01-03T00:00:00Z"), live=live)
     assert later.conflicts.rows == (("a0", "new", "USD", 1, Decimal(100), Decimal(100)),)
     assert later.matched_items.column("taken_by") == ["a0"]
-    assert later.warnings[0] == "It would take nothing: a0 comes first."
+    assert later.warnings[0] == "It would take nothing: a0 comes first. Give it a lower priority to put it before."
     assert set(later.bookings.column("taken_by")) == {"a0"}
     assert len(later.differences) == 0
 
@@ -243,7 +243,7 @@ def test_it_says_what_it_takes_from_whom_and_how_many_pay_more(tmp_path):
 def test_it_says_nothing_of_what_it_takes_if_it_takes_nothing(tmp_path):
     result = simulation(tmp_path, fee_allocator(createTime="2024-01-02"), live=[fee_allocator(id="live")])
     assert result.consequence == ""
-    assert result.warnings[0] == "It would take nothing: live comes first."
+    assert result.warnings[0] == "It would take nothing: live comes first. Give it a lower priority to put it before."
 
 
 def test_a_rule_that_stays_as_it_is_changes_no_cost(tmp_path):
