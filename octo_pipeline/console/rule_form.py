@@ -20,7 +20,8 @@ from octo_pipeline.rules.documents import Problem, json_path
 
 # The keys of a document that are a field each.
 TEXTS = (
-    "id", "name", "description", "category", "step", "startMonth", "endMonth", "defaultAccount", "defaultGroup",
+    "id", "name", "description", "category", "step", "startMonth", "endMonth", "expiration", "priority", "defaultAccount",
+    "defaultGroup",
 )  # fmt: skip
 _LISTS = ("criteria", "allocator")
 _TARGET = ("type", "value", "formula", "months")

@@ -20,7 +20,10 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.html import html_template
 from octo_pipeline.model.months import is_month
 from octo_pipeline.registry.records import ROLES, Actor, Role, User
+from octo_pipeline.services.reasons import changed_since
+from octo_pipeline.services.remembered import remembered
 from octo_pipeline.tables.account_costs import AccountCosts
+from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.limited import limited, limited_error
 from octo_pipeline.workspace import Workspace
 
@@ -82,6 +85,14 @@ class Visit:
         if asked is not None and is_month(asked):
             return asked
         return self.months[-1] if self.months else None
+
+    @cached_property
+    def outdated(self) -> tuple[str, ...]:
+        """What changed since the month was made, as people read it; nothing for who sees some cost groups only."""
+        month = self.month
+        if month is None or month not in self.months or self.user.cost_groups is not None:
+            return ()
+        return remembered(self.workspace, "outdated", month, lambda: changed_since(stale(self.workspace), month))
 
     def page(self, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
         """A page.

@@ -69,8 +69,11 @@ class AccountCostsOf:
     prepayments: Rows
 
     def currencies(self) -> list[str]:
-        """The currencies of its costs."""
-        return sorted(set(self.months.column("currency")))
+        """The currencies of its costs, those first in which most is billed."""
+        billed: dict[str, Decimal] = {}
+        for currency, cost in self.months.select("currency", "billed"):
+            billed[currency] = billed.get(currency, Decimal()) + abs(cost)
+        return sorted(billed, key=lambda currency: (-billed[currency], currency))
 
     def of(self, currency: str, month: str) -> dict[str, Any] | None:
         """The costs of a month in a currency; None if there are none."""

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 from octo_pipeline.model.months import is_month
 from octo_pipeline.registry.records import AuditEvent
+from octo_pipeline.tables.graph import StalePartition
 from octo_pipeline.workspace import Workspace
 
 # Inputs whose names are not words for people. The others are tables, or words already.
 _WORDS = {
+    "closed": "what is known",
     "code": "the program",
     "landing": "the delivered bills",
     "allocators": "rules",
@@ -28,10 +30,17 @@ def in_words(changed: str) -> str:
     """A changed input for people: ``rules``, ``rule support``, or ``matched items of 2024-01``."""
     name, _, of = changed.partition("/")
     if is_month(of):
-        return f"{name.replace('_', ' ')} of {of}"
+        return f"{_WORDS.get(name, name.replace('_', ' '))} of {of}"
     if of and name in ("allocators", "cost_groups"):
         return f"{'rule' if name == 'allocators' else 'cost group'} {of}"
     return _WORDS.get(name, name.replace("_", " "))
+
+
+def changed_since(partitions: Iterable[StalePartition], month: str) -> tuple[str, ...]:
+    """What changed since a month was made, as people read it; empty if it is current."""
+    return tuple(
+        sorted({in_words(name) for partition in partitions if partition.month == month for name in partition.changed})
+    )
 
 
 def reasons(workspace: Workspace, changed: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.services.periods import state_in_words
-from octo_pipeline.services.reasons import in_words
+from octo_pipeline.services.reasons import changed_since
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.corrections import Corrections, causes_in
@@ -146,9 +146,8 @@ def _fetch(
 def _stale(workspace: Workspace, month: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What changed since the month was made, and which earlier months with items for it are stale."""
     partitions = stale(workspace)
-    changed = {in_words(name) for partition in partitions if partition.month == month for name in partition.changed}
     origins = set(origin_months(month)) - {month}
-    return tuple(sorted(changed)), tuple(sorted({partition.month for partition in partitions} & origins))
+    return changed_since(partitions, month), tuple(sorted({partition.month for partition in partitions} & origins))
 
 
 def _restores(connection: duckdb.DuckDBPyConnection, workspace: Workspace, pieces: Mapping[str, Relation]) -> Relation:

@@ -38,7 +38,7 @@ def done(console, answer) -> str:
     """Wait for the work that a decision started; the text of its page."""
     path = answer.headers["location"]
     client = console.client("editor")
-    operation = client.app.state.operations.get(path.rsplit("/", 1)[1])
+    operation = client.app.state.operations.get(path.partition("?")[0].rsplit("/", 1)[1])
     client.app.state.operations.close()
     assert operation.is_done
     return client.get(path).text
@@ -121,7 +121,7 @@ def test_what_is_filtered_can_be_had_as_a_file(console):
 
 def test_a_story_has_its_splits_and_its_months(console):
     text = console.text(f"/allocations/{item_of(console)}?month={MONTH}")
-    assert "Allocator a0" in text and "takes it" in text
+    assert "The rule a0" in text and "takes it" in text
     assert f"{MONTH} Checked Allocated 1 of 1 2 100.00 USD" in text
     assert "2 Checked Splitted 75.00 USD" in text
     assert "usage 30.00 USD is a share of 0.750000; cost*usage gives 75.0000000000 USD" in text

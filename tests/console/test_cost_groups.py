@@ -50,7 +50,7 @@ def test_a_group_has_its_sections_in_tabs(console, by, row):
 def test_a_group_says_who_names_it(own_console):
     document = fee_allocator() | {"id": "x", "allocator": [{"type": "costgroup", "value": GROUP}]}
     (own_console.workspace.settings.config / "allocators" / "x.json").write_text(json.dumps(document))
-    assert "x allocator[0].value: shop" in own_console.text(f"/cost-groups/{GROUP}")
+    assert "x as who pays" in own_console.text(f"/cost-groups/{GROUP}")
     page = own_console.page(f"/cost-groups/{GROUP}/remove", "editor")
     assert "Remove it" not in page
     seen = re.search(r'name="seen" value="([^"]*)"', page)[1]

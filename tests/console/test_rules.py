@@ -33,7 +33,7 @@ def saved(console, rule: str = RULE) -> dict:
 
 def test_rules_are_listed_with_what_each_moved(console):
     text = console.text(f"/rules?month={MONTH}")
-    assert f"{RULE} fee from {MONTH} 1 USD 100.00 100.00" in text
+    assert f"{RULE} from {MONTH} 1 USD 100.00 100.00" in text
     assert "New rule" not in text
     assert "New rule" in console.text("/rules", "editor")
 
@@ -67,11 +67,13 @@ def test_the_form_writes_into_the_json(console):
 
 
 def test_the_json_fills_the_form(console):
-    document = fee_allocator() | {"id": RULE, "priority": 3, "criteria": [{"and": {"lineType": "!re:^Us"}}]}
+    more = {"priority": 3, "expiration": "12", "usageOf": {"metric": "seats"}}
+    document = fee_allocator() | {"id": RULE, "criteria": [{"and": {"lineType": "!re:^Us"}}], **more}
     page = typed(console, {"document": json.dumps(document), "source": "json"}).text
     fields = fields_of(page)
     assert (fields["criteria.0.0.operator"], fields["criteria.0.0.value"]) == ("!re:", "^Us")
-    assert "Also set, in the JSON alone: priority" in words_of(page)
+    assert (fields["text.priority"], fields["text.expiration"]) == ("3", "12")
+    assert "Also set, in the JSON alone: usageOf" in words_of(page)
     assert json.loads(fields["document"]) == document
 
 
@@ -286,3 +288,22 @@ def test_fields_offer_the_values_of_the_month(console):
 def test_a_form_without_any_field_is_no_error():
     draft = typed_draft(RuleForm, {"document": "[]", "base": "", "rows": "remove targets"})
     assert draft.document is None
+
+
+def test_a_rule_that_comes_too_late_is_put_first_by_its_priority(console):
+    form = {"text.id": "mine", "of": "", "do": "simulate", "source": "form"}
+    page = typed(console, form).text
+    assert "It would take nothing: a0 comes first. Give it a lower priority to put it before." in words_of(page)
+    page = console.post("/rules/try", "editor", fields_of(page) | {"text.priority": "-1", "do": "simulate"}).text
+    assert "It would take 1 item (100.00 USD), away from a0" in words_of(page)
+
+
+def test_a_month_is_said_to_be_out_of_date_where_its_rules_are(own_console):
+    path = own_console.workspace.settings.config / "allocators" / "x.json"
+    path.write_text(json.dumps(fee_allocator() | {"id": "x"}))
+    sentence = f"{MONTH} is out of date. Since it was made, this has changed:"
+    for page in (f"/?month={MONTH}", f"/rules?month={MONTH}", f"/rules/x?month={MONTH}"):
+        text = own_console.text(page, "editor")
+        assert sentence in text and "rules" in text.partition(sentence)[2]
+        assert f"Bring {MONTH} up to date" in text
+        assert f"Bring {MONTH} up to date" not in own_console.text(page)

@@ -145,9 +145,9 @@ def decide(visit: Editing, form: Typed) -> Response:
     words = "restored" if action == "restore" else "re-applied"
     notice = f"{counted(len(work.item_ids), 'item')} {'is' if len(work.item_ids) == 1 else 'are'} {words}."
     left_out = left_out_sentence(action, len(work.left_out))
+    path = visit.address(f"/operations/{work.operation.id}", month=asked.get("month"), item=asked.get("item"))
     return visit.redirect(
-        f"/operations/{work.operation.id}",
-        " ".join(filter(None, (notice, left_out, closed_sentence(work.closed_months, work.corrected_in)))),
+        path, " ".join(filter(None, (notice, left_out, closed_sentence(work.closed_months, work.corrected_in))))
     )
 
 

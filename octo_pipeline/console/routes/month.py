@@ -44,7 +44,6 @@ class _Fix:
 
 _FIXES = {
     "base_currency_known": _Fix("See the rates", "/data", "rates"),
-    "closed_as_known": _Fix("See the corrections", "/allocations"),
     "covered_usage_once": _Fix("See the rules", "/rules"),
     "formulas_hold": _Fix("See what stays where it was billed", "/allocations", status="unchecked_allocated"),
     "invoices_reconcile": _Fix("See the deliveries", "/data", "deliveries"),
@@ -98,6 +97,7 @@ def month_page(visit: Seeing) -> HTMLResponse:
         first_open=next((s.month for s in statuses if s.state in ("open", "reopened")), None),
         readiness=_readiness(visit, month) if is_closable else None,
         prepayments=costs.prepayments(workspace, month),
+        corrections=None if is_limited else periods.corrections_of(workspace, month),
         drift=periods.drift(workspace, month)[1] if status.changed else None,
         work=[] if is_limited else [operation for operation in visit.operations.all() if not operation.is_done],
         fixes=_FIXES,
@@ -109,7 +109,7 @@ def month_page(visit: Seeing) -> HTMLResponse:
 def run(visit: Editing, month: str) -> Response:
     """Land what is new and make the month."""
     operation = start_run(visit.operations, visit.workspace, visit.actor, parse_month(month))
-    return visit.redirect(f"/operations/{operation.id}")
+    return visit.redirect(f"/operations/{operation.id}?month={month}")
 
 
 @router.post("/months/{month}/close")
