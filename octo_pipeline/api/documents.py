@@ -2,14 +2,35 @@
 
 import hashlib
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from threading import Lock
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.documents import read
 from octo_pipeline.workspace import Workspace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+# The version that a caller has seen is compared and the document saved without another request in between.
+_turn = Lock()
+
+
+def in_turn(route: Callable[P, R]) -> Callable[P, R]:
+    """A route that changes documents, one request of this server after the other."""
+
+    @wraps(route)
+    def route_in_turn(*args: P.args, **more: P.kwargs) -> R:
+        with _turn:
+            return route(*args, **more)
+
+    return route_in_turn
 
 
 async def _body(request: Request) -> bytes:

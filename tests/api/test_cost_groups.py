@@ -1,8 +1,11 @@
 """Cost groups over the API: preview, save under a version, who names them, remove."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
+from octo_pipeline.services import cost_groups
 from tests.support.small_month import MONTH, fee_allocator
 
 NEW = {"id": "all", "combinations": {"awsOptions": {"filters": [{"andFilters": {"account": "re:^[129]$"}}]}}}
@@ -129,3 +132,21 @@ def test_a_read_only_configuration_is_not_changed(own_api, monkeypatch):
     for method, path in (("PUT", "all"), ("DELETE", "shop")):
         answer = own_api.ask(method, f"/cost-groups/{path}", "editor", json=NEW)
         assert (answer.status_code, answer.json()["code"]) == (409, "configuration-read-only")
+
+
+def test_of_two_changes_at_once_of_one_version_the_second_is_refused(own_api, monkeypatch):
+    version = own_api.ask("PUT", "/cost-groups/all", "editor", json=NEW).headers["etag"]
+    save = cost_groups.save_group
+
+    def saved_slowly(*args, **more):
+        time.sleep(0.1)
+        save(*args, **more)
+
+    monkeypatch.setattr(cost_groups, "save_group", saved_slowly)
+
+    def change(account: str) -> int:
+        headers = {"If-Match": version}
+        return own_api.ask("PUT", "/cost-groups/all", "editor", json=group(account), headers=headers).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(change, ("1", "2"))) == [200, 412]

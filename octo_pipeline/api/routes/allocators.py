@@ -11,6 +11,7 @@ from octo_pipeline.api.documents import (
     Body,
     current_version,
     described_body,
+    in_turn,
     require_id,
     require_version,
     require_writable,
@@ -121,6 +122,7 @@ def get_allocator(workspace: WorkspaceOf, _: Viewer, allocator_id: str) -> Respo
 
 
 @router.put("/{allocator_id}", openapi_extra=_DOCUMENT)
+@in_turn
 def put_allocator(
     workspace: WorkspaceOf, actor: Editor, request: Request, allocator_id: str, content: Body
 ) -> Response:
@@ -148,6 +150,7 @@ def get_version(workspace: WorkspaceOf, _: Viewer, allocator_id: str, version: s
 
 
 @router.post("/{allocator_id}/supersede", openapi_extra=_NEXT)
+@in_turn
 def supersede(
     workspace: WorkspaceOf,
     actor: Editor,
@@ -177,6 +180,7 @@ def simulate_succession(
 
 
 @router.delete("/{allocator_id}", status_code=204)
+@in_turn
 def delete_allocator(workspace: WorkspaceOf, actor: Editor, request: Request, allocator_id: str) -> None:
     """Remove an allocator. Months that were run with it stay as they are until they are run again."""
     require_writable(workspace, "allocators")

@@ -12,6 +12,7 @@ from octo_pipeline.api.documents import (
     Body,
     current_version,
     described_body,
+    in_turn,
     require_id,
     require_version,
     require_writable,
@@ -78,6 +79,7 @@ def get_cost_group(workspace: SeenWorkspace, cost_group_id: str) -> Response:
 
 
 @router.put("/{cost_group_id}", openapi_extra=_DOCUMENT)
+@in_turn
 def put_cost_group(
     workspace: WorkspaceOf, actor: Editor, request: Request, cost_group_id: str, content: Body
 ) -> Response:
@@ -112,6 +114,7 @@ def get_version(workspace: WorkspaceOf, _: Viewer, cost_group_id: str, version: 
 
 
 @router.delete("/{cost_group_id}", status_code=204)
+@in_turn
 def delete_cost_group(workspace: WorkspaceOf, actor: Editor, request: Request, cost_group_id: str) -> None:
     """Remove a cost group that no rule names. Months that were run with it stay as they are until they are run again."""
     require_writable(workspace, "cost_groups")

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from octo_pipeline.api.documents import require_seen, require_writable
+from octo_pipeline.api.documents import in_turn, require_seen, require_writable
 from octo_pipeline.console.drafts import OPERATORS, Draft, draft_of, typed_draft
 from octo_pipeline.console.group_form import LISTS, GroupForm
 from octo_pipeline.console.saved import SavedDocument, compared, differences, is_writable, placed, saved_document
@@ -191,6 +191,7 @@ def remove_page(visit: Editing, group_id: str) -> HTMLResponse:
 
 
 @router.post("/cost-groups/{group_id}/remove")
+@in_turn
 def remove(visit: Editing, group_id: str, form: Typed) -> Response:
     """Remove a group that no rule names."""
     require_writable(visit.workspace, _FOLDER)
@@ -209,6 +210,7 @@ def try_draft(visit: Viewing, form: Typed) -> HTMLResponse:
 
 
 @router.post("/cost-groups/save")
+@in_turn
 def save(visit: Editing, form: Typed) -> Response:
     """Save a group."""
     workspace, aim = visit.workspace, _aim(form)

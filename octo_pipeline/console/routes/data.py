@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
-from octo_pipeline.api.documents import require_writable
+from octo_pipeline.api.documents import in_turn, require_writable
 from octo_pipeline.api.routes.metrics import METRIC_ID
 from octo_pipeline.console.forms import Filled, text_of
 from octo_pipeline.console.visit import Editing, Typed, Viewing, Visit
@@ -81,6 +81,7 @@ def new_metric_page(visit: Editing) -> HTMLResponse:
 
 
 @router.post("/metrics")
+@in_turn
 def save_metric(visit: Editing, form: Typed) -> Response:
     """Save the rows of a metric, of a file or as they were typed."""
     file = form.get("file")

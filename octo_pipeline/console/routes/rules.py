@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
-from octo_pipeline.api.documents import require_seen, require_writable
+from octo_pipeline.api.documents import in_turn, require_seen, require_writable
 from octo_pipeline.console.drafts import OPERATORS, Draft, draft_of, typed_draft
 from octo_pipeline.console.rule_form import RuleForm
 from octo_pipeline.console.saved import (
@@ -232,6 +232,7 @@ def remove_page(visit: Editing, rule_id: str) -> HTMLResponse:
 
 
 @router.post("/rules/{rule_id}/remove")
+@in_turn
 def remove(visit: Editing, rule_id: str, form: Typed) -> Response:
     """Remove a rule."""
     require_writable(visit.workspace, _FOLDER)
@@ -251,6 +252,7 @@ def try_draft(visit: Viewing, form: Typed) -> HTMLResponse:
 
 
 @router.post("/rules/save")
+@in_turn
 def save(visit: Editing, form: Typed) -> Response:
     """Save a rule, or one that takes the place of another."""
     workspace, aim = visit.workspace, _aim(form)
