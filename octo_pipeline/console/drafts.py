@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from starlette.datastructures import FormData
 
-from octo_pipeline.rules.documents import DocumentError, Problem, json_path, read_object
+from octo_pipeline.rules.documents import HALF_OF_A_PAIR, TOO_DEEP, DocumentError, Problem, json_path, read_object
 from octo_pipeline.services.documents import as_text
 
 # How a condition begins, and what that means.
@@ -217,9 +217,16 @@ def _condition(key: str, written: str) -> Condition:
 
 def _read(text: str) -> tuple[dict[str, Any] | None, tuple[Problem, ...]]:
     try:
-        return read_object(text, file=""), ()
+        document = read_object(text, file="")
+        # What no page could show and no file could hold, wherever it is in the document.
+        as_text(document).encode()
     except DocumentError as error:
         return None, error.problems
+    except UnicodeEncodeError:
+        return None, (Problem("", "", HALF_OF_A_PAIR),)
+    except RecursionError:
+        return None, (Problem("", "", TOO_DEEP),)
+    return document, ()
 
 
 def _unix(value: object) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlencode
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from octo_pipeline.api.limits import SESSION, count_as_valid
 from octo_pipeline.api.operations import Operations
@@ -174,6 +175,8 @@ async def require_form_token(request: Request) -> None:
     if request.method in _READS:
         return
     form = await request.form()
+    if any(not _is_text(text) for field in form.multi_items() for text in field if isinstance(text, str)):
+        raise HTTPException(400, "The form has characters that are no text.")
     request.state.typed = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     if request.url.path.startswith("/sign-in"):
         return
@@ -183,6 +186,15 @@ async def require_form_token(request: Request) -> None:
     token = form.get("form_token", "")
     if isinstance(token, UploadFile) or not hmac.compare_digest(token.encode(), form_token(session).encode()):
         raise FormExpired
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written; a form may name an encoding that makes halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _visit(role: Role, *, is_filtered: bool = False) -> Callable[..., Visit]:

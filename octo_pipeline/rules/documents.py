@@ -337,7 +337,7 @@ def read_object(text: str | bytes, *, file: str) -> dict[str, Any]:
         message = _likely_mistake(error.doc, error.pos) or f"is not valid JSON here: {error.msg}"
         raise DocumentError([Problem(file, position, message)]) from error
     except RecursionError:
-        raise DocumentError([Problem(file, "", _TOO_DEEP)]) from None
+        raise DocumentError([Problem(file, "", TOO_DEEP)]) from None
     except ValueError as error:
         raise DocumentError([Problem(file, "", str(error))]) from error
     if not isinstance(value, _Object):
@@ -361,7 +361,8 @@ def _likely_mistake(text: str, position: int) -> str:
 
 
 _REPEATED = "is given more than once; keep one"
-_TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep; no document needs that"
+HALF_OF_A_PAIR = "has half of a surrogate pair (\\ud800 to \\udfff), which is not a character; remove it"
+TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep; no document needs that"
 
 
 def _decode(text: str | bytes) -> str:
@@ -383,7 +384,7 @@ def _integer(digits: str) -> float:
 def _clean(value: object, location: Location, flaws: list[tuple[Location, str]]) -> object:
     """Replace what no field can hold with null, and report where it was."""
     if len(location) > MAX_DEPTH:
-        flaws.append((location[:1], _TOO_DEEP))
+        flaws.append((location[:1], TOO_DEEP))
         return None
     if isinstance(value, _Object):
         flaws.extend(((*location, key), _REPEATED) for key in value.repeated)
@@ -411,7 +412,7 @@ def _text_flaw(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "has half of a surrogate pair (\\ud800 to \\udfff), which is not a character; remove it"
+        return HALF_OF_A_PAIR
     return ""
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.templates import render
+from octo_pipeline.model.wording import quoted
 from octo_pipeline.registry.records import Actor
+from octo_pipeline.rules.documents import is_id
 from octo_pipeline.rules.metrics import Metric, parse_metric
 from octo_pipeline.services.documents import write
 from octo_pipeline.tables.metrics import FOLDER, metric_months, quantities_of
@@ -28,10 +30,11 @@ def metric_rows(workspace: Workspace, metric_id: str, month: str | None) -> Rows
     Raises:
         OctoError: it has none.
     """
-    months = [m for m in metric_months(workspace, [metric_id]) if month in (None, m.month)]
+    # Another id could be no folder's name.
+    months = [m for m in metric_months(workspace, [metric_id]) if month in (None, m.month)] if is_id(metric_id) else []
     if not months:
         raise OctoError(
-            f"The metric {metric_id} has no row{f' of {month}' if month else ''}, neither in the configuration nor in the lake.",
+            f"The metric {metric_id if is_id(metric_id) else quoted(metric_id)} has no row{f' of {month}' if month else ''}, neither in the configuration nor in the lake.",
             code="metric-unknown",
             place=metric_id,
         )

@@ -62,6 +62,11 @@ def test_rates_that_are_missing_or_of_an_earlier_month(own_console):
     assert missing_rates(other, MONTH) == ["USD"]
 
 
+@pytest.mark.parametrize("metric_id", ["%00", "a" * 5_000, ".hidden"])
+def test_what_can_be_no_metric_is_not_there(console, metric_id):
+    assert console.get(f"/data/metrics/{metric_id}").status_code == 404
+
+
 def test_an_editor_saves_and_replaces_a_metric(own_console):
     form = {"new": "yes", "id": "headcount", "csv": CSV, "version": ""}
     assert own_console.post("/data/metrics", "viewer", form).status_code == 403

@@ -51,6 +51,27 @@ def test_a_rule_that_ended_stands_apart_and_invalid_documents_come_first(own_con
     assert "not valid, so it takes nothing" in own_console.text("/rules/broken", "editor")
 
 
+@pytest.mark.parametrize("editor", ["rules", "cost-groups"])
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ('{"id": "x", "name": "\\ud800", "and": NaN}', "half of a surrogate pair"),
+        ('{"id": "x", "a": ' + "[" * 700 + "]" * 700 + "}", "deep"),
+        ('{"a":' * 20_000 + "1" + "}" * 20_000, "deep"),
+        ('{"id": ' + "9" * 20_000 + "}", "id"),
+    ],
+)
+def test_a_document_that_nothing_can_hold_is_answered(console, editor, document, problem):
+    for path, role in ((f"/{editor}/try", "viewer"), (f"/{editor}/save", "editor")):
+        for more in (
+            {"source": "json"},
+            {"source": "form", "text.name": "y", "base": document, "rows": "add criteria"},
+        ):
+            answer = console.post(path, role, {"document": document, "base": "{}", "month": MONTH} | more)
+            assert answer.status_code in (200, 422), (path, more["source"])
+            assert problem in words_of(answer.text)
+
+
 def test_a_document_that_is_not_json_is_shown_as_it_is(own_console):
     (own_console.workspace.settings.config / "allocators" / "broken.json").write_text('{"id": "broken",')
     page = own_console.page("/rules/broken", "editor")

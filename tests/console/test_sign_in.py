@@ -115,6 +115,15 @@ def test_what_was_typed_is_kept_when_the_session_ends(own_console):
     assert own_console.workspace.periods == {}
 
 
+@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape"])
+def test_a_form_in_an_encoding_of_halves_is_refused(console, charset):
+    for name in ("form_token", "text"):
+        body = f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n\\ud800+2AA-\r\n--x--\r\n'
+        media_type = f"multipart/form-data; boundary=x; charset={charset}"
+        answer = console.client("editor").post("/data/metrics", content=body, headers={"Content-Type": media_type})
+        assert (answer.status_code, "characters that are no text" in answer.text) == (400, True)
+
+
 def test_secrets_that_were_typed_are_kept_in_no_page(own_console):
     client = own_console.client("admin")
     form = {
