@@ -68,7 +68,9 @@ async def _form_expired(request: Request, _: Exception) -> Response:
 
 async def _octo_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OctoError)  # noqa: S101 # nosec B101 - that is what it is registered for
-    status = 403 if error.code == "page-needs-role" else STATUSES.get(error.code, 422)
+    # Somebody with a session was a user, so their registry is away.
+    own = {"page-needs-role": 403, "registry-without-users": 503}
+    status = own.get(error.code) or STATUSES.get(error.code, 422)
     titles = {403: "Not allowed", 404: "Not here", 409: "Not now", 412: "Changed meanwhile", 503: "Not available"}
     return _error_page(request, status, titles.get(status, "That does not work"), error)
 

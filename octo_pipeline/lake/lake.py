@@ -137,7 +137,7 @@ class Lake:
         except Exception as error:
             # Reading a mix of versions can fail in any way, for example while text is decoded.
             self._require_unchanged(error)
-            if not isinstance(error, duckdb.HTTPException):
+            if not self._is_unreadable(error):
                 raise
             reason = str(error).partition("\n")[0]
             raise OctoError(
@@ -146,6 +146,15 @@ class Lake:
             ) from error
         finally:
             self._scanned = outer
+
+    def _is_unreadable(self, error: Exception) -> bool:
+        """Whether DuckDB could not read a file of the lake: it is gone, cut off or no Parquet, or the store refuses it."""
+        if isinstance(error, duckdb.HTTPException):
+            return True
+        is_of_lake = str(self.root) in str(error)
+        if isinstance(error, duckdb.IOException):
+            return is_of_lake and any(words in str(error) for words in ("Cannot open file", "Could not read"))
+        return is_of_lake and isinstance(error, duckdb.InvalidInputException)
 
     @contextmanager
     def _connection(self, only: Sequence[Location] | None) -> Iterator[duckdb.DuckDBPyConnection]:

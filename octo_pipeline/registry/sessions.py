@@ -9,7 +9,7 @@ from octo_pipeline.registry import lazy_sqlalchemy as sql
 from octo_pipeline.registry.database import Database
 from octo_pipeline.registry.records import Actor, Caller, User
 from octo_pipeline.registry.statements import append_event, fetch_rows, select_columns
-from octo_pipeline.registry.users import USER_COLUMNS, identify, user_of
+from octo_pipeline.registry.users import USER_COLUMNS, identify, require_users, user_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,8 +34,11 @@ class Sessions:
             The session's text, which their browser keeps.
 
         Raises:
-            OctoError: they are not a user, or their token is not valid.
+            OctoError: there is no registry or it has no users, they are not one, or their token is not valid.
         """
+        with self._database.reading() as reading:
+            # Writing would make a registry where there is none, and anybody may try to sign in.
+            require_users(reading)
         text = secrets.token_urlsafe(32)
         now = datetime.now(UTC)
         with self._database.writing() as connection:
@@ -47,10 +50,13 @@ class Sessions:
         return text
 
     def user(self, text: str) -> User | None:
-        """Whose session it is, with the role that they have now; None if it is over or none."""
-        with self._database.reading() as connection:
-            if connection is None:
-                return None
+        """Whose session it is, with the role that they have now; None if it is over or none.
+
+        Raises:
+            OctoError: there is no registry, as when its disk is away, so nothing can be said of sessions.
+        """
+        with self._database.reading() as reading:
+            connection = require_users(reading)
             is_live = (sql.SESSIONS.c.sha256 == _digest(text)) & (sql.SESSIONS.c.expires_at > datetime.now(UTC))
             return _user(connection, is_live)
 

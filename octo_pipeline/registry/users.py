@@ -83,13 +83,7 @@ class Users:
                 user or lacks the role.
         """
         with self._database.reading() as connection:
-            if connection is None or not has_users(connection):
-                raise OctoError(
-                    "The registry has no users yet, so nobody may change anything.",
-                    code="registry-without-users",
-                    remedy=Remedy("registry init", admin="NAME", to="make the first administrator"),
-                )
-            return identify(connection, caller, role)
+            return identify(require_users(connection), caller, role)
 
     def all(self) -> list[User]:
         """The users by name."""
@@ -262,6 +256,21 @@ class Users:
                 )
             connection.execute(sql.TOKENS.update().where(is_token), {"revoked_at": datetime.now(UTC)})
             append_event(connection, actor, "revoke_token", token_id, {"user": token.user_name, "label": token.label})
+
+
+def require_users(connection: "Connection | None") -> "Connection":
+    """The connection, if there is a registry and it has users.
+
+    Raises:
+        OctoError: there is none, or it has none.
+    """
+    if connection is None or not has_users(connection):
+        raise OctoError(
+            "The registry has no users yet, so nobody may change anything.",
+            code="registry-without-users",
+            remedy=Remedy("registry init", admin="NAME", to="make the first administrator"),
+        )
+    return connection
 
 
 def has_users(connection: "Connection") -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,28 @@ def test_another_text_does_not_sign_in(console, token):
 def test_no_page_of_somebody_else_is_led_to(own_console, target):
     answer = own_console.client(None).post("/sign-in", data={"token": own_console.api.tokens["viewer"], "then": target})
     assert answer.headers["location"] == "/"
+
+
+def test_while_the_registry_is_away_nobody_is_signed_out_and_none_is_made(own_console):
+    client = own_console.client("admin")
+    registry = Path(own_console.workspace.settings.lake) / "registry.sqlite"
+    away = registry.rename(registry.with_suffix(".away"))
+    page = client.get("/")
+    assert (page.status_code, "octo_session" in page.headers.get("set-cookie", "")) == (503, False)
+    assert "has no users yet" in page.text
+    assert client.post("/sign-in", data={"token": "octo_00000000_x"}).status_code == 401
+    assert not registry.exists()
+    away.rename(registry)
+    assert client.get("/").status_code == 200
+
+
+def test_a_file_of_the_lake_that_cannot_be_read_is_said(own_console):
+    file = next((Path(own_console.workspace.settings.lake) / "account_costs").rglob("*.parquet"))
+    for content in (b"short", b"long and no Parquet file" * 99):
+        file.write_bytes(content)
+        page = own_console.get("/accounts")
+        assert (page.status_code, "cannot be read" in page.text) == (503, True)
+        assert str(own_console.workspace.settings.lake) not in page.text
 
 
 def test_a_link_signs_in_once(own_console):
