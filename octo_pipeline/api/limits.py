@@ -20,8 +20,8 @@ MOST_BYTES = 4 * 1024 * 1024
 MOST_REQUESTS, SECONDS = 1_200, 60
 # Of an address. Tokens and sessions have 256 random bits; whoever tries more is no person who mistypes.
 MOST_WRONG = 30
-# The name of the console's cookie.
-SESSION = "octo_session"
+# The names of the console's cookie, without TLS and by it.
+SESSION, SECURE_SESSION = "octo_session", "__Host-octo_session"
 # Above it, what was not counted for a minute is forgotten.
 _MOST_CALLERS = 10_000
 _VALID = "is_caller_valid"
@@ -132,7 +132,8 @@ def _credential(headers: Headers, scope: Scope) -> str | None:
         # The token is in the form, which is not read here: each is new.
         return "sign-in"
     if not text and (cookie := headers.get("cookie")):
-        text = cookie_parser(cookie).get(SESSION, "")
+        cookies = cookie_parser(cookie)
+        text = cookies.get(SECURE_SESSION) or cookies.get(SESSION, "")
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else None
 
 

@@ -12,7 +12,15 @@ from starlette.responses import RedirectResponse, Response
 
 from octo_pipeline.api.problems import STATUSES, without_folders
 from octo_pipeline.console.forms import SECRET_FIELDS
-from octo_pipeline.console.visit import COOKIE, FormExpired, SignInNeeded, Visit, form_token, rendered
+from octo_pipeline.console.visit import (
+    FormExpired,
+    SignInNeeded,
+    Visit,
+    form_token,
+    is_secure,
+    rendered,
+    session_cookie,
+)
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.documents import DocumentError
 
@@ -55,13 +63,13 @@ async def _sign_in_needed(request: Request, _: Exception) -> Response:
     else:
         text = rendered(request, "sign_in", then=request.url.path, typed=_without_token(typed), problem="")
         response = HTMLResponse(text, 401)
-    response.delete_cookie(COOKIE)
+    response.delete_cookie(session_cookie(request), secure=is_secure(request))
     return response
 
 
 async def _form_expired(request: Request, _: Exception) -> Response:
     typed = _without_token(request.state.typed)
-    token = form_token(request.cookies[COOKIE])
+    token = form_token(request.cookies[session_cookie(request)])
     text = rendered(request, "send_again", then=request.url.path, typed=typed, form_token=token)
     return HTMLResponse(text, 403)
 

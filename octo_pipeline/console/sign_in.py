@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from octo_pipeline.api.problems import STATUSES
 from octo_pipeline.console.openid import LASTS_SECONDS, OpenId
-from octo_pipeline.console.visit import COOKIE, Seeing, Typed, form_token, is_secure, rendered
+from octo_pipeline.console.visit import Seeing, Typed, form_token, is_secure, rendered, session_cookie
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.registry.records import Caller
 from octo_pipeline.registry.sessions import LASTS
@@ -113,7 +113,7 @@ def sign_out(visit: Seeing, request: Request) -> Response:
     """End the session."""
     Workspace(request.app.state.settings).registry.sessions.end(visit.session)
     response = visit.redirect("/sign-in")
-    response.delete_cookie(COOKIE)
+    response.delete_cookie(session_cookie(request), secure=is_secure(request))
     return response
 
 
@@ -141,7 +141,12 @@ def _signed_in(request: Request, session: str, then: str, typed: Sequence[tuple[
         text = rendered(request, "send_again", then=then, typed=typed, form_token=form_token(session))
         response = HTMLResponse(text)
     response.set_cookie(
-        COOKIE, session, max_age=int(LASTS.total_seconds()), httponly=True, samesite="lax", secure=is_secure(request)
+        session_cookie(request),
+        session,
+        max_age=int(LASTS.total_seconds()),
+        httponly=True,
+        samesite="lax",
+        secure=is_secure(request),
     )
     return response
 

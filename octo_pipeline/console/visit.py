@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from octo_pipeline.api.limits import SESSION, count_as_valid
+from octo_pipeline.api.limits import SECURE_SESSION, SESSION, count_as_valid
 from octo_pipeline.api.operations import Operations
 from octo_pipeline.api.problems import without_folders
 from octo_pipeline.model.errors import OctoError
@@ -28,7 +28,6 @@ from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.limited import limited, limited_error
 from octo_pipeline.workspace import Workspace
 
-COOKIE = SESSION
 _NOTICE = "octo_notice"
 _NOTICE_SECONDS = 60
 _READS = ("GET", "HEAD")
@@ -160,6 +159,11 @@ def is_secure(request: Request) -> bool:
     return request.url.scheme == "https" or (public_url is not None and public_url.startswith("https://"))
 
 
+def session_cookie(request: Request) -> str:
+    """The name of the cookie with the session. By TLS it is one that browsers take from this host alone, and from no page without TLS."""
+    return SECURE_SESSION if is_secure(request) else SESSION
+
+
 def form_token(session: str) -> str:
     """What the forms of a session bring back; no other page can know it."""
     return hashlib.sha256(f"form {session}".encode()).hexdigest()
@@ -180,7 +184,7 @@ async def require_form_token(request: Request) -> None:
     request.state.typed = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     if request.url.path.startswith("/sign-in"):
         return
-    session = request.cookies.get(COOKIE)
+    session = request.cookies.get(session_cookie(request))
     if session is None:
         raise SignInNeeded
     token = form.get("form_token", "")
@@ -206,7 +210,7 @@ def _visit(role: Role, *, is_filtered: bool = False) -> Callable[..., Visit]:
             OctoError: they lack the role, or see some cost groups only and the page does not filter.
         """
         workspace = Workspace(request.app.state.settings)
-        session = request.cookies.get(COOKIE)
+        session = request.cookies.get(session_cookie(request))
         user = workspace.registry.sessions.user(session) if session else None
         if user is None or session is None:
             raise SignInNeeded

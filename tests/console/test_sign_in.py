@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from octo_pipeline.console.app import create_app
 from octo_pipeline.console.visit import form_token
@@ -50,6 +51,22 @@ def test_another_text_does_not_sign_in(console, token):
 def test_no_page_of_somebody_else_is_led_to(own_console, target):
     answer = own_console.client(None).post("/sign-in", data={"token": own_console.api.tokens["viewer"], "then": target})
     assert answer.headers["location"] == "/"
+
+
+def test_by_tls_the_session_is_taken_from_this_host_alone(own_console):
+    """A page of a neighbouring name could sign somebody in as another user otherwise."""
+    settings = own_console.workspace.settings.model_copy(update={"public_url": "https://octo.example"})
+    client = TestClient(create_app(settings), base_url="https://octo.example", follow_redirects=False)
+    answer = client.post("/sign-in", data={"token": own_console.api.tokens["viewer"]})
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-octo_session=")
+    assert "Secure" in cookie and "Path=/" in cookie and "Domain" not in cookie
+    assert client.get("/").status_code == 200
+    session = client.cookies["__Host-octo_session"]
+    assert client.post("/sign-out", data={"form_token": form_token(session)}).status_code == 303
+    assert "__Host-octo_session" not in client.cookies
+    client.cookies.set("octo_session", own_console.client("admin").cookies["octo_session"])
+    assert client.get("/").status_code == 303
 
 
 def test_while_the_registry_is_away_nobody_is_signed_out_and_none_is_made(own_console):
