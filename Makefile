@@ -100,9 +100,9 @@ house: $(VENV)/installed-test ## Draws docs/dev/house.svg again, after packages 
 pictures: demo-admin $(VENV)/installed-test
 	$(DEMO_ENV) $(BIN)/python docs/pictures.py $(BIN)/dagster
 
-# The UI on the demo's data in a browser. Needs Debian's chromium; no part of CI.
+# The UI on the demo's data and the console in a browser. Needs Debian's chromium; no part of CI.
 browser: demo $(VENV)/installed-test
-	$(DEMO_ENV) $(BIN)/pytest -m browser tests/browser
+	$(DEMO_ENV) $(BIN)/pytest -m browser tests/browser tests/console
 
 check: $(VENV)/installed-dev ## Runs every linter and type check that CI runs; .pre-commit-config.yaml has the same
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync check-sql check-types check-python docs

@@ -207,23 +207,40 @@ def console() -> Iterator[str]:
 
 _PAGES = {
     "console-month": "/?month=2024-03",
-    "console-allocations": "/allocations?month=2024-03",
+    "console-allocations": "/allocations?month=2024-03&text=support",
     "console-rules": "/rules?month=2024-03",
-    "console-rule": "/rules/enterprise-support?month=2024-03",
-    "console-cost-groups": "/cost-groups?month=2024-03",
+    "console-cost-group": "/cost-groups/product-teams?month=2024-03",
     "console-accounts": "/accounts?month=2024-03",
     "console-statements": "/statements?month=2024-03",
+    "console-data": "/data?month=2024-03",
+    "console-users": "/users",
 }
 
 
 def take_console(page: Page) -> None:
-    """The pages of the console."""
+    """The pages of the console; nothing is changed."""
+    page.set_viewport_size({"width": 1280, "height": 900})
     with console() as link:
         page.goto(link)
         address = link.partition("/sign-in")[0]
         for name, path in _PAGES.items():
             page.goto(address + path)
-            page.screenshot(path=_IMAGES / f"{name}.png")
+            _picture(page, name)
+
+        page.goto(f"{address}/allocations?month=2024-03&allocator=enterprise-support")
+        page.locator("table.list a.row").first.click()
+        _picture(page, "console-item")
+
+        # What moves if a rule hands out less is shown as it is typed.
+        page.goto(f"{address}/rules/enterprise-support?month=2024-03")
+        page.get_by_text("Matched items").wait_for()
+        page.get_by_label("Formula").fill("cost*0.8*usage")
+        page.get_by_text("Pay less").wait_for()
+        _picture(page, "console-rule")
+
+        page.goto(f"{address}/accounts/aws/111122223333?month=2024-03&against=2024-02")
+        page.locator("#why").evaluate("heading => heading.scrollIntoView()")
+        _picture(page, "console-account")
 
 
 def take_statement(page: Page, folder: Path) -> None:

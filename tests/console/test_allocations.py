@@ -172,6 +172,8 @@ def test_restoring_an_item(own_console):
     asked = own_console.text(f"/allocations/decision?action=restore&allocator=a0&month={MONTH}", "editor")
     assert "It is restored already, so it cannot be restored." in asked
     assert "Re-apply…" in own_console.text(f"/allocations/{item}", "editor")
+    # The rule has nothing in the list any more; what it took can be had back all the same.
+    assert "Re-apply all of a0" in own_console.text(f"{PATH}&allocator=a0", "editor")
 
 
 def test_a_decision_needs_a_reason(console):

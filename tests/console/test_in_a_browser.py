@@ -176,3 +176,43 @@ def _it_works_without_javascript(browser, site):
         assert "2024-01 is reopened." in page.get_by_role("status").inner_text()
         page.get_by_role("link", name="Allocations", exact=True).click()
         assert page.locator("table.list tbody tr").count() > 5
+
+
+@pytest.mark.browser
+def test_a_rule_is_written_tried_saved_and_run_and_its_item_restored(browser, site):
+    """The story of the product's own manual: an allocator with two targets and a default account, by the form alone."""
+    with _window(browser, site) as context:
+        page = context.new_page()
+        page.goto(f"/rules/new?month={MONTH}")
+
+        def write(fields: dict[str, str]) -> None:
+            for field, text in fields.items():
+                page.locator(field).fill(text)
+
+        write({"#text-id": "support-fee", "#text-priority": "-1", "#text-defaultAccount": "999988887777"})
+        page.locator("#criteria-0-0-operator").select_option(label="matches")
+        write({"#criteria-0-0-key": "account", "#criteria-0-0-value": "^999988887777$"})
+        page.get_by_role("button", name="Add a condition").click()
+        page.locator("#criteria-0-1-operator").select_option(label="matches")
+        write({"#criteria-0-1-key": "description", "#criteria-0-1-value": ".*Support Fee.*"})
+        write({"#targets-0-value": "400000000001", "#targets-0-months": "3"})
+        page.get_by_role("button", name="Add a target").click()
+        write({"#targets-1-value": "400000000002", "#targets-1-formula": "cost*0.2", "#targets-1-months": "2"})
+        page.get_by_text("away from enterprise-support").wait_for()
+        page.get_by_role("button", name="Save the rule").click()
+        assert "support-fee is saved." in page.get_by_role("status").first.inner_text()
+
+        page.get_by_role("button", name=f"Bring {MONTH} up to date").click()
+        page.get_by_text("Done.").wait_for()
+        page.goto(f"/allocations?month={MONTH}&allocator=support-fee")
+        statuses = page.locator("table.list tbody .tag").all_inner_texts()
+        assert statuses == ["Checked Allocated", *3 * ["Checked Splitted"]]
+
+        page.locator("table.list a.row").first.click()
+        for action, status in (("Restore", "Unchecked Allocated"), ("Re-apply", "Checked Allocated")):
+            page.get_by_role("link", name=f"{action}…").click()
+            page.get_by_label("Why").fill("a test")
+            page.get_by_role("button", name=action).click()
+            page.get_by_text("Done.").wait_for()
+            page.get_by_role("link", name="To the item").click()
+            assert page.locator("table.list .tag").first.inner_text() == status
