@@ -1,8 +1,8 @@
 """The parts of Dagster that may change with any release: names from `dagster._core`, beta and preview features.
 
-This is the only module that imports from `dagster._core`; a test enforces it. When an upgrade of Dagster breaks
-something, look here first. It belongs to the assets, because they use it too and must not import from the automation
-above them.
+Besides the launcher of runs, which Dagster's own processes load, this is the only module that imports from `dagster._core`; a
+test enforces it. When an upgrade of Dagster breaks something, look here first. It belongs to the assets, because they use it
+too and must not import from the automation above them.
 """
 
 import logging

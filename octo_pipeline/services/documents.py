@@ -140,14 +140,15 @@ def unlink(path: Path) -> None:
 def see_documents(workspace: Workspace) -> None:
     """Record the versions of the configuration that nobody saved here, if there is a registry.
 
-    A registry that cannot be written is no reason to stop what somebody came for.
+    A registry that cannot be written or a configuration that cannot be read is no reason to stop what somebody came for: a
+    table that needs it says so.
     """
     if not workspace.settings.has_registry:
         return
-    configuration = workspace.configuration
-    versions = [version_as_recorded("allocator", allocator) for allocator in configuration.allocators]
-    versions += [version_as_recorded("cost_group", group) for group in configuration.cost_groups.values()]
     with suppress(OctoError):
+        configuration = workspace.configuration
+        versions = [version_as_recorded("allocator", allocator) for allocator in configuration.allocators]
+        versions += [version_as_recorded("cost_group", group) for group in configuration.cost_groups.values()]
         workspace.registry.documents.see(versions)
 
 

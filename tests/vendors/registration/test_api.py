@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from httpx import Response
+from httpx2 import Response
 
 from octo_pipeline.api.app import create_app
 from octo_pipeline.model.errors import OctoError
