@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 
-from octo_pipeline.console.visit import COOKIE
 from octo_pipeline.services.access import caller
 from octo_pipeline.settings import load_settings
 from octo_pipeline.workspace import Workspace
@@ -32,7 +31,7 @@ def main(port: int) -> None:
     """Sign all readers in and have them read."""
     netloc = f"127.0.0.1:{port}"
     workspace = Workspace(load_settings())
-    cookies = [f"{COOKIE}={workspace.registry.sessions.begin(caller(workspace), 'load test')}" for _ in range(READERS)]
+    cookies = [f"octo_session={workspace.registry.sessions.begin(caller(workspace), 'load test')}" for _ in range(READERS)]
     took: list[tuple[str, int, float]] = []
     until = time.monotonic() + SECONDS
     threads = [
