@@ -31,7 +31,9 @@ def main(port: int) -> None:
     """Sign all readers in and have them read."""
     netloc = f"127.0.0.1:{port}"
     workspace = Workspace(load_settings())
-    cookies = [f"octo_session={workspace.registry.sessions.begin(caller(workspace), 'load test')}" for _ in range(READERS)]
+    cookies = [
+        f"octo_session={workspace.registry.sessions.begin(caller(workspace), 'load test')}" for _ in range(READERS)
+    ]
     took: list[tuple[str, int, float]] = []
     until = time.monotonic() + SECONDS
     threads = [

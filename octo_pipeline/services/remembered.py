@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.tables.graph import TABLES
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 _MOST = 256
 _lock = Lock()
+# A workspace reads documents and states once, so what is computed from it is of one state.
+_states: WeakKeyDictionary[Workspace, str] = WeakKeyDictionary()
 _answers: OrderedDict[Hashable, Any] = OrderedDict()
 
 
@@ -35,7 +38,9 @@ def remembered(workspace: Workspace, name: str, month: str, compute: Callable[[]
     whole, groups = workspace, tuple[str, ...]()
     if isinstance(workspace, LimitedWorkspace):
         whole, groups = workspace.whole, workspace.groups
-    key = (state_of_all(whole), groups, name, month)
+    if whole not in _states:
+        _states[whole] = state_of_all(whole)
+    key = (_states[whole], groups, name, month)
     with _lock:
         if key in _answers:
             _answers.move_to_end(key)

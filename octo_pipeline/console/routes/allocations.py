@@ -68,14 +68,16 @@ def allocations_page(
     version = _version(visit, month)
     page = Page(JSON, cursor, _PAGE_ROWS, sort or None, is_raw=False)
     is_large = allocations.is_large(workspace, month)
-    try:
+
+    def read() -> tuple[Rows, str | None]:
         if is_large and (not sort or sort.removeprefix("-") in allocations.LARGE_SORTS):
             start = position_of(page, version)
-            read = allocations.large_page(workspace, month, filters, sort=page.sort, start=start, length=_PAGE_ROWS + 1)
-            rows, following = cut_page(page, version, read)
-        else:
-            query = allocations.listed_allocations(workspace, month, filters)
-            rows, following = fetched_page(workspace, page, query, version)
+            some = allocations.large_page(workspace, month, filters, sort=page.sort, start=start, length=_PAGE_ROWS + 1)
+            return cut_page(page, version, some)
+        return fetched_page(workspace, page, allocations.listed_allocations(workspace, month, filters), version)
+
+    try:
+        rows, following = remembered(workspace, f"allocations {filters} {page}", month, read)
     except OctoError as error:
         if error.code not in ("list-changed", "cursor-wrong", "sort-column-unknown"):
             raise

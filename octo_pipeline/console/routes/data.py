@@ -21,11 +21,13 @@ from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.wording import counted
 from octo_pipeline.rules.documents import DocumentError, is_id
 from octo_pipeline.services.charges import month_charges
-from octo_pipeline.services.checks import CHECKS, CheckResult
+from octo_pipeline.services.checks import CheckResult
 from octo_pipeline.services.deliveries import listed_deliveries, source_states
 from octo_pipeline.services.metrics import list_metrics, metric_rows, put_metric
 from octo_pipeline.services.periods import late_deliveries
 from octo_pipeline.services.rates import listed_rates, missing_rates
+from octo_pipeline.services.remembered import remembered
+from octo_pipeline.services.summary import summary_of
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.metrics import FOLDER
 
@@ -60,7 +62,7 @@ def data_page(visit: Viewing) -> HTMLResponse:
         all_rates=listed_rates(workspace, None),
         missing=missing_rates(workspace, month),
         charges=month_charges(workspace, month),
-        findings={section: _findings(visit, month, names) if is_made else [] for section, names in _CHECKS.items()},
+        findings=_findings(visit, month) if is_made else {section: [] for section in _CHECKS},
     )
 
 
@@ -141,7 +143,10 @@ def _saved(visit: Visit, metric_id: str) -> tuple[str, str]:
     return content.decode("utf-8", "replace"), hashlib.sha256(content).hexdigest()[:32]
 
 
-def _findings(visit: Visit, month: str, names: tuple[str, ...]) -> list[tuple[str, Any, CheckResult]]:
-    checks = [check for check in CHECKS if check.name in names]
-    results = ((check.name, check.severity, check.run(visit.workspace, month)) for check in checks)
-    return [(name, severity, result) for name, severity, result in results if not result.passed]
+def _findings(visit: Visit, month: str) -> dict[str, list[tuple[str, Any, CheckResult]]]:
+    """The checks of each section that fail; they are those of the month's page, which has computed them as a rule."""
+    summary = remembered(visit.workspace, "summary", month, lambda: summary_of(visit.workspace, month))
+    return {
+        section: [(check.name, check.severity, result) for check, result in summary.findings if check.name in names]
+        for section, names in _CHECKS.items()
+    }
