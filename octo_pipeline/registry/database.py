@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -34,6 +34,7 @@ VERSION_TABLE = "octo_registry_version"
 # Writing a million decisions takes about 20 s; a writer that takes longer than this hangs.
 BUSY_SECONDS = 120
 CONNECT_SECONDS = 10
+_MOST_ENGINES = 8
 SCRIPTS = "octo_pipeline.registry:migrations"
 
 # The registry has its own database, so any number will do for its writers' advisory lock.
@@ -186,6 +187,8 @@ class Database:
         return f"postgresql://{url.host or ''}{port}/{url.database or ''}"
 
 
+# Registries of one database share an engine, which keeps the text of statements that it has made; connections it keeps none.
+@lru_cache(maxsize=_MOST_ENGINES)
 def _sqlite_engine(path: Path) -> "Engine":
     # mode=rw: SQLite must not create the file; `_make_file` does, with the right permissions.
     uri = f"file:{quote(str(path))}?mode=rw"
@@ -205,6 +208,7 @@ def _sqlite_engine(path: Path) -> "Engine":
     return engine
 
 
+@lru_cache(maxsize=_MOST_ENGINES)
 def _postgresql_engine(url: str) -> "Engine":
     try:
         parsed = sql.make_url(f"postgresql+psycopg://{url.partition('://')[2]}")

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args
 
@@ -157,6 +157,7 @@ class Document(Section):
 
 
 D = TypeVar("D", bound=Document)
+_MOST_PARSED = 2_000
 
 
 def parse_document(model: type[D], text: str | bytes, *, file: str) -> D:
@@ -227,7 +228,7 @@ def load_documents(
         # A name that is not UTF-8 cannot be printed as it is.
         file = f"{folder.name}/{path.name}".encode("utf-8", "backslashreplace").decode()
         try:
-            document = parse_document(model, _read_bytes(path, file), file=file)
+            document = _parsed(model, _read_bytes(path, file), file)
             if more_problems := check(document, file):
                 raise DocumentError(more_problems)
             loaded[file] = document
@@ -238,6 +239,12 @@ def load_documents(
     left_out = {problem.file for problem in repeated}
     documents = [document for file, document in loaded.items() if file not in left_out]
     return documents, tuple(sorted(problems, key=lambda problem: problem.file))
+
+
+@lru_cache(maxsize=_MOST_PARSED)
+def _parsed(model: type[D], content: bytes, file: str) -> D:
+    """As `parse_document`, once for the same content: a server reads the same documents for every request."""
+    return parse_document(model, content, file=file)
 
 
 def _json_files(folder: Path) -> list[Path]:

@@ -96,8 +96,10 @@ def month_page(visit: Seeing) -> HTMLResponse:
         status=status,
         first_open=next((s.month for s in statuses if s.state in ("open", "reopened")), None),
         readiness=_readiness(visit, month) if is_closable else None,
-        prepayments=costs.prepayments(workspace, month),
-        corrections=None if is_limited else periods.corrections_of(workspace, month),
+        prepayments=remembered(workspace, "prepayments", month, lambda: costs.prepayments(workspace, month)),
+        corrections=None
+        if is_limited
+        else remembered(workspace, "corrections", month, lambda: periods.corrections_of(workspace, month)),
         drift=periods.drift(workspace, month)[1] if status.changed else None,
         work=[] if is_limited else [operation for operation in visit.operations.all() if not operation.is_done],
         fixes=_FIXES,
