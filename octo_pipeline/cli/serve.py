@@ -1,10 +1,13 @@
 """`octo serve`: the console and the REST API."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from octo_pipeline.console.sign_in import OneTimeLinks
     from octo_pipeline.settings import Settings
 
@@ -23,15 +26,14 @@ def serve(
     from octo_pipeline.settings import load_settings
 
     settings = load_settings()
+    listening = _listening(host, port)
     configure_logs(settings.log_format)
     app = create_app(settings, hosts=(host,))
     address = settings.public_url or f"http://{host}:{port}"
     typer.echo(f"Console: {address}{_sign_in(settings, app.state.links)}")
     typer.echo(f"API:     {address}/api/v1, described by {address}/api/openapi.json. Stop it with Ctrl-C.")
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -39,6 +41,30 @@ def serve(
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies.replace(" ", ""),
     )
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> "socket":
+    """The socket to serve on; it is opened before a link is printed that would lead to another program.
+
+    Raises:
+        OctoError: another program has the port, or the machine does not have the address.
+    """
+    from socket import AF_INET, AF_INET6, create_server
+
+    from octo_pipeline.model.errors import OctoError
+
+    try:
+        return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET)
+    except OSError as error:
+        # Python adds the address in parentheses, which the sentence names already.
+        cause = str(error.strerror).partition(" (")[0]
+        raise OctoError(
+            f"Cannot listen on {host} port {port}: {cause}. Choose another address or port.",
+            code="address-not-free",
+            place=f"{host}:{port}",
+        ) from error
 
 
 def _sign_in(settings: "Settings", links: "OneTimeLinks") -> str:

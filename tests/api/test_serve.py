@@ -18,9 +18,7 @@ from tests.support.small_month import MONTH
 
 
 def test_the_command_serves_until_it_is_stopped(own_api):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     settings = own_api.workspace.settings
     environment = os.environ | {"OCTO_LAKE": str(settings.lake), "OCTO_CONFIG": str(settings.config)}
     command = [sys.executable, "-m", "octo_pipeline.cli.main", "serve", "--port", str(port)]
@@ -42,14 +40,20 @@ def test_the_command_serves_until_it_is_stopped(own_api):
 def test_only_named_proxies_say_who_asks(own_api, monkeypatch, proxies, is_believed):
     """Regression: uvicorn believes X-Forwarded-For of whoever is on this machine, if nobody says otherwise."""
     passed = {}
-    monkeypatch.setattr("uvicorn.run", lambda _, **options: passed.update(options))
+
+    def run(server, sockets):
+        passed.update(vars(server.config))
+        for listening in sockets:
+            listening.close()
+
+    monkeypatch.setattr("uvicorn.Server.run", run)
     settings = own_api.workspace.settings
     environment = {
         "OCTO_LAKE": str(settings.lake),
         "OCTO_CONFIG": str(settings.config),
         "OCTO_TRUSTED_PROXIES": proxies,
     }
-    result = CliRunner().invoke(app, ["serve"], env=environment)
+    result = CliRunner().invoke(app, ["serve", "--port", str(_free_port())], env=environment)
     assert result.exit_code == 0, result.output
     assert (passed["proxy_headers"], passed["forwarded_allow_ips"]) == (is_believed, proxies.replace(" ", ""))
 
@@ -57,6 +61,23 @@ def test_only_named_proxies_say_who_asks(own_api, monkeypatch, proxies, is_belie
 def test_a_proxy_is_an_address_or_a_network():
     with pytest.raises(OctoError, match="OCTO_TRUSTED_PROXIES is not valid: proxy is not an address or network"):
         load_settings(trusted_proxies="10.0.0.5,proxy")
+
+
+def test_a_port_that_is_taken_is_one_sentence_and_no_link():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "octo_pipeline.cli.main", "serve", "--port", port]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "sign-in" not in ended.stdout
+    assert f"Cannot listen on 127.0.0.1 port {port}: Address already in use." in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _asked(address: str, token: str, server: subprocess.Popen) -> requests.Response:
