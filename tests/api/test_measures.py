@@ -34,6 +34,16 @@ def measured(api: Api) -> dict[str, dict[tuple[str, ...], float]]:
     return values
 
 
+def test_a_limited_viewer_is_refused(own_api):
+    """Its sums are about everybody."""
+    users = own_api.workspace.registry.users
+    users.add("mia", "viewer", Actor("tester"), ["shop"])
+    token = users.make_token("mia", "tests", Actor("tester"))
+    answer = own_api.client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "reader-limited")
+    assert "octo_billed_amount" not in answer.text
+
+
 def test_the_state_of_the_installation_is_measured(own_api):
     values = measured(own_api)
     assert values["octo_months"] == {("open",): 1}
