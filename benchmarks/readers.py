@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+from octo_pipeline.api.limits import SESSION
 from octo_pipeline.services.access import caller
 from octo_pipeline.settings import load_settings
 from octo_pipeline.workspace import Workspace
@@ -31,9 +32,7 @@ def main(port: int) -> None:
     """Sign all readers in and have them read."""
     netloc = f"127.0.0.1:{port}"
     workspace = Workspace(load_settings())
-    cookies = [
-        f"octo_session={workspace.registry.sessions.begin(caller(workspace), 'load test')}" for _ in range(READERS)
-    ]
+    cookies = [f"{SESSION}={workspace.registry.sessions.begin(caller(workspace), 'load test')}" for _ in range(READERS)]
     took: list[tuple[str, int, float]] = []
     until = time.monotonic() + SECONDS
     threads = [

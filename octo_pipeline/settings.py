@@ -172,24 +172,15 @@ class Settings(_VendorSettings):
                 raise ValueError("must be the address of a server, such as https://dagster.example.com")
         return value
 
-    @field_validator("lake_endpoint")
+    @field_validator("lake_endpoint", "public_url")
     @classmethod
-    def _endpoint_is_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-                raise ValueError("must be the address of a server, such as https://store.example.com:9000")
-        return value
-
-    @field_validator("public_url")
-    @classmethod
-    def _public_url_is_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-                raise ValueError("must be the address of a server, such as https://octo.example.com")
-            return value.rstrip("/")
-        return value
+    def _is_address_of_server(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError("must be the address of a server, such as https://store.example.com:9000")
+        return value.rstrip("/")
 
     @field_validator("lake_secret_key")
     @classmethod

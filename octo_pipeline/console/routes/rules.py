@@ -294,7 +294,7 @@ def _saved_redirect(visit: Visit, allocator: Allocator, aim: _Aim) -> Response:
     ended = f" {aim.supersedes} ends before {aim.first}." if aim.supersedes else ""
     months = [m for m in visit.months if allocator.matches_month(m) and m not in visit.workspace.closed_months]
     again = f" Bring {', '.join(months[-3:])} up to date, so that it counts there." if months else ""
-    path = visit.address(f"/rules/{_quoted(allocator.id)}", month=aim.month)
+    path = visit.address(f"/rules/{quote(allocator.id, safe='')}", month=aim.month)
     return visit.redirect(path, f"{allocator.id} is saved.{ended}{again}")
 
 
@@ -494,7 +494,3 @@ def _is_same(saved: SavedDocument, submission: rules.Submission) -> bool:
 
 def _aim(form: FormData) -> _Aim:
     return _Aim(**{name: str(form.get(name, "")) for name in ("of", "seen", "supersedes", "first", "month")})
-
-
-def _quoted(rule_id: str) -> str:
-    return quote(rule_id, safe="")
