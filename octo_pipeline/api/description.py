@@ -37,7 +37,7 @@ _EXAMPLES = {
     "version": "0a1b2c3d",
 }
 _PROBLEMS = {
-    "401": "There is no token, or it is not valid.",
+    "401": "The token is missing or not valid.",
     "403": "The role of the token's user is not enough, or they may see some cost groups only.",
     "404": "What the address names does not exist.",
     "409": "The state of what is asked for does not allow it.",

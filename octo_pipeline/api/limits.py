@@ -18,7 +18,7 @@ from octo_pipeline.api.problems import problem
 MOST_BYTES = 4 * 1024 * 1024
 # Per caller; far above what people and programs that read page by page ask for.
 MOST_REQUESTS, SECONDS = 1_200, 60
-# Of an address. Tokens and sessions have 256 random bits; whoever tries more is no person who mistypes.
+# Wrong tokens of one address: a person mistypes a few, a program that guesses sends many more.
 MOST_WRONG = 30
 # The names of the console's cookie, without TLS and by it.
 SESSION, SECURE_SESSION = "octo_session", "__Host-octo_session"

@@ -107,7 +107,7 @@ class Operations:
         operation = self._operations.get(operation_id)
         if operation is None:
             raise OctoError(
-                f"There is no operation {quoted(operation_id)}; they are forgotten when the server stops.",
+                f"There is no operation {quoted(operation_id)}; operations are forgotten when the server stops.",
                 code="operation-unknown",
             )
         return operation

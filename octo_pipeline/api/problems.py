@@ -145,9 +145,9 @@ def octo_problem(error: OctoError, settings: Settings) -> JSONResponse:
 
 
 def without_folders(text: str, settings: Settings) -> str:
-    """A text without where the server's folders are, which is no business of who asks over the network.
+    """A text in which the server's folders are named, not located: callers need not know its paths.
 
-    Files are named as they are called below the configuration or the lake.
+    A file below the lake is ``lake/…``, one below the configuration ``configuration/…``.
     """
     folders = {str(settings.config): "configuration", settings.lake: "lake", str(settings.temp or ""): "temp"}
     folders |= {

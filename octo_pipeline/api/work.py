@@ -57,7 +57,7 @@ def start_sending(
     """Send the statements of a month to the emails in cost_centres.csv.
 
     Raises:
-        OctoError: there is no mail server.
+        OctoError: no mail server is set.
     """
     require_server(workspace.settings)
     workspace.registry.note(actor, "send_statements", month, {"by": by} if by else {})

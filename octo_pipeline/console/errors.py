@@ -89,15 +89,13 @@ async def _wrong_address(request: Request, _: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 # nosec B101 - that is what it is registered for
-    sentence = "There is no such page." if error.status_code == 404 else str(error.detail)
+    sentence = "This page does not exist." if error.status_code == 404 else str(error.detail)
     return _error_page(request, error.status_code, "Not here" if error.status_code == 404 else "Refused", sentence)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed unexpectedly", request.method, request.url.path, exc_info=error)
-    return _error_page(
-        request, 500, "Something went wrong", "The server's log says what. Nothing was changed by halves."
-    )
+    return _error_page(request, 500, "Something went wrong", "The server's log says what.")
 
 
 def _without_token(typed: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ def send(statements: Sequence[Statement], settings: Settings) -> list[Sent]:
         What happened to each, in order.
 
     Raises:
-        OctoError: there is no mail server, it cannot be reached, or it does not let us in.
+        OctoError: no mail server is set, it cannot be reached, or it refuses the sign-in.
     """
     with _connected(settings) as server:
         return [Sent(statement, _problem(server, statement, settings)) for statement in statements]
