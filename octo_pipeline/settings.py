@@ -3,6 +3,7 @@
 Nothing else in the project reads the ``OCTO_*`` variables or looks for the user's cache.
 """
 
+import json
 import os
 from functools import cached_property
 from ipaddress import ip_network
@@ -62,6 +63,20 @@ class Settings(_VendorSettings):
     start_month: str = Field(default="2018-01", description="First monthly partition.")
     memory_limit: str | None = Field(default=None, description="DuckDB memory limit, such as 8GB.")
     temp: Path | None = Field(default=None, description="Folder where DuckDB spills and files for a bucket are made.")
+    engine: str = Field(
+        default="local",
+        description="Where large months are made: local, spark://host:7077, k8s://https://host:443, sc://host:15002, or spark "
+        "for the cluster that this program was submitted to.",
+    )
+    engine_options: str = Field(
+        default="",
+        description='Spark\'s settings as a JSON object, such as {"spark.executor.memoryOverhead": "13g"}; no secrets.',
+    )
+    distribute_from: int = Field(
+        default=200_000_000,
+        ge=0,
+        description="How many lines a month has at least to be made there; a smaller one is made in one process.",
+    )
     watched_months: int = Field(
         default=2,
         ge=1,
@@ -163,6 +178,29 @@ class Settings(_VendorSettings):
             raise ValueError("must be a folder or s3://bucket/prefix")
         return text
 
+    @field_validator("engine")
+    @classmethod
+    def _engine_is_known(cls, value: str) -> str:
+        kind, _, address = value.partition("://")
+        if value not in ("local", "spark") and (kind not in ("spark", "k8s", "sc") or not address):
+            raise ValueError(
+                "must be local, spark, or an address such as spark://host:7077, k8s://https://host:443 or sc://host:15002"
+            )
+        return value
+
+    @field_validator("engine_options")
+    @classmethod
+    def _options_are_of_spark(cls, value: str) -> str:
+        try:
+            options = json.loads(value) if value.strip() else {}
+        except ValueError:
+            options = None
+        if not isinstance(options, dict) or not all(isinstance(v, str | int | float) for v in options.values()):
+            raise ValueError('must be a JSON object of texts and numbers, such as {"spark.executor.memory": "1g"}')
+        if others := [name for name in options if not name.startswith("spark.")]:
+            raise ValueError(f"{others[0]} is not a setting of Spark; their names begin with spark.")
+        return value
+
     @field_validator("dagster_url")
     @classmethod
     def _dagster_is_address(cls, value: str | None) -> str | None:
@@ -245,6 +283,24 @@ class Settings(_VendorSettings):
         """The groups of `oidc_roles` and their roles."""
         pairs = (pair.rpartition("=") for pair in self.oidc_roles.split(",") if pair.strip())
         return {group.strip(): cast("Literal['viewer', 'editor', 'admin']", role.strip()) for group, _, role in pairs}
+
+    @property
+    def spark_options(self) -> dict[str, str]:
+        """The settings of `engine_options` as Spark takes them."""
+        options = json.loads(self.engine_options) if self.engine_options.strip() else {}
+        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+
+    def for_tasks(self) -> dict[str, str | None]:
+        """What a task in another process needs to open the lake, as JSON. No secret is in it.
+
+        A folder has its whole path, because other processes work elsewhere.
+        """
+        return {
+            "lake": self.lake if "://" in self.lake else str(Path(self.lake).absolute()),
+            "lake_endpoint": self.lake_endpoint,
+            "memory_limit": self.memory_limit,
+            "temp": None if self.temp is None else str(self.temp.absolute()),
+        }
 
     @property
     def lake_keys(self) -> tuple[str, str] | None:

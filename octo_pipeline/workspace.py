@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from octo_pipeline.engine import worker
+from octo_pipeline.engine.engine import Engine, engine_of
+from octo_pipeline.engine.local import LocalEngine
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -88,11 +91,32 @@ class Workspace:
     Attributes:
         run_id: identifies the run in the metadata of the files that it writes.
         overlay: the tables that are made aside: a closed month as it would be now.
+        own_engine: makes the tasks of every month, whatever its size, instead of the engine of the settings.
     """
 
     settings: Settings
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     overlay: Overlay | None = None
+    own_engine: Engine | None = None
+
+    def engine_for(self, lines: int) -> Engine:
+        """What runs the tasks of a month with so many lines: small months are made in this process.
+
+        Raises:
+            OctoError: the engine of the settings cannot be had.
+        """
+        if self.own_engine is not None:
+            return self.own_engine
+        return self.engine if lines >= self.settings.distribute_from else LocalEngine()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What runs tasks whatever their size: the workspace's own engine, or that of the settings.
+
+        Raises:
+            OctoError: it cannot be had.
+        """
+        return self.own_engine or engine_of(self.settings)
 
     @cached_property
     def lake(self) -> Lake:
@@ -109,7 +133,7 @@ class Workspace:
         )
         if self.settings.group is not None and isinstance(root, Path):
             share_folder(root, self.settings.group)
-        lake = Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp)
+        lake = Lake(root, memory_limit=self.settings.memory_limit, temp=self.settings.temp, threads=worker.threads)
         return lake.overlay(self.overlay.name, self.overlay.tables) if self.overlay else lake
 
     @cached_property

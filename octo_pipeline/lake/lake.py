@@ -103,11 +103,14 @@ class Staged:
 class Lake:
     """The tables under one root, a folder or a prefix in a bucket."""
 
-    def __init__(self, root: Location, *, memory_limit: str | None = None, temp: Path | None = None) -> None:
+    def __init__(
+        self, root: Location, *, memory_limit: str | None = None, temp: Path | None = None, threads: int | None = None
+    ) -> None:
         self.root = root.absolute() if isinstance(root, Path) else root
         self._store = store_of(self.root)
         self._memory_limit = memory_limit
         self._temp = temp
+        self._threads = threads
         self._scanned: dict[str, dict[str, Hashable]] = {}
         self._overlay_name = ""
         self._overlaid: frozenset[str] = frozenset()
@@ -223,6 +226,8 @@ class Lake:
         config: dict[str, str | bool | int | float | list[str]] = {"preserve_insertion_order": "false"}
         if self._memory_limit:
             config["memory_limit"] = self._memory_limit
+        if self._threads:
+            config["threads"] = self._threads
         # Without a folder for it, an in-memory DuckDB spills into the working directory.
         config["temp_directory"] = str(self._temp or self._store.scratch / ".spill")
         return config
@@ -244,7 +249,7 @@ class Lake:
             name: the overlay's folder below the root.
             tables: the tables.
         """
-        lake = Lake(self.root, memory_limit=self._memory_limit, temp=self._temp)
+        lake = Lake(self.root, memory_limit=self._memory_limit, temp=self._temp, threads=self._threads)
         lake._overlay_name, lake._overlaid = name, frozenset(tables)
         return lake
 
