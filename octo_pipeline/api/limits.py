@@ -4,18 +4,22 @@ A caller is the token or session that was found valid; who has none, or one that
 So people behind one proxy do not use up each other's requests, and texts that are tried out count against the address.
 """
 
+import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request, cookie_parser
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octo_pipeline.api.problems import problem
 
 MOST_BYTES = 4 * 1024 * 1024
+# A body of that size takes half a minute even on a slow line.
+BODY_SECONDS = 60
 # Per caller; far above what people and programs that read page by page ask for.
 MOST_REQUESTS, SECONDS = 1_200, 60
 # Wrong tokens of one address: a person mistypes a few, a program that guesses sends many more.
@@ -64,15 +68,23 @@ class Limits:
         counted_as = credential if is_known and credential is not None else address
         is_tried_out = credential is not None and not is_known and self._wrong.is_full(address)
         if is_tried_out or self._requests.is_full(counted_as):
-            answer = problem(
-                429, "too-many-requests", "Too many requests; wait a minute.", headers={"Retry-After": str(SECONDS)}
+            answer = _refusal(
+                scope, 429, "too-many-requests", "Too many requests; wait a minute.", {"Retry-After": str(SECONDS)}
             )
             await answer(scope, receive, send_with_headers)
             return
         self._requests.add(counted_as)
-        body = await _body(Headers(scope=scope), receive)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(Headers(scope=scope), receive)
+        except TimeoutError:
+            sentence = f"The body was not there within {BODY_SECONDS} seconds."
+            await _refusal(scope, 408, "body-too-slow", sentence, {"Connection": "close"})(
+                scope, receive, send_with_headers
+            )
+            return
         if body is None:
-            answer = problem(413, "body-too-large", f"A body has at most {MOST_BYTES:,} bytes.")
+            answer = _refusal(scope, 413, "body-too-large", f"A body has at most {MOST_BYTES:,} bytes.")
             await answer(scope, receive, send_with_headers)
             return
         state = scope.setdefault("state", {})
@@ -135,6 +147,17 @@ def _credential(headers: Headers, scope: Scope) -> str | None:
         cookies = cookie_parser(cookie)
         text = cookies.get(SECURE_SESSION) or cookies.get(SESSION, "")
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else None
+
+
+def _refusal(scope: Scope, status: int, code: str, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that is not passed on; a page for those who asked for one, if the application has pages."""
+    request = Request(scope)
+    page: Callable[[Request, int, str], Response] | None = getattr(request.app.state, "refusal_page", None)
+    if page is None or "text/html" not in request.headers.get("accept", ""):
+        return problem(status, code, sentence, headers=dict(headers or {}))
+    answer = page(request, status, sentence)
+    answer.headers.update(headers or {})
+    return answer
 
 
 async def _body(headers: Headers, receive: Receive) -> bytes | None:

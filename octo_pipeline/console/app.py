@@ -34,6 +34,7 @@ def create_app(settings: Settings, *, hosts: tuple[str, ...] = ()) -> FastAPI:
     pages.state.made_tokens = {}
     api.state.links = pages.state.links
     api.state.pages = pages
+    api.state.refusal_page = errors.refusal_page
     errors.answer_pages(pages)
     pages.mount("/static", _Static(directory=str(files("octo_pipeline.console") / "static")))
     # The library comes in a package of Django's, of which nothing else is used.

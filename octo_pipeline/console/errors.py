@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from octo_pipeline.api.problems import STATUSES, without_folders
 from octo_pipeline.console.forms import SECRET_FIELDS
+from octo_pipeline.console.guard import PAGE_HEADERS
 from octo_pipeline.console.visit import (
     FormExpired,
     SignInNeeded,
@@ -35,6 +36,13 @@ def answer_pages(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _wrong_address)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
+
+
+def refusal_page(request: Request, status: int, sentence: str) -> HTMLResponse:
+    """The page about a request that never came as far as the pages."""
+    page = _error_page(request, status, "Refused", sentence)
+    page.headers.update(PAGE_HEADERS)
+    return page
 
 
 def _error_page(request: Request, status: int, title: str, error: OctoError | str) -> HTMLResponse:

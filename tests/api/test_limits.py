@@ -1,5 +1,7 @@
 """Limits, headers, and errors that say nothing they should not."""
 
+import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -19,6 +21,29 @@ def test_a_long_body_is_refused(api):
 
     answer = api.ask("POST", "/allocators/validate", content=chunks())
     assert answer.status_code == 413
+
+
+def test_a_body_that_never_ends_is_given_up(api, monkeypatch):
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/v1/allocators/validate",
+        "headers": [],
+        "query_string": b"",
+    }
+    asyncio.run(api.client.app(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["code"] == "body-too-slow"
 
 
 def test_each_caller_is_counted_by_themselves(own_api, monkeypatch):
