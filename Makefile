@@ -9,7 +9,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 # pip lists what it collects while it works, so nobody looks at an empty screen for minutes.
 PIP_INSTALL := install --disable-pip-version-check --progress-bar off
 
-.PHONY: help demo demo-admin console test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench focus focus-validation manifest emulators sbom clean
+.PHONY: help demo demo-admin console test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench bench-short bench-compare focus focus-validation manifest emulators sbom clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,7 @@ bench: $(VENV)/installed-test .bench/library/installed ## Measures speed, by def
 	.bench/sbom/bin/pip $(PIP_INSTALL) cyclonedx-bom==7.5.0
 	@touch $@
 
+# What splitting is compared with, in an environment of its own: it is no dependency of ours.
 .bench/library/installed:
 	$(PYTHON) -m venv .bench/library
 	.bench/library/bin/pip $(PIP_INSTALL) cloud-cost-allocation==2.3.4

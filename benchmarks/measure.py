@@ -4,6 +4,7 @@ What is timed belongs to the modules beside this one.
 """
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,15 @@ class Row:
     cpu_ratio: float | None
     target: str
 
+    @property
+    def meets_target(self) -> bool | None:
+        """Whether the ratio is on the right side of the target; None without a target."""
+        number = re.search(r"[\d.]+", self.target)
+        if number is None:
+            return None
+        limit = float(number.group())
+        return self.ratio >= limit if self.target.startswith("≥") else self.ratio <= limit
+
 
 def measured(work: Callable[[], object]) -> Seconds:
     before, started = os.times(), time.perf_counter()
@@ -59,6 +69,13 @@ def compared(what: str, work: Callable[[], object], other: Callable[[], object],
     )
 
 
+def timed(what: str, works: Sequence[Callable[[], object]], target: str) -> Row:
+    """The median of pieces of work that are alike, which have no other side."""
+    took = [measured(work) for work in works]
+    wall, cpu = (statistics.median(getattr(seconds, name) for seconds in took) for name in ("wall", "cpu"))
+    return Row(what, f"{wall:.3f} s", "", wall, cpu, target)
+
+
 def growth(what: str, small: Callable[[], object], large: Callable[[], object], runs: int) -> Row:
     """How much longer twice as much takes."""
     return compared(f"{what}: 2N to N", large, small, runs, "≤ 2.1")
@@ -76,7 +93,12 @@ def octo(*arguments: str, environment: Mapping[str, str]) -> str:
 
 def command(arguments: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
     done = subprocess.run(
-        arguments, env=os.environ | dict(environment or {}), cwd=folder, capture_output=True, text=True, timeout=3600
+        arguments,
+        env=os.environ | dict(environment or {}),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=3600,
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")

@@ -1,26 +1,34 @@
 """What a run costs however little there is to do: whole commands in processes of their own, on tiny months."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.measure import Row, Seconds, compared, measured, octo, python
-from octo_pipeline.model.months import month_range
+from benchmarks.measure import Row, compared, measured, octo, python
+from octo_pipeline.model.months import add_months, month_range
 from octo_pipeline.vendors.aws.sample import write_cur
 
-FIRST, LAST = "2023-01", "2024-12"
+FIRST = "2023-01"
 _ALLOCATOR = {
     "category": "fee",
     "startMonth": FIRST,
     "criteria": [{"and": {"productCode": "re:^AWSSupport"}}],
     "allocator": [{"type": "payer", "value": "999988887777", "formula": "cost*usage"}],
 }
+# What a run's process does before its first step.
+_DAGSTER_START = """
+from dagster import DagsterInstance
+from octo_pipeline.definitions import defs
+defs.resolve_job_def("monthly_allocation")
+DagsterInstance.get().get_runs_count()
+"""
 _PROFILE = 'empty:\n  target: dev\n  outputs:\n    dev:\n      type: duckdb\n      path: ":memory:"\n'
 
 
-def processes(folder: Path, runs: int) -> Iterator[Row]:
+def processes(folder: Path, count: int, runs: int) -> Iterator[Row]:
     home = folder / "processes"
-    write_cur(home / "exports", months=month_range(FIRST, LAST), accounts=4, lines=500)
+    months = month_range(FIRST, add_months(FIRST, count - 1))
+    write_cur(home / "exports", months=months, accounts=4, lines=500)
     (home / "config" / "allocators").mkdir(parents=True)
     (home / "config" / "cost_groups").mkdir()
     allocator = home / "config" / "allocators" / "support.json"
@@ -36,27 +44,42 @@ def processes(folder: Path, runs: int) -> Iterator[Row]:
         _dbt_run(empty)
 
     graph()
-    yield compared("the whole graph of a tiny month", graph, import_and_dbt, runs, "≤ 1.8")
+    yield compared("the whole graph of a tiny month", graph, import_and_dbt, runs, "≤ 0.8")
 
     octo("run", "--month", FIRST, environment=environment)
     yield compared(
         "octo allocators simulate",
         lambda: octo("allocators", "simulate", str(allocator), "--month", FIRST, environment=environment),
         lambda: python("-c", "import duckdb, pydantic"),
-        max(runs, 3),
+        runs,
         "≤ 4",
     )
-    helps = min((measured(lambda: octo("--help", environment=environment)) for _ in range(max(runs, 3))), key=_cpu)
-    yield Row("octo --help, processor time", f"{helps.cpu:.2f} s", "", helps.cpu, None, "< 0.3 s")
-    yield from _backfill(home, empty)
-    yield _rerun(home / "lake-backfill", _environment(home, "lake-backfill"))
+    (home / "dagster").mkdir()
+    (home / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    of_dagster = environment | {"DAGSTER_HOME": str(home / "dagster")}
+    # The first one makes the database of runs.
+    python("-c", _DAGSTER_START, environment=of_dagster)
+    yield _least(
+        "a Dagster run's start, processor time",
+        lambda: python("-c", _DAGSTER_START, environment=of_dagster),
+        runs,
+        "≤ 2.2 s",
+    )
+    yield _least("octo --help, processor time", lambda: octo("--help", environment=environment), runs, "< 0.3 s")
+    yield from _backfill(home, empty, months)
+    yield _rerun(home / "lake-backfill", _environment(home, "lake-backfill"), months[-1])
 
 
-def _backfill(home: Path, empty: Path) -> Iterator[Row]:
-    months = month_range(FIRST, LAST)
+def _least(what: str, work: Callable[[], object], runs: int, target: str) -> Row:
+    """The least processor time that it took, which is what a quiet machine would take."""
+    least = min(measured(work).cpu for _ in range(runs))
+    return Row(what, f"{least:.2f} s", "", least, None, target)
+
+
+def _backfill(home: Path, empty: Path, months: Sequence[str]) -> Iterator[Row]:
     one = measured(lambda: octo("backfill", "--from", FIRST, "--to", FIRST, environment=_environment(home, "lake-one")))
     all_of_them = measured(
-        lambda: octo("backfill", "--from", FIRST, "--to", LAST, environment=_environment(home, "lake-backfill"))
+        lambda: octo("backfill", "--from", FIRST, "--to", months[-1], environment=_environment(home, "lake-backfill"))
     )
     dbt = measured(lambda: _dbt_run(empty))
     more = len(months) - 1
@@ -67,24 +90,20 @@ def _backfill(home: Path, empty: Path) -> Iterator[Row]:
         f"{dbt.wall:.2f} s",
         wall / dbt.wall,
         cpu / dbt.cpu,
-        "≤ 0.5",
+        "≤ 0.35",
     )
 
 
-def _rerun(lake: Path, environment: Mapping[str, str]) -> Row:
+def _rerun(lake: Path, environment: Mapping[str, str], month: str) -> Row:
     def state() -> dict[Path, tuple[int, int]]:
         files = [p for p in lake.rglob("*") if p.is_file() and p.suffix in {".parquet", ".json"}]
         return {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
 
     before = state()
-    took = measured(lambda: octo("run", "--month", LAST, environment=environment))
+    took = measured(lambda: octo("run", "--month", month, environment=environment))
     after = state()
     changed = sum(before.get(p) != after.get(p) for p in before.keys() | after.keys())
     return Row("a rerun that changes nothing: files written", str(changed), "", changed, took.cpu, "0")
-
-
-def _cpu(seconds: Seconds) -> float:
-    return seconds.cpu
 
 
 def _environment(home: Path, lake: str) -> dict[str, str]:
