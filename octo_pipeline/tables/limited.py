@@ -170,6 +170,7 @@ class LimitedLake(Lake):
         *,
         month_as: str | None = None,
         row_number_as: str | None = None,
+        rows: tuple[int, int] | None = None,
     ) -> Relation:
         """As `Lake.scan`, with the rows that belong to the groups.
 
@@ -177,15 +178,15 @@ class LimitedLake(Lake):
             OctoError: rows of this table cannot be told apart.
         """
         if self.is_whole:
-            return super().scan(table, months, columns, month_as=month_as, row_number_as=row_number_as)
+            return super().scan(table, months, columns, month_as=month_as, row_number_as=row_number_as, rows=rows)
         # The numbers of rows are those of the whole table.
-        if table not in _SEEN_BY or row_number_as is not None:
+        if table not in _SEEN_BY or row_number_as is not None or rows is not None:
             raise limited_error(f"the table {table.replace('_', ' ')}")
         by = _SEEN_BY[table]
-        rows = super().scan(table, months, columns, month_as="scanned_month")
+        scanned = super().scan(table, months, columns, month_as="scanned_month")
         query = render(
             "tables/seen_rows",
-            rows=rows,
+            rows=scanned,
             seen_columns=list(columns),
             month_as=month_as,
             seen_by={"account": by.get("account", "null"), "group": by.get("group")},
