@@ -86,11 +86,24 @@ class LocalStore:
         with self._exclusive(path):
             if not may_replace():
                 return False
-            make_folders(path.parent, self.root)
-            protect(made, self.root)
-            os.replace(made, path)
-            staging.sync(path.parent)
+            self._move(made, path)
         return True
+
+    def put(self, made: Path, path: Path) -> None:
+        """Make the file durable and rename it."""
+        staging.sync(made)
+        self._move(made, path)
+
+    def _move(self, made: Path, path: Path) -> None:
+        make_folders(path.parent, self.root)
+        protect(made, self.root)
+        os.replace(made, path)
+        staging.sync(path.parent)
+
+    def discard(self, paths: Sequence[Path]) -> None:
+        """Remove them one by one."""
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     def remove(self, path: Path) -> None:
         """Remove a file, if it is there."""

@@ -11,7 +11,7 @@ Whether parts are worth joining, and where they are, belongs in `lake`.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,7 @@ class Part:
         rows: how many rows it has.
         row_groups: how many row groups it has.
         stop: where its footer begins; the bytes before are its data and the magic number.
+        version: what differs if another file takes its place.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Part:
     row_groups: int
     stop: int
     footer: Struct
+    version: Hashable
 
 
 def join(parts: Sequence[Part], target: Path, metadata: str) -> None:
@@ -80,7 +82,7 @@ def join(parts: Sequence[Part], target: Path, metadata: str) -> None:
         metadata: the text under `METADATA_KEY`; the parts' own metadata is dropped.
 
     Raises:
-        OctoError: a part is gone or cut off, or has other columns.
+        OctoError: a part is gone, replaced or cut off, or has other columns.
         OSError: the target cannot be written.
     """
     footer = joined_footer(parts, metadata)
@@ -89,9 +91,11 @@ def join(parts: Sequence[Part], target: Path, metadata: str) -> None:
         for part in parts:
             try:
                 with Path(part.name).open("rb") as source:
+                    if _version(source) != part.version:
+                        raise replaced(part.name)
                     _copy(source, file, len(MAGIC), part.stop)
             except FileNotFoundError:
-                raise _missing(part.name) from None
+                raise missing(part.name) from None
             except EOFError:
                 raise damaged(part.name, "it ends too early") from None
         file.write(footer)
@@ -105,6 +109,7 @@ def read_part(path: Path) -> Part:
     """
     try:
         with path.open("rb") as file:
+            version = _version(file)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - _END, 0))
             end = file.read()
@@ -112,12 +117,12 @@ def read_part(path: Path) -> Part:
             file.seek(size - length)
             end = file.read()
     except FileNotFoundError:
-        raise _missing(str(path)) from None
+        raise missing(str(path)) from None
     except OSError as error:
         raise OctoError(
             f"The part {path} cannot be read: {reason(error)}.", code="part-unreadable", place=str(path)
         ) from error
-    return parse_part(end, size, str(path))
+    return parse_part(end, size, str(path), version)
 
 
 def footer_length(end: bytes, size: int, name: str) -> int:
@@ -139,13 +144,14 @@ def footer_length(end: bytes, size: int, name: str) -> int:
     return length
 
 
-def parse_part(end: bytes, size: int, name: str) -> Part:
+def parse_part(end: bytes, size: int, name: str, version: Hashable) -> Part:
     """A part, from the end of its file.
 
     Args:
         end: the last bytes of the file, `footer_length` at least.
         size: of the file.
-        name: of the file, for messages.
+        name: its path or URL.
+        version: what differs if another file takes its place.
 
     Raises:
         OctoError: the footer is damaged, or the file cannot be joined.
@@ -164,7 +170,7 @@ def parse_part(end: bytes, size: int, name: str) -> Part:
     stop = size - length
     if not is_whole or any(not len(MAGIC) <= place <= stop for place in places):
         raise damaged(name, "its footer is not that of its data")
-    return Part(name, rows, len(groups), stop, footer)
+    return Part(name, rows, len(groups), stop, footer, version)
 
 
 def require_same_columns(parts: Sequence[Part]) -> None:
@@ -233,7 +239,20 @@ def damaged(name: str, what: str) -> OctoError:
     )
 
 
-def _missing(name: str) -> OctoError:
+def replaced(name: str) -> OctoError:
+    """The error for a part that another file took the place of after its footer was read."""
+    return OctoError(
+        f"The part {name} was replaced while it was joined. Run this again.", code="part-replaced", place=name
+    )
+
+
+def _version(file: BinaryIO) -> Hashable:
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def missing(name: str) -> OctoError:
+    """The error for a part that is gone."""
     return OctoError(f"The part {name} is not there any more. Run this again.", code="part-missing", place=name)
 
 

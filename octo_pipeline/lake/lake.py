@@ -534,6 +534,47 @@ class Lake:
                 pieces.append(joined_file.read_part(path))
         joined_file.join(pieces, staged.path, text)
 
+    def parts(self, table: str, month: str) -> dict[str, Location]:
+        """The kept parts of a month, name -> file.
+
+        They are a cache below ``.parts/`` that may be deleted at any time, in the folder or the bucket as the lake is. A
+        part's name says what is in it, so a part that is there is the one that would be made. The parts of an overlay are
+        its own.
+        """
+        folder = self._parts_folder(table, month)
+        names = (Path(name) for name in self._store.sizes(folder))
+        return {name.stem: folder / name.name for name in sorted(names) if name.suffix == ".parquet"}
+
+    def keep_part(self, made: Path, table: str, month: str, name: str) -> Location:
+        """Keep a finished local file as a part, in one step; it replaces one of the same name.
+
+        Args:
+            made: the file, in a folder of `stage` or `staging_folder`. It may be gone afterwards.
+            table: the table.
+            month: the month.
+            name: what identifies the part's rows, such as a fingerprint of what they are made from.
+
+        Returns:
+            The part's file, for `join`.
+
+        Raises:
+            OctoError: the lake cannot be written.
+        """
+        path = self._parts_folder(table, month) / f"{name}.parquet"
+        try:
+            self._store.put(made, path)
+        except OSError as error:
+            raise self.write_error(error) from error
+        return path
+
+    def drop_parts(self, table: str, month: str, *, but: Collection[str]) -> None:
+        """Remove the kept parts of a month whose names are not among `but`."""
+        self._store.discard([path for name, path in self.parts(table, month).items() if name not in but])
+
+    def _parts_folder(self, table: str, month: str) -> Location:
+        above = self.root / self._overlay_name if table in self._overlaid else self.root
+        return above / ".parts" / table / f"month={month}"
+
     def _write_together(self, parts: Sequence[joined_file.Part], path: Path, metadata: str) -> None:
         """Write one file with the rows of several, in their order."""
         files = ", ".join(literal(part.name) for part in parts)

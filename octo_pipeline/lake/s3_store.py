@@ -200,6 +200,24 @@ class S3Store:
             _pause(attempt)
         raise OctoError(f"Other processes keep replacing {path}; run this again later.", code="object-contended")
 
+    def put(self, made: Path, path: S3Path) -> None:
+        """Upload it without a condition."""
+        if not self._upload(made, path, {}):
+            raise OctoError(f"Other processes are writing {path}; run this again later.", code="object-contended")
+
+    def discard(self, paths: Sequence[S3Path]) -> None:
+        """Remove them, a thousand in a request."""
+        for start in range(0, len(paths), 1000):
+            keys = [{"Key": path.key} for path in paths[start : start + 1000]]
+            with translate_s3_errors("remove", str(paths[start]), "s3:DeleteObject"):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})
+            if errors := answer.get("Errors"):
+                raise OctoError(
+                    f"Cannot remove s3://{self._bucket}/{errors[0]['Key']}: S3 refuses it ({errors[0]['Code']}). "
+                    "Give the credentials in use s3:DeleteObject there.",
+                    code="object-not-removable",
+                )
+
     def remove(self, path: S3Path) -> None:
         """Remove an object, if it is there."""
         with translate_s3_errors("remove", str(path), "s3:DeleteObject"):
@@ -287,18 +305,7 @@ class S3Store:
     def remove_folder(self, folder: S3Path, first: str) -> None:
         """Remove the file called `first`, then the others."""
         self.remove(folder / first)
-        keys = [{"Key": entry["Key"]} for entry in self._objects(folder)]
-        for start in range(0, len(keys), 1000):
-            with translate_s3_errors("remove", str(folder), "s3:DeleteObject"):
-                answer = self._client.delete_objects(
-                    Bucket=self._bucket, Delete={"Objects": keys[start : start + 1000], "Quiet": True}
-                )
-            if errors := answer.get("Errors"):
-                raise OctoError(
-                    f"Cannot remove s3://{self._bucket}/{errors[0]['Key']}: S3 refuses it ({errors[0]['Code']}). "
-                    "Give the credentials in use s3:DeleteObject there.",
-                    code="object-not-removable",
-                )
+        self.discard([S3Path(self._bucket, entry["Key"], self) for entry in self._objects(folder)])
 
     def read_range(self, path: S3Path, byte_range: str, etag: str | None = None) -> tuple[bytes, str, int]:
         """A range of an object's bytes, cut at the object's end.

@@ -70,6 +70,14 @@ class Store(Protocol[_Place]):
         """
         ...
 
+    def put(self, made: Path, path: _Place) -> None:
+        """Publish a finished local file at the path in one step, whatever is there; the local file may be gone then."""
+        ...
+
+    def discard(self, paths: Sequence[_Place]) -> None:
+        """Remove files that nobody replaces; those that are gone already do not matter."""
+        ...
+
     def remove(self, path: _Place) -> None:
         """Remove a file, if it is there."""
         ...

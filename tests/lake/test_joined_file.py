@@ -1,6 +1,7 @@
 """Files joined byte for byte: every reader sees the rows of the parts in their order, or the parts are refused."""
 
 import shutil
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -64,19 +65,23 @@ def write(connection: duckdb.DuckDBPyConnection, path: Path, recipe: dict) -> No
     )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(recipes=st.lists(part, min_size=1, max_size=5))
-def test_the_rows_of_the_parts_are_read_in_their_order(tmp_path, recipes):
-    paths = [tmp_path / f"{number}.parquet" for number in range(len(recipes))]
-    target = tmp_path / "joined.parquet"
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     # The same names have other files in every example.
     with duckdb.connect(config={"enable_external_file_cache": "false"}) as connection:
-        for path, recipe in zip(paths, recipes, strict=True):
-            write(connection, path, recipe)
-        join(paths, target, METADATA)
-        # Text: DuckDB compares maps by their entries, and Python cannot sort None.
-        rows = [connection.execute(f"SELECT t::VARCHAR FROM '{path}' AS t").fetchall() for path in paths]
-        joined = connection.execute(f"SELECT t::VARCHAR, file_row_number FROM read_parquet('{target}') AS t").fetchall()
+        yield connection
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(recipes=st.lists(part, min_size=1, max_size=5))
+def test_the_rows_of_the_parts_are_read_in_their_order(tmp_path, connection, recipes):
+    paths = [tmp_path / f"{number}.parquet" for number in range(len(recipes))]
+    target = tmp_path / "joined.parquet"
+    for path, recipe in zip(paths, recipes, strict=True):
+        write(connection, path, recipe)
+    join(paths, target, METADATA)
+    rows = [connection.execute(f"SELECT t::VARCHAR FROM '{path}' AS t").fetchall() for path in paths]
+    joined = connection.execute(f"SELECT t::VARCHAR, file_row_number FROM read_parquet('{target}') AS t").fetchall()
     assert joined == [(text, number) for number, (text,) in enumerate(chain.from_iterable(rows))]
     assert pq.read_table(target).to_pylist() == [row for path in paths for row in pq.read_table(path).to_pylist()]
     metadata = read_metadata(target, "joined")
@@ -118,10 +123,10 @@ def test_places_of_indexes_and_bloom_filters_move_with_their_part(tmp_path):
     chunks = [pq.read_metadata(tmp_path / "i.parquet").row_group(i).column(0) for i in range(12)]
     assert all(chunk.has_offset_index and chunk.has_column_index for chunk in chunks)
     data = (tmp_path / "i.parquet").read_bytes()
-    groups = parse_part(data, len(data), "").footer[joined_file._ROW_GROUPS][1]
+    groups = parse_part(data, len(data), "", None).footer[joined_file._ROW_GROUPS][1]
     for number in range(3):
         source = (tmp_path / f"i{number}.parquet").read_bytes()
-        of_part = parse_part(source, len(source), "").footer[joined_file._ROW_GROUPS][1]
+        of_part = parse_part(source, len(source), "", None).footer[joined_file._ROW_GROUPS][1]
         for before, after in zip(of_part, groups[number * 4 :], strict=False):
             assert indexes(source, before) == indexes(data, after)
 
@@ -152,13 +157,22 @@ def test_row_groups_are_numbered_while_they_can_be(tmp_path, monkeypatch):
     assert (ordinals(2), ordinals(3)) == (list(range(6)), [None] * 9)
 
 
-def test_a_part_that_ends_too_early_while_it_is_copied_is_refused(tmp_path):
+def test_a_part_that_changes_while_it_is_joined_is_refused(tmp_path, monkeypatch):
     path = copy(tmp_path / "a.parquet", "SELECT hash(range) AS a FROM range(6000)")
     part = read_part(path)
+    copy(tmp_path / "b.parquet", "SELECT hash(range) AS a FROM range(6001)").replace(path)
+    with pytest.raises(OctoError, match=r"a\.parquet was replaced while it was joined. Run this again.") as refused:
+        joined_file.join([part], tmp_path / "joined.parquet", METADATA)
+    assert refused.value.code == "part-replaced"
+    part = read_part(path)
+    monkeypatch.setattr(joined_file, "_version", lambda file: part.version)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(OctoError, match=r"a\.parquet is damaged: it ends too early") as refused:
         joined_file.join([part], tmp_path / "joined.parquet", METADATA)
     assert refused.value.code == "part-damaged"
+    path.unlink()
+    with pytest.raises(OctoError, match=r"a\.parquet is not there any more. Run this again."):
+        joined_file.join([part], tmp_path / "joined.parquet", METADATA)
 
 
 def test_bytes_are_copied_where_the_kernel_does_not(tmp_path, monkeypatch):
@@ -261,7 +275,7 @@ def test_a_footer_with_a_wrong_byte_is_refused_or_joined(tmp_path_factory, data)
     at = data.draw(st.integers(len(whole) - length, len(whole) - 9))
     whole[at] = data.draw(st.integers(0, 255))
     try:
-        part = parse_part(bytes(whole), len(whole), "x")
+        part = parse_part(bytes(whole), len(whole), "x", None)
         joined_footer([part, part], METADATA)
     except OctoError as error:
         assert error.code in ("part-damaged", "part-encrypted")
