@@ -9,7 +9,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 # pip lists what it collects while it works, so nobody looks at an empty screen for minutes.
 PIP_INSTALL := install --disable-pip-version-check --progress-bar off
 
-.PHONY: help demo demo-admin console test test-fast torture ui browser check check-python check-types check-sql fmt docs house pictures bench bench-short bench-compare focus focus-validation manifest emulators sbom clean
+.PHONY: help demo demo-admin console test test-fast torture spark ui browser check check-python check-types check-sql fmt docs house pictures bench bench-short bench-compare focus focus-validation manifest emulators sbom clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ torture: $(VENV)/installed-test ## Breaks lakes on purpose, at random, for long
 # Debian's PostgreSQL, the store, code server, webserver, daemon and API, each killed once. Takes minutes; no part of CI.
 several: $(VENV)/installed-test ## Runs what deploy/ describes as processes, and kills each of them in the middle
 	$(BIN)/pytest -s -m several tests/several
+
+# A master and two workers on loopback, and a server of Spark Connect. Needs Debian's default-jre-headless; no part of CI.
+spark: .emulators/spark/installed ## Makes months on a Spark cluster, of which a worker is killed in the middle
+	.emulators/spark/bin/pytest -s -m spark tests
 
 # Ratios to the least work that could give the same result.
 bench: $(VENV)/installed-test .bench/library/installed ## Measures speed, by default with a very large month
@@ -128,6 +132,15 @@ fmt: $(VENV)/installed-dev ## Formats the Python code and sorts its imports
 # What is installed, as CycloneDX. Validating it takes minutes and would look at the tool, not at what is installed.
 sbom: $(VENV)/installed-dev .bench/sbom/installed
 	.bench/sbom/bin/cyclonedx-py environment --short-PURLs --output-reproducible --no-validate --output-file - $(BIN)/python | $(BIN)/python .ci/sbom.py > sbom.json
+
+# What the project runs with, and Spark on top: half a gigabyte that nobody else needs.
+.emulators/spark/installed: tests/emulators/spark.txt $(VENV)/installed-test
+	@echo "Installing Spark into .emulators."
+	@$(PYTHON) -m venv .emulators/spark
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
+		> "$$(.emulators/spark/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	@.emulators/spark/bin/pip $(PIP_INSTALL) -c constraints.txt -r tests/emulators/spark.txt
+	@touch $@
 
 # What the tests start on loopback, each in a folder of its own.
 emulators: .emulators/bigquery/installed .emulators/azurite/installed

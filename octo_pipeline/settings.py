@@ -290,6 +290,11 @@ class Settings(_VendorSettings):
         options = json.loads(self.engine_options) if self.engine_options.strip() else {}
         return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
 
+    @property
+    def task_memory_limit(self) -> str | None:
+        """What limits DuckDB's memory in the engine's tasks, as far as these settings say."""
+        return self.spark_options.get("spark.executorEnv.OCTO_MEMORY_LIMIT", self.memory_limit)
+
     def for_tasks(self) -> dict[str, str | None]:
         """What a task in another process needs to open the lake, as JSON. No secret is in it.
 

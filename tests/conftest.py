@@ -43,6 +43,7 @@ pytest_plugins = [
     "tests.emulators.azure",
     "tests.emulators.bigquery",
     "tests.emulators.postgresql",
+    "tests.emulators.spark",
 ]
 
 

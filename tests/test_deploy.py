@@ -165,6 +165,31 @@ def chart_queue() -> dict:
     return queue["config"]
 
 
+def test_executors_get_settings_of_spark_and_no_more_memory_than_they_ask_for():
+    (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
+    values = {variable["name"]: variable["value"] for variable in deployment["env"]}
+    settings = Settings(engine_options=values["OCTO_ENGINE_OPTIONS"], distribute_from=values["OCTO_DISTRIBUTE_FROM"])
+    assert settings.distribute_from == Settings().distribute_from
+    options = settings.spark_options
+    assert options["spark.executor.cores"] == options["spark.task.cpus"]
+    limit, overhead = options["spark.executorEnv.OCTO_MEMORY_LIMIT"], options["spark.executor.memoryOverhead"]
+    assert (int(limit.removesuffix("GB")) + 0.5) * 10**9 <= int(overhead.removesuffix("g")) * 1024**3
+    mounted = options["spark.kubernetes.executor.volumes.emptyDir.spark-local-dir-1.mount.path"]
+    assert mounted == options["spark.executorEnv.OCTO_TEMP"]
+    role, binding = yaml.safe_load_all((DEPLOY / "spark-rights.yaml").read_text())
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    (account,) = binding["subjects"]
+    assert account["name"] == load("values.yaml")["serviceAccount"]["name"]
+
+
+def test_the_image_of_executors_has_the_spark_that_is_tested():
+    tested = (DEPLOY.parent / "tests" / "emulators" / "spark.txt").read_text().splitlines()[0]
+    image = (DEPLOY / "spark.Dockerfile").read_text()
+    version = tested.rpartition("==")[2]
+    assert f'"{tested}"' in image
+    assert f"FROM apache/spark:{version} AS spark\n" in image
+
+
 def pods() -> list[dict]:
     documents = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
     assert [document["kind"] for document in documents] == [

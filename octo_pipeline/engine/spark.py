@@ -50,6 +50,8 @@ class SparkEngine:
                 remedy=Remedy("set", setting="engine", to="local to use this machine alone"),
             )
         self.url = url
+        # What follows may have a token.
+        self._name = url.partition(";")[0].rstrip("/")
         self.options = {**_OPTIONS, **options}
         self.seconds = 0.0
 
@@ -74,7 +76,7 @@ class SparkEngine:
             raise
         if missing := len(payloads) - len(answers):
             raise OctoError(
-                f"Spark at {self.url} gave no answer of {missing} of {len(payloads)} tasks.", code="spark-lost-tasks"
+                f"Spark at {self._name} gave no answer of {missing} of {len(payloads)} tasks.", code="spark-lost-tasks"
             )
         results = [result(name, answers[i], versions()) for i in range(len(payloads))]
         self.seconds += sum(seconds for _, seconds in results)
@@ -95,7 +97,7 @@ class SparkEngine:
             builder = builder.remote(self.url)
         elif self.url != "spark":
             builder = builder.master(self.url)
-        for key, value in self.options.items():
+        for key, value in (self._place() | self.options).items():
             builder = builder.config(key, value)
         is_main = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGINT)
@@ -103,7 +105,7 @@ class SparkEngine:
             return builder.getOrCreate()
         except Exception as error:
             raise OctoError(
-                f"No session with Spark at {self.url} can be started: {_reason(error)}",
+                f"No session with Spark at {self._name} can be started: {_reason(error)}",
                 code="spark-session-failed",
                 place="engine",
             ) from error
@@ -111,6 +113,13 @@ class SparkEngine:
             if is_main:
                 # Spark takes the handler, and whoever runs this process has one of their own, such as Dagster.
                 signal.signal(signal.SIGINT, handler)
+
+    def _place(self) -> dict[str, str]:
+        """Where executors find this process. A pod's name leads nowhere, and executors end with the pod that owns them."""
+        if not self.url.startswith("k8s://"):
+            return {}
+        pod = socket.gethostname()
+        return {"spark.driver.host": socket.gethostbyname(pod), "spark.kubernetes.driver.pod.name": pod}
 
     def _require_reachable(self) -> None:
         """Refuse a cluster whose address nobody answers at. Spark would try for minutes.
@@ -128,7 +137,7 @@ class SparkEngine:
                 errors.append(f"{host}:{port}: {error.strerror or error}")
         if errors:
             raise OctoError(
-                f"Spark at {self.url} cannot be reached ({'; '.join(errors)}).",
+                f"Spark at {self._name} cannot be reached ({'; '.join(errors)}).",
                 code="spark-unreachable",
                 place="engine",
                 remedy=Remedy("set", setting="engine", to="the address of a cluster that runs, or to local"),
@@ -137,7 +146,7 @@ class SparkEngine:
     def _failure(self, task: str, error: Exception) -> OctoError:
         name = task.rpartition(":")[2].replace("_", " ").strip()
         return OctoError(
-            f"Spark at {self.url} could not run the task {name!r}: {_reason(error)}", code="spark-task-failed"
+            f"Spark at {self._name} could not run the task {name!r}: {_reason(error)}", code="spark-task-failed"
         )
 
 

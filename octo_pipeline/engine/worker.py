@@ -68,6 +68,11 @@ def _task(name: str) -> Task:
     return cast(Task, getattr(importlib.import_module(module), function, None))
 
 
+def greet(payload: Payload) -> Payload:
+    """A task that only says where it runs: ``{"host": name}``."""
+    return {"host": socket.gethostname()}
+
+
 def as_json(value: Payload) -> Payload:
     """What arrives of a payload or a result.
 

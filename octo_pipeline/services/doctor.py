@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Literal
 
+from octo_pipeline.engine.engine import Payload
+from octo_pipeline.engine.worker import greet
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.months import month_range
@@ -39,6 +43,8 @@ State = Literal["ok", "warning", "error"]
 _LEAST_BYTES = 2 * 1024**3
 # More than a lease or a token's time can be wrong by without harm.
 _CLOCKS_APART = 60.0
+# How many tasks ask for the engine's workers, and for how many seconds an answer is waited for.
+_GREETINGS, _PATIENCE = 8, 120
 # Variables of AWS's clients that send the requests of all of them elsewhere.
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _PACKAGES = ("octo-pipeline", "dagster", "dbt-core", "dbt-duckdb", "duckdb")
@@ -55,7 +61,7 @@ class Finding:
 
 
 def examine(workspace: Workspace, now: datetime | None = None) -> Iterator[Finding]:
-    """Check versions, configuration, lake, registry, secrets, closed months, rates, sources and months, in this order.
+    """Check versions, configuration, lake, engine, registry, secrets, closed months, rates, sources and months, in this order.
 
     Args:
         workspace: the installation to check.
@@ -140,6 +146,41 @@ def _lake(workspace: Workspace, now: datetime) -> _Findings:
     for folder in {lake.scratch, workspace.settings.temp or lake.scratch}:
         if folder.exists() and (free := shutil.disk_usage(folder).free) < _LEAST_BYTES:
             yield "warning", f"Only {free / 1024**3:.1f} GiB are free in {folder}. Free some space."
+
+
+def _engine(workspace: Workspace, now: datetime) -> _Findings:
+    settings = workspace.settings
+    if settings.engine == "local":
+        return
+    answers: Queue[list[Payload] | OctoError] = Queue()
+
+    def ask() -> None:
+        try:
+            answers.put(workspace.engine.map(greet, [{}] * _GREETINGS))
+        except OctoError as error:
+            answers.put(error)
+
+    # A cluster without workers queues tasks and says nothing; no other thread can end this one, so it must not be waited for.
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=_PATIENCE)
+    except Empty:
+        yield (
+            "error",
+            f"The engine was given {_GREETINGS} small tasks and ran none in {_PATIENCE} seconds. Look at the cluster's pages "
+            "whether it has workers that are free.",
+        )
+        return
+    if isinstance(answer, OctoError):
+        raise answer
+    hosts = sorted({str(greeting["host"]) for greeting in answer})
+    yield "ok", f"The engine runs tasks with this version on {', '.join(hosts)}."
+    if settings.task_memory_limit is None:
+        yield (
+            "warning",
+            "Nothing limits DuckDB's memory in the engine's tasks, so each takes most of its machine's.",
+            Remedy("set", setting="memory_limit", to="what one task may have"),
+        )
 
 
 def _registry(workspace: Workspace, now: datetime) -> _Findings:
@@ -360,6 +401,7 @@ _CHECKS: dict[str, Callable[[Workspace, datetime], _Findings]] = {
     "versions": _versions,
     "configuration": _configuration,
     "lake": _lake,
+    "engine": _engine,
     "registry": _registry,
     "secrets": _secrets,
     "registration": _registration,

@@ -5,6 +5,8 @@ import grp
 import os
 import re
 import shutil
+import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pydantic import SecretStr
 from sqlalchemy import create_engine
 
 from octo_pipeline.automation.storage import store_an_event
+from octo_pipeline.engine.local import LocalEngine
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.registry import store
 from octo_pipeline.registry.encryption import NEW_KEY
@@ -334,3 +337,31 @@ def test_a_storage_of_dagster_that_keeps_no_event_is_an_error(tmp_path, postgres
     (tmp_path / "dagster.yaml").write_text(text.format(server.replace("postgresql://", url)))
     with pytest.raises(OctoError, match=f"does not keep events: .*{reason}"):
         store_an_event()
+
+
+def test_the_engine_is_asked_by_small_tasks(workspace, monkeypatch):
+    settings = workspace.settings.model_copy(update={"engine": "spark://127.0.0.1:7077"})
+    assert found(workspace, "engine") == []
+    (ok, warning) = found(Workspace(settings, own_engine=LocalEngine()), "engine")
+    assert ok == ("ok", f"The engine runs tasks with this version on {socket.gethostname()}.")
+    assert warning[1].startswith("Nothing limits DuckDB's memory in the engine's tasks")
+    limited = settings.model_copy(update={"engine_options": '{"spark.executorEnv.OCTO_MEMORY_LIMIT": "2GB"}'})
+    assert found(Workspace(limited, own_engine=LocalEngine()), "engine") == [ok]
+
+
+class Busy:
+    def map(self, task, payloads):
+        time.sleep(2)
+
+
+class Refusing:
+    def map(self, task, payloads):
+        raise OctoError("Another version.", code="no-good")
+
+
+def test_an_engine_without_workers_or_with_others_is_an_error(workspace, monkeypatch):
+    monkeypatch.setattr(doctor, "_PATIENCE", 0.1)
+    settings = workspace.settings.model_copy(update={"engine": "spark://127.0.0.1:7077"})
+    ((state, sentence),) = found(Workspace(settings, own_engine=Busy()), "engine")
+    assert (state, sentence.partition(".")[0]) == ("error", "The engine was given 8 small tasks and ran none in 0")
+    assert found(Workspace(settings, own_engine=Refusing()), "engine") == [("error", "Another version.")]
