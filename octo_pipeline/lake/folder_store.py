@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octo_pipeline.lake import staging
+from octo_pipeline.lake.joined_file import Part, read_part
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.permissions import make_folders, protect
 from octo_pipeline.model.wording import reason
@@ -80,8 +81,15 @@ class LocalStore:
         """The file itself."""
         yield path
 
-    def replace(self, made: Path, path: Path, may_replace: Callable[[], bool]) -> bool:
-        """Make the file durable, then ask and rename under the lock of the path."""
+    def part(self, path: Path) -> Part:
+        """The file's footer, and what `identity` is."""
+        return read_part(path)
+
+    def replace(self, made: Path, path: Path, may_replace: Callable[[], bool], *, before: Sequence[Part] = ()) -> bool:
+        """Make the file durable, then ask and rename under the lock of the path.
+
+        Nothing comes before the file: parts in a folder are joined into it when it is made.
+        """
         staging.sync(made)
         with self._exclusive(path):
             if not may_replace():

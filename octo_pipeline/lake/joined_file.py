@@ -15,10 +15,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.wording import reason
+
+if TYPE_CHECKING:
+    from octo_pipeline.lake.store import Location
 
 METADATA_KEY = "octo"
 """The key of our own metadata in a footer."""
@@ -58,19 +61,24 @@ class Part:
     """A Parquet file that is to be joined, as its footer describes it.
 
     Attributes:
-        name: its path or URL.
+        path: the file.
         rows: how many rows it has.
         row_groups: how many row groups it has.
         stop: where its footer begins; the bytes before are its data and the magic number.
         version: what differs if another file takes its place.
     """
 
-    name: str
+    path: "Location"
     rows: int
     row_groups: int
     stop: int
     footer: Struct
     version: Hashable
+
+    @property
+    def start(self) -> int:
+        """Where its data begins, after the magic number."""
+        return len(MAGIC)
 
 
 def join(parts: Sequence[Part], target: Path, metadata: str) -> None:
@@ -90,14 +98,14 @@ def join(parts: Sequence[Part], target: Path, metadata: str) -> None:
         file.write(MAGIC)
         for part in parts:
             try:
-                with Path(part.name).open("rb") as source:
+                with part.path.open("rb") as source:
                     if _version(source) != part.version:
-                        raise replaced(part.name)
-                    _copy(source, file, len(MAGIC), part.stop)
+                        raise replaced(part.path)
+                    _copy(source, file, part.start, part.stop)
             except FileNotFoundError:
-                raise missing(part.name) from None
+                raise missing(part.path) from None
             except EOFError:
-                raise damaged(part.name, "it ends too early") from None
+                raise damaged(part.path, "it ends too early") from None
         file.write(footer)
 
 
@@ -113,50 +121,50 @@ def read_part(path: Path) -> Part:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - _END, 0))
             end = file.read()
-            length = footer_length(end, size, str(path))
+            length = footer_length(end, size, path)
             file.seek(size - length)
             end = file.read()
     except FileNotFoundError:
-        raise missing(str(path)) from None
+        raise missing(path) from None
     except OSError as error:
         raise OctoError(
             f"The part {path} cannot be read: {reason(error)}.", code="part-unreadable", place=str(path)
         ) from error
-    return parse_part(end, size, str(path), version)
+    return parse_part(end, size, path, version)
 
 
-def footer_length(end: bytes, size: int, name: str) -> int:
+def footer_length(end: bytes, size: int, path: "Location") -> int:
     """How many of a file's last bytes are its footer, with what follows it.
 
     Args:
         end: at least the last 8 bytes.
         size: of the file.
-        name: of the file, for messages.
+        path: the file.
 
     Raises:
         OctoError: the file is not a complete Parquet file, or its footer is encrypted.
     """
     if end[-4:] == _ENCRYPTED:
-        raise _encrypted(name)
+        raise _encrypted(path)
     length = int.from_bytes(end[-8:-4], "little") + _END
     if end[-4:] != MAGIC or length + len(MAGIC) > size:
-        raise damaged(name, "it does not end as a Parquet file")
+        raise damaged(path, "it does not end as a Parquet file")
     return length
 
 
-def parse_part(end: bytes, size: int, name: str, version: Hashable) -> Part:
+def parse_part(end: bytes, size: int, path: "Location", version: Hashable) -> Part:
     """A part, from the end of its file.
 
     Args:
         end: the last bytes of the file, `footer_length` at least.
         size: of the file.
-        name: its path or URL.
+        path: the file.
         version: what differs if another file takes its place.
 
     Raises:
         OctoError: the footer is damaged, or the file cannot be joined.
     """
-    length = footer_length(end, size, name)
+    length = footer_length(end, size, path)
     try:
         footer = parse(end[-length:-_END])
         groups = _structs(footer, _ROW_GROUPS)
@@ -164,13 +172,13 @@ def parse_part(end: bytes, size: int, name: str, version: Hashable) -> Part:
         is_whole = _value(footer, _ROWS) == rows and bool(_structs(footer, _SCHEMA)) and _value(footer, _VERSION) > 0
         places = [place for group in groups for place in _places(group)]
     except (ValueError, KeyError, TypeError):
-        raise damaged(name, "its footer makes no sense") from None
+        raise damaged(path, "its footer makes no sense") from None
     if _ENCRYPTION in footer:
-        raise _encrypted(name)
+        raise _encrypted(path)
     stop = size - length
     if not is_whole or any(not len(MAGIC) <= place <= stop for place in places):
-        raise damaged(name, "its footer is not that of its data")
-    return Part(name, rows, len(groups), stop, footer, version)
+        raise damaged(path, "its footer is not that of its data")
+    return Part(path, rows, len(groups), stop, footer, version)
 
 
 def require_same_columns(parts: Sequence[Part]) -> None:
@@ -190,10 +198,10 @@ def require_same_columns(parts: Sequence[Part]) -> None:
         differing += [(column, column) for column in (*columns[len(others) :], *others[len(columns) :])]
         name = next((_name(other) or _name(column) for column, other in differing), "")
         raise OctoError(
-            f"The part {part.name} cannot be joined with {first.name}: they differ in the column {name}. Remove both and "
+            f"The part {part.path} cannot be joined with {first.path}: they differ in the column {name}. Remove both and "
             "run this again.",
             code="parts-differ",
-            place=part.name,
+            place=str(part.path),
         )
 
 
@@ -207,10 +215,10 @@ def joined_footer(parts: Sequence[Part], metadata: str) -> bytes:
         raise ValueError("there is no part to join")
     require_same_columns(parts)
     groups: list[Struct] = []
-    position = len(MAGIC)
+    moved = 0
     for part in parts:
-        groups += [_moved(group, position - len(MAGIC)) for group in part.footer[_ROW_GROUPS][1]]
-        position += part.stop - len(MAGIC)
+        groups += [_moved(group, moved) for group in part.footer[_ROW_GROUPS][1]]
+        moved += part.stop - part.start
     has_ordinals = len(groups) <= _MOST_ORDINALS
     for number, group in enumerate(groups):
         if group.pop(_GROUP_ORDINAL, None) is not None and has_ordinals:
@@ -232,17 +240,17 @@ def joined_footer(parts: Sequence[Part], metadata: str) -> bytes:
     return written + len(written).to_bytes(4, "little") + MAGIC
 
 
-def damaged(name: str, what: str) -> OctoError:
+def damaged(path: "Location", what: str) -> OctoError:
     """The error for a part that is not what its writer wrote."""
     return OctoError(
-        f"The part {name} is damaged: {what}. Remove it and run this again.", code="part-damaged", place=name
+        f"The part {path} is damaged: {what}. Remove it and run this again.", code="part-damaged", place=str(path)
     )
 
 
-def replaced(name: str) -> OctoError:
+def replaced(path: "Location") -> OctoError:
     """The error for a part that another file took the place of after its footer was read."""
     return OctoError(
-        f"The part {name} was replaced while it was joined. Run this again.", code="part-replaced", place=name
+        f"The part {path} was replaced while it was joined. Run this again.", code="part-replaced", place=str(path)
     )
 
 
@@ -251,13 +259,13 @@ def _version(file: BinaryIO) -> Hashable:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def missing(name: str) -> OctoError:
+def missing(path: "Location") -> OctoError:
     """The error for a part that is gone."""
-    return OctoError(f"The part {name} is not there any more. Run this again.", code="part-missing", place=name)
+    return OctoError(f"The part {path} is not there any more. Run this again.", code="part-missing", place=str(path))
 
 
-def _encrypted(name: str) -> OctoError:
-    return OctoError(f"The part {name} is encrypted, so it cannot be joined.", code="part-encrypted", place=name)
+def _encrypted(path: "Location") -> OctoError:
+    return OctoError(f"The part {path} is encrypted, so it cannot be joined.", code="part-encrypted", place=str(path))
 
 
 def _value(struct: Struct, number: int) -> int:

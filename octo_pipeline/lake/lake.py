@@ -90,16 +90,18 @@ class Staged:
     table: str
     month: str
     folder: Path
+    parts: list[joined_file.Part] = field(default_factory=list)
+    """What `Lake.join` leaves where it is: parts in a bucket, which are copied there when the partition is published."""
 
     @property
     def path(self) -> Path:
-        """The file to write before publishing."""
+        """The file to write before publishing; of parts in a bucket only the footer over them."""
         return self.folder / _FILE
 
     @property
     def relation(self) -> Relation:
-        """The rows of the staged file, to be proved."""
-        return Relation(f"read_parquet({literal(str(self.path))})")
+        """The rows of the staged partition, to be proved."""
+        return _rows_of([part.path for part in self.parts] or [self.path])
 
 
 class Lake:
@@ -493,20 +495,20 @@ class Lake:
 
     def join(
         self,
-        parts: Sequence[Path],
+        parts: Sequence[Location],
         staged: Staged,
         metadata: PartitionMetadata,
         *,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the staged file from Parquet files with the same columns, with its metadata and more facts.
+        """Make the staged partition from Parquet files with the same columns, with its metadata and more facts.
 
         The rows keep the order of the parts and their order within a part. Small neighbours are written together; all
-        others are copied byte for byte. If there are several, the fact ``parts`` is a list of ``[name, rows]``, the name
+        others are copied byte for byte: local ones at once, those in the bucket when the partition is published. If there are several, the fact ``parts`` is a list of ``[name, rows]``, the name
         being a file's without its ending, so the rows of a part are `scan`'s rows from the sum of the rows before it.
 
         Args:
-            parts: the files, at least one.
+            parts: the files, at least one: local, or of this lake.
             staged: what is written.
             metadata: its metadata.
             facts: more facts.
@@ -514,11 +516,11 @@ class Lake:
         Raises:
             OctoError: a part is missing or damaged, has other columns, or the lake cannot be written.
         """
-        read = [joined_file.read_part(path) for path in parts]
+        read = [self._part(path) for path in parts]
         joined_file.require_same_columns(read)
         all_facts = {**metadata.facts, **(facts or {})}
         if len(read) > 1:
-            all_facts["parts"] = [[path.stem, part.rows] for path, part in zip(parts, read, strict=True)]
+            all_facts["parts"] = [[part.path.name.removesuffix(".parquet"), part.rows] for part in read]
         text = replace(metadata, facts=all_facts).to_json()
         runs = _runs(read)
         if len(runs) == 1 and len(runs[0]) > 1:
@@ -531,8 +533,15 @@ class Lake:
             else:
                 path = staged.folder / f"parts-{number}.parquet"
                 self._write_together(run, path, text)
-                pieces.append(joined_file.read_part(path))
-        joined_file.join(pieces, staged.path, text)
+                pieces.append(self._part(path))
+        if all(isinstance(piece.path, Path) for piece in pieces):
+            joined_file.join(pieces, staged.path, text)
+        else:
+            staged.path.write_bytes(joined_file.MAGIC + joined_file.joined_footer(pieces, text))
+            staged.parts.extend(pieces)
+
+    def _part(self, path: Location) -> joined_file.Part:
+        return joined_file.read_part(path) if isinstance(path, Path) else self._store.part(path)
 
     def parts(self, table: str, month: str) -> dict[str, Location]:
         """The kept parts of a month, name -> file.
@@ -577,15 +586,17 @@ class Lake:
 
     def _write_together(self, parts: Sequence[joined_file.Part], path: Path, metadata: str) -> None:
         """Write one file with the rows of several, in their order."""
-        files = ", ".join(literal(part.name) for part in parts)
+        rows = _rows_of([part.path for part in parts])
         # The order is a setting of an instance, so this one is not shared.
         with duckdb.connect(config=self.duckdb_config() | {"preserve_insertion_order": "true"}) as connection:
+            self.open_store(connection)
             try:
-                connection.execute(f"COPY (FROM {_rows_of(files)}) TO {literal(str(path))} ({copy_options(metadata)})")
+                connection.execute(f"COPY (FROM {rows}) TO {literal(str(path))} ({copy_options(metadata)})")
             except duckdb.Error as error:
                 # The message does not name the file.
                 for part in parts:
-                    _require_readable(connection, part.name)
+                    self._part(part.path)
+                    _require_readable(connection, part.path)
                 if not isinstance(error, duckdb.IOException):
                     raise
                 raise OctoError(
@@ -620,7 +631,8 @@ class Lake:
             return True
 
         try:
-            return self._store.replace(staged.path, self._published_path(staged.table, staged.month), is_news)
+            path = self._published_path(staged.table, staged.month)
+            return self._store.replace(staged.path, path, is_news, before=staged.parts)
         except OSError as error:
             raise self.write_error(error) from error
 
@@ -725,14 +737,16 @@ def _runs(parts: Sequence[joined_file.Part]) -> list[list[joined_file.Part]]:
     return runs
 
 
-def _rows_of(files: str) -> Relation:
+def _rows_of(files: Sequence[Location]) -> Relation:
+    """The rows of Parquet files, in their order."""
+    listed = ", ".join(literal(str(file)) for file in files)
     # A part may lie below a folder named month=…, which is not a column of it.
-    return Relation(f"read_parquet([{files}], hive_partitioning = false)")
+    return Relation(f"read_parquet([{listed}], hive_partitioning = false)")
 
 
-def _require_readable(connection: duckdb.DuckDBPyConnection, part: str) -> None:
+def _require_readable(connection: duckdb.DuckDBPyConnection, part: Location) -> None:
     try:
-        connection.execute(f"SELECT bit_xor(hash(rows)) FROM {_rows_of(literal(part))} AS rows")
+        connection.execute(f"SELECT bit_xor(hash(rows)) FROM {_rows_of([part])} AS rows")
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except duckdb.Error as error:

@@ -7,6 +7,9 @@ How a file is replaced: (1) its ETag is read, or that it has none; (2) the calle
 (3) the upload is completed on condition that the ETag is still the same. The loser starts over at step 1, so what the
 caller checked still holds at the moment of replacement, as it would under a lock.
 
+How a file is joined of parts in the bucket: an upload is its blocks one behind the other, and most of them are copied
+there, each from the version of its part whose footer was read. Nobody sees them before the upload is completed, as above.
+
 How a folder is published: its files first, each only if it is not there already, then the one that makes it exist,
 only if it is not there. The next upload continues one that was cut short.
 
@@ -23,13 +26,15 @@ import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from octo_pipeline.lake.joined_file import MAGIC, Part, missing, parse_part, replaced
+from octo_pipeline.lake.s3_blocks import Span, blocks
 from octo_pipeline.lake.s3_errors import error_code, translate_s3_errors
 from octo_pipeline.lake.s3_lease import s3_lease
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -177,32 +182,56 @@ class S3Store:
     @contextmanager
     def footer(self, path: S3Path) -> Iterator[Path]:
         """A temporary file with the end of the object."""
+        end, _, _ = self._end(path)
+        with NamedTemporaryFile(prefix="octo-footer-", suffix=".parquet") as file:
+            file.write(end)
+            file.flush()
+            yield Path(file.name)
+
+    def part(self, path: S3Path) -> Part:
+        """The object's footer and its ETag."""
+        try:
+            end, etag, size = self._end(path)
+        except FileNotFoundError:
+            raise missing(path) from None
+        return parse_part(end, size, path, etag)
+
+    def _end(self, path: S3Path) -> tuple[bytes, str, int]:
+        """The end of a Parquet file with its whole footer, its ETag and its size."""
         end, etag, size = self.read_range(path, f"-{_FOOTER}")
         # A Parquet file ends with 8 bytes: the length of the metadata before them and a magic number. The magic
         # number at the beginning takes 4 more.
         needed = int.from_bytes(end[-8:-4], "little") + 12
         if len(end) < needed <= size:
             end, _, _ = self.read_range(path, f"-{needed}", etag)
-        with NamedTemporaryFile(prefix="octo-footer-", suffix=".parquet") as file:
-            file.write(end)
-            file.flush()
-            yield Path(file.name)
+        return end, etag, size
 
-    def replace(self, made: Path, path: S3Path, may_replace: Callable[[], bool]) -> bool:
-        """Upload on condition that nothing changed since `may_replace` was asked; ask again if something did."""
+    def replace(
+        self, made: Path, path: S3Path, may_replace: Callable[[], bool], *, before: Sequence[Part] = ()
+    ) -> bool:
+        """Upload on condition that nothing changed since `may_replace` was asked; ask again if something did.
+
+        The data of parts that come before is copied in the bucket.
+        """
+        spans = [Span(part.path, part.start, part.stop, part.version) for part in before]
+        spans.append(_whole(made))
+        if before:
+            # The magic number with which the object begins is copied with the first part.
+            spans[0] = replace(spans[0], start=0)
+            spans[-1] = replace(spans[-1], start=len(MAGIC))
         for attempt in range(_ATTEMPTS):
-            before = self._head(path)
+            there = self._head(path)
             if not may_replace():
                 return False
-            condition = {"IfMatch": before["ETag"]} if before else {"IfNoneMatch": "*"}
-            if self._upload(made, path, condition):
+            condition = {"IfMatch": there["ETag"]} if there else {"IfNoneMatch": "*"}
+            if self._upload(spans, path, condition):
                 return True
             _pause(attempt)
         raise OctoError(f"Other processes keep replacing {path}; run this again later.", code="object-contended")
 
     def put(self, made: Path, path: S3Path) -> None:
         """Upload it without a condition."""
-        if not self._upload(made, path, {}):
+        if not self._upload([_whole(made)], path, {}):
             raise OctoError(f"Other processes are writing {path}; run this again later.", code="object-contended")
 
     def discard(self, paths: Sequence[S3Path]) -> None:
@@ -237,7 +266,7 @@ class S3Store:
                 )
         for file in files:
             self._upload_once(file, folder / file.name)
-        if not self._upload(made / last, folder / last, {"IfNoneMatch": "*"}):
+        if not self._upload([_whole(made / last)], folder / last, {"IfNoneMatch": "*"}):
             return False
         there = self.sizes(folder)
         if any(there.get(file.name) != file.stat().st_size for file in files):
@@ -397,21 +426,23 @@ class S3Store:
         there = self._head(path)
         if there and there["ContentLength"] == made.stat().st_size and there["Metadata"].get(_SHA256) == sha256:
             return
-        if not self._upload(made, path, {}, {_SHA256: sha256}):
+        if not self._upload([_whole(made)], path, {}, {_SHA256: sha256}):
             raise OctoError(f"Other processes are writing {path}; run this again later.", code="object-contended")
 
     def _upload(
-        self, made: Path, path: S3Path, condition: Mapping[str, str], notes: Mapping[str, str] | None = None
+        self, spans: Sequence[Span], path: S3Path, condition: Mapping[str, str], notes: Mapping[str, str] | None = None
     ) -> bool:
-        """Upload a file on a condition; False if that does not hold."""
+        """Upload bytes that are one behind the other on a condition; False if that does not hold."""
         from botocore.exceptions import ClientError
 
         upload = uuid.uuid4().hex
         metadata = {**(notes or {}), _UPLOAD_ID: upload}
-        send = self._upload_whole if made.stat().st_size <= _PART else self._upload_parts
+        # A single request has no copied bytes.
+        is_small = len(spans) == 1 and spans[0].size <= _PART
+        send = self._upload_whole if is_small else self._upload_blocks
         with translate_s3_errors("write", str(path), "s3:PutObject"):
             try:
-                send(made, path, condition, metadata)
+                send(spans, path, condition, metadata)
             except ClientError as error:
                 if error_code(error) not in {*_LOST, "NoSuchUpload"}:
                     raise
@@ -421,18 +452,19 @@ class S3Store:
         return True
 
     def _upload_whole(
-        self, made: Path, path: S3Path, condition: Mapping[str, str], metadata: Mapping[str, str]
+        self, spans: Sequence[Span], path: S3Path, condition: Mapping[str, str], metadata: Mapping[str, str]
     ) -> None:
-        with made.open("rb") as stream:
+        (whole,) = spans
+        with whole.path.open("rb") as stream:
             self._client.put_object(Bucket=self._bucket, Key=path.key, Body=stream, Metadata=metadata, **condition)
 
-    def _upload_parts(
-        self, made: Path, path: S3Path, condition: Mapping[str, str], metadata: Mapping[str, str]
+    def _upload_blocks(
+        self, spans: Sequence[Span], path: S3Path, condition: Mapping[str, str], metadata: Mapping[str, str]
     ) -> None:
         upload = {"Bucket": self._bucket, "Key": path.key}
         upload["UploadId"] = self._client.create_multipart_upload(**upload, Metadata=metadata)["UploadId"]
         try:
-            parts = self._send_parts(made, upload)
+            parts = self._send_blocks(spans, upload)
             self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         except BaseException:
             # Report why the upload failed, not that the clean-up failed too.
@@ -440,25 +472,52 @@ class S3Store:
                 self._client.abort_multipart_upload(**upload)
             raise
 
-    def _send_parts(self, made: Path, upload: Mapping[str, str]) -> list[dict[str, Any]]:
-        size = made.stat().st_size
-        length = max(_PART, -(-size // _MOST_PARTS))
+    def _send_blocks(self, spans: Sequence[Span], upload: Mapping[str, str]) -> list[dict[str, Any]]:
+        size = sum(span.size for span in spans)
 
-        def send(start: int) -> dict[str, Any]:
-            number = start // length + 1
-            with made.open("rb") as stream:
-                stream.seek(start)
-                body = stream.read(length)
-            return {
-                "PartNumber": number,
-                "ETag": self._client.upload_part(**upload, PartNumber=number, Body=body)["ETag"],
-            }
+        def send(number: int, block: Sequence[Span]) -> dict[str, Any]:
+            target = {**upload, "PartNumber": number}
+            if len(block) == 1 and isinstance(block[0].path, S3Path):
+                return {"PartNumber": number, "ETag": self._copy(block[0], block[0].path, target)}
+            body = b"".join(map(self._bytes, block))
+            return {"PartNumber": number, "ETag": self._client.upload_part(**target, Body=body)["ETag"]}
 
         pool = ThreadPoolExecutor(_PARALLEL_PARTS)
         try:
-            return list(pool.map(send, range(0, size, length)))
+            cut = blocks(spans, sent=max(_PART, -(-size // _MOST_PARTS)))
+            return list(pool.map(send, range(1, len(cut) + 1), cut))
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _copy(self, span: Span, path: S3Path, target: Mapping[str, Any]) -> str:
+        """Copy bytes of an object into an upload; returns the ETag of the block."""
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = self._client.upload_part_copy(
+                **target,
+                CopySource={"Bucket": path.bucket, "Key": path.key},
+                CopySourceRange=f"bytes={span.start}-{span.stop - 1}",
+                CopySourceIfMatch=span.version,
+            )
+        except ClientError as error:
+            # Not the conditions of the upload itself, which are met or not when it is completed.
+            if error_code(error) in _ABSENT:
+                raise missing(path) from error
+            if error_code(error) in ("PreconditionFailed", "412"):
+                raise replaced(path) from error
+            raise
+        return str(answer["CopyPartResult"]["ETag"])
+
+    def _bytes(self, span: Span) -> bytes:
+        if isinstance(span.path, Path):
+            with span.path.open("rb") as stream:
+                stream.seek(span.start)
+                return stream.read(span.size)
+        try:
+            return self.read_range(span.path, f"{span.start}-{span.stop - 1}", str(span.version))[0]
+        except FileNotFoundError:
+            raise missing(span.path) from None
 
 
 class _ObjectReader(io.RawIOBase):
@@ -491,6 +550,10 @@ class _ObjectReader(io.RawIOBase):
         buffer[:count], self._ahead = self._ahead[:count], self._ahead[count:]
         self._position += count
         return count
+
+
+def _whole(file: Path) -> Span:
+    return Span(file, 0, file.stat().st_size)
 
 
 def _prefix(folder: S3Path) -> str:

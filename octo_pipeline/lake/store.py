@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from octo_pipeline.lake.folder_store import LocalStore
+from octo_pipeline.lake.joined_file import Part
 from octo_pipeline.lake.s3_store import S3Path
 
 Location = Path | S3Path
@@ -59,10 +60,20 @@ class Store(Protocol[_Place]):
         """
         ...
 
-    def replace(self, made: Path, path: _Place, may_replace: Callable[[], bool]) -> bool:
+    def part(self, path: _Place) -> Part:
+        """A Parquet file that is to be joined.
+
+        Raises:
+            OctoError: it is gone, damaged, or cannot be joined.
+        """
+        ...
+
+    def replace(
+        self, made: Path, path: _Place, may_replace: Callable[[], bool], *, before: Sequence[Part] = ()
+    ) -> bool:
         """Publish a finished local file at the path in one step, unless `may_replace` returns False.
 
-        No other writer comes between the call of `may_replace` and the replacement. After a lost race `may_replace`
+        In a bucket, the data of parts can come before it; the local file then has nothing but the footer over them. No other writer comes between the call of `may_replace` and the replacement. After a lost race `may_replace`
         is called again. What it raises is passed on.
 
         Returns:

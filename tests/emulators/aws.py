@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
@@ -159,7 +159,7 @@ class S3Server:
 
 
 class _Strict:
-    """What moto lacks: one write at a time, none of half a body, and If-Match when a multipart upload is completed.
+    """What moto lacks: one write at a time, none of half a body, and the conditions of uploads in parts.
 
     moto checks a condition and writes in two steps, between which another request may write.
     """
@@ -180,9 +180,12 @@ class _Strict:
             wanted = environ.get("HTTP_IF_MATCH")
             if wanted and "uploadId=" in environ["QUERY_STRING"] and self._etag(environ) != wanted:
                 return _refuse(start_response, "412 Precondition Failed", "PreconditionFailed")
+            wanted, source = environ.get("HTTP_X_AMZ_COPY_SOURCE_IF_MATCH"), environ.get("HTTP_X_AMZ_COPY_SOURCE")
+            if wanted and source and self._etag(environ, f"/{source.lstrip('/')}") not in (None, wanted):
+                return _refuse(start_response, "412 Precondition Failed", "PreconditionFailed")
             return self._app(environ, start_response)
 
-    def _etag(self, environ: dict[str, Any]) -> str | None:
+    def _etag(self, environ: dict[str, Any], path: str | None = None) -> str | None:
         found: dict[str, str] = {}
         asked = environ | {
             "REQUEST_METHOD": "HEAD",
@@ -190,7 +193,10 @@ class _Strict:
             "wsgi.input": io.BytesIO(),
             "CONTENT_LENGTH": "0",
         }
-        asked.pop("HTTP_IF_MATCH")
+        if path:
+            asked |= {"PATH_INFO": unquote(path), "RAW_URI": path, "REQUEST_URI": path}
+        for name in ("HTTP_IF_MATCH", "HTTP_X_AMZ_COPY_SOURCE"):
+            asked.pop(name, None)
         list(self._app(asked, lambda status, headers, exc=None: found.update({k.lower(): v for k, v in headers})))
         return found.get("etag")
 
