@@ -28,7 +28,7 @@ setup(
             "vendors/*/templates/*",
         ],
         # dbt writes into the same folder, so its parts are named.
-        "octo_pipeline.dbt_project": ["*.yml", "macros/**/*", "materializations/**/*", "models/**/*"],
+        "octo_pipeline.dbt_project": ["*.yml", "macros/**/*", "models/**/*"],
         "octo_pipeline.allocator_configs": ["**/*"],
     },
 )

@@ -9,35 +9,6 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
-# Folders and modules of tests whose months are about rows, not about how dbt is run.
-WITHOUT_DBT = {
-    "allocation",
-    "api",
-    "outputs",
-    "services",
-    "vendors",
-    "test_cases.py",
-    "test_periods.py",
-    "test_absent_vendors.py",
-    "test_alert_paths.py",
-    "test_aws_daily_lines.py",
-    "test_aws_line_items.py",
-    "test_azure_line_items.py",
-    "test_closing_faults.py",
-    "test_command_line.py",
-    "test_container_usage.py",
-    "test_exit_codes.py",
-    "test_gcp_line_items.py",
-    "test_identical_refresh.py",
-    "test_operations.py",
-    "test_overlaps.py",
-    "test_fuzz.py",
-    "test_fuzz_bigquery.py",
-    "test_fuzz_graph.py",
-    "test_random_closings.py",
-    "test_random_months.py",
-    "test_restatement.py",
-}
 pytest_plugins = [
     "tests.emulators.aws",
     "tests.emulators.azure",
@@ -79,13 +50,3 @@ def made_month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
 
     folder = tmp_path_factory.mktemp("made")
     return folder, month_in(folder)
-
-
-@pytest.fixture(autouse=True)
-def _compiled_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the models without dbt's own run where tests are about rows; see tests/support/compiled_models.py."""
-    if not WITHOUT_DBT & set(request.path.relative_to(ROOT / "tests").parts):
-        return
-    from tests.support.compiled_models import run_without_dbt
-
-    run_without_dbt(monkeypatch)

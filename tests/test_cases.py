@@ -30,7 +30,7 @@ def test_case(case, tmp_path):
     assert not lines, "\n".join([*lines, *map(str, workspace.configuration.problems)])
     conserved = next(check for check in CHECKS if check.name == "conserved_over_months")
     assert [r.summary for m in case.months if not (r := conserved.run(workspace, m)).passed] == []
-    # Each month costs a run of dbt; the last one has what the others spread over it.
+    # The last month has what the others spread over it.
     make(workspace, AccountCosts(), case.months[-1:])
 
 

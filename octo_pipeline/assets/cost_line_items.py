@@ -4,7 +4,6 @@ The specs are read from the manifest's JSON. dagster-dbt could read it too, but 
 imports together, in every process that loads the definitions.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from hashlib import sha1
 from typing import Any
@@ -15,7 +14,7 @@ from octo_pipeline.assets.months import make_step
 from octo_pipeline.assets.partitions import a_run_a_month, monthly
 from octo_pipeline.assets.specs import DATA_ENGINEERING, FRESHNESS, table_metadata
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.dbt import manifest_path
+from octo_pipeline.tables.dbt import manifest
 from octo_pipeline.vendors.catalog import vendor_of_relation
 from octo_pipeline.workspace import Workspace
 
@@ -51,7 +50,7 @@ def _asset_key(manifest: Mapping[str, Any], parent: str) -> dg.AssetKey:
     return dg.AssetKey(vendor_of_relation(manifest["sources"][parent]["name"]).raw_asset)
 
 
-_SPECS = list(_specs(json.loads(manifest_path().read_bytes())))
+_SPECS = list(_specs(manifest()))
 
 # The other models are views within the same pass: they have no rows of their own to report. Parents come first.
 VIEWS = [spec.key for spec in reversed(_SPECS) if spec.key != dg.AssetKey(CostLineItems.name)]

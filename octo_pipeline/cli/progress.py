@@ -32,7 +32,7 @@ from octo_pipeline.services.months import (
     require_months,
 )
 from octo_pipeline.services.sources import NewAccountError
-from octo_pipeline.tables.dbt import dbt_project
+from octo_pipeline.tables.dbt import manifest_path
 from octo_pipeline.tables.table import Materialised
 from octo_pipeline.workspace import Workspace
 
@@ -55,7 +55,7 @@ def show_months(
     require_months(workspace.settings, months)
     # All months need these. Reading them here reports what is missing once, not once per month.
     _ = workspace.settings.registry_url
-    _ = dbt_project().manifest_folder
+    _ = manifest_path()
     if workers == 1:
         events = make_months(workspace, months, all_steps(folders))
     else:

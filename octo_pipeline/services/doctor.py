@@ -32,7 +32,7 @@ from octo_pipeline.services.months import watched_months
 from octo_pipeline.services.periods import unaccepted_months, waiting_months
 from octo_pipeline.services.sources import sources
 from octo_pipeline.services.targets import unknown_targets
-from octo_pipeline.tables.dbt import dbt_project
+from octo_pipeline.tables.dbt import DbtProject
 from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.table import KEPT, require_as_closed
 from octo_pipeline.workspace import Workspace
@@ -85,7 +85,7 @@ _Findings = Iterator[tuple[State, str, *tuple[Remedy, ...]]]
 def _versions(workspace: Workspace, now: datetime) -> _Findings:
     versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     yield "ok", f"Python {platform.python_version()}, {versions}."
-    folder = dbt_project().manifest_target
+    folder = DbtProject().manifest_target
     if folder.is_dir():
         yield "ok", f"The dbt manifest is in {folder}."
     else:

@@ -67,7 +67,6 @@ class AccountCosts(Table):
         "allocation",
         "dbt_project/models/marts/account_costs.sql",
         "dbt_project/macros/base_currency.sql",
-        "dbt_project/materializations/lake.sql",
     )
     is_dbt_model = True
     proofs = (
@@ -143,7 +142,7 @@ class AccountCosts(Table):
                 "lake.corrections": f"FROM {corrected}",
                 "lake.base_rates": base_rates(workspace, month),
             }
-            run_model(workspace, staged, metadata, relations)
+            run_model(connection, staged, metadata, relations, self.columns)
             booked = lake.scan(Allocations.name, [month], Allocations.columns)
             self.prove(
                 connection, staged, line_items=line_items, explained=explained, booked=booked, corrections=corrected

@@ -57,7 +57,6 @@ class CostGroupCosts(Table):
         "allocation",
         "dbt_project/models/marts/cost_group_costs.sql",
         "dbt_project/macros/base_currency.sql",
-        "dbt_project/materializations/lake.sql",
     )
     is_dbt_model = True
     proofs = (
@@ -137,7 +136,7 @@ class CostGroupCosts(Table):
                 "cost_groups.charges": cost_groups.charges_sql(matches),
                 "cost_groups.members": members,
             }
-            run_model(workspace, staged, metadata, relations)
+            run_model(connection, staged, metadata, relations, self.columns)
             # Two proofs read what the filters match, evaluated again once: a filter takes longer than a sum.
             filtered = cost_groups.filtered_costs_sql(line_items, explained, tabled)
             filtered_costs = create_temp_table(connection, "filtered_costs", filtered)

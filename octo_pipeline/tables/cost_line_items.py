@@ -13,7 +13,7 @@ from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE
 from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
-from octo_pipeline.tables.dbt import DbtModelError, run_model, sources_of
+from octo_pipeline.tables.dbt import run_model, sources_of
 from octo_pipeline.tables.table import Reads, Table
 from octo_pipeline.vendors.catalog import VENDORS, vendor_of_relation
 from octo_pipeline.vendors.documents import source_documents, used_deliveries
@@ -103,14 +103,14 @@ class CostLineItems(Table):
                 )
                 facts = {INVOICES: _invoices(connection, source_invoices)}
                 run_model(
-                    workspace,
+                    connection,
                     staged,
                     replace(metadata, facts=metadata.facts | facts),
                     landed | {f"main.{model}": no_charges() for model in _CHARGES - charges},
-                    upstream=[f"+{model}" for model in sorted(charges)],
+                    self.columns,
                 )
                 self.prove(connection, staged, source_invoices=source_invoices)
-            except (DbtModelError, duckdb.Error) as error:
+            except duckdb.Error as error:
                 raise explanation(connection, counted, error) from error
 
 

@@ -49,18 +49,18 @@ def is_endless(kind, staged):
     (FOLDER / "here").touch()
     return True
 
-def in_dbt(workspace, staged, metadata, relations, **more):
-    if is_endless("dbt", staged):
+def in_model(connection, staged, metadata, relations, columns):
+    if is_endless("model", staged):
         name = next(iter(relations))
         relations = {**relations, name: f"SELECT * FROM ({relations[name]}) WHERE {FOR_EVER}"}
-    run_model(workspace, staged, metadata, relations, **more)
+    run_model(connection, staged, metadata, relations, columns)
 
 def in_copy(lake, connection, query, staged, metadata, **more):
     if is_endless("copy", staged):
         query = f"SELECT * FROM ({query}) WHERE {FOR_EVER}"
     copy(lake, connection, query, staged, metadata, **more)
 
-cost_line_items.run_model, Lake.copy = in_dbt, in_copy
+cost_line_items.run_model, Lake.copy = in_model, in_copy
 if (FOLDER / "die").exists() and multiprocessing.parent_process() is not None:
     (FOLDER / "die").unlink()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -283,9 +283,9 @@ def terminate(page, installation: Installation, month: str) -> Run:
     return run
 
 
-@pytest.mark.parametrize(("kind", "month"), [("dbt", MONTHS[1]), ("copy", MONTHS[2])], ids=["dbt", "copy"])
+@pytest.mark.parametrize(("kind", "month"), [("model", MONTHS[1]), ("copy", MONTHS[2])], ids=["model", "copy"])
 def test_terminate_stops_a_run_at_once_and_a_re_execution_does_the_rest(page, installation, kind, month):
-    """Regression: a run that was terminated inside dbt went on until the query had ended by itself."""
+    """Regression: a run that was terminated inside a dbt model went on until the query had ended by itself."""
     installation.deliver(month)
     endless, here = installation.folder / f"{kind}-{month}", installation.folder / "here"
     here.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C wherever a run may be: in dbt, in a COPY, in a download. Real processes, interrupted when they are seen to be there."""
+"""Ctrl-C wherever a run may be: in a dbt model, in a COPY, in a download. Real processes, interrupted when they are seen to be there."""
 
 import http.client
 import json
@@ -31,15 +31,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from octo_pipeline.cli.main import main
 main()
 """
-IN_DBT = """
+IN_MODEL = """
 from octo_pipeline.tables import cost_line_items
 run_model = cost_line_items.run_model
-def endless(workspace, staged, metadata, relations, **more):
+def endless(connection, staged, metadata, relations, columns):
     if staged.month == "2024-02":
         name = next(iter(relations))
         relations = {{**relations, name: f"select * from ({{relations[name]}}) where {for_ever}"}}
         Path({here!r}).touch()
-    run_model(workspace, staged, metadata, relations, **more)
+    run_model(connection, staged, metadata, relations, columns)
 cost_line_items.run_model = endless
 """
 IN_COPY = """
@@ -104,7 +104,7 @@ def stopped_in_the_second_month(child: subprocess.Popen[str], lake: Path) -> Non
     assert [path for path in (lake / ".staging").glob("*") if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("changes", [IN_DBT, IN_COPY], ids=["in-dbt", "in-a-copy"])
+@pytest.mark.parametrize("changes", [IN_MODEL, IN_COPY], ids=["in-a-model", "in-a-copy"])
 def test_ctrl_c_stops_while_the_engine_works(environment, tmp_path, changes):
     """Regression: dbt turned it into a failed model, and the next month was begun."""
     environment["OCTO_AWS_EXPORTS"] = str(tmp_path / "exports" / "aws")

@@ -1,7 +1,6 @@
 """The journal of a month: what is posted where, in which currency's cents, and what is refused."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 
@@ -16,7 +15,6 @@ from octo_pipeline.rules.documents import DocumentError
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
 from tests.support.closing import close_months
-from tests.support.compiled_models import run_without_dbt
 from tests.support.small_month import MONTH, fee_allocator, invoiced, line_item
 from tests.support.tables import MART_TABLES
 from tests.support.workspaces import workspace_in, write_lines
@@ -53,21 +51,19 @@ def made(workspace: Workspace, *months: str) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def spread_fee(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def spread_fee(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """January's fee of 100 is due in three months; January is closed, and delivered again with a fee of 130."""
     folder = tmp_path_factory.mktemp("journal")
-    with pytest.MonkeyPatch.context() as patch:
-        run_without_dbt(patch)
-        spread = fee_allocator()
-        for entry in spread["allocator"]:
-            entry["months"] = 3
-        months = [*lines_of(MONTH, "100"), *lines_of(NEXT, "0.005", "inv-2")]
-        workspace = workspace_in(folder, months, [spread])
-        write_centres(workspace, *CENTRES)
-        made(workspace, MONTH, NEXT)
-        close_months(Workspace(workspace.settings), [MONTH])
-        write_lines(workspace, folder, lines_of(MONTH, "130"))
-        yield made(workspace, MONTH, NEXT)
+    spread = fee_allocator()
+    for entry in spread["allocator"]:
+        entry["months"] = 3
+    months = [*lines_of(MONTH, "100"), *lines_of(NEXT, "0.005", "inv-2")]
+    workspace = workspace_in(folder, months, [spread])
+    write_centres(workspace, *CENTRES)
+    made(workspace, MONTH, NEXT)
+    close_months(Workspace(workspace.settings), [MONTH])
+    write_lines(workspace, folder, lines_of(MONTH, "130"))
+    return made(workspace, MONTH, NEXT)
 
 
 def posted(journal: Journal) -> list[tuple]:
@@ -209,8 +205,7 @@ def test_currencies_have_the_decimals_of_iso_4217():
         (("group,re:.,CC-3,6400,,",), [("account", "2", "86.67"), ("group", "pair", "43.33")]),
     ],
 )
-def test_accounts_that_are_wholly_in_one_cost_group_stand_under_it(tmp_path, monkeypatch, centres, expected):
-    run_without_dbt(monkeypatch)
+def test_accounts_that_are_wholly_in_one_cost_group_stand_under_it(tmp_path, centres, expected):
     workspace = workspace_in(tmp_path, lines_of(MONTH, "100"), [fee_allocator()])
     for name, condition in (("pair", "re:^[12]$"), ("half", "2")):
         filters = [{"andFilters": {"account": condition}}]

@@ -35,7 +35,6 @@ from octo_pipeline.settings import Settings
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
 from tests.support.closing import close_months
-from tests.support.compiled_models import run_without_dbt
 from tests.support.small_month import MONTH, invoiced, line_item
 from tests.support.tables import MART_TABLES
 from tests.support.workspaces import workspace_in, write_lines
@@ -87,21 +86,19 @@ def made(workspace: Workspace, *months: str) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two months; January is closed, and was delivered again with another fee."""
     folder = tmp_path_factory.mktemp("statements")
-    with pytest.MonkeyPatch.context() as patch:
-        run_without_dbt(patch)
-        rules = [rule("Fee"), rule("Yearly", months=3)]
-        workspace = workspace_in(folder, [*lines_of(MONTH), *lines_of(NEXT, USD="250")], rules)
-        (workspace.settings.config / "cost_centres.csv").write_text(CENTRES, encoding="utf-8")
-        (workspace.settings.config / "exchange_rates.csv").write_text(RATES)
-        filters = [{"andFilters": {"account": "re:^[12]$"}}]
-        pair = {"id": "pair", "combinations": {"awsOptions": {"filters": filters}}}
-        (workspace.settings.config / "cost_groups" / "pair.json").write_text(json.dumps(pair))
-        close_months(made(workspace, MONTH, NEXT), [MONTH])
-        write_lines(workspace, folder, lines_of(MONTH, USD="130"))
-        yield made(Workspace(workspace.settings), MONTH, NEXT)
+    rules = [rule("Fee"), rule("Yearly", months=3)]
+    workspace = workspace_in(folder, [*lines_of(MONTH), *lines_of(NEXT, USD="250")], rules)
+    (workspace.settings.config / "cost_centres.csv").write_text(CENTRES, encoding="utf-8")
+    (workspace.settings.config / "exchange_rates.csv").write_text(RATES)
+    filters = [{"andFilters": {"account": "re:^[12]$"}}]
+    pair = {"id": "pair", "combinations": {"awsOptions": {"filters": filters}}}
+    (workspace.settings.config / "cost_groups" / "pair.json").write_text(json.dumps(pair))
+    close_months(made(workspace, MONTH, NEXT), [MONTH])
+    write_lines(workspace, folder, lines_of(MONTH, USD="130"))
+    return made(Workspace(workspace.settings), MONTH, NEXT)
 
 
 def number(text: str) -> Decimal:

@@ -29,7 +29,6 @@ from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
 from tests.support.closing import close_months
-from tests.support.compiled_models import run_without_dbt
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator
 from tests.support.workspaces import decision, workspace_in, write_allocators
 
@@ -41,9 +40,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """An installation with a closed month, a decision, users, a secret, and hidden files in its configuration."""
     folder = tmp_path_factory.mktemp("original")
     workspace = workspace_in(folder, [*USAGE_OF_10_AND_30, FEE_OF_100], [fee_allocator()])
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        run_without_dbt(monkeypatch)
-        close_months(workspace, [MONTH])
+    close_months(workspace, [MONTH])
     workspace = Workspace(workspace.settings)
     workspace.registry.record_decisions([decision("restore", "a" * 32, MONTH)])
     workspace.registry.users.add("ana", "admin", ANA)

@@ -26,7 +26,7 @@ from octo_pipeline.registry.store import Registry
 from octo_pipeline.services import doctor
 from octo_pipeline.services.doctor import Finding, examine
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.dbt import DbtProject, dbt_project
+from octo_pipeline.tables.dbt import DbtProject
 from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
@@ -119,7 +119,6 @@ def test_it_makes_no_folder_and_no_file(tmp_path, monkeypatch):
     (tmp_path / "config").mkdir()
     monkeypatch.setattr(DbtProject, "_cache", tmp_path / "cache")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-    dbt_project.cache_clear()
     group = grp.getgrgid(os.getgid()).gr_name
     for settings in (
         Settings(lake=tmp_path / "new" / "lake", config=tmp_path / "config"),
@@ -131,7 +130,6 @@ def test_it_makes_no_folder_and_no_file(tmp_path, monkeypatch):
     told = [one.sentence for one in findings]
     assert f"The lake {tmp_path}/new/lake can be made; the first run makes it." in told
     assert any(sentence.startswith("The dbt manifest is not built yet") for sentence in told)
-    dbt_project.cache_clear()
 
 
 def test_the_rates_of_the_watched_months_are_looked_at(tmp_path):

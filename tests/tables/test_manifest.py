@@ -56,9 +56,9 @@ def test_another_project_has_another_manifest(project: Path, built: list[Path]) 
     assert len(built) == 2
 
 
-def test_a_project_that_does_not_parse_leaves_nothing(project: Path) -> None:
+def test_a_project_that_does_not_compile_leaves_nothing(project: Path) -> None:
     (project / "profiles.yml").write_text("octo: {target: lake, outputs: {lake: {type: duckdb}}}\n")
-    with refused("does not parse"):
+    with refused("does not compile"):
         _ = dbt.DbtProject().manifest_folder
 
     assert [path.name for path in (project.parents[1] / "cache").rglob("*") if path.is_file()] == ["lock"]

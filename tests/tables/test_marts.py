@@ -17,7 +17,6 @@ from octo_pipeline.cli.output import sentence
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.rules.cost_group import CostGroup
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import dbt
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.corrections import Corrections
@@ -28,6 +27,7 @@ from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import make, run
+from tests.support.model_tests import unit_tests
 from tests.support.small_month import FEE_OF_100, MONTH, USAGE_OF_10_AND_30, fee_allocator, line_item
 from tests.support.workspaces import run_check, workspace_in, write_lines
 
@@ -326,9 +326,8 @@ def test_covered_usage_that_moves_alone_is_fine(tmp_path, document):
     assert run_check("covered_usage_once", workspace, MONTH).passed
 
 
-def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
-    from dbt.cli.main import dbtRunner
-
+def test_the_unit_tests_of_the_models(tmp_path):
+    (tmp_path / "dbt").mkdir()
     workspace = month_of(tmp_path, [fee_allocator()])
     rows = explained_allocations(workspace, [MONTH])
     absent = "SELECT '' AS cost_group_id, '' AS account"
@@ -343,18 +342,10 @@ def test_the_unit_tests_of_the_models(tmp_path, monkeypatch):
         "cost_groups.charges": f"{absent}, '' AS part, '' AS vendor, '' AS service_code, '' AS service_name, "
         "'' AS currency, 0::DECIMAL(38,10) AS cost, 0::DECIMAL(38,10) AS effective_cost",
     }
-    monkeypatch.setattr(dbt, "_session", dbt.Session(relations=relations))
-    folder = str(dbt.project_folder())
-    done = dbtRunner().invoke(
-        ["test", "--select", "test_type:unit,account_costs", "test_type:unit,cost_group_costs", "--project-dir", folder,
-         "--profiles-dir", folder, "--target-path", str(tmp_path), "--log-path", str(tmp_path), "--no-partial-parse",
-         "--no-send-anonymous-usage-stats", *dbt.VARIABLES]
-    )  # fmt: skip
-    assert done.exception is None
-    assert {(r.node.name, r.status) for r in done.result.results} == {
-        ("account_costs_move_items_from_their_source_to_their_targets", "pass"),
-        ("account_costs_convert_half_away_from_zero", "pass"),
-        ("cost_group_costs_count_nothing_twice", "pass"),
+    assert unit_tests(tmp_path / "dbt", relations, "account_costs", "cost_group_costs") == {
+        "account_costs_move_items_from_their_source_to_their_targets": "pass",
+        "account_costs_convert_half_away_from_zero": "pass",
+        "cost_group_costs_count_nothing_twice": "pass",
     }
 
 

@@ -142,7 +142,7 @@ LAWS = (
 @rounds(2, 300)
 def test_random_months_are_what_the_text_says(dice: Dice, tmp_path: Path) -> None:
     drawn = draw(dice, FEATURES)
-    # Each month of a mart is a run of dbt, which takes as long as all tables before it.
+    # The marts take as long as all tables before them.
     first = dice.randrange(len(drawn.months))
     mart_months = drawn.months[first : first + dice.choice([1, 1, 1, 2])]
     lines = differences(drawn, tmp_path, mart_months, dice if dice.random() < 0.3 else None)

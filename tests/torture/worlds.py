@@ -54,8 +54,6 @@ _processes.set_forkserver_preload(
         "octo_pipeline.cli.progress",
         "octo_pipeline.registry.database",
         "dagster._core.storage.event_log",
-        "dbt.cli.main",
-        "dbt.adapters.duckdb",
         "pandas",
     ]
 )
