@@ -80,9 +80,12 @@ class ProcessEngine:
         from concurrent.futures.process import BrokenProcessPool
 
         if self._pool is None:
-            # Threads and locks of this process must not be copied into the workers.
+            # Threads and locks of this process must not be copied into the workers; a server that has neither forks them,
+            # and has imported the task before.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([name.partition(":")[0]])
             self._pool = ProcessPoolExecutor(
-                self.processes, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent
+                self.processes, mp_context=context, initializer=_leave_interrupts_to_parent
             )
         answers: dict[int, str] = {}
         futures: dict[int, Future[str]] = {}

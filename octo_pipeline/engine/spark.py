@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -54,6 +55,7 @@ class SparkEngine:
         self._name = url.partition(";")[0].rstrip("/")
         self.options = {**_OPTIONS, **options}
         self.seconds = 0.0
+        self._session: SparkSession | None = None
 
     def map(self, task: Task, payloads: Sequence[Payload]) -> list[Payload]:
         """See `Engine.map`."""
@@ -61,18 +63,19 @@ class SparkEngine:
             return []
         name = name_of(task)
         work = _worker(name, [json.dumps(payload) for payload in payloads], versions())
-        session = self._session()
+        session = self._session = self._session or self._started()
         # One row per partition, and one partition per task.
         numbers = session.range(0, len(payloads), 1, len(payloads))
         answers: dict[int, str] = {}
         try:
             for row in numbers.mapInArrow(work, "number long, answer string").collect():
                 answers[row["number"]] = row["answer"]
-        except Exception as error:
-            raise self._failure(name, error) from error
-        except BaseException:
-            # Ctrl-C or the end of a Dagster run: the cluster has no reason to go on.
-            session.interruptAll()
+        except BaseException as error:
+            # The cluster has no reason to go on after Ctrl-C or the end of a Dagster run, and a session that lost its master is
+            # of no more use. The next task starts another one.
+            self.close()
+            if isinstance(error, Exception):
+                raise self._failure(name, error) from error
             raise
         if missing := len(payloads) - len(answers):
             raise OctoError(
@@ -82,7 +85,15 @@ class SparkEngine:
         self.seconds += sum(seconds for _, seconds in results)
         return [value for value, _ in results]
 
-    def _session(self) -> "SparkSession":
+    def close(self) -> None:
+        """Give the cluster's workers back."""
+        if self._session is not None:
+            # What is broken cannot be stopped in order.
+            with suppress(Exception):
+                self._session.stop()
+            self._session = None
+
+    def _started(self) -> "SparkSession":
         """This process's session with the cluster, which is started if there is none."""
         import signal
         import threading

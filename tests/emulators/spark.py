@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -127,7 +126,7 @@ def descendants(process: int) -> list[int]:
     return [below for child in children for below in (*descendants(child), child)]
 
 
-def options(**more: Any) -> dict[str, str]:
+def options(**more: str) -> dict[str, str]:
     """Spark's settings for a cluster on a small and busy machine."""
     return {
         "spark.driver.host": "127.0.0.1",
@@ -137,7 +136,7 @@ def options(**more: Any) -> dict[str, str]:
         "spark.executor.cores": "1",
         "spark.network.timeout": "300s",
         "spark.ui.enabled": "false",
-        **{f"spark.{name.replace('_', '.')}": str(value) for name, value in more.items()},
+        **{f"spark.{name.replace('_', '.')}": value for name, value in more.items()},
     }
 
 
@@ -160,7 +159,7 @@ def spark_connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of Spark Connect that runs tasks itself."""
     spark_home()
     folder, port = tmp_path_factory.mktemp("spark-connect"), free_port()
-    own = options(connect_grpc_binding_address="127.0.0.1", connect_grpc_binding_port=port)
+    own = options(connect_grpc_binding_address="127.0.0.1", connect_grpc_binding_port=str(port))
     settings = [part for name, value in own.items() for part in ("--conf", f"{name}={value}")]
     log = folder / "connect.log"
     server = start(log, "spark-submit", "--class", _CONNECT, "--master", "local[2]", *settings, "spark-internal")

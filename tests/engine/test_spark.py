@@ -1,10 +1,13 @@
 """Tasks on a real Spark cluster on loopback, and by Spark Connect: `make spark`."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,9 +26,11 @@ pytestmark = pytest.mark.spark
 NUMBERS = [{"number": number} for number in range(7)]
 
 
-@pytest.fixture
-def engine(spark_cluster: Cluster) -> SparkEngine:
-    return SparkEngine(spark_cluster.url, options())
+@pytest.fixture(scope="module")
+def engine(spark_cluster: Cluster) -> Iterator[SparkEngine]:
+    engine = SparkEngine(spark_cluster.url, options())
+    yield engine
+    engine.close()
 
 
 def test_every_task_is_run_once_and_results_are_in_the_order_of_the_payloads(engine):
@@ -106,6 +111,33 @@ def test_a_cluster_that_cannot_be_reached_is_one_sentence():
     assert str(error.value) == (
         f"Spark at spark://127.0.0.1:{port} cannot be reached (127.0.0.1:{port}: Connection refused)."
     )
+
+
+SLEEPING = """
+import json, sys
+from octo_pipeline.engine.spark import SparkEngine
+from tests.support import tasks
+SparkEngine(sys.argv[1], json.loads(sys.argv[2])).map(tasks.count_rows, json.loads(sys.argv[3]))
+"""
+
+
+def test_an_interrupt_ends_what_the_cluster_does(engine, spark_cluster, tmp_path):
+    engine.close()
+    payloads = copying(tmp_path, 2, seconds=1) + copying(tmp_path, 2, seconds=600)
+    arguments = [SLEEPING, spark_cluster.url, json.dumps(options()), json.dumps(payloads)]
+    with subprocess.Popen([sys.executable, "-c", *arguments], stderr=subprocess.PIPE, text=True) as driver:
+        while not list(tmp_path.glob("even-*")):
+            assert driver.poll() is None
+            time.sleep(0.1)
+        driver.send_signal(signal.SIGINT)
+        _, printed = driver.communicate(timeout=120)
+    assert "KeyboardInterrupt" in printed
+    for _ in range(100):
+        with urllib.request.urlopen(f"{spark_cluster.pages}/json/") as page:
+            if not any(run["cores"] for run in json.load(page)["activeapps"]):
+                return
+        time.sleep(0.2)
+    raise AssertionError("the cluster still works for a driver that is gone")
 
 
 # A process can have one kind of session only.
