@@ -24,7 +24,7 @@ from octo_pipeline.workspace import Workspace
 # The fact in a partition's metadata that holds the month's invoices.
 INVOICES = "invoices"
 # The dbt models of which cost_line_items is the union.
-_CHARGES = frozenset(f"int_{vendor}__charges" for vendor in VENDORS)
+CHARGE_MODELS = frozenset(f"int_{vendor}__charges" for vendor in VENDORS)
 # Texts of charges; tags are maps only in the union.
 _TEXT_COLUMNS = (
     *(name for name, kind in LINE_ITEM_COLUMNS.items() if kind == "VARCHAR"),
@@ -82,6 +82,9 @@ class CostLineItems(Table):
             OctoError: a delivery contains something that cannot be read; the message names the file and where in it.
             ProofError: the sum of the billed costs differs from the source's.
         """
+        # It reads and proves charges by what is below.
+        from octo_pipeline.tables import buckets
+
         counted = counted_deliveries(workspace, month)
         # A month whose deliveries were all removed has no costs any more. A month that never had any has unknown costs.
         if not counted and workspace.lake.fingerprint(self.name, month) is None:
@@ -94,19 +97,22 @@ class CostLineItems(Table):
         with workspace.lake.connect() as connection:
             try:
                 counted = without_overlaps(connection, counted)
-                relations, source_costs = _landed(connection, counted, staged.folder)
-                landed = {f"landing.{name}": query for name, query in relations.items()}
-                charges = _charges_of({delivery.vendor for delivery in counted})
+                if buckets.has_large_payers(workspace, counted):
+                    source_invoices = buckets.write_with_tasks(workspace, connection, staged, metadata, counted)
+                    self.prove(connection, staged, source_invoices=source_invoices)
+                    return
+                landed, source_costs = landed_relations(connection, counted, staged.folder)
+                charges = charges_of({delivery.vendor for delivery in counted})
                 # Read once for the proof and for `invoice_costs`, which would have to unpack and read all files again.
                 source_invoices = create_temp_table(
                     connection, "source_invoices", render("tables/source_invoices", source_costs=source_costs)
                 )
-                facts = {INVOICES: _invoices(connection, source_invoices)}
+                facts = {INVOICES: invoices_of(connection, source_invoices)}
                 run_model(
                     connection,
                     staged,
                     replace(metadata, facts=metadata.facts | facts),
-                    landed | {f"main.{model}": no_charges() for model in _CHARGES - charges},
+                    landed | {f"main.{model}": no_charges() for model in CHARGE_MODELS - charges},
                     self.columns,
                 )
                 self.prove(connection, staged, source_invoices=source_invoices)
@@ -133,20 +139,20 @@ def _used_deliveries(workspace: Workspace, month: str | None = None) -> list[Del
     return used_deliveries(deliveries(workspace.lake.root, month=month), source_documents(workspace.settings.config))
 
 
-def _charges_of(vendors: Collection[str]) -> frozenset[str]:
+def charges_of(vendors: Collection[str]) -> frozenset[str]:
     """The models of charges that read something of these vendors; all of them if there is no vendor.
 
     The others would take longer than all rows of a small month. A vendor's relations can be read by another one's models:
     Azure exports FOCUS, too.
     """
-    read = {model: {vendor_of_relation(source).name for source in sources_of(model)} for model in _CHARGES}
-    return frozenset(model for model in _CHARGES if not read[model].isdisjoint(vendors)) or _CHARGES
+    read = {model: {vendor_of_relation(source).name for source in sources_of(model)} for model in CHARGE_MODELS}
+    return frozenset(model for model in CHARGE_MODELS if not read[model].isdisjoint(vendors)) or CHARGE_MODELS
 
 
-def _landed(
+def landed_relations(
     connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], scratch: Path
 ) -> tuple[dict[str, str], str]:
-    """The relations of all vendors, and SQL of the billed costs according to their files.
+    """The relations of all vendors as dbt names them, and SQL of the billed costs according to their files.
 
     The relations of a vendor without deliveries are empty.
 
@@ -171,10 +177,11 @@ def _landed(
             }
         relations |= vendor.model_relations(connection, own, queries) if vendor.model_relations else queries
         costs.append(files.source_costs(queries))
-    return relations, render("tables/source_costs", vendors=costs)
+    landed = {f"landing.{name}": query for name, query in relations.items()}
+    return landed, render("tables/source_costs", vendors=costs)
 
 
-def _invoices(connection: duckdb.DuckDBPyConnection, source_invoices: Relation) -> list[list[str | None]]:
+def invoices_of(connection: duckdb.DuckDBPyConnection, source_invoices: Relation) -> list[list[str | None]]:
     """What the files bill by invoice: vendor, payer, invoice, issuer, currency and the sum as text."""
     rows = connection.execute(render("tables/invoices", source_invoices=source_invoices)).fetchall()
     return [list(row) for row in rows]

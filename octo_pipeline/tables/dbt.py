@@ -20,7 +20,7 @@ import duckdb
 from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_options
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.shipped import shipped_folder
-from octo_pipeline.model.sql import identifier, literal
+from octo_pipeline.model.sql import Sql, identifier, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.model.vendors import VENDORS
 from octo_pipeline.model.wording import reason
@@ -211,6 +211,22 @@ def run_model(
     Raises:
         OctoError: the model's columns are others, or the manifest cannot be built.
     """
+    query = model_query(f"main.{staged.table}", relations)
+    connection.execute(f"SET VARIABLE octo_month = {literal(staged.month)}")
+    connection.execute(f"COPY ({query}) TO {literal(str(staged.path))} ({copy_options(metadata.to_json())})")
+    _require_columns(connection, staged, columns)
+
+
+def model_query(name: str, relations: Mapping[str, str]) -> Sql:
+    """The query of a model with all that it reads. The DuckDB variable ``octo_month`` must be set where it runs.
+
+    Args:
+        name: ``main.name``.
+        relations: as for `run_model`.
+
+    Raises:
+        OctoError: there is no manifest, and building it failed.
+    """
     models = compiled_models()
     views: dict[str, str] = {}
 
@@ -222,13 +238,9 @@ def run_model(
             query = models[name].sql
         views.setdefault(name, query)
 
-    model = models[f"main.{staged.table}"]
-    for read in model.reads:
+    for read in models[name].reads:
         add_view(read)
-    query = render("tables/compiled_model", views=views, model=model.sql)
-    connection.execute(f"SET VARIABLE octo_month = {literal(staged.month)}")
-    connection.execute(f"COPY ({query}) TO {literal(str(staged.path))} ({copy_options(metadata.to_json())})")
-    _require_columns(connection, staged, columns)
+    return render("tables/compiled_model", views=views, model=models[name].sql)
 
 
 def _require_columns(connection: duckdb.DuckDBPyConnection, staged: Staged, columns: Mapping[str, str]) -> None:

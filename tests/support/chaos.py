@@ -13,6 +13,9 @@ from octo_pipeline.engine.engine import Payload, Task
 from octo_pipeline.engine.local import ProcessEngine
 from octo_pipeline.engine.worker import name_of
 
+# So that not each process that takes the place of a killed one imports them again.
+from octo_pipeline.tables import buckets, graph  # noqa: F401
+
 
 class ChaosEngine:
     """Runs each task twice, kills the process of one when it has written and before it renames, and all in any order.

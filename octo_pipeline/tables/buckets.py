@@ -1,0 +1,404 @@
+"""The line items of a payer that is too large for one task, made by many: a task per landed file, then a task per bucket.
+
+1. *look up*: what the rows of one file need to know of the other files.
+2. *map*: a task reads one landed file, makes its charges and sums them up as far as they go. Its file is sorted by bucket, so its
+   row groups are an index.
+3. *reduce*: a task reads one bucket of all those files and makes its line items by the same model that makes those of a small
+   payer at once, for a sum of sums is the sum.
+
+Lines that fold into one row have one bucket, wherever they were (``sql/buckets.sql.j2``). What could go wrong in between is
+proved: each row is in its bucket, no row is missing, no file is missing or of another run, and what all buckets add up to is
+what the files say was billed.
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from octo_pipeline.allocation.proofs import prove
+from octo_pipeline.engine.engine import Engine, Payload
+from octo_pipeline.engine.local import LocalEngine
+from octo_pipeline.engine.worker import task_settings
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, copy_options, fingerprint
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.columns import (
+    LINE_ITEM_ATTRIBUTES,
+    LINE_ITEM_GRAIN,
+    LINE_ITEM_MEASURES,
+    LINE_ITEMS,
+    MONEY,
+    TAGS,
+)
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import Relation, Sql, literal, rows_sql
+from octo_pipeline.model.templates import render
+from octo_pipeline.tables.cost_line_items import (
+    CHARGE_MODELS,
+    INVOICES,
+    CostLineItems,
+    charges_of,
+    explanation,
+    invoices_of,
+    landed_relations,
+    no_charges,
+)
+from octo_pipeline.tables.dbt import model_query
+from octo_pipeline.vendors.landing import Delivery, deliveries
+from octo_pipeline.workspace import Workspace
+
+# Files between map and reduce. They are removed at the end.
+_MAPPED = "mapped_charges"
+# What a task reads at most, in bytes, and how many of them a line of a Cost and Usage Report takes, roughly.
+TASK_BYTES = 2 << 30
+LINE_BYTES = 40
+_AWS = "aws"
+_RESERVATIONS = "main.stg_aws__reservations"
+# The grain before tags are maps.
+_GRAIN = [f"{name}_json" if kind == TAGS else name for name, kind in LINE_ITEM_GRAIN.items()]
+_SUMMED = [name for name, kind in LINE_ITEM_MEASURES.items() if kind == MONEY]
+
+# Vendor, payer, invoice, issuer and currency, the cost as text and the number of lines.
+SourceSum = Sequence[Any]
+# ARN of a reservation -> its offering class.
+OfferClasses = Mapping[str, str]
+
+
+class Buckets(NamedTuple):
+    """The line items of a payer.
+
+    Attributes:
+        parts: the kept parts, in the order of their buckets.
+        source_sums: what the files say was billed, by invoice.
+    """
+
+    parts: list[Location]
+    source_sums: list[SourceSum]
+
+
+def expected_lines(deliveries: Iterable[Delivery]) -> int:
+    """How many lines deliveries have, roughly, by the size of their files."""
+    return sum(map(_size, deliveries)) // LINE_BYTES
+
+
+def is_large(delivery: Delivery) -> bool:
+    """Whether the rows of a delivery take several tasks, and can be made by them.
+
+    Only AWS's rows can: they need nothing of other files but what is looked up, and each payer has one delivery.
+    """
+    return delivery.vendor == _AWS and _size(delivery) > TASK_BYTES
+
+
+def _size(delivery: Delivery) -> int:
+    return sum(file.size for file in delivery.files)
+
+
+def has_large_payers(workspace: Workspace, counted: Sequence[Delivery]) -> bool:
+    """Whether a month's deliveries are made by `write_with_tasks`: one is large, and the month has an engine for it."""
+    return any(map(is_large, counted)) and not isinstance(workspace.engine_for(expected_lines(counted)), LocalEngine)
+
+
+def write_with_tasks(
+    workspace: Workspace,
+    connection: duckdb.DuckDBPyConnection,
+    staged: Staged,
+    metadata: PartitionMetadata,
+    counted: Sequence[Delivery],
+) -> Relation:
+    """Write the line items of a month, those of large payers in buckets and all others at once.
+
+    Returns:
+        What all files say was billed, for the proofs.
+
+    Raises:
+        OctoError: a file cannot be read, or a task failed.
+        ProofError: something of a large payer was lost on the way.
+    """
+    lake, month = workspace.lake, staged.month
+    engine = workspace.engine_for(expected_lines(counted))
+    large = [delivery for delivery in counted if is_large(delivery)]
+    others = [delivery for delivery in counted if not is_large(delivery)]
+    classes = offer_classes(workspace, engine, month, [delivery for delivery in counted if delivery.vendor == _AWS])
+    parts, sums = list[Location](), list[SourceSum]()
+    for delivery in large:
+        name = fingerprint(
+            {
+                f"landing/{_AWS}/{delivery.account}": delivery.content,
+                "code": metadata.inputs["code"],
+                "offer_classes": fingerprint(classes),
+            }
+        )
+        made = make_in_buckets(workspace, engine, month, delivery, classes, name=name)
+        parts += made.parts
+        sums += made.source_sums
+    if others:
+        relations, source_costs = landed_relations(connection, others, staged.folder)
+        charges = charges_of({delivery.vendor for delivery in others})
+        relations |= {f"main.{model}": no_charges() for model in CHARGE_MODELS - charges}
+        file = staged.folder / "others.parquet"
+        query = model_query(f"main.{LINE_ITEMS}", with_offer_classes(relations, classes))
+        _copy(connection, query, file, month, metadata.run_id)
+        parts.append(file)
+        sums += _source_sums(connection, source_costs)
+    source = source_invoices(sums)
+    lake.join(parts, staged, metadata, facts={INVOICES: invoices_of(connection, source)})
+    lake.drop_parts(LINE_ITEMS, month, but=[path.name.removesuffix(".parquet") for path in parts])
+    return source
+
+
+def _source_sums(connection: duckdb.DuckDBPyConnection, source_costs: str) -> list[SourceSum]:
+    rows = connection.execute(render("tables/source_invoices", source_costs=source_costs)).fetchall()
+    return [[*texts, str(cost), lines] for *texts, cost, lines in rows]
+
+
+def offer_classes(workspace: Workspace, engine: Engine, month: str, aws: Sequence[Delivery]) -> OfferClasses:
+    """The offering class of each reservation of a month, which a line may have in another file or payer: by tasks.
+
+    Raises:
+        OctoError: a file cannot be read, or a task failed.
+    """
+    classes: dict[str, str] = {}
+    for result in engine.map(look_up, [file for delivery in aws for file in _files(workspace, month, delivery)]):
+        for arn, offer_class in result["offer_classes"].items():
+            classes[arn] = max(classes.get(arn, ""), offer_class)
+    return classes
+
+
+def with_offer_classes(relations: Mapping[str, str], classes: OfferClasses) -> dict[str, str]:
+    """Relations for `octo_pipeline.tables.dbt.model_query` in which the reservations are those that were looked up."""
+    columns = {"reservation_arn": "VARCHAR", "offer_class": "VARCHAR"}
+    return {**relations, _RESERVATIONS: rows_sql(columns, list(classes.items()))}
+
+
+def make_in_buckets(
+    workspace: Workspace,
+    engine: Engine,
+    month: str,
+    delivery: Delivery,
+    classes: OfferClasses,
+    *,
+    name: str,
+    count: int | None = None,
+) -> Buckets:
+    """Make and prove the line items of a payer by tasks, and keep them as parts of the month.
+
+    Args:
+        workspace: its lake has the delivery, and is where the tasks find it.
+        engine: what runs the tasks.
+        month: the month.
+        delivery: one of AWS.
+        classes: what `offer_classes` returned.
+        name: what the names of the parts begin with.
+        count: how many buckets; by the size of the files if None.
+
+    Raises:
+        OctoError: a file cannot be read, or a task failed.
+        ProofError: something was lost on the way.
+    """
+    lake, run = workspace.lake, uuid.uuid4().hex
+    count = count or -(-_size(delivery) // TASK_BYTES)
+    shared: Payload = {"settings": workspace.settings.for_tasks(), "month": month, "run": run, "buckets": count}
+    files = [
+        shared | file | {"part": f"{run}-{number:05}", "offer_classes": dict(classes)}
+        for number, file in enumerate(_files(workspace, month, delivery))
+    ]
+    buckets = [shared | {"bucket": number, "part": f"{name}-{number:05}"} for number in range(count)]
+    try:
+        mapped = engine.map(map_file, files)
+        rows = sum(result["rows"] for result in mapped)
+        reduced = engine.map(
+            reduce_bucket, [bucket | {"mapped": [file["part"] for file in files]} for bucket in buckets]
+        )
+    finally:
+        lake.drop_parts(_MAPPED, month, but=[])
+    source_sums = [total for result in mapped for total in result["source_sums"]]
+    _prove(lake, month, source_sums, reduced, rows)
+    parts = lake.parts(LINE_ITEMS, month)
+    return Buckets([parts[bucket["part"]] for bucket in buckets], added_up(source_sums))
+
+
+def _files(workspace: Workspace, month: str, delivery: Delivery) -> list[Payload]:
+    """The part of a payload that says which landed file a task reads."""
+    named = {"month": month, "account": delivery.account, "version": delivery.version}
+    settings = workspace.settings.for_tasks()
+    return [named | {"settings": settings, "file": number} for number in range(len(delivery.files))]
+
+
+def look_up(payload: Payload) -> Payload:
+    """The offering classes of a file's reservations: a task.
+
+    Returns:
+        ``{"offer_classes": {ARN: class}}``.
+    """
+    lake = _lake(payload)
+    with lake.connect() as connection, lake.staging_folder() as scratch:
+        relations, _ = landed_relations(connection, [_file(lake, payload)], scratch)
+        query = render("tables/offer_classes", reservations_query=model_query(_RESERVATIONS, relations))
+        return {"offer_classes": dict(connection.execute(query).fetchall())}
+
+
+def map_file(payload: Payload) -> Payload:
+    """Write the charges of one landed file, sorted by bucket: a task.
+
+    Returns:
+        The number of ``rows`` in it, and the ``source_sums`` of the landed file.
+    """
+    lake, month = _lake(payload), payload["month"]
+    delivery = _file(lake, payload)
+    with lake.connect() as connection, lake.staging_folder() as scratch:
+        try:
+            relations, source_costs = landed_relations(connection, [delivery], scratch)
+            relations = with_offer_classes(relations, payload["offer_classes"])
+            (model,) = charges_of({_AWS})
+            query = render(
+                "tables/mapped_charges",
+                charges=model_query(f"main.{model}", relations),
+                grain=_GRAIN,
+                greatest_columns=list(LINE_ITEM_ATTRIBUTES),
+                summed_columns=_SUMMED,
+                bucket_count=payload["buckets"],
+            )
+            made = scratch / "mapped.parquet"
+            rows = _copy(connection, query, made, month, payload["run"])
+            sums = _source_sums(connection, source_costs)
+        except duckdb.Error as error:
+            raise explanation(connection, [delivery], error) from error
+        lake.keep_part(made, _MAPPED, month, payload["part"])
+    return {
+        "rows": rows,
+        "source_sums": sums,
+    }
+
+
+def reduce_bucket(payload: Payload) -> Payload:
+    """Write the line items of one bucket: a task.
+
+    Returns:
+        The ``rows`` that it read, and the ``sums`` of what it wrote: vendor, payer, currency, cost and number of lines.
+
+    Raises:
+        OctoError: a file is missing or of another run, or a row is in a bucket that is not its own.
+    """
+    lake, month, number = _lake(payload), payload["month"], payload["bucket"]
+    kept = lake.parts(_MAPPED, month)
+    if missing := sorted(set(payload["mapped"]) - kept.keys()):
+        raise OctoError(
+            f"{len(missing)} of {len(payload['mapped'])} files of charges of {month} are missing, such as {missing[0]}.",
+            code="charges-missing",
+            place=missing[0],
+        )
+    files = f"[{', '.join(literal(str(kept[name])) for name in payload['mapped'])}]"
+    mapped = Relation(f"read_parquet({files}, hive_partitioning = false)")
+    with lake.connect() as connection, lake.staging_folder() as scratch:
+        _require_run(connection, files, payload["run"])
+        query = render(
+            "tables/bucket_sums",
+            mapped=mapped,
+            grain=_GRAIN,
+            bucket_number=number,
+            bucket_count=payload["buckets"],
+        )
+        sums = connection.execute(query).fetchall()
+        if strangers := sum(total[-1] for total in sums):
+            raise OctoError(
+                f"{strangers} rows of charges of {month} are in bucket {number} and belong in another one.",
+                code="bucket-wrong",
+                place=str(number),
+            )
+        charges = render("tables/bucket_rows", mapped=mapped, bucket_number=number)
+        model, *others = sorted(CHARGE_MODELS)
+        relations = {f"main.{other}": no_charges() for other in others} | {f"main.{model}": charges}
+        made = scratch / "reduced.parquet"
+        _copy(connection, model_query(f"main.{LINE_ITEMS}", relations), made, month, payload["run"])
+        written = connection.execute(
+            render("tables/payer_sums", line_items=Relation(f"read_parquet({literal(str(made))})"))
+        ).fetchall()
+        lake.keep_part(made, LINE_ITEMS, month, payload["part"])
+    return {"rows": sum(total[-2] for total in sums), "sums": [list(total) for total in written]}
+
+
+def _lake(payload: Payload) -> Lake:
+    return Workspace(task_settings(payload["settings"])).lake
+
+
+def _file(lake: Lake, payload: Payload) -> Delivery:
+    """The delivery of a task, with only the file of the task."""
+    of_account = deliveries(lake.root, vendor=_AWS, account=payload["account"], month=payload["month"])
+    for delivery in of_account:
+        if delivery.version == payload["version"]:
+            return replace(delivery, files=(delivery.files[payload["file"]],))
+    raise OctoError(
+        f"The delivery aws {payload['account']} {payload['month']} {payload['version']} was removed while "
+        "the month was made. Run it again.",
+        code="delivery-removed-meanwhile",
+        place=payload["account"],
+    )
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, query: Sql, file: Path, month: str, run: str) -> int:
+    """Write the rows of a query, and return how many they are."""
+    connection.execute(f"SET VARIABLE octo_month = {literal(month)}")
+    metadata = PartitionMetadata({}, run).to_json()
+    written = connection.execute(f"COPY ({query}) TO {literal(str(file))} ({copy_options(metadata)})").fetchall()
+    return int(written[0][0])
+
+
+def _require_run(connection: duckdb.DuckDBPyConnection, files: str, run: str) -> None:
+    """Refuse files of another run: the month may have been made twice at once, of different deliveries."""
+    query = render("tables/runs_of_files", paths=files)
+    for file, made_by in connection.execute(query).fetchall():
+        if made_by != run:
+            raise OctoError(
+                f"The charges in {file} are of another run of the month. Run it again.",
+                code="charges-of-another-run",
+                place=file,
+            )
+
+
+def added_up(sums: Iterable[SourceSum]) -> list[SourceSum]:
+    """The same without rows of which only cost and number of lines differ."""
+    added: dict[tuple[Any, ...], tuple[Decimal, int]] = defaultdict(lambda: (Decimal(0), 0))
+    for *texts, cost, lines in sums:
+        before = added[tuple(texts)]
+        added[tuple(texts)] = before[0] + Decimal(cost), before[1] + lines
+    return [[*texts, str(cost), lines] for texts, (cost, lines) in added.items()]
+
+
+def source_invoices(sums: Sequence[SourceSum]) -> Relation:
+    """The sums as a relation for the proofs of line items and for `invoice_costs`."""
+    texts = ("vendor", "billing_account_id", "invoice_id", "invoice_issuer_name", "billing_currency")
+    columns = dict.fromkeys(texts, "VARCHAR") | {"cost": MONEY, "line_count": "BIGINT"}
+    return Relation(f"({rows_sql(columns, sums)})")
+
+
+def _prove(lake: Lake, month: str, source_sums: Sequence[SourceSum], reduced: Sequence[Payload], rows: int) -> None:
+    """Prove that the buckets have all rows and all costs.
+
+    Raises:
+        OctoError: a bucket read fewer or more rows than there are.
+        ProofError: the costs or lines of a payer differ from the files'.
+    """
+    if (read := sum(result["rows"] for result in reduced)) != rows:
+        raise OctoError(
+            f"The buckets of {month} have {read} rows of charges, and its files {rows}.",
+            code="buckets-incomplete",
+            place=month,
+        )
+    texts = dict.fromkeys(("vendor", "billing_account_id", "billing_currency"), "VARCHAR")
+    totals = {"billed_cost": MONEY, "line_count": "BIGINT"}
+    staged = rows_sql(texts | totals, [total for result in reduced for total in result["sums"]])
+    (costs,) = [proof for proof in CostLineItems.proofs if proof.name == "source_costs"]
+    with lake.connect() as connection:
+        prove(
+            connection,
+            LINE_ITEMS,
+            month,
+            [costs],
+            staged=Relation(f"({staged})"),
+            source_invoices=source_invoices(source_sums),
+        )
