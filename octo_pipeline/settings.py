@@ -198,7 +198,7 @@ class Settings(_VendorSettings):
         if not isinstance(options, dict) or not all(isinstance(v, str | int | float) for v in options.values()):
             raise ValueError('must be a JSON object of texts and numbers, such as {"spark.executor.memory": "1g"}')
         if others := [name for name in options if not name.startswith("spark.")]:
-            raise ValueError(f"{others[0]} is not a setting of Spark; their names begin with spark.")
+            raise ValueError(f"{others[0]} does not begin with 'spark.' as Spark's settings do")
         return value
 
     @field_validator("dagster_url")

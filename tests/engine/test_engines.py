@@ -168,7 +168,7 @@ def test_the_settings_of_the_engine_are_checked_when_they_are_read(monkeypatch):
         ):
             load_settings()
     monkeypatch.setenv("OCTO_ENGINE_OPTIONS", '{"master": "x"}')
-    with pytest.raises(OctoError, match="master is not a setting of Spark"):
+    with pytest.raises(OctoError, match="master does not begin with"):
         load_settings()
     monkeypatch.setenv("OCTO_ENGINE_OPTIONS", '{"spark.executor.cores": 1, "spark.speculation": true}')
     assert load_settings().spark_options == {"spark.executor.cores": "1", "spark.speculation": "true"}
