@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.exporting import exporting
 from benchmarks.growing import growing, memory
+from benchmarks.joining import joining
 from benchmarks.matching import matching
 from benchmarks.measure import Row
 from benchmarks.normalisation import normalisation
@@ -73,6 +74,7 @@ def parts(folder: Path, sizes: Sizes) -> dict[str, Callable[[], Iterator[Row]]]:
         "processes": lambda: processes(folder, sizes.backfill_months, runs),
         "serving": lambda: simulating(folder, runs),
         "staleness": lambda: staleness(folder, sizes.months, runs),
+        "joining": lambda: joining(folder, lines, runs),
         "growth": lambda: growing(folder, max(lines // 2, 1), max(items // 4, 1), runs),
         "memory": lambda: memory(folder, sizes.memory_lines, items),
     }

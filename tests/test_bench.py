@@ -83,6 +83,7 @@ def test_the_parts_of_the_bench_are_those_of_the_page(tmp_path):
         "processes",
         "serving",
         "staleness",
+        "joining",
         "growth",
         "memory",
     ]
