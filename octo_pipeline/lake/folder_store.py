@@ -50,8 +50,13 @@ class LocalStore:
 
     def files(self, folder: Path, prefix: str, name: str) -> dict[str, Hashable]:
         """The subfolders that begin with the prefix and hold a file of that name -> the file's identity."""
-        identities = {path.parent.name: self.identity(path) for path in folder.glob(f"{prefix}*/{name}")}
-        return {parent: identity for parent, identity in identities.items() if identity is not None}
+        identities: dict[str, Hashable] = {}
+        for parent in self.subfolders(folder):
+            if parent.startswith(prefix):
+                # Many paths as objects would take longer than looking at the files.
+                with suppress(FileNotFoundError):
+                    identities[parent] = _identity(os.stat(os.path.join(folder, parent, name)))  # noqa: PTH116, PTH118
+        return identities
 
     def sizes(self, folder: Path) -> dict[str, int]:
         """Name -> bytes of the files in a folder; none if it does not exist."""
@@ -71,10 +76,9 @@ class LocalStore:
     def identity(self, path: Path) -> Hashable | None:
         """Inode, time and size: publishing always makes a new file."""
         try:
-            status = path.stat()
+            return _identity(path.stat())
         except FileNotFoundError:
             return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
     @contextmanager
     def footer(self, path: Path) -> Iterator[Path]:
@@ -160,3 +164,7 @@ class LocalStore:
     def _exclusive(self, path: Path) -> Iterator[None]:
         with staging.exclusive(self.root, "-".join(path.relative_to(self.root).parent.parts)):
             yield
+
+
+def _identity(status: os.stat_result) -> Hashable:
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -8,9 +8,9 @@ the root is a folder or in a bucket.
 import hashlib
 import json
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,6 +56,9 @@ def fingerprint(inputs: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+_Shape = tuple[int, frozenset[str]]
+
+
 @dataclass(frozen=True)
 class PartitionMetadata:
     """The metadata in a partition's file.
@@ -64,20 +67,28 @@ class PartitionMetadata:
         inputs: what it was made from, as passed to `fingerprint`.
         run_id: the run that wrote it.
         facts: digests that its writer reads back later without reading the rows.
-        rows: how many rows the file has.
-        columns: the names of its columns.
+        shape: reads how many rows the file has, and the names of its columns.
     """
 
     inputs: dict[str, str]
     run_id: str
     facts: dict[str, Any] = field(default_factory=dict)
-    rows: int = 0
-    columns: frozenset[str] = frozenset()
+    shape: "Callable[[], _Shape]" = field(default=lambda: (0, frozenset()), compare=False, repr=False)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The digest over the inputs."""
         return fingerprint(self.inputs)
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return self.shape()[0]
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """The names of its columns."""
+        return self.shape()[1]
 
     def to_json(self) -> str:
         """The text to store under the file's metadata key."""
@@ -119,6 +130,21 @@ class Lake:
         self._scanned: dict[str, dict[str, Hashable]] = {}
         self._overlay_name = ""
         self._overlaid: frozenset[str] = frozenset()
+        # What was seen of each table, and what was read of each partition, while `one_look` lasts.
+        self._seen: dict[str, dict[str, Hashable]] | None = None
+        self._read: dict[tuple[str, str], PartitionMetadata | None] = {}
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """While it lasts, every partition is as it was when its table was first looked at.
+
+        For questions about all months: the folders are listed once, and the metadata of a table's files is read together.
+        """
+        self._seen = {}
+        try:
+            yield
+        finally:
+            self._seen, self._read = None, {}
 
     @contextmanager
     def connect(self, *, only: Sequence[Location] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -299,7 +325,8 @@ class Lake:
         Raises:
             OctoError: the file is there but was not written by this project, or is damaged.
         """
-        identity = self._store.identity(self.path(table, month))
+        seen = self._seen is not None
+        identity = self._identities(table).get(month) if seen else self._store.identity(self.path(table, month))
         return None if identity is None else self._metadata(table, month, identity)
 
     def metadata_of(self, table: str, months: Sequence[str]) -> dict[str, PartitionMetadata]:
@@ -310,7 +337,7 @@ class Lake:
         Raises:
             OctoError: as `metadata`.
         """
-        identities = self._identities(table)
+        identities = self._identities(table) if months else {}
         read = {m: self._metadata(table, m, identities[m]) for m in months if m in identities}
         return {month: metadata for month, metadata in read.items() if metadata is not None}
 
@@ -324,12 +351,37 @@ class Lake:
 
     def _identities(self, table: str) -> dict[str, Hashable]:
         """The identity of each partition's file, by month."""
+        if self._seen is None:
+            return self._found(table)
+        if table not in self._seen:
+            self._seen[table] = self._found(table)
+            self._read_together({self.path(table, month): identity for month, identity in self._seen[table].items()})
+        return self._seen[table]
+
+    def _read_together(self, identities: Mapping[Location, Hashable]) -> None:
+        """Read the metadata of local files in one query; those of a bucket, and of damaged ones, are read one by one."""
+        unread = {
+            path: i for path, i in identities.items() if isinstance(path, Path) and _READ.get(path, (None,))[0] != i
+        }
+        if len(unread) < 2:
+            return
+        with suppress(duckdb.Error):
+            _READ.update({path: (unread[path], metadata) for path, metadata in _read_metadata_of(list(unread)).items()})
+
+    def _found(self, table: str) -> dict[str, Hashable]:
         files = self._store.files(self.root / table, "month=", _FILE)
         if table in self._overlaid:
             files |= self._overlaid_files(table)
         return {folder.removeprefix("month="): identity for folder, identity in files.items()}
 
     def _metadata(self, table: str, month: str, identity: Hashable) -> PartitionMetadata | None:
+        if self._seen is None:
+            return self._metadata_of(table, month, identity)
+        if (table, month) not in self._read:
+            self._read[table, month] = self._metadata_of(table, month, identity)
+        return self._read[table, month]
+
+    def _metadata_of(self, table: str, month: str, identity: Hashable) -> PartitionMetadata | None:
         path = self.path(table, month)
         known = _READ.get(path)
         if known is None or known[0] != identity:
@@ -793,8 +845,33 @@ def read_metadata(path: Path, name: str) -> PartitionMetadata:
             f"The file {name} was not written by octo-pipeline. Move it out of the lake.",
             code="partition-of-somebody-else",
         )
-    document = json.loads(row[0])
-    return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], int(row[1]), frozenset(row[2]))
+    shape = int(row[1]), frozenset(row[2])
+    return _metadata_in(row[0], lambda: shape)
+
+
+def _read_metadata_of(files: Sequence[Path]) -> dict[Path, PartitionMetadata]:
+    """The metadata of those of the files that this project wrote; what most readers do not ask for is read when they do.
+
+    Raises:
+        duckdb.Error: one of them is not a complete Parquet file.
+    """
+    query = f"""
+        SELECT file_name, decode(value)
+        FROM parquet_kv_metadata([{", ".join(literal(str(file)) for file in files)}])
+        WHERE key = {literal(joined_file.METADATA_KEY)}::BLOB
+    """
+    rows = _footers().cursor().execute(query).fetchall()
+    return {Path(name): _metadata_in(text, partial(_read_shape, Path(name))) for name, text in rows}
+
+
+def _read_shape(file: Path) -> _Shape:
+    metadata = read_metadata(file, str(file))
+    return metadata.rows, metadata.columns
+
+
+def _metadata_in(text: str, shape: Callable[[], _Shape]) -> PartitionMetadata:
+    document = json.loads(text)
+    return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], shape)
 
 
 def copy_options(metadata: str) -> str:

@@ -9,7 +9,7 @@ Times are compared in UTC: the month of createTime is its UTC month, and a time 
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, cast
@@ -318,7 +318,7 @@ class Allocator(Document):
         Raises:
             DocumentError: the document is not valid.
         """
-        return parse_allocator(document, file="pinned allocator")
+        return _pinned(document)
 
     @property
     def precedence(self) -> tuple[int, bool, datetime, str]:
@@ -398,6 +398,12 @@ def hints_of(allocator: Allocator) -> list[tuple[str, str]]:
         for hint in percentage_hints(entry.formula)
     ]
     return [("criteria", hint) for hint in pattern_hints(allocator.criteria)] + formulas
+
+
+@lru_cache(maxsize=2_000)
+def _pinned(document: str) -> Allocator:
+    # The months of a lake pin the same few documents again and again.
+    return parse_allocator(document, file="pinned allocator")
 
 
 def parse_allocator(text: str | bytes, *, file: str) -> Allocator:

@@ -4,7 +4,7 @@ A new table is a file in this folder and a line in `TABLES`. Code that needs one
 because this module imports all of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
@@ -133,9 +133,13 @@ def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[S
     A partition made from a stale one becomes stale only when that one has been made again with another result. The results
     of a closed month are never stale: what changed in it makes the corrections of the first open month stale.
     """
-    partitions = []
+    with workspace.lake.one_look():
+        return list(_stale(workspace, order() if tables is None else tables))
+
+
+def _stale(workspace: Workspace, tables: Iterable[Table]) -> Iterator[StalePartition]:
     landed = landed_months(workspace)
-    for table in order() if tables is None else tables:
+    for table in tables:
         made = workspace.lake.months(table.name)
         for month in sorted({*made, *landed}):
             if table.name in KEPT and workspace.is_closed(month):
@@ -143,9 +147,8 @@ def stale(workspace: Workspace, tables: Iterable[Table] | None = None) -> list[S
             recorded = workspace.lake.metadata(table.name, month)
             now = table.inputs(workspace, month)
             if recorded is None:
-                partitions.append(StalePartition(table.name, month, [NOT_MADE], fingerprint(now)))
+                yield StalePartition(table.name, month, [NOT_MADE], fingerprint(now))
             elif recorded.fingerprint != fingerprint(now):
                 names = now.keys() | recorded.inputs.keys()
                 changed = sorted(n for n in names if now.get(n) != recorded.inputs.get(n))
-                partitions.append(StalePartition(table.name, month, changed, fingerprint(now)))
-    return partitions
+                yield StalePartition(table.name, month, changed, fingerprint(now))

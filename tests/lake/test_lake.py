@@ -10,7 +10,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from octo_pipeline.lake import lake as lake_module
 from octo_pipeline.lake import staging
+from octo_pipeline.lake.folder_store import LocalStore
 from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, fingerprint
 from octo_pipeline.model.errors import OctoError
 
@@ -235,3 +237,45 @@ def test_rows_are_numbered_in_their_partitions(lake):
         laters = connection.execute(f"SELECT row, later FROM {later} ORDER BY ALL").fetchall()
         assert laters == [(i, None) for i in (0, 0, 1, 1, 2, 2)]
         assert connection.execute(f"DESCRIBE SELECT row FROM {absent}").fetchall()[0][:2] == ("row", "BIGINT")
+
+
+def test_one_look_lists_a_folder_once_and_reads_its_footers_together(lake, monkeypatch):
+    months = ["2024-01", "2024-02", "2024-03"]
+    for number, month in enumerate(months):
+        write(lake, month, f"SELECT {number}::BIGINT AS value FROM range({number})", {"month": month})
+    listed, read_alone = [], []
+    files, read_metadata = LocalStore.files, lake_module.read_metadata
+    monkeypatch.setattr(LocalStore, "files", lambda *args: listed.append(args) or files(*args))
+    monkeypatch.setattr(lake_module, "read_metadata", lambda *args: read_alone.append(args) or read_metadata(*args))
+    lake_module._READ.clear()
+
+    with lake.one_look():
+        fingerprints = [lake.fingerprint("t", month) for month in months for _ in range(2)]
+        assert lake.months("t") == months
+        assert lake.metadata_of("t", months).keys() == set(months)
+        assert (len(listed), read_alone) == (1, [])
+        # What few ask for is read when they do.
+        assert [lake.rows("t", month) for month in months] == [0, 1, 2]
+        assert lake.metadata("t", months[0]).columns >= {"value"}
+    assert fingerprints == [fingerprint({"month": month}) for month in months for _ in range(2)]
+
+
+def test_one_look_sees_nothing_that_comes_later_and_ends(lake):
+    write(lake, "2024-01", "SELECT 1::BIGINT AS value", {"a": "1"})
+    with lake.one_look():
+        assert lake.months("t") == ["2024-01"]
+        write(Lake(lake.root), "2024-01", "SELECT 2::BIGINT AS value", {"a": "2"})
+        write(Lake(lake.root), "2024-02", "SELECT 2::BIGINT AS value", {"a": "2"})
+        assert (lake.months("t"), lake.fingerprint("t", "2024-01")) == (["2024-01"], fingerprint({"a": "1"}))
+    assert (lake.months("t"), lake.fingerprint("t", "2024-01")) == (["2024-01", "2024-02"], fingerprint({"a": "2"}))
+
+
+def test_one_look_names_the_damaged_file_among_others(lake):
+    for month in ("2024-01", "2024-02", "2024-03"):
+        write(lake, month, "SELECT 1::BIGINT AS value", {"month": month})
+    path = lake.path("t", "2024-02")
+    path.write_bytes(path.read_bytes()[:-20])
+    with lake.one_look():
+        assert lake.fingerprint("t", "2024-01") == fingerprint({"month": "2024-01"})
+        with pytest.raises(OctoError, match=r"month=2024-02/data\.parquet is damaged"):
+            lake.fingerprint("t", "2024-02")

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from octo_pipeline.lake.folder_store import LocalStore
 from octo_pipeline.tables.graph import TABLES, stale
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
@@ -80,3 +81,14 @@ def test_stale_asks_every_table(tmp_path):
         "account_costs", "cost_group_costs", "prepayments", "container_usage", "invoice_costs", "corrections",
     }  # fmt: skip
     assert {one.table for one in stale(Workspace(workspace.settings), TABLES)} == {"cost_line_items"}
+
+
+def test_looking_for_what_is_stale_lists_each_table_once_however_many_months_there_are(tmp_path, monkeypatch):
+    workspace = run(workspace_in(tmp_path, LINES, [TWO_MONTHS]), MONTHS)
+    listed, files = [], LocalStore.files
+    monkeypatch.setattr(LocalStore, "files", lambda *args: listed.append(str(args[1])) or files(*args))
+
+    assert stale_months(workspace) == []
+
+    of_tables = [folder for folder in listed if "/landing/" not in folder]
+    assert len(of_tables) == len(set(of_tables)) > 1
