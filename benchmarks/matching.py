@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.measure import Row, compared
-from octo_pipeline.allocation.matching import matched_items_sql
+from octo_pipeline.allocation.matching import LINE_NUMBER, matched_items_sql
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.rules.allocator import Allocator, parse_allocator
 
@@ -43,7 +43,8 @@ def matching(folder: Path, lines: int, runs: int) -> Row:
 
 def match(source: Path, allocators: Sequence[Allocator]) -> None:
     with duckdb.connect(config={"preserve_insertion_order": "false"}) as connection:
-        query = matched_items_sql(connection, f"read_parquet('{source}')", MONTH, allocators)
+        lines = f"(SELECT *, file_row_number AS {LINE_NUMBER} FROM read_parquet('{source}'))"
+        query = matched_items_sql(connection, lines, MONTH, allocators)
         connection.execute(f"CREATE TABLE matched AS {query}")
 
 

@@ -11,10 +11,12 @@ Stages:
    or matches the value. Values with the same bit string form a class, a number; if no bit is 1, the class is null.
 3. The classes of a group's columns are combined pair by pair, with the AND of their bit strings, into classes of
    the whole group. So far only distinct values and classes are processed, no rows.
-4. Account-usage items, which are the lines themselves, are first filtered by the values and combinations of values
-   that any map matches; this removes nearly all lines.
+4. Account-usage items are the lines themselves. Of these only the numbers and the columns that maps read are looked at,
+   and they are first filtered by the values and combinations of values that any map matches; this removes nearly all
+   lines.
 5. Items are joined to the classes of their values, and these to the classes of their combinations, all by small
-   numbers. An item whose classes are null in every group is taken by nobody.
+   numbers. An item whose classes are null in every group is taken by nobody. The other columns of account-usage items
+   are read of those that somebody takes, by their numbers.
 6. The few distinct outcomes are resolved to the taking allocator (the first whose map matches) and the other
    matching allocators, which are conflicts.
 
@@ -33,7 +35,7 @@ import duckdb
 
 from octo_pipeline.allocation.items import ITEM_COLUMNS, item_id_sql, items_sql, uniform_item_sql
 from octo_pipeline.allocation.temp_tables import create_temp_table
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
+from octo_pipeline.model.columns import ITEM_GRAINS, LINE_ITEM_COLUMNS
 from octo_pipeline.model.months import add_months
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
@@ -55,6 +57,9 @@ MATCHED_ITEM_COLUMNS: dict[str, str] = ITEM_COLUMNS | {
 # What an item records about the allocator that takes it.
 _PINNED = ("allocator_id", "allocator_version", "allocator_document", "first_booking_month", "tranche_count")
 _TAKEN = {name: kind for name, kind in MATCHED_ITEM_COLUMNS.items() if name not in (*ITEM_COLUMNS, "moving_item_ids")}
+
+# Where a line stands among the lines; the same whenever they are read.
+LINE_NUMBER = "line_number"
 
 # Below this, enumerating all pairs of classes takes under a second; scanning the rows for the pairs that occur takes
 # longer.
@@ -80,7 +85,7 @@ def matched_items_sql(
 
     Args:
         connection: where `line_items` can be read; temporary tables are made in it.
-        line_items: relation with the columns of ``cost_line_items``, of one month.
+        line_items: relation with the columns of ``cost_line_items`` and `LINE_NUMBER`, of one month.
         month: the origin month.
         allocators: all valid allocators, in order.
         categories: the categories whose items are returned. Savings items without the others are returned as if nobody
@@ -247,13 +252,6 @@ def _category_sql(
 ) -> Sql:
     # Fee and savings items are listed whether taken or not, account-usage items only if taken.
     only_taken = category == "account"
-    items = Relation(f"({items_sql(category, line_items)})")
-    if criteria_tags:
-        items = _with_tags(items, criteria_tags)
-        line_items = _with_tags(line_items, criteria_tags)
-    if category != "account":
-        # There are few aggregated items, and they are read more than once; account-usage items are the lines themselves.
-        items = create_temp_table(connection, f"matching_{category}_items", items_sql(category, line_items))
     groups = _groups(category, maps)
     item_columns = uniform_item_sql(category)
     if not groups:
@@ -261,17 +259,26 @@ def _category_sql(
             "allocation/match_untaken",
             item_columns=item_columns,
             taken_columns=_TAKEN,
-            items=items,
+            items=Relation(f"({items_sql(category, line_items)})"),
             only_taken=only_taken,
         )
-    # Fee lines do no harm here, and excluding them would mean reading more columns.
-    _create_value_classes(connection, line_items if category == "account" else items, category, groups)
+    if category == "account":
+        # Fee lines do no harm here, and excluding them would mean reading more columns.
+        items = _with_tags(line_items, criteria_tags) if criteria_tags else line_items
+        columns = [LINE_NUMBER, *_columns_of(groups)]
+    else:
+        # There are few aggregated items, and they are read more than once.
+        items = create_temp_table(connection, f"matching_{category}_items", items_sql(category, line_items))
+        columns = ["*"]
+    _create_value_classes(connection, items, category, groups)
     for group in groups:
         _create_combined_classes(connection, items, group)
     if category == "account" and (filters := _filters(connection, groups)):
         # In a table of its own: a filter leaves sparse batches, and joins over them are slow.
         items = create_temp_table(
-            connection, "matching_candidates", render("allocation/match_candidates", items=items, filters=filters)
+            connection,
+            "matching_candidates",
+            render("allocation/match_candidates", items=items, columns=columns, filters=filters),
         )
     outcomes = {f"outcome_{number}": group for number, group in enumerate(groups)}
     classified_items = create_temp_table(
@@ -280,23 +287,47 @@ def _category_sql(
         render(
             "allocation/match_classified",
             items=items,
+            columns=[LINE_NUMBER] if category == "account" else columns,
             outcome_classes={outcome: group.class_sql(len(group.columns)) for outcome, group in outcomes.items()},
             value_tables=_value_tables(category, _columns_of(groups)),
             pair_joins=[join for group in groups for join in group.pair_joins()],
             only_taken=only_taken,
         ),
     )
-    # Dropped, because rules that take most of a month would otherwise keep its lines twice.
     connection.execute("drop table if exists matching_candidates")
+    takers = _create_takers(connection, classified_items, outcomes)
+    if category == "account":
+        classified_items = _taken_lines(connection, line_items, classified_items, list(outcomes))
     return render(
         "allocation/match_taken",
         item_columns=item_columns,
         taken_columns=_TAKEN,
         classified_items=classified_items,
         outcomes=outcomes,
-        takers=_create_takers(connection, classified_items, outcomes),
+        takers=takers,
         only_taken=only_taken,
     )
+
+
+def _taken_lines(
+    connection: duckdb.DuckDBPyConnection, line_items: Relation, classified_lines: Relation, outcomes: Sequence[str]
+) -> Relation:
+    """The account-usage items of the lines that somebody takes, with their outcomes."""
+    # In a table of its own: a join by numbers leaves sparse batches, and making ids of these is slow. What is no usage is
+    # left out of the table, because that would be looked at for every line of the month otherwise.
+    lines = create_temp_table(
+        connection,
+        "matching_account_lines",
+        render(
+            "allocation/match_taken_lines",
+            columns=[*ITEM_GRAINS["account"], "sub_account_name", "service_name", "billed_cost", "effective_cost"],
+            outcomes=outcomes,
+            line_items=line_items,
+            classified_lines=classified_lines,
+        ),
+    )
+    grain = [*ITEM_GRAINS["account"], *outcomes]
+    return Relation(f"({render('allocation/items_account', grain=grain, line_items=lines)})")
 
 
 def _with_tags(items: Relation, criteria_tags: Mapping[str, Sql]) -> Relation:

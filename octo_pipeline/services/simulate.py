@@ -297,6 +297,11 @@ class _Simulator:
     def _line_items(self, months: Sequence[str]) -> Relation:
         return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
 
+    def _numbered_line_items(self) -> Relation:
+        return self._workspace.lake.scan(
+            LINE_ITEMS, [self._month], LINE_ITEM_COLUMNS, row_number_as=matching.LINE_NUMBER
+        )
+
     def _create_restored(self) -> None:
         # Balances depend on what is due from earlier months, too.
         origins = sorted({*origins_read(self._workspace.lake, self._month), self._month})
@@ -338,7 +343,7 @@ class _Simulator:
         query = rows_sql(matching.MATCHED_ITEM_COLUMNS, [])
         if categories:
             query = matching.matched_items_sql(
-                self._connection, self._line_items([self._month]), self._month, allocators, categories, known
+                self._connection, self._numbered_line_items(), self._month, allocators, categories, known
             )
         self._create(table, render("services/simulation_taken_items", matched_items_query=query))
 

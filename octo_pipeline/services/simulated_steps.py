@@ -60,8 +60,9 @@ class MonthBeforeSteps:
         self._connection, self._month, self._restored = connection, month, restored
         lake, configuration = workspace.lake, workspace.configuration
         self._line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+        numbered = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS, row_number_as=matching.LINE_NUMBER)
         matched = matching.matched_items_sql(
-            connection, self._line_items, month, sorted(allocators, key=lambda a: a.precedence), ("fee", "account")
+            connection, numbered, month, sorted(allocators, key=lambda a: a.precedence), ("fee", "account")
         )
         items = render(
             "services/simulation_due_items", matched_items_query=matched, earlier_items=earlier_items(workspace, month)

@@ -80,7 +80,8 @@ class MatchedItems(Table):
         lake, allocators = workspace.lake, workspace.configuration_of(month).allocators
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-            query = matching.matched_items_sql(connection, line_items, month, allocators)
+            numbered = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS, row_number_as=matching.LINE_NUMBER)
+            query = matching.matched_items_sql(connection, numbered, month, allocators)
             matched = create_temp_table(connection, "matched", query)
             due = matching.due_facts(connection, matched)
             # Balances are items of the month, too. What they are is known only when it is booked.

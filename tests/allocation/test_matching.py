@@ -43,12 +43,12 @@ def allocators(random: Random, count: int) -> list[Allocator]:
 
 def create_lines(connection: duckdb.DuckDBPyConnection, rows: list[dict]) -> None:
     typed = ", ".join(f"{name} {kind}" for name, kind in LINE_ITEM_COLUMNS.items())
-    connection.execute(f"CREATE TABLE lines ({typed})")
+    connection.execute(f"CREATE TABLE lines ({typed}, line_number BIGINT)")
     fixed = {"billing_month": MONTH, "vendor": "aws", "charge_category": "Usage", "billing_currency": "USD"}
     for number, row in enumerate(rows):
         maps = {"tags": tags_in(row, "tag:"), "project_labels": tags_in(row, "projectLabel:")}
         columns = {name: value for name, value in row.items() if name in LINE_ITEM_COLUMNS}
-        row = fixed | columns | {"charge_description": str(number), "billed_cost": "1"} | maps
+        row = fixed | columns | {"charge_description": str(number), "billed_cost": "1", "line_number": number} | maps
         names = ", ".join(row)
         connection.execute(f"INSERT INTO lines ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
 
