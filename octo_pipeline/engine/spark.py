@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from octo_pipeline.engine.engine import Payload, Task
-from octo_pipeline.engine.worker import name_of, result, versions
+from octo_pipeline.engine.worker import name_of, result, title, versions
 from octo_pipeline.model.errors import OctoError, Remedy
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class SparkEngine:
         # One row per partition, and one partition per task.
         numbers = session.range(0, len(payloads), 1, len(payloads))
         answers: dict[int, str] = {}
+        # What Spark's pages call it. Spark Connect has no such thing.
+        with suppress(Exception):
+            session.sparkContext.setJobDescription(title(name))
         try:
             for row in numbers.mapInArrow(work, "number long, answer string").collect():
                 answers[row["number"]] = row["answer"]
@@ -155,9 +158,8 @@ class SparkEngine:
             )
 
     def _failure(self, task: str, error: Exception) -> OctoError:
-        name = task.rpartition(":")[2].replace("_", " ").strip()
         return OctoError(
-            f"Spark at {self._name} could not run the task {name!r}: {_reason(error)}", code="spark-task-failed"
+            f"Spark at {self._name} could not run the task {title(task)!r}: {_reason(error)}", code="spark-task-failed"
         )
 
 

@@ -63,6 +63,11 @@ def name_of(task: Task) -> str:
     return name
 
 
+def title(name: str) -> str:
+    """What people call a task."""
+    return name.rpartition(":")[2].replace("_", " ")
+
+
 def _task(name: str) -> Task:
     module, _, function = name.partition(":")
     return cast(Task, getattr(importlib.import_module(module), function, None))
@@ -144,9 +149,9 @@ def result(task: str, answer: str, expected: dict[str, str]) -> tuple[Payload, f
         # The workers run this program with rights to this lake; who controls one can write what they like anyway.
         error: OctoError = pickle.loads(base64.b64decode(document["error"]))  # noqa: S301  # nosec B301
         raise error
-    name = task.rpartition(":")[2].replace("_", " ").strip()
     failed = OctoError(
-        f"The task {name!r} failed ({document['worker']}): {document['failure'].rstrip('.')}.", code="task-failed"
+        f"The task {title(task)!r} failed ({document['worker']}): {document['failure'].rstrip('.')}.",
+        code="task-failed",
     )
     failed.add_note(document["traceback"])
     raise failed
