@@ -52,7 +52,7 @@ class SparkEngine:
             )
         self.url = url
         # What follows may have a token.
-        self._name = url.partition(";")[0].rstrip("/")
+        self._name = "Spark" if url == "spark" else f"Spark at {url.partition(';')[0].rstrip('/')}"
         self.options = {**_OPTIONS, **options}
         self.seconds = 0.0
         self._session: SparkSession | None = None
@@ -82,7 +82,7 @@ class SparkEngine:
             raise
         if missing := len(payloads) - len(answers):
             raise OctoError(
-                f"Spark at {self._name} gave no answer of {missing} of {len(payloads)} tasks.", code="spark-lost-tasks"
+                f"{self._name} gave no answer of {missing} of {len(payloads)} tasks.", code="spark-lost-tasks"
             )
         results = [result(name, answers[i], versions()) for i in range(len(payloads))]
         self.seconds += sum(seconds for _, seconds in results)
@@ -119,7 +119,7 @@ class SparkEngine:
             return builder.getOrCreate()
         except Exception as error:
             raise OctoError(
-                f"No session with Spark at {self._name} can be started: {_reason(error)}",
+                f"No session with {self._name} can be started: {_reason(error)}",
                 code="spark-session-failed",
                 place="engine",
             ) from error
@@ -151,7 +151,7 @@ class SparkEngine:
                 errors.append(f"{host}:{port}: {error.strerror or error}")
         if errors:
             raise OctoError(
-                f"Spark at {self._name} cannot be reached ({'; '.join(errors)}).",
+                f"{self._name} cannot be reached ({'; '.join(errors)}).",
                 code="spark-unreachable",
                 place="engine",
                 remedy=Remedy("set", setting="engine", to="the address of a cluster that runs, or to local"),
@@ -159,7 +159,7 @@ class SparkEngine:
 
     def _failure(self, task: str, error: Exception) -> OctoError:
         return OctoError(
-            f"Spark at {self._name} could not run the task {title(task)!r}: {_reason(error)}", code="spark-task-failed"
+            f"{self._name} could not run the task {title(task)!r}: {_reason(error)}", code="spark-task-failed"
         )
 
 
