@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import InputChangedError, OctoError
 from octo_pipeline.model.wording import reason
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def join(parts: Sequence[Part], target: Path, metadata: str) -> None:
         metadata: the text under `METADATA_KEY`; the parts' own metadata is dropped.
 
     Raises:
-        OctoError: a part is gone, replaced or cut off, or has other columns.
+        InputChangedError: a part is gone or was replaced.
+        OctoError: a part is cut off, or has other columns.
         OSError: the target cannot be written.
     """
     footer = joined_footer(parts, metadata)
@@ -113,7 +114,8 @@ def read_part(path: Path) -> Part:
     """Read the footer of a local file.
 
     Raises:
-        OctoError: the file is missing or damaged, or cannot be joined.
+        InputChangedError: the file is gone.
+        OctoError: it is damaged, or cannot be joined.
     """
     try:
         with path.open("rb") as file:
@@ -247,21 +249,19 @@ def damaged(path: "Location", what: str) -> OctoError:
     )
 
 
-def replaced(path: "Location") -> OctoError:
+def replaced(path: "Location") -> InputChangedError:
     """The error for a part that another file took the place of after its footer was read."""
-    return OctoError(
-        f"The part {path} was replaced while it was joined. Run this again.", code="part-replaced", place=str(path)
-    )
+    return InputChangedError(f"The part {path} was replaced while it was joined. Run this again.")
+
+
+def missing(path: "Location") -> InputChangedError:
+    """The error for a part that is gone."""
+    return InputChangedError(f"The part {path} is not there any more. Run this again.")
 
 
 def _version(file: BinaryIO) -> Hashable:
     status = os.fstat(file.fileno())
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def missing(path: "Location") -> OctoError:
-    """The error for a part that is gone."""
-    return OctoError(f"The part {path} is not there any more. Run this again.", code="part-missing", place=str(path))
 
 
 def _encrypted(path: "Location") -> OctoError:

@@ -21,7 +21,7 @@ from octo_pipeline.lake import joined_file, staging
 from octo_pipeline.lake.instances import shared_connection
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.columns import FORMER_COLUMNS
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
 from octo_pipeline.model.sql import Relation, identifier, literal, rows_sql
 from octo_pipeline.model.wording import reason
 
@@ -34,13 +34,6 @@ _ROWS_OF_A_GROUP = 20_000
 
 # Cache of partition metadata by file identity: every step of a run opens the lake again and looks at all months.
 _READ: dict[Location, tuple[Hashable, "PartitionMetadata"]] = {}
-
-
-class InputChangedError(OctoError):
-    """A partition changed while another was being computed from it. Running again helps."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, code="input-changed")
 
 
 def fingerprint(inputs: Mapping[str, str]) -> str:
@@ -567,7 +560,8 @@ class Lake:
             facts: more facts.
 
         Raises:
-            OctoError: a part is missing or damaged, has other columns, or the lake cannot be written.
+            InputChangedError: a part is gone or was replaced. Of parts in the bucket `publish` may say so as well.
+            OctoError: a part is damaged or has other columns, or the lake cannot be written.
         """
         read = [self._part(path) for path in parts]
         joined_file.require_same_columns(read)

@@ -37,7 +37,7 @@ from octo_pipeline.lake.joined_file import MAGIC, Part, missing, parse_part, rep
 from octo_pipeline.lake.s3_blocks import Span, blocks
 from octo_pipeline.lake.s3_errors import error_code, translate_s3_errors
 from octo_pipeline.lake.s3_lease import s3_lease
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
 from octo_pipeline.model.sql import literal
 
 _ATTEMPTS = 20
@@ -349,6 +349,7 @@ class S3Store:
 
         Raises:
             FileNotFoundError: there is no such object.
+            InputChangedError: another version took its place.
         """
         from botocore.exceptions import ClientError
 
@@ -368,9 +369,7 @@ class S3Store:
                     if error_code(error) in ("InvalidRange", "416"):
                         return b"", etag or "", 0
                     if error_code(error) in _LOST:
-                        raise OctoError(
-                            f"{path} was replaced while it was read. Run this again.", code="object-replaced"
-                        ) from error
+                        raise InputChangedError(f"{path} was replaced while it was read. Run this again.") from error
                     raise
                 except _broken_off() as error:
                     # The client retries what fails before the answer, but not a body that breaks off.

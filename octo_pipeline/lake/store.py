@@ -64,7 +64,8 @@ class Store(Protocol[_Place]):
         """A Parquet file that is to be joined.
 
         Raises:
-            OctoError: it is gone, damaged, or cannot be joined.
+            InputChangedError: it is gone.
+            OctoError: it is damaged, or cannot be joined.
         """
         ...
 

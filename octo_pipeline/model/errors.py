@@ -69,6 +69,13 @@ class NotAskedError(OctoError):
     """A vendor could not be asked (network, our own credentials, throttling), so nothing is known about the account."""
 
 
+class InputChangedError(OctoError):
+    """Something changed while it was read or computed from. Running again helps."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="input-changed")
+
+
 def combined(errors: Iterable[OctoError]) -> OctoError:
     """One error for several that happened in parallel; a single error is returned unchanged."""
     several = list(errors)

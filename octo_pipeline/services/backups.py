@@ -25,8 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from octo_pipeline.lake.lake import InputChangedError, Lake
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.lake.lake import Lake
+from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
 from octo_pipeline.model.wording import counted, reason
 from octo_pipeline.registry.copies import RESTORED, copy_registry, load_registry
 from octo_pipeline.registry.database import HEAD, knows

@@ -17,8 +17,8 @@ import duckdb
 
 import octo_pipeline
 from octo_pipeline.allocation.proofs import Proof, prove
-from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged, fingerprint
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.errors import InputChangedError, OctoError
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.tables.dues import due_digests, outstanding_digests
 from octo_pipeline.workspace import Workspace

@@ -8,8 +8,7 @@ import pytest
 from octo_pipeline.engine import worker
 from octo_pipeline.engine.engine import Engine, engine_of
 from octo_pipeline.engine.local import LocalEngine, ProcessEngine
-from octo_pipeline.lake.lake import InputChangedError
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
 from octo_pipeline.settings import Settings, load_settings
 from octo_pipeline.workspace import Workspace
 from tests.support import tasks

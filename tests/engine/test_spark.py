@@ -14,8 +14,7 @@ import pytest
 
 from octo_pipeline.engine import worker
 from octo_pipeline.engine.spark import SparkEngine
-from octo_pipeline.lake.lake import InputChangedError
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
 from octo_pipeline.settings import Settings
 from tests.emulators.postgresql import free_port
 from tests.emulators.spark import Cluster, options

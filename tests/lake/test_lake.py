@@ -13,8 +13,8 @@ import pytest
 from octo_pipeline.lake import lake as lake_module
 from octo_pipeline.lake import staging
 from octo_pipeline.lake.folder_store import LocalStore
-from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, fingerprint
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, fingerprint
+from octo_pipeline.model.errors import InputChangedError, OctoError
 
 COLUMNS = {"value": "BIGINT"}
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from octo_pipeline.lake import lake as lake_module
 from octo_pipeline.lake import s3_blocks
-from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata
+from octo_pipeline.lake.lake import Lake, PartitionMetadata
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.lake.s3_blocks import Span, blocks
 from octo_pipeline.lake.s3_store import S3Path
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import InputChangedError, OctoError
 
 COLUMNS = {"value": "BIGINT", "name": "VARCHAR"}
 METADATA = PartitionMetadata({"a": "1"}, "test")
@@ -223,7 +223,7 @@ def test_a_part_that_changes_before_it_is_copied_is_refused(lake, rows, change, 
             lake.drop_parts("t", "2024-01", but=["a"])
         else:
             keep(lake, "b", rows + 1)
-        with pytest.raises(OctoError) as refused:
+        with pytest.raises(InputChangedError) as refused:
             lake.publish(staged, still_current=lambda: METADATA.inputs)
     assert str(refused.value) == message.format(second)
     assert read(lake) == rows_of(lake, first)
@@ -241,7 +241,7 @@ def test_a_lost_part_a_damaged_one_and_one_of_another_table_are_refused(lake):
     with pytest.raises(OctoError, match=f"The part {parts[1]} is damaged: it does not end as a Parquet file"):
         publish(lake, parts)
     lake.drop_parts("t", "2024-01", but=["a"])
-    with pytest.raises(OctoError, match=f"The part {parts[1]} is not there any more"):
+    with pytest.raises(InputChangedError, match=f"The part {parts[1]} is not there any more"):
         publish(lake, parts)
     assert lake.months("t") == []
 
@@ -255,7 +255,7 @@ def test_a_small_part_that_is_gone_when_it_is_written_with_others_is_a_sentence(
         together(self, *arguments)
 
     monkeypatch.setattr(Lake, "_write_together", late)
-    with pytest.raises(OctoError, match=f"The part {parts[1]} is not there any more"):
+    with pytest.raises(InputChangedError, match=f"The part {parts[1]} is not there any more"):
         publish(lake, parts)
 
 

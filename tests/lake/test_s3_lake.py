@@ -10,9 +10,9 @@ import duckdb
 import pytest
 
 from octo_pipeline.lake import s3_store as s3
-from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata
+from octo_pipeline.lake.lake import Lake, PartitionMetadata
 from octo_pipeline.lake.root import lake_root
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import InputChangedError, OctoError
 
 COLUMNS = {"value": "BIGINT"}
 

@@ -11,8 +11,7 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.engine import worker
-from octo_pipeline.lake.lake import InputChangedError
-from octo_pipeline.model.errors import OctoError, Remedy
+from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
 from octo_pipeline.workspace import Workspace
 
 
