@@ -86,6 +86,22 @@ def test_the_rows_of_a_part_are_a_range_of_the_partition(lake, sizes, groups):
     assert not publish(lake, parts)
 
 
+def test_many_rows_that_are_written_together_keep_their_order(tmp_path):
+    """Of several row groups, which DuckDB writes side by side."""
+    lake, parts = Lake(tmp_path / "lake"), []
+    for number in range(40):
+        parts.append(tmp_path / f"{number}.parquet")
+        rows = f"SELECT range AS value FROM range({number * 10_000}, {number * 10_000 + 10_000})"
+        duckdb.sql(f"COPY ({rows}) TO '{parts[-1]}' (FORMAT parquet)")
+    publish(lake, parts)
+    path = lake.path("t", "2024-01")
+    assert duckdb.sql(f"SELECT count(DISTINCT row_group_id) FROM parquet_metadata('{path}')").fetchall() == [(4,)]
+    relation = lake.scan("t", ["2024-01"], {"value": "BIGINT"}, row_number_as="row")
+    with lake.connect() as connection:
+        in_order = connection.execute(f"SELECT count(*), bool_and(value = row) FROM {relation}").fetchall()
+    assert in_order == [(400_000, True)]
+
+
 def test_only_the_row_groups_of_a_part_are_read(lake):
     """A row group that cannot be read is not met by who reads the others."""
     parts = [make_part(lake, name, 2048) for name in "abc"]
