@@ -166,7 +166,7 @@ def _sentences(event: object) -> list[str]:
             waiting = [f"{event.vendor} {event.month}: {error}" for error in event.unanswered]
             return [f"{event.vendor} {event.month}: {event.outcome}", *waiting, *event.passed_over]
         case Materialised():
-            return [f"{event.table} {event.month}: {event.outcome}"]
+            return [f"{event.table} {event.month}: {event.outcome}{f'. {event.note}' if event.note else ''}"]
         case Failed() | Skipped():
             return [f"{event.step} {event.month}: {event.error}"]
         case Blocked():

@@ -90,6 +90,7 @@ def event_metadata(workspace: Workspace, event: Landed | Materialised) -> dict[s
     changed = reasons(workspace, event.changed)
     return {
         "outcome": event.outcome,
+        **({"made": event.note} if event.note else {}),
         **({"period": state_in_words(workspace, event.month)} if event.table in KEPT else {}),
         **({"changed inputs": dg.MetadataValue.md(markdown_list(changed))} if changed else {}),
         "dagster/uri": _uri(workspace.lake.path(event.table, event.month)),

@@ -77,6 +77,9 @@ def show_months(
         console.print(plain(skipped), style="yellow", markup=False, highlight=False, soft_wrap=True)
     for month, error in unanswered:
         console.print(f"{month}: {sentence(error)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for event in done:
+        if isinstance(event, Materialised) and event.note:
+            console.print(f"{event.table} {event.month}: {event.note}", highlight=False, soft_wrap=True)
     console.print(_sentence(done))
     raise_for_failures(done)
     if missed := [month for month, error in unanswered if not isinstance(error, NewAccountError)]:

@@ -601,6 +601,14 @@ class Lake:
         names = (Path(name) for name in self._store.sizes(folder))
         return {name.stem: folder / name.name for name in sorted(names) if name.suffix == ".parquet"}
 
+    def part_metadata(self, path: Location) -> PartitionMetadata | None:
+        """The metadata of a kept part; None if it is gone or damaged, for a cache is made again."""
+        try:
+            with self._store.footer(path) as file:
+                return read_metadata(file, str(path))
+        except (FileNotFoundError, OctoError, duckdb.Error):
+            return None
+
     def keep_part(self, made: Path, table: str, month: str, name: str) -> Location:
         """Keep a finished local file as a part, in one step; it replaces one of the same name.
 

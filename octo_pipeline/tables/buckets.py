@@ -23,10 +23,8 @@ import duckdb
 
 from octo_pipeline.allocation.proofs import prove
 from octo_pipeline.engine.engine import Engine, Payload
-from octo_pipeline.engine.local import LocalEngine
 from octo_pipeline.engine.worker import task_settings
-from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, copy_options, fingerprint
-from octo_pipeline.lake.store import Location
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, copy_options
 from octo_pipeline.model.columns import (
     LINE_ITEM_ATTRIBUTES,
     LINE_ITEM_GRAIN,
@@ -38,117 +36,43 @@ from octo_pipeline.model.columns import (
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, Sql, literal, rows_sql
 from octo_pipeline.model.templates import render
+from octo_pipeline.tables import parts
 from octo_pipeline.tables.cost_line_items import (
     CHARGE_MODELS,
-    INVOICES,
     CostLineItems,
     charges_of,
     explanation,
-    invoices_of,
+    landed_delivery,
     landed_relations,
     no_charges,
 )
 from octo_pipeline.tables.dbt import model_query
-from octo_pipeline.vendors.landing import Delivery, deliveries
+from octo_pipeline.tables.parts import BUCKETS, SOURCE_SUMS, SourceSum, bucket_name, size_of, source_sums_sql
+from octo_pipeline.vendors.landing import Delivery
 from octo_pipeline.workspace import Workspace
 
 # Files between map and reduce. They are removed at the end.
 _MAPPED = "mapped_charges"
-# What a task reads at most, in bytes, and how many of them a line of a Cost and Usage Report takes, roughly.
-TASK_BYTES = 2 << 30
-LINE_BYTES = 40
 _AWS = "aws"
 _RESERVATIONS = "main.stg_aws__reservations"
 # The grain before tags are maps.
 _GRAIN = [f"{name}_json" if kind == TAGS else name for name, kind in LINE_ITEM_GRAIN.items()]
 _SUMMED = [name for name, kind in LINE_ITEM_MEASURES.items() if kind == MONEY]
 
-# Vendor, payer, invoice, issuer and currency, the cost as text and the number of lines.
-SourceSum = Sequence[Any]
-# ARN of a reservation -> its offering class.
-OfferClasses = Mapping[str, str]
+# Payer, ARN and offering class of a reservation.
+OfferClasses = list[list[str]]
 
 
 class Buckets(NamedTuple):
     """The line items of a payer.
 
     Attributes:
-        parts: the kept parts, in the order of their buckets.
+        files: the names of the kept parts, in the order of their buckets.
         source_sums: what the files say was billed, by invoice.
     """
 
-    parts: list[Location]
+    files: list[str]
     source_sums: list[SourceSum]
-
-
-def expected_lines(deliveries: Iterable[Delivery]) -> int:
-    """How many lines deliveries have, roughly, by the size of their files."""
-    return sum(map(_size, deliveries)) // LINE_BYTES
-
-
-def is_large(delivery: Delivery) -> bool:
-    """Whether the rows of a delivery take several tasks, and can be made by them.
-
-    Only AWS's rows can: they need nothing of other files but what is looked up, and each payer has one delivery.
-    """
-    return delivery.vendor == _AWS and _size(delivery) > TASK_BYTES
-
-
-def _size(delivery: Delivery) -> int:
-    return sum(file.size for file in delivery.files)
-
-
-def has_large_payers(workspace: Workspace, counted: Sequence[Delivery]) -> bool:
-    """Whether a month's deliveries are made by `write_with_tasks`: one is large, and the month has an engine for it."""
-    return any(map(is_large, counted)) and not isinstance(workspace.engine_for(expected_lines(counted)), LocalEngine)
-
-
-def write_with_tasks(
-    workspace: Workspace,
-    connection: duckdb.DuckDBPyConnection,
-    staged: Staged,
-    metadata: PartitionMetadata,
-    counted: Sequence[Delivery],
-) -> Relation:
-    """Write the line items of a month, those of large payers in buckets and all others at once.
-
-    Returns:
-        What all files say was billed, for the proofs.
-
-    Raises:
-        OctoError: a file cannot be read, or a task failed.
-        ProofError: something of a large payer was lost on the way.
-    """
-    lake, month = workspace.lake, staged.month
-    engine = workspace.engine_for(expected_lines(counted))
-    large = [delivery for delivery in counted if is_large(delivery)]
-    others = [delivery for delivery in counted if not is_large(delivery)]
-    classes = offer_classes(workspace, engine, month, [delivery for delivery in counted if delivery.vendor == _AWS])
-    parts, sums = list[Location](), list[SourceSum]()
-    for delivery in large:
-        name = fingerprint(
-            {
-                f"landing/{_AWS}/{delivery.account}": delivery.content,
-                "code": metadata.inputs["code"],
-                "offer_classes": fingerprint(classes),
-            }
-        )
-        made = make_in_buckets(workspace, engine, month, delivery, classes, name=name)
-        parts += made.parts
-        sums += made.source_sums
-    if others:
-        relations, source_costs = landed_relations(connection, others, staged.folder)
-        charges = charges_of({delivery.vendor for delivery in others})
-        relations |= {f"main.{model}": no_charges() for model in CHARGE_MODELS - charges}
-        file = staged.folder / "others.parquet"
-        query = model_query(f"main.{LINE_ITEMS}", with_offer_classes(relations, classes))
-        _copy(connection, query, file, month, metadata.run_id)
-        parts.append(file)
-        sums += _source_sums(connection, source_costs)
-    source = source_invoices(sums)
-    lake.join(parts, staged, metadata, facts={INVOICES: invoices_of(connection, source)})
-    lake.drop_parts(LINE_ITEMS, month, but=[path.name.removesuffix(".parquet") for path in parts])
-    return source
 
 
 def _source_sums(connection: duckdb.DuckDBPyConnection, source_costs: str) -> list[SourceSum]:
@@ -156,23 +80,23 @@ def _source_sums(connection: duckdb.DuckDBPyConnection, source_costs: str) -> li
     return [[*texts, str(cost), lines] for *texts, cost, lines in rows]
 
 
-def offer_classes(workspace: Workspace, engine: Engine, month: str, aws: Sequence[Delivery]) -> OfferClasses:
-    """The offering class of each reservation of a month, which a line may have in another file or payer: by tasks.
+def offer_classes(workspace: Workspace, engine: Engine, month: str, delivery: Delivery) -> OfferClasses:
+    """The offering class of each reservation of a payer, which a line may have in another file: by tasks.
 
     Raises:
         OctoError: a file cannot be read, or a task failed.
     """
-    classes: dict[str, str] = {}
-    for result in engine.map(look_up, [file for delivery in aws for file in _files(workspace, month, delivery)]):
-        for arn, offer_class in result["offer_classes"].items():
-            classes[arn] = max(classes.get(arn, ""), offer_class)
-    return classes
+    classes: dict[tuple[str, str], str] = {}
+    for result in engine.map(look_up, _files(workspace, month, delivery)):
+        for payer, arn, offer_class in result["offer_classes"]:
+            classes[payer, arn] = max(classes.get((payer, arn), ""), offer_class)
+    return [[*reservation, offer_class] for reservation, offer_class in classes.items()]
 
 
 def with_offer_classes(relations: Mapping[str, str], classes: OfferClasses) -> dict[str, str]:
     """Relations for `octo_pipeline.tables.dbt.model_query` in which the reservations are those that were looked up."""
-    columns = {"reservation_arn": "VARCHAR", "offer_class": "VARCHAR"}
-    return {**relations, _RESERVATIONS: rows_sql(columns, list(classes.items()))}
+    columns = dict.fromkeys(("billing_account_id", "reservation_arn", "offer_class"), "VARCHAR")
+    return {**relations, _RESERVATIONS: rows_sql(columns, classes)}
 
 
 def make_in_buckets(
@@ -180,7 +104,6 @@ def make_in_buckets(
     engine: Engine,
     month: str,
     delivery: Delivery,
-    classes: OfferClasses,
     *,
     name: str,
     count: int | None = None,
@@ -192,7 +115,6 @@ def make_in_buckets(
         engine: what runs the tasks.
         month: the month.
         delivery: one of AWS.
-        classes: what `offer_classes` returned.
         name: what the names of the parts begin with.
         count: how many buckets; by the size of the files if None.
 
@@ -201,25 +123,33 @@ def make_in_buckets(
         ProofError: something was lost on the way.
     """
     lake, run = workspace.lake, uuid.uuid4().hex
-    count = count or -(-_size(delivery) // TASK_BYTES)
+    count = count or -(-size_of([delivery]) // parts.TASK_BYTES)
+    classes = offer_classes(workspace, engine, month, delivery)
     shared: Payload = {"settings": workspace.settings.for_tasks(), "month": month, "run": run, "buckets": count}
     files = [
-        shared | file | {"part": f"{run}-{number:05}", "offer_classes": dict(classes)}
+        shared | file | {"part": f"{run}-{number:05}", "offer_classes": classes}
         for number, file in enumerate(_files(workspace, month, delivery))
     ]
-    buckets = [shared | {"bucket": number, "part": f"{name}-{number:05}"} for number in range(count)]
+    names = [bucket_name(name, number) for number in range(count)]
     try:
         mapped = engine.map(map_file, files)
         rows = sum(result["rows"] for result in mapped)
+        source_sums = added_up(total for result in mapped for total in result["source_sums"])
+        shared["mapped"] = [file["part"] for file in files]
+        # Whoever finds the files later knows the others and what the landed files bill by the first one.
+        facts = [{SOURCE_SUMS: source_sums, BUCKETS: count}] + [{}] * (count - 1)
         reduced = engine.map(
-            reduce_bucket, [bucket | {"mapped": [file["part"] for file in files]} for bucket in buckets]
+            reduce_bucket,
+            [shared | {"bucket": n, "part": part, "facts": facts[n]} for n, part in enumerate(names)],
         )
     finally:
         lake.drop_parts(_MAPPED, month, but=[])
-    source_sums = [total for result in mapped for total in result["source_sums"]]
-    _prove(lake, month, source_sums, reduced, rows)
-    parts = lake.parts(LINE_ITEMS, month)
-    return Buckets([parts[bucket["part"]] for bucket in buckets], added_up(source_sums))
+    try:
+        _prove(lake, month, source_sums, reduced, rows)
+    except OctoError:
+        lake.drop_parts(LINE_ITEMS, month, but=lake.parts(LINE_ITEMS, month).keys() - names)
+        raise
+    return Buckets(names, source_sums)
 
 
 def _files(workspace: Workspace, month: str, delivery: Delivery) -> list[Payload]:
@@ -233,13 +163,13 @@ def look_up(payload: Payload) -> Payload:
     """The offering classes of a file's reservations: a task.
 
     Returns:
-        ``{"offer_classes": {ARN: class}}``.
+        ``{"offer_classes": [[payer, ARN, class]]}``.
     """
     lake = _lake(payload)
     with lake.connect() as connection, lake.staging_folder() as scratch:
         relations, _ = landed_relations(connection, [_file(lake, payload)], scratch)
         query = render("tables/offer_classes", reservations_query=model_query(_RESERVATIONS, relations))
-        return {"offer_classes": dict(connection.execute(query).fetchall())}
+        return {"offer_classes": connection.execute(query).fetchall()}
 
 
 def map_file(payload: Payload) -> Payload:
@@ -314,7 +244,7 @@ def reduce_bucket(payload: Payload) -> Payload:
         model, *others = sorted(CHARGE_MODELS)
         relations = {f"main.{other}": no_charges() for other in others} | {f"main.{model}": charges}
         made = scratch / "reduced.parquet"
-        _copy(connection, model_query(f"main.{LINE_ITEMS}", relations), made, month, payload["run"])
+        _copy(connection, model_query(f"main.{LINE_ITEMS}", relations), made, month, payload["run"], payload["facts"])
         written = connection.execute(
             render("tables/payer_sums", line_items=Relation(f"read_parquet({literal(str(made))})"))
         ).fetchall()
@@ -328,22 +258,16 @@ def _lake(payload: Payload) -> Lake:
 
 def _file(lake: Lake, payload: Payload) -> Delivery:
     """The delivery of a task, with only the file of the task."""
-    of_account = deliveries(lake.root, vendor=_AWS, account=payload["account"], month=payload["month"])
-    for delivery in of_account:
-        if delivery.version == payload["version"]:
-            return replace(delivery, files=(delivery.files[payload["file"]],))
-    raise OctoError(
-        f"The delivery aws {payload['account']} {payload['month']} {payload['version']} was removed while "
-        "the month was made. Run it again.",
-        code="delivery-removed-meanwhile",
-        place=payload["account"],
-    )
+    delivery = landed_delivery(lake, payload["month"], _AWS, payload["account"], payload["version"])
+    return replace(delivery, files=(delivery.files[payload["file"]],))
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, query: Sql, file: Path, month: str, run: str) -> int:
+def _copy(
+    connection: duckdb.DuckDBPyConnection, query: Sql, file: Path, month: str, run: str, facts: Payload | None = None
+) -> int:
     """Write the rows of a query, and return how many they are."""
     connection.execute(f"SET VARIABLE octo_month = {literal(month)}")
-    metadata = PartitionMetadata({}, run).to_json()
+    metadata = PartitionMetadata({}, run, facts or {}).to_json()
     written = connection.execute(f"COPY ({query}) TO {literal(str(file))} ({copy_options(metadata)})").fetchall()
     return int(written[0][0])
 
@@ -367,13 +291,6 @@ def added_up(sums: Iterable[SourceSum]) -> list[SourceSum]:
         before = added[tuple(texts)]
         added[tuple(texts)] = before[0] + Decimal(cost), before[1] + lines
     return [[*texts, str(cost), lines] for texts, (cost, lines) in added.items()]
-
-
-def source_invoices(sums: Sequence[SourceSum]) -> Relation:
-    """The sums as a relation for the proofs of line items and for `invoice_costs`."""
-    texts = ("vendor", "billing_account_id", "invoice_id", "invoice_issuer_name", "billing_currency")
-    columns = dict.fromkeys(texts, "VARCHAR") | {"cost": MONEY, "line_count": "BIGINT"}
-    return Relation(f"({rows_sql(columns, sums)})")
 
 
 def _prove(lake: Lake, month: str, source_sums: Sequence[SourceSum], reduced: Sequence[Payload], rows: int) -> None:
@@ -400,5 +317,5 @@ def _prove(lake: Lake, month: str, source_sums: Sequence[SourceSum], reduced: Se
             month,
             [costs],
             staged=Relation(f"({staged})"),
-            source_invoices=source_invoices(source_sums),
+            source_invoices=Relation(f"({source_sums_sql(source_sums)})"),
         )

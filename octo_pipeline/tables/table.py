@@ -144,8 +144,15 @@ class Table(ABC):
         return tuple(sorted(name for name in names if before.inputs.get(name) != after.inputs.get(name)))
 
     @abstractmethod
-    def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> None:
-        """Write the staged file and prove it."""
+    def make(self, workspace: Workspace, month: str, staged: Staged, metadata: PartitionMetadata) -> str | None:
+        """Write the staged file and prove it.
+
+        Returns:
+            A sentence about how it was made, if there is something to say.
+        """
+
+    def after_publishing(self, workspace: Workspace, month: str) -> None:  # noqa: B027 - most tables leave nothing
+        """Remove what only the partition that was replaced needed."""
 
     def prove(self, connection: duckdb.DuckDBPyConnection, staged: Staged, **pieces: object) -> None:
         """Prove the staged file; `pieces` are the other relations that the proofs name.
@@ -165,6 +172,7 @@ class Materialised:
         outcome: ``closed``: the month is closed, so its partition stays as it is.
         changed: the inputs that changed since the partition that was replaced was made; empty if there was none, or if
             nothing was published.
+        note: how it was made, as a sentence; '' if there is nothing to say.
     """
 
     table: str
@@ -174,6 +182,7 @@ class Materialised:
     rows: int
     seconds: float
     changed: tuple[str, ...] = ()
+    note: str = ""
 
 
 def materialise(workspace: Workspace, table: Table, month: str) -> Materialised:
@@ -202,12 +211,14 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
         kept = lake.fingerprint(table.name, month) or ""
         return Materialised(table.name, month, "closed", kept, lake.rows(table.name, month), time.monotonic() - started)
     made_from = PartitionMetadata(table.inputs(workspace, month), workspace.run_id)
-    published = False
+    published, note = False, None
     replaced = lake.metadata(table.name, month)
     if replaced is None or replaced.fingerprint != made_from.fingerprint:
         with lake.stage(table.name, month) as staged:
-            table.make(workspace, month, staged, made_from)
+            note = table.make(workspace, month, staged, made_from)
             published = lake.publish(staged, still_current=lambda: _still_current(workspace, table, month))
+        if published:
+            table.after_publishing(workspace, month)
     return Materialised(
         table.name,
         month,
@@ -216,6 +227,7 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
         lake.rows(table.name, month),
         time.monotonic() - started,
         table.changes(replaced, lake.metadata(table.name, month)) if published else (),
+        (note or "") if published else "",
     )
 
 

@@ -10,7 +10,7 @@ from octo_pipeline.engine.engine import Engine
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import buckets
+from octo_pipeline.tables import parts
 from octo_pipeline.tables.graph import order
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.cur import land_cur
@@ -64,7 +64,7 @@ def month_by(
     workspace = Workspace(settings.model_copy(update={"lake": str(folder)}), own_engine=engine)
     if monkeypatch is not None:
         size = max(sum(file.size for file in d.files) for d in newest_deliveries(workspace.lake.root, MONTH, "aws"))
-        monkeypatch.setattr(buckets, "TASK_BYTES", -(-size // PARTS))
+        monkeypatch.setattr(parts, "TASK_BYTES", -(-size // PARTS))
     for table in order():
         materialise(workspace, table, MONTH)
     return _read(workspace)

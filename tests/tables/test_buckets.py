@@ -12,8 +12,8 @@ from octo_pipeline.engine.local import LocalEngine, ProcessEngine
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import buckets
-from octo_pipeline.tables.buckets import make_in_buckets, offer_classes
+from octo_pipeline.tables import buckets, parts
+from octo_pipeline.tables.buckets import make_in_buckets
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.cur import land_cur
@@ -50,9 +50,9 @@ def rows(workspace: Workspace, relation: str) -> list[tuple]:
 
 def in_buckets(workspace: Workspace, engine, count: int = 2) -> tuple[list[tuple], list]:
     (delivery,) = newest_deliveries(workspace.lake.root, MONTH)
-    classes = offer_classes(workspace, engine, MONTH, [delivery])
-    parts, source_sums = make_in_buckets(workspace, engine, MONTH, delivery, classes, name="key", count=count)
-    files = ", ".join(f"'{part}'" for part in parts)
+    names, source_sums = make_in_buckets(workspace, engine, MONTH, delivery, name="key", count=count)
+    kept = workspace.lake.parts(LINE_ITEMS, MONTH)
+    files = ", ".join(f"'{kept[name]}'" for name in names)
     return rows(workspace, f"read_parquet([{files}], hive_partitioning = false)"), source_sums
 
 
@@ -102,9 +102,10 @@ def test_an_account_with_nearly_all_lines_is_in_all_buckets_alike(tmp_path):
     workspace = Workspace(Settings(lake=tmp_path / "lake", config=tmp_path))
     land_cur(workspace.lake.root, tmp_path / "exports", fetched_at=NOW)
     (delivery,) = newest_deliveries(workspace.lake.root, MONTH)
-    parts, _ = make_in_buckets(workspace, LocalEngine(), MONTH, delivery, {}, name="key", count=8)
+    make_in_buckets(workspace, LocalEngine(), MONTH, delivery, name="key", count=8)
+    files = workspace.lake.parts(LINE_ITEMS, MONTH).values()
     with workspace.lake.connect() as connection:
-        sizes = [connection.execute(f"SELECT count(*) FROM '{part}'").fetchone()[0] for part in parts]
+        sizes = [connection.execute(f"SELECT count(*) FROM '{file}'").fetchone()[0] for file in files]
     assert sum(sizes) == 2000
     assert max(sizes) <= 1.5 * 2000 / 8
 
@@ -169,6 +170,8 @@ def test_a_cost_that_changes_on_the_way_is_refused(made):
     query = "SELECT * REPLACE (billed_cost + 1 AS billed_cost) FROM '{}'"
     with pytest.raises(ProofError, match="differs by"):
         in_buckets(made, Meddling(lambda _: rewrite(made, mapped(made)[0], query)))
+    # Nobody finds them later.
+    assert made.lake.parts(LINE_ITEMS, MONTH) == {}
 
 
 def test_a_delivery_that_is_removed_meanwhile_is_one_sentence(made):
@@ -189,8 +192,9 @@ def test_a_month_is_made_with_tasks_where_it_has_a_large_payer_and_an_engine(tmp
     materialise(whole, CostLineItems(), MONTH)
     invoices = whole.lake.metadata(LINE_ITEMS, MONTH).facts["invoices"]
     sizes = [sum(file.size for file in d.files) for d in newest_deliveries(whole.lake.root, MONTH)]
-    monkeypatch.setattr(buckets, "TASK_BYTES", max(sizes) - 1)
-    in_parts = Workspace(whole.settings, own_engine=Everything())
+    monkeypatch.setattr(parts, "TASK_BYTES", max(sizes) - 1)
+    engine = Everything()
+    in_parts = Workspace(whole.settings, own_engine=engine)
     fingerprint = whole.lake.fingerprint(LINE_ITEMS, MONTH)
     before = rows(whole, whole.lake.scan(LINE_ITEMS, [MONTH], LINE_ITEM_COLUMNS))
     for _ in range(2):
@@ -199,15 +203,21 @@ def test_a_month_is_made_with_tasks_where_it_has_a_large_payer_and_an_engine(tmp
     assert rows(in_parts, in_parts.lake.scan(LINE_ITEMS, [MONTH], LINE_ITEM_COLUMNS)) == before
     facts = in_parts.lake.metadata(LINE_ITEMS, MONTH).facts
     assert facts["invoices"] == invoices
-    assert [name.rpartition("-")[2] for name, _ in facts["parts"]] == ["00000", "00001", "others"]
+    assert [name.partition("-")[2] for name, _ in facts["parts"]] == ["", "00000", "00001"]
     assert in_parts.lake.fingerprint(LINE_ITEMS, MONTH) == fingerprint
-    assert len(in_parts.lake.parts(LINE_ITEMS, MONTH)) == 2
+    assert {name for name, _ in facts["parts"]} == in_parts.lake.parts(LINE_ITEMS, MONTH).keys()
+    # What is kept is not made again.
+    assert engine.tasks.count("reduce_bucket") == 1
 
 
 class Everything:
     """An engine that is not the local one."""
 
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
     def map(self, task, payloads):
+        self.tasks.append(task.__name__)
         return LocalEngine().map(task, payloads)
 
 

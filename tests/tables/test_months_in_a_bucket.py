@@ -13,7 +13,7 @@ from octo_pipeline.lake import s3_blocks
 from octo_pipeline.lake.lake import Lake
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import buckets
+from octo_pipeline.tables import parts
 from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.cur import land_cur
@@ -54,7 +54,7 @@ def test_tasks_make_a_month_in_a_bucket(s3_server, tmp_path, monkeypatch):
     one_process, whole = month_in(str(tmp_path / "lake"), tmp_path)
     (delivery,) = newest_deliveries(one_process.lake.root, MONTH)
     # So small that there are three parts and that they are copied in the bucket.
-    monkeypatch.setattr(buckets, "TASK_BYTES", -(-sum(file.size for file in delivery.files) // 3))
+    monkeypatch.setattr(parts, "TASK_BYTES", -(-sum(file.size for file in delivery.files) // 3))
     monkeypatch.setattr(lake_module, "_ROWS_OF_A_GROUP", 1)
     monkeypatch.setattr(s3_blocks, "_SMALLEST", 3_000)
     monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 3_000)

@@ -11,17 +11,19 @@ cur as (
 
 ),
 
--- The offering class is filled on covered usage and often blank on the fee of the same reservation.
--- Read apart from cur, from two columns of the lines: a CTE that is named twice is kept whole in memory.
+-- The offering class is filled on covered usage and often blank on the fee of the same reservation. It is looked up
+-- within the payer, so that the rows of a payer depend on nothing of another one.
+-- Read apart from cur, from three columns of the lines: a CTE that is named twice is kept whole in memory.
 reservations as (
 
     select
+        billing_account_id,
         reservation_arn,
         max(offer_class) as offer_class
 
     from {{ ref('stg_aws__reservations') }}
     where reservation_arn is not null
-    group by reservation_arn
+    group by billing_account_id, reservation_arn
 
 ),
 
@@ -83,7 +85,10 @@ charges as (
         cur.line_count
 
     from cur
-    left join reservations on cur.reservation_arn = reservations.reservation_arn
+    left join reservations
+        on
+            cur.billing_account_id = reservations.billing_account_id
+            and cur.reservation_arn = reservations.reservation_arn
     -- Split-cost rows repeat other rows' cost.
     where cur.operation is null or cur.operation not in ('EKSPod-EC2', 'ECSTask-EC2')
 

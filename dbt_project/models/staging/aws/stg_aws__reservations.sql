@@ -9,6 +9,7 @@ source as (
 renamed as (
 
     select
+        bill_payer_account_id as billing_account_id,
         reservation_reservation_arn as reservation_arn,
         pricing_offering_class as offer_class
 
