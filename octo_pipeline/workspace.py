@@ -89,6 +89,7 @@ class Workspace:
     """The lake and everything that determines what is in it.
 
     Attributes:
+        settings: with the folder of the configuration that links lead to now.
         run_id: identifies the run in the metadata of the files that it writes.
         overlay: the tables that are made aside: a closed month as it would be now.
         own_engine: makes the tasks of every month, whatever its size, instead of the engine of the settings.
@@ -117,6 +118,12 @@ class Workspace:
             OctoError: it cannot be had.
         """
         return self.own_engine or engine_of(self.settings)
+
+    def __post_init__(self) -> None:
+        """Stay with one version of the configuration, where a link leads to it that git-sync exchanges."""
+        folder = self.settings.config
+        if (version := folder.resolve()) != folder.absolute():
+            object.__setattr__(self, "settings", self.settings.model_copy(update={"config": version}))
 
     @cached_property
     def lake(self) -> Lake:

@@ -150,9 +150,8 @@ def without_folders(text: str, settings: Settings) -> str:
     A file below the lake is ``lake/…``, one below the configuration ``configuration/…``.
     """
     folders = {str(settings.config): "configuration", settings.lake: "lake", str(settings.temp or ""): "temp"}
-    folders |= {
-        str(Path(folder).absolute()): name for folder, name in folders.items() if folder and "://" not in folder
-    }
+    local = {Path(folder): name for folder, name in folders.items() if folder and "://" not in folder}
+    folders |= {str(path): name for folder, name in local.items() for path in (folder.absolute(), folder.resolve())}
     folders[str(Path(octo_pipeline.__file__).parent)] = "octo_pipeline"
     for folder, name in sorted(folders.items(), key=lambda entry: -len(entry[0])):
         if "/" in folder:
