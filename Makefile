@@ -85,7 +85,7 @@ focus-validation: .bench/focus/installed
 
 # Needs the network once, like the validator of FOCUS; no part of CI.
 schemas: .bench/schemas/installed ## Compares deploy/ with the schemas of compose files and of Kubernetes
-	.bench/schemas/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yaml
+	.bench/schemas/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yaml deploy/docker-compose.git.yaml
 	.bench/schemas/bin/python .ci/validate_values.py
 
 # It needs a newer click than dbt.

@@ -1,6 +1,6 @@
-"""Compares the parts of deploy/values.yaml that are Kubernetes' own with Kubernetes' schemas: `make schemas`.
+"""Compares deploy/kubernetes.yaml, and the parts of deploy/values.yaml that are Kubernetes' own, with Kubernetes' schemas: `make schemas`.
 
-Dagster's chart copies them into the pod of the code location and into the pods of runs. What is the chart's own (names
+Dagster's chart copies those parts into the pod of the code location and into the pods of runs. What is the chart's own (names
 such as `runLauncher`) only Helm with the chart can tell.
 """
 
@@ -14,7 +14,7 @@ VERSIONS = ("1.30", "1.37")
 
 
 def manifests(values: dict) -> list[dict]:
-    """The service account, and a deployment with the pod that the chart makes for the code location."""
+    """The service account, and what the chart makes of the pods: a deployment for the code location, and a job for a run."""
     (deployment,) = values["dagster-user-deployments"]["deployments"]
     image = deployment["image"]
     container = {
@@ -30,8 +30,11 @@ def manifests(values: dict) -> list[dict]:
         "serviceAccountName": values["global"]["serviceAccountName"],
         "securityContext": deployment["podSecurityContext"],
         "volumes": deployment["volumes"],
+        "initContainers": deployment["initContainers"],
         "containers": [container],
     }
+    of_run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["podSpecConfig"]
+    run = pod | {"restartPolicy": "Never", **of_run}
     labels = {"deployment": deployment["name"]}
     account = values["serviceAccount"]
     return [
@@ -44,6 +47,7 @@ def manifests(values: dict) -> list[dict]:
                 "template": {"metadata": {"labels": labels}, "spec": pod},
             },
         },
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "run"}, "spec": {"template": {"spec": run}}},
         {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
@@ -54,13 +58,17 @@ def manifests(values: dict) -> list[dict]:
 
 def main() -> None:
     """Validate each manifest against each version; exit with 1 at the first that is not valid."""
-    for manifest in manifests(yaml.safe_load(Path("deploy/values.yaml").read_text("utf-8"))):
-        for version in VERSIONS:
-            try:
-                kubernetes_validate.validate(manifest, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                sys.exit(f"deploy/values.yaml: {manifest['kind']} of Kubernetes {version}: {error.message}")
-    sys.stdout.write(f"deploy/values.yaml: what it has of Kubernetes is valid for {' and '.join(VERSIONS)}.\n")
+    of_values = manifests(yaml.safe_load(Path("deploy/values.yaml").read_text("utf-8")))
+    beside = yaml.safe_load_all(Path("deploy/kubernetes.yaml").read_text("utf-8"))
+    for file, its_manifests in (("deploy/values.yaml", of_values), ("deploy/kubernetes.yaml", list(beside))):
+        for manifest in its_manifests:
+            for version in VERSIONS:
+                try:
+                    kubernetes_validate.validate(manifest, version, strict=True)
+                except kubernetes_validate.ValidationError as error:
+                    sys.exit(f"{file}: {manifest['kind']} of Kubernetes {version}: {error.message}")
+        kinds = ", ".join(manifest["kind"] for manifest in its_manifests)
+        sys.stdout.write(f"{file}: valid for Kubernetes {' and '.join(VERSIONS)}: {kinds}.\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The deployment's files as far as they can be held against the code without containers."""
 
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,7 +10,6 @@ import yaml
 
 from octo_pipeline.registry.encryption import KeySetting
 from octo_pipeline.settings import Settings, load_settings
-from octo_pipeline.workspace import Workspace
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 SETTINGS = {f"OCTO_{name.upper()}" for name in Settings.model_fields}
@@ -100,33 +98,9 @@ def test_the_image_gets_what_it_copies():
     assert all((DEPLOY.parent / source).exists() for source in copied)
 
 
-def test_folders_of_the_configuration_are_read_as_kubernetes_mounts_them(tmp_path):
-    """A ConfigMap becomes a hidden folder with the files, and links to them beside it."""
-    (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
-    mounts = {mount["mountPath"]: mount["name"] for mount in deployment["volumeMounts"]}
-    assert set(mounts.values()) == {volume["name"] for volume in deployment["volumes"]}
-    config = tmp_path / "etc" / "octo"
-    sample = DEPLOY.parent / "allocator_configs"
-    for path in mounts:
-        name = path.removeprefix("/etc/octo/")
-        if not (sample / name).exists():
-            continue
-        if (sample / name).is_file():
-            config.mkdir(parents=True, exist_ok=True)
-            shutil.copy(sample / name, config / name)
-            continue
-        shutil.copytree(sample / name, config / name / "..2026_11_28")
-        (config / name / "..data").symlink_to("..2026_11_28")
-        for file in (config / name / "..data").iterdir():
-            (config / name / file.name).symlink_to(f"..data/{file.name}")
-    read = [Workspace(Settings(lake=tmp_path / "lake", config=folder)).configuration for folder in (config, sample)]
-    assert read[0] == read[1]
-    assert read[0].allocators
-    assert read[0].problems == ()
-
-
 def test_every_variable_of_the_composition_is_in_the_example():
-    used = set(re.findall(r"\$\{(\w+)", (DEPLOY / "docker-compose.yaml").read_text()))
+    files = ("docker-compose.yaml", "docker-compose.git.yaml")
+    used = set(re.findall(r"\$\{(\w+)", "".join((DEPLOY / file).read_text() for file in files)))
     named = {line.split("=")[0] for line in (DEPLOY / ".env.example").read_text().splitlines() if "=" in line}
     assert used <= named
 
@@ -214,12 +188,39 @@ def test_pods_beside_the_chart_have_its_configuration_lake_and_limits():
         assert env["OCTO_LAKE"] == lake
         mounts = [mount for mount in container["volumeMounts"] if mount["name"] != "backups"]
         assert mounts == deployment["volumeMounts"]
-        volumes = {volume["name"]: volume.get("configMap") for volume in pod["volumes"] if volume["name"] != "backups"}
-        assert volumes == {volume["name"]: volume.get("configMap") for volume in deployment["volumes"]}
+        volumes = {volume["name"] for volume in pod["volumes"] if volume["name"] != "backups"}
+        assert volumes == {volume["name"] for volume in deployment["volumes"]}
         assert pod["securityContext"] == deployment["podSecurityContext"]
         assert container["securityContext"] == deployment["securityContext"]
         assert container["envFrom"] == [{"secretRef": secret} for secret in deployment["envSecrets"]]
         assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_every_pod_and_every_service_has_the_configuration_from_git():
+    (deployment,) = load("values.yaml")["dagster-user-deployments"]["deployments"]
+    launcher = load("values.yaml")["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["podSpecConfig"]
+    # Beside what goes on, git-sync goes on; before what ends, it fetches once.
+    console, backup = pods()
+    assert console["initContainers"] == deployment["initContainers"]
+    assert backup["initContainers"] == launcher["initContainers"]
+    (beside,), (before,) = deployment["initContainers"], launcher["initContainers"]
+    of_git = load("docker-compose.git.yaml")["services"]["git-sync"]
+    assert beside["image"] == before["image"] == of_git["image"].removeprefix("${GIT_SYNC_IMAGE:-").removesuffix("}")
+    assert {"--root=/git", "--link=current"} == set(beside["args"]) & set(before["args"])
+    # A run that takes long may read documents at its end.
+    assert "--stale-worktree-timeout=24h" in beside["args"]
+    settings = of_git["environment"]
+    assert (settings["GITSYNC_ROOT"], settings["GITSYNC_LINK"]) == ("/git", "current")
+    assert settings["GITSYNC_STALE_WORKTREE_TIMEOUT"] == "24h"
+
+    services = load("docker-compose.git.yaml")["services"]
+    own = {name for name, service in load("docker-compose.yaml")["services"].items() if "build" in service}
+    assert services.keys() == own | {"git-sync"}
+    for name in own:
+        assert services[name]["environment"] == {"OCTO_CONFIG": "/git/current/${GIT_FOLDER:-}"}
+        assert services[name]["volumes"] == ["git:/git:ro"]
+    for container in (pod["containers"][0] for pod in pods()):
+        assert {"name": "OCTO_CONFIG", "value": "/git/current"} in container["env"]
 
 
 def test_the_chart_and_compose_try_a_run_again_alike():
