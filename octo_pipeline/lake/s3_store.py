@@ -286,12 +286,12 @@ class S3Store:
         """Write an object that must not be replaced, and try to replace it in the three ways in which files are uploaded.
 
         Raises:
-            OctoError: the store ignores a condition.
+            OctoError: the store ignores a condition, or refuses what a condition allows.
         """
         path = self.root / ".staging" / f"check-{uuid.uuid4().hex}"
         target = {"Bucket": self._bucket, "Key": path.key}
         with translate_s3_errors("write", str(path), "s3:PutObject"):
-            self._client.put_object(**target, Body=b"first", IfNoneMatch="*")
+            etag = self._client.put_object(**target, Body=b"first", IfNoneMatch="*")["ETag"]
         try:
             with translate_s3_errors("write", str(path), "s3:PutObject"):
                 self._require_refusal(
@@ -300,6 +300,7 @@ class S3Store:
                 # Well formed, and of no object.
                 other = f'"{"0" * 32}"'
                 self._require_refusal("If-Match", lambda: self._client.put_object(**target, Body=b"2", IfMatch=other))
+                self._require_success("If-Match", lambda: self._client.put_object(**target, Body=b"2", IfMatch=etag))
                 upload = {**target, "UploadId": self._client.create_multipart_upload(**target)["UploadId"]}
                 try:
                     part = self._client.upload_part(**upload, PartNumber=1, Body=b"2")
@@ -330,6 +331,21 @@ class S3Store:
             "store with conditional writes.",
             code="store-without-conditions",
         )
+
+    def _require_success(self, condition: str, write: Callable[[], object]) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            write()
+        except ClientError as error:
+            if error_code(error) not in _LOST:
+                raise
+            # Ceph 16 compares the ETag with its quotes to one without.
+            raise OctoError(
+                f"The store of {self.root} refuses {condition} of the version that is there, so nothing could ever be "
+                "replaced. Keep the lake in a store with conditional writes.",
+                code="store-without-conditions",
+            ) from error
 
     def remove_folder(self, folder: S3Path, first: str) -> None:
         """Remove the file called `first`, then the others."""

@@ -293,6 +293,20 @@ def test_a_store_that_keeps_to_conditions_is_fine_and_nothing_stays(root):
     assert root.store.sizes(root / ".staging") == {}
 
 
+def test_a_store_that_refuses_what_a_condition_allows_is_refused(root):
+    """Regression: nothing could be replaced in such a store (Ceph 16), and nothing said why."""
+
+    def of_another(params, **_):
+        if "IfMatch" in params:
+            params["IfMatch"] = f'"{"1" * 32}"'
+
+    root.store._client.meta.events.register("before-parameter-build.s3.PutObject", of_another)
+    with pytest.raises(OctoError, match="refuses If-Match of the version that is there") as refused:
+        root.store.check_conditions()
+    assert refused.value.code == "store-without-conditions"
+    assert root.store.sizes(root / ".staging") == {}
+
+
 @pytest.mark.parametrize(
     ("ignored", "operation"),
     [
