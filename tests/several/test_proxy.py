@@ -1,31 +1,17 @@
 """deploy/Caddyfile in Debian's Caddy: who comes through to Dagster, and with what."""
 
-import http.client
-import os
-import shutil
-import socket
-import ssl
 import subprocess
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from tests.emulators.postgresql import free_port
+from tests.support.proxy import SIGNED_IN, ask_through, proxy_command
 
-CADDYFILE = Path(__file__).parent.parent.parent / "deploy" / "Caddyfile"
-CADDY = shutil.which("caddy")
-PASSWORD = "a password of tests"
-SIGNED_IN = {"Authorization": f"Basic {b64encode(f'ana:{PASSWORD}'.encode()).decode()}"}
-
-pytestmark = [
-    pytest.mark.several,
-    pytest.mark.skipif(CADDY is None, reason="Caddy is not installed (Debian: apt-get install caddy)"),
-]
+pytestmark = pytest.mark.several
 
 
 class Backend(BaseHTTPRequestHandler):
@@ -53,28 +39,8 @@ def proxy(tmp_path_factory) -> Iterator[tuple[int, dict[str, int]]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     behind = {name: server.server_address[1] for name, server in servers.items()}
     port = free_port()
-    # Only what a test needs: certificates of its own, other ports, and nobody to administer it.
-    options = f"{{\n\tadmin off\n\thttp_port {free_port()}\n\thttps_port {port}\n\tskip_install_trust\n}}\n"
-    text = "".join(f"{line}\ttls internal\n" if line.startswith("{$") else line for line in CADDYFILE.open())
-    (folder / "Caddyfile").write_text(options + text)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "XDG_DATA_HOME": str(folder),
-        "XDG_CONFIG_HOME": str(folder),
-        "OCTO_HOST": f"costs.localhost:{port}",
-        "DAGSTER_HOST": f"dagster.localhost:{port}",
-        "DAGSTER_VIEW_HOST": f"view.localhost:{port}",
-        "DAGSTER_USER": "ana",
-        "DAGSTER_PASSWORD_HASH": subprocess.run(
-            [CADDY, "hash-password", "--plaintext", PASSWORD], capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "OCTO_CONSOLE": f"127.0.0.1:{behind['console']}",
-        "DAGSTER_WEBSERVER": f"127.0.0.1:{behind['webserver']}",
-        "DAGSTER_VIEWER": f"127.0.0.1:{behind['viewer']}",
-    }
+    command, environment = proxy_command(folder, port, {name: f"127.0.0.1:{number}" for name, number in behind.items()})
     with (folder / "log").open("wb") as log:
-        command = [CADDY, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         for _ in range(100):
@@ -93,19 +59,9 @@ def proxy(tmp_path_factory) -> Iterator[tuple[int, dict[str, int]]]:
             server.server_close()
 
 
-def ask(port: int, name: str, method: str, path: str, **headers: str) -> tuple[int, str]:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    # The name chooses the certificate before anything is asked.
-    plain = socket.create_connection(("127.0.0.1", port), 10)
-    connection.sock = context.wrap_socket(plain, server_hostname=f"{name}.localhost")
-    sent = {key.replace("_", "-"): value for key, value in headers.items()}
-    connection.request(method, path, headers={"Host": f"{name}.localhost:{port}"} | sent)
-    answer = connection.getresponse()
-    body = answer.read().decode()
-    connection.close()
-    return answer.status, body
+def ask(port: int, site: str, method: str, path: str, **headers: str) -> tuple[int, str]:
+    status, _, body = ask_through(port, site, method, path, **headers)
+    return status, body
 
 
 @pytest.mark.parametrize("name", ["dagster", "view"])
