@@ -43,7 +43,7 @@ torture: $(VENV)/installed-test ## Breaks lakes on purpose, at random, for long
 	@echo "OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED)"
 	OCTO_TORTURE_SEED=$(OCTO_TORTURE_SEED) $(BIN)/pytest -n 2 tests/torture
 
-# Debian's PostgreSQL, the store, code server, webserver, daemon and API, each killed once. Takes minutes; no part of CI.
+# Debian's PostgreSQL, Caddy and Prometheus, the store, and the program's processes, each killed once. Takes minutes; no part of CI.
 several: $(VENV)/installed-test ## Runs what deploy/ describes as processes, and kills each of them in the middle
 	$(BIN)/pytest -s -m several tests/several
 
@@ -84,14 +84,15 @@ focus-validation: .bench/focus/installed
 	@touch $@
 
 # Needs the network once, like the validator of FOCUS; no part of CI.
-schemas: .bench/schemas/installed ## Compares deploy/ with the schemas of compose files and of Kubernetes
+schemas: .bench/schemas/installed ## Compares deploy/ with the schemas of compose files, Kubernetes and Grafana's dashboards
 	.bench/schemas/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/docker-compose.yaml deploy/docker-compose.git.yaml
 	.bench/schemas/bin/python .ci/validate_values.py
+	.bench/schemas/bin/python .ci/validate_dashboard.py
 
 # It needs a newer click than dbt.
 .bench/schemas/installed:
 	$(PYTHON) -m venv .bench/schemas
-	.bench/schemas/bin/pip $(PIP_INSTALL) check-jsonschema==0.39.0 kubernetes-validate==1.37.0 pyyaml
+	.bench/schemas/bin/pip $(PIP_INSTALL) check-jsonschema==0.39.0 kubernetes-validate==1.37.0 pyyaml grafana-foundation-sdk==1769699998\!10.1.0
 	@touch $@
 
 docs: $(VENV)/installed-test ## Builds the documentation site; open site/index.html
