@@ -283,7 +283,7 @@ class S3Store:
         return nullcontext()
 
     def check_conditions(self) -> None:
-        """Write an object that must not be replaced, and try to replace it in the three ways in which files are uploaded.
+        """Write an object, try to replace it in the three ways in which files are uploaded, and to copy another version.
 
         Raises:
             OctoError: the store ignores a condition, or refuses what a condition allows.
@@ -303,6 +303,15 @@ class S3Store:
                 self._require_success("If-Match", lambda: self._client.put_object(**target, Body=b"2", IfMatch=etag))
                 upload = {**target, "UploadId": self._client.create_multipart_upload(**target)["UploadId"]}
                 try:
+                    self._require_refusal(
+                        "x-amz-copy-source-if-match",
+                        lambda: self._client.upload_part_copy(
+                            **upload,
+                            PartNumber=1,
+                            CopySource={"Bucket": path.bucket, "Key": path.key},
+                            CopySourceIfMatch=other,
+                        ),
+                    )
                     part = self._client.upload_part(**upload, PartNumber=1, Body=b"2")
                     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
                     self._require_refusal(
