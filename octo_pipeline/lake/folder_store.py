@@ -94,6 +94,8 @@ class LocalStore:
 
         Nothing comes before the file: parts in a folder are joined into it when it is made.
         """
+        if before:
+            raise ValueError("parts in a folder are joined before they are published")
         staging.sync(made)
         with self._exclusive(path):
             if not may_replace():

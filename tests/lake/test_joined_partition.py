@@ -146,6 +146,16 @@ def test_a_lost_part_and_a_part_of_another_table_are_refused(lake):
     assert lake.months("t") == []
 
 
+def test_a_folder_publishes_no_footer_alone(lake):
+    part = read_part(make_part(lake, "a", 10))
+    with lake.stage("t", "2024-01") as staged:
+        lake.copy(duckdb.connect(), "SELECT 1 AS value", staged, METADATA)
+        staged.parts.append(part)
+        with pytest.raises(ValueError, match="joined before they are published"):
+            lake.publish(staged, still_current=lambda: METADATA.inputs)
+    assert lake.months("t") == []
+
+
 def test_damage_in_a_small_part_is_found_while_it_is_written_with_others(lake):
     parts = [make_part(lake, name, 1000) for name in "abc"]
     data = bytearray(parts[1].read_bytes())
