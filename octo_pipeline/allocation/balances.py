@@ -2,7 +2,7 @@
 
 Stages:
 1. ``balances_before``: what each owner has of a currency in both measures, from its line items and the fee and
-   account-usage rows booked in the month.
+   account-usage rows booked in the month (``balances_booked``, which can be made by part and read from all of them).
 2. For each step, in order: ``balances_takers``, the rule that takes each owner's balance; ``balances_items``, the
    balances that are taken; their splits, as those of any item; and ``balances_after``, what the owners have then.
 
@@ -107,11 +107,23 @@ def candidates(
     return create_temp_table(connection, "balances_candidate_owners", query)
 
 
+def booked_sql(booked: Relation, matched_items: Relation) -> Sql:
+    """SQL of what the fee and account-usage rows booked in a month take from owners and give to them, summed.
+
+    Args:
+        booked: relation with `splits.BOOKED_COLUMNS`: all rows of these items that are booked in the month.
+        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS`: the items.
+
+    Returns:
+        SQL of (sub_account_id, own_group_id, billing_currency, cost, effective_cost).
+    """
+    return render("allocation/balances_booked", booked=booked, matched_items=matched_items)
+
+
 def book_steps(
     connection: duckdb.DuckDBPyConnection,
     booked: Relation,
     line_items: Relation,
-    matched_items: Relation,
     usage_shares: Relation,
     restored_items: Relation,
     month: str,
@@ -121,9 +133,8 @@ def book_steps(
 
     Args:
         connection: where the relations can be read; temporary tables are made in it, those of `splits` among them.
-        booked: relation with `splits.BOOKED_COLUMNS`: the rows of the other categories booked in the month.
+        booked: relation with the columns of `booked_sql`: what the rows of the other categories move in the month.
         line_items: relation with the columns of ``cost_line_items``, of the booking month.
-        matched_items: relation with `matching.MATCHED_ITEM_COLUMNS` of `origin_months(month)`.
         usage_shares: relation with `shares.USAGE_SHARE_COLUMNS` of the booking month.
         restored_items: relation with the ``item_id`` of the restored items.
         month: the booking month.
@@ -135,7 +146,7 @@ def book_steps(
     balances = create_temp_table(
         connection,
         "balances",
-        render("allocation/balances_before", line_items=line_items, booked=booked, matched_items=matched_items),
+        render("allocation/balances_before", line_items=line_items, booked=booked),
     )
     _create_facts(connection, line_items)
     rows = create_temp_table(connection, "balances_rows", rows_sql(splits.ALLOCATION_COLUMNS, []))

@@ -27,8 +27,9 @@ values takes a join of the size of the data. If two columns have so many classes
 occur, the pairs that do occur are collected first, which takes another pass over the group's columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 
 import duckdb
@@ -137,6 +138,19 @@ def _moving_sql(line_items: Relation, queries: Mapping[str, Sql]) -> Sql:
     )
 
 
+def without_documents_sql(items_query: Sql) -> Sql:
+    """The query of `matched_items_sql` with a null in place of each allocator's document.
+
+    A table of a million items would hold as many copies of it, gigabytes of text.
+    """
+    return render("allocation/match_without_documents", items_query=items_query)
+
+
+def with_documents_sql(items: Relation) -> Sql:
+    """SQL of `MATCHED_ITEM_COLUMNS` of the rows of `without_documents_sql`, on the connection that matched them."""
+    return render("allocation/match_with_documents", items=items)
+
+
 def due_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation) -> dict[str, dict[str, str]]:
     """What each booking month takes from these items, for the fingerprints of later tables.
 
@@ -150,6 +164,22 @@ def due_facts(connection: duckdb.DuckDBPyConnection, matched_items: Relation) ->
         for k in range(tranches):
             due.setdefault(add_months(first_month, k), {})[version] = digest
     return due
+
+
+def merged_due(parts: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[str, str]]:
+    """The `due_facts` of items from those of parts in which each of them is once."""
+    merged: dict[str, dict[str, str]] = {}
+    for part in parts:
+        for month, digests in part.items():
+            of_month = merged.setdefault(month, {})
+            for version, digest in digests.items():
+                of_month[version] = _merged_digest(of_month[version], digest) if version in of_month else digest
+    return merged
+
+
+def _merged_digest(one_digest: str, other_digest: str) -> str:
+    (ids, items, cost), (other_ids, other_items, other_cost) = (d.split("/") for d in (one_digest, other_digest))
+    return f"{int(ids) ^ int(other_ids)}/{int(items) + int(other_items)}/{Decimal(cost) + Decimal(other_cost)}"
 
 
 def _allocators_sql(allocators: Sequence[Allocator], month: str) -> Sql:

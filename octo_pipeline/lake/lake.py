@@ -90,7 +90,7 @@ class PartitionMetadata:
 
 @dataclass(frozen=True)
 class Staged:
-    """A partition that is being made, and the folder to write it to."""
+    """A partition that is being made, or a part of it, and the folder to write it to."""
 
     table: str
     month: str
@@ -102,6 +102,11 @@ class Staged:
     def path(self) -> Path:
         """The file to write before publishing; of parts in a bucket only the footer over them."""
         return self.folder / _FILE
+
+    @property
+    def rows(self) -> int:
+        """How many rows are written."""
+        return read_metadata(self.path, str(self.path)).rows
 
     @property
     def relation(self) -> Relation:

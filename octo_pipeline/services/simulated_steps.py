@@ -112,9 +112,8 @@ class MonthBeforeSteps:
         """
         rows = balances.book_steps(
             self._connection,
-            self._booked,
+            Relation(f"({balances.booked_sql(self._booked, self._items)})"),
             self._line_items,
-            self._items,
             self.shares,
             self._restored,
             self._month,

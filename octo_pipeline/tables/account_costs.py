@@ -3,9 +3,11 @@
 Its SQL is the dbt model of the same name; the model's inputs and its proofs are here.
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 from octo_pipeline.allocation.proofs import Proof
+from octo_pipeline.engine.engine import Payload
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.tables.allocations import Allocations
@@ -15,7 +17,19 @@ from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
     INPUTS_CHANGED,
+    TRANCHES,
+    BookedRows,
+    explained_part,
     keep_explained_allocations,
+    part_payloads,
+    write_sums,
+)
+from octo_pipeline.tables.kept_parts import (
+    PARTS_KEPT,
+    drop_other_parts,
+    made_again_if_damaged,
+    made_parts,
+    part_to_keep,
 )
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.table import Lineage, Reads, Table
@@ -38,10 +52,11 @@ ACCOUNT_COST_COLUMNS: dict[str, str] = {
 }
 
 # The columns of an explained row that the model and the proofs read. Copying the others of millions of rows takes time.
-_SUMMED = (
-    "item_id", "origin_month", "category", "status", "kind", "source_account", "source_group", "target_account", "target_group",
-    "currency",
-    "tranche_cost", "tranche_effective_cost", "cost", "effective_cost",
+_SUMMED_BY = (
+    "category", "status", "kind", "source_account", "source_group", "target_account", "target_group", "currency",
+)  # fmt: skip
+_READ = (
+    *_SUMMED_BY, "item_id", "origin_month", "tranche_cost", "tranche_effective_cost", "cost", "effective_cost",
 )  # fmt: skip
 
 
@@ -134,16 +149,43 @@ class AccountCosts(Table):
         lake = workspace.lake
         with lake.connect() as connection:
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-            explained = keep_explained_allocations(connection, lake, staged, _SUMMED)
+            if payloads := part_payloads(lake, staged, _READ, {"code": metadata.inputs["code"]}):
+                parts = made_again_if_damaged(
+                    lake,
+                    self.name,
+                    month,
+                    lambda: made_parts(workspace, self.name, month, sum_part, payloads, [TRANCHES]),
+                )
+                booked_rows = BookedRows.of_parts(parts)
+                metadata = replace(metadata, facts={**metadata.facts, PARTS_KEPT: list(payloads)})
+            else:
+                booked_rows = BookedRows.of_rows(keep_explained_allocations(connection, lake, staged, _READ))
             corrected = lake.scan(Corrections.name, [month], Corrections.columns)
             relations = {
                 "lake.cost_line_items": f"FROM {line_items}",
-                "lake.explained_allocations": f"FROM {explained}",
+                "lake.explained_allocations": f"FROM {booked_rows.explained}",
                 "lake.corrections": f"FROM {corrected}",
                 "lake.base_rates": base_rates(workspace, month),
             }
             run_model(connection, staged, metadata, relations, self.columns)
             booked = lake.scan(Allocations.name, [month], Allocations.columns)
             self.prove(
-                connection, staged, line_items=line_items, explained=explained, booked=booked, corrections=corrected
+                connection,
+                staged,
+                line_items=line_items,
+                booked=booked,
+                corrections=corrected,
+                **booked_rows.pieces(),
             )
+
+    def after_publishing(self, workspace: Workspace, month: str) -> None:
+        """Remove the parts that the month is not made of any more."""
+        drop_other_parts(workspace.lake, self.name, month)
+
+
+def sum_part(payload: Payload) -> Payload:
+    """Sum up the rows of one part by what the model and the proofs read, and keep the sums: a task."""
+    with part_to_keep(payload) as (lake, connection, staged):
+        explained = explained_part(connection, staged, payload)
+        write_sums(connection, lake, staged, explained, _SUMMED_BY, PartitionMetadata({}, payload["run"]))
+    return {}

@@ -1,22 +1,59 @@
-"""``allocations``: the month's items with their status, and the splits and remainders booked in it."""
+"""``allocations``: the month's items with their status, and the splits and remainders booked in it.
 
+A big month is made in parts (`octo_pipeline.tables.item_parts`): `split_part` makes and proves one of them, the balances
+follow when all are there, and the files are joined.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import duckdb
+
 from octo_pipeline.allocation import balances, splits
-from octo_pipeline.allocation.proofs import Proof
+from octo_pipeline.allocation.proofs import Proof, prove
+from octo_pipeline.engine.engine import Payload
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.model.sql import Relation, Sql, literal, rows_sql
+from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.registry.records import RestoredItem
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.dues import origins_read, pinned_allocators
+from octo_pipeline.tables.item_parts import (
+    PARTS_OF_ITEMS,
+    Part,
+    digests_of_items,
+    inputs_of_parts,
+    items_of,
+    parts_fact,
+    parts_of_month,
+    summed_digests,
+)
+from octo_pipeline.tables.kept_parts import (
+    PARTS_KEPT,
+    drop_other_parts,
+    made_again_if_damaged,
+    made_parts,
+    part_to_keep,
+    rows_of_files,
+    side_file,
+    write_rows,
+)
 from octo_pipeline.tables.known import as_known
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
+
+_EACH_ITEM_ONCE = Proof(
+    "parts",
+    "the parts that the month is made in have each item once, and are joined as they were proved",
+    "tables/proof_allocations_parts",
+)
 
 
 class Allocations(Table):
@@ -59,6 +96,7 @@ class Allocations(Table):
             "an item that is not distributed has no splits",
             "tables/proof_allocations_undistributed",
         ),
+        _EACH_ITEM_ONCE,
     )
     made_from: ClassVar[Lineage] = {
         "cost": ((MatchedItems.name, "cost"), (UsageShares.name, "usage_share")),
@@ -97,39 +135,232 @@ class Allocations(Table):
         lake = workspace.lake
         with lake.connect() as connection:
             matched = lake.scan(MatchedItems.name, origins_read(lake, month), MatchedItems.columns)
-            restored = create_restored_items(connection, _decisions(workspace, month), matched)
-            usage = lake.scan(UsageShares.name, [month], UsageShares.columns)
             failed_ids = [(item_id,) for ids in _failed_before(workspace, month).values() for item_id in ids]
-            failed_before = Relation(f"({rows_sql({'item_id': 'VARCHAR'}, failed_ids)})")
+            booking = _Booking(
+                month,
+                items=matched,
+                usage_shares=lake.scan(UsageShares.name, [month], UsageShares.columns),
+                restored_items=create_restored_items(connection, _decisions(workspace, month), matched),
+                failed_before=Relation(f"({rows_sql({'item_id': 'VARCHAR'}, failed_ids)})"),
+                allocators=tuple(a for a in pinned_allocators(lake, month) if a.category != "balance"),
+            )
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-            allocators = [a for a in pinned_allocators(lake, month) if a.category != "balance"]
-            query = splits.allocations_sql(connection, matched, usage, restored, month, allocators, failed_before)
-            facts: dict[str, object] = {_FAILED: splits.failed_moving_items(connection, matched, month)}
+            rules = _balance_rules(lake, month)
+            parts = parts_of_month(connection, lake, month)
+            if len(parts) > 1:
+                made_again_if_damaged(
+                    lake,
+                    self.name,
+                    month,
+                    lambda: self._make_in_parts(
+                        connection, workspace, staged, metadata, booking, line_items, rules, parts
+                    ),
+                )
+                return
+            query, failed = booking.rows(connection)
+            facts: dict[str, object] = {_FAILED: failed}
             steps = None
-            if rules := _balance_rules(lake, month):
+            if rules:
                 # Written before the steps, which are made with the same temporary tables.
-                file = literal(str(staged.folder / "before_steps.parquet"))
-                connection.execute(f"COPY ({query}) TO {file}")
-                booked = Relation(f"read_parquet({file})")
-                steps = balances.book_steps(connection, booked, line_items, matched, usage, restored, month, rules)
+                booked = write_rows(connection, query, staged.folder / "before_steps.parquet")
+                moved = Relation(f"({balances.booked_sql(booked, matched)})")
+                steps = booking.steps(connection, moved, line_items, rules)
                 query = Sql(f"FROM {booked}")
                 facts[HAS_BALANCES] = True
-            absent = ", ".join(
-                f"null::{kind} as {name}" for name, kind in self.columns.items() if name not in splits.BOOKED_COLUMNS
+            lake.copy(connection, _rows_sql(query, steps), staged, metadata, facts=facts)
+            booking = booking.of(Relation(f"({balances.items_sql(matched, staged.relation if steps else None)})"))
+            self._prove(connection, staged, booking, line_items, booking.before_steps(staged) if steps else None)
+
+    def after_publishing(self, workspace: Workspace, month: str) -> None:
+        """Remove the parts that the month is not made of any more."""
+        drop_other_parts(workspace.lake, self.name, month)
+
+    def _make_in_parts(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        workspace: Workspace,
+        staged: Staged,
+        metadata: PartitionMetadata,
+        booking: "_Booking",
+        line_items: Relation,
+        rules: Sequence[Allocator],
+        parts: Sequence[Part],
+    ) -> None:
+        """Make and prove the parts that are not kept, then the steps from what all of them move, and join the files."""
+        lake, month = workspace.lake, staged.month
+        shared = booking.to_payload(connection, lake, staged) | {"has_balances": bool(rules)}
+        common = {
+            "code": metadata.inputs["code"],
+            "month": month,
+            "failed_before": shared["failed_before"],
+            "has_balances": str(bool(rules)),
+        }
+        payloads = {
+            fingerprint(common | own): shared | {"items": items_of(lake, part)}
+            for part, own in zip(
+                parts, inputs_of_parts(connection, lake, month, parts, booking.restored_items), strict=True
             )
-            rows = render(
-                "tables/allocations", columns=self.columns, booked_rows=query, steps=steps, absent_columns=absent
-            )
-            lake.copy(connection, rows, staged, metadata, facts=facts)
-            self.prove(
-                connection,
-                staged,
-                items=Relation(f"({balances.items_sql(matched, staged.relation if steps else None)})"),
-                line_items=line_items,
-                has_balances=steps is not None,
-                restored_items=restored,
-                failed_before=failed_before,
-            )
+        }
+        made = made_parts(workspace, self.name, month, split_part, payloads, [_PROVED, *(_SIDES if rules else ())])
+        files: list[Location] = [part.file for part in made]
+        booked_parts = [(part.metadata.rows, items) for part, items in zip(made, parts, strict=True)]
+        facts: dict[str, object] = {
+            _FAILED: sorted(item_id for part in made for item_id in part.metadata.facts[_FAILED]),
+            PARTS_KEPT: [part.name for part in made],
+        }
+        if rules:
+            moved, before_steps = (rows_of_files([part.sides[side] for part in made]) for side in _SIDES)
+            of_steps = Staged(self.name, month, staged.folder / f"steps-{metadata.fingerprint}")
+            of_steps.folder.mkdir(exist_ok=True)
+            steps = booking.steps(connection, moved, line_items, rules)
+            lake.copy(connection, _rows_sql(rows_sql(splits.BOOKED_COLUMNS, []), steps), of_steps, metadata)
+            no_items = Relation(f"({rows_sql(MatchedItems.columns, [])})")
+            balance_items = Relation(f"({balances.items_sql(no_items, of_steps.relation)})")
+            self._prove(connection, of_steps, booking.of(balance_items), line_items, before_steps)
+            facts[HAS_BALANCES] = True
+            files.append(of_steps.path)
+            booked_parts.append((of_steps.rows, ()))
+        lake.join(files, staged, metadata, facts=facts | {PARTS_OF_ITEMS: parts_fact(booked_parts)})
+        prove(
+            connection,
+            self.name,
+            month,
+            [_EACH_ITEM_ONCE],
+            items=booking.items,
+            item_digests=summed_digests([part.metadata.facts[_ITEMS] for part in made]),
+            staged=staged.relation,
+            proved_sums=rows_of_files([part.sides[_PROVED] for part in made]),
+        )
+
+    def _prove(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        staged: Staged,
+        booking: "_Booking",
+        line_items: Relation,
+        before_steps: Relation | None,
+    ) -> None:
+        """Prove what holds of each item of a file, and of the balances if they are in it."""
+        self.prove(
+            connection,
+            staged,
+            items=booking.items,
+            restored_items=booking.restored_items,
+            failed_before=booking.failed_before,
+            line_items=line_items,
+            before_steps=before_steps,
+            item_digests=None,
+        )
+
+
+# What a part leaves beside its rows for the steps: what it moves from owner to owner, and the same for the proof.
+_SIDES = ("moved", "before_steps")
+# The side with the sums of what was proved.
+_PROVED = "proved"
+# The fact of a part with digests of its items.
+_ITEMS = "items"
+
+
+@dataclass(frozen=True)
+class _Booking:
+    """What the rows of a month, or of a part of it, are made from.
+
+    Attributes:
+        items: relation with `octo_pipeline.allocation.matching.MATCHED_ITEM_COLUMNS`, or with
+            `octo_pipeline.allocation.balances.TAKEN_ITEM_COLUMNS`.
+        usage_shares: relation with `octo_pipeline.allocation.shares.USAGE_SHARE_COLUMNS` of the month.
+        restored_items: relation with the ``item_id`` of the restored items.
+        failed_before: relation with the ``item_id`` of what failed in earlier months.
+        allocators: those with something due, without the rules for balances.
+    """
+
+    month: str
+    items: Relation
+    usage_shares: Relation
+    restored_items: Relation
+    failed_before: Relation
+    allocators: tuple[Allocator, ...]
+
+    def of(self, items: Relation) -> "_Booking":
+        """The same of other items."""
+        return replace(self, items=items)
+
+    def rows(self, connection: duckdb.DuckDBPyConnection) -> tuple[Sql, list[str]]:
+        """SQL of `splits.BOOKED_COLUMNS`, and the failed items that later months ask for."""
+        query = splits.allocations_sql(
+            connection,
+            self.items,
+            self.usage_shares,
+            self.restored_items,
+            self.month,
+            self.allocators,
+            self.failed_before,
+        )
+        return query, splits.failed_moving_items(connection, self.items, self.month)
+
+    def steps(
+        self, connection: duckdb.DuckDBPyConnection, moved: Relation, line_items: Relation, rules: Sequence[Allocator]
+    ) -> Relation:
+        """The rows of the balances; `moved` is what all other rows of the month move (`balances.booked_sql`)."""
+        return balances.book_steps(
+            connection, moved, line_items, self.usage_shares, self.restored_items, self.month, rules
+        )
+
+    def before_steps(self, staged: Staged) -> Relation:
+        """What the rows of a file that are not of balances move from owner to owner, for the proof of the balances."""
+        return Relation(f"({render('tables/booked_before_steps', staged=staged.relation, items=self.items)})")
+
+    def to_payload(self, connection: duckdb.DuckDBPyConnection, lake: Lake, staged: Staged) -> Payload:
+        """What `from_payload` reads of all parts; decisions can be a million, so they are in files."""
+        relations = {}
+        for name, rows in {"restored_items": self.restored_items, "failed_before": self.failed_before}.items():
+            query = Sql(f"FROM {rows} ORDER BY ALL")
+            file = staged.folder / f"{name}.parquet"
+            write_rows(connection, query, file)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+            kept = lake.keep_part(file, staged.table, staged.month, f"{digest}.{name}")
+            relations[name] = rows_of_files([kept])
+        return {
+            **relations,
+            "usage_shares": self.usage_shares,
+            "allocators": [allocator.document for allocator in self.allocators],
+        }
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> "_Booking":
+        """The booking of a part."""
+        return cls(
+            payload["month"],
+            items=Relation(payload["items"]),
+            usage_shares=Relation(payload["usage_shares"]),
+            restored_items=Relation(payload["restored_items"]),
+            failed_before=Relation(payload["failed_before"]),
+            allocators=tuple(Allocator.from_document(document) for document in payload["allocators"]),
+        )
+
+
+def split_part(payload: Payload) -> Payload:
+    """Make, prove and keep the rows of one part: a task. What later parts ask for is in the metadata of its file."""
+    booking = _Booking.from_payload(payload)
+    with part_to_keep(payload) as (lake, connection, staged):
+        query, failed = booking.rows(connection)
+        facts = {_FAILED: failed, _ITEMS: digests_of_items(connection, booking.items)}
+        lake.copy(connection, _rows_sql(query, None), staged, PartitionMetadata({}, payload["run"]), facts=facts)
+        no_lines = Relation(f"({rows_sql(LINE_ITEM_COLUMNS, [])})")
+        Allocations()._prove(connection, staged, booking, no_lines, None)
+        write_rows(connection, render("tables/proved_sums", staged=staged.relation), side_file(staged, _PROVED))
+        if payload["has_balances"]:
+            moved, before_steps = (side_file(staged, side) for side in _SIDES)
+            write_rows(connection, balances.booked_sql(staged.relation, booking.items), moved)
+            write_rows(connection, Sql(f"FROM {booking.before_steps(staged)}"), before_steps)
+    return {}
+
+
+def _rows_sql(booked_rows: Sql, steps: Relation | None) -> Sql:
+    """SQL of `splits.ALLOCATION_COLUMNS` of the rows of fees, usage and savings, and of the steps if there are any."""
+    columns = Allocations.columns
+    absent = ", ".join(f"null::{kind} as {name}" for name, kind in columns.items() if name not in splits.BOOKED_COLUMNS)
+    return render("tables/allocations", columns=columns, booked_rows=booked_rows, steps=steps, absent_columns=absent)
 
 
 # Whether the month has rows of balances, the items of which nothing else holds.

@@ -3,14 +3,18 @@
 Its SQL is the dbt model of the same name; the model's inputs and its proofs are here.
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import ClassVar
 
 from octo_pipeline.allocation import cost_groups
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.allocation.temp_tables import create_temp_table
-from octo_pipeline.lake.lake import PartitionMetadata, Staged
-from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
-from octo_pipeline.model.sql import Relation, literal
+from octo_pipeline.engine.engine import Payload
+from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY, TAGS
+from octo_pipeline.model.sql import Relation, Sql, rows_sql
+from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.base_rates import base_rates, rate_inputs
 from octo_pipeline.tables.corrections import Corrections, corrected_in
@@ -18,7 +22,23 @@ from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
     INPUTS_CHANGED,
+    TRANCHES,
+    BookedRows,
+    explained_part,
     keep_explained_allocations,
+    part_payloads,
+    write_sums,
+)
+from octo_pipeline.tables.kept_parts import (
+    PARTS_KEPT,
+    KeptPart,
+    drop_other_parts,
+    made_again_if_damaged,
+    made_parts,
+    part_to_keep,
+    rows_of_files,
+    side_file,
+    write_rows,
 )
 from octo_pipeline.tables.known import as_known
 from octo_pipeline.tables.matched_items import MatchedItems
@@ -26,12 +46,16 @@ from octo_pipeline.tables.table import Lineage, Reads, Table, materialise
 from octo_pipeline.workspace import Workspace
 
 # The columns of an explained row that the filters, the model and the proofs read.
-_FILTERED = (
-    "item_id", "origin_month", "category", "status", "kind", "source_account", "source_group", "target_account", "target_group",
-    "currency",
-    "tranche_cost", "tranche_effective_cost", "cost", "effective_cost", "vendor", "payer", "line_type", "service_code", "service_name", "charge_description",
-    "operation", "usage_type", "region_id", "tags", "project_labels",
+_SUMMED_BY = (
+    "category", "status", "kind", "source_account", "source_group", "target_account", "target_group", "currency",
+    "vendor", "payer", "service_code", "service_name",
 )  # fmt: skip
+_READ: dict[str, str] = {
+    **dict.fromkeys((*_SUMMED_BY, "item_id", "origin_month"), "VARCHAR"),
+    **dict.fromkeys(("line_type", "charge_description", "operation", "usage_type", "region_id"), "VARCHAR"),
+    **dict.fromkeys(("tags", "project_labels"), TAGS),
+    **dict.fromkeys(("tranche_cost", "tranche_effective_cost", "cost", "effective_cost"), MONEY),
+}
 
 
 class CostGroupCosts(Table):
@@ -109,17 +133,35 @@ class CostGroupCosts(Table):
         """Evaluate the filters, sum up by section, and prove that nothing is counted twice."""
         lake = workspace.lake
         groups = list(workspace.configuration_of(month).cost_groups.values())
-        file = literal(str(staged.folder / "matches.parquet"))
         known = as_known(workspace)
         corrected_months = [] if workspace.overlay else corrected_in(lake, month)
         for corrected_month in corrected_months:
             materialise(known, self, corrected_month)
         with lake.connect() as connection, known.lake.connect():
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-            explained = keep_explained_allocations(connection, lake, staged, _FILTERED)
             tabled = cost_groups.tabled_groups(connection, line_items, groups)
-            connection.execute(f"COPY ({cost_groups.matches_sql(line_items, explained, tabled)}) TO {file}")
-            matches = Relation(f"read_parquet({file})")
+            made_from = {
+                "code": metadata.inputs["code"],
+                "groups": fingerprint({str(i): str(g) for i, g in enumerate(tabled)}),
+            }
+            if payloads := part_payloads(lake, staged, list(_READ), made_from):
+                shared = {"groups": [asdict(group) for group in tabled]}
+                payloads = {name: payload | shared for name, payload in payloads.items()}
+                parts = made_again_if_damaged(
+                    lake,
+                    self.name,
+                    month,
+                    lambda: made_parts(workspace, self.name, month, match_part, payloads, [TRANCHES, *_SIDES]),
+                )
+                booked_rows = BookedRows.of_parts(parts)
+                matched, filtered = _of_parts(line_items, tabled, parts)
+                metadata = replace(metadata, facts={**metadata.facts, PARTS_KEPT: list(payloads)})
+            else:
+                booked_rows = BookedRows.of_rows(keep_explained_allocations(connection, lake, staged, list(_READ)))
+                matched = cost_groups.matches_sql(line_items, booked_rows.explained, tabled)
+                filtered = cost_groups.filtered_costs_sql(line_items, booked_rows.explained, tabled)
+            explained = booked_rows.explained
+            matches = write_rows(connection, matched, staged.folder / "matches.parquet")
             members = cost_groups.members_sql(matches, explained, tabled)
             corrected = (
                 known.lake.scan(self.name, corrected_months, self.columns, month_as="month"),
@@ -138,13 +180,11 @@ class CostGroupCosts(Table):
             }
             run_model(connection, staged, metadata, relations, self.columns)
             # Two proofs read what the filters match, evaluated again once: a filter takes longer than a sum.
-            filtered = cost_groups.filtered_costs_sql(line_items, explained, tabled)
             filtered_costs = create_temp_table(connection, "filtered_costs", filtered)
             self.prove(
                 connection,
                 staged,
                 line_items=line_items,
-                explained=explained,
                 booked=lake.scan(Allocations.name, [month], Allocations.columns),
                 known_costs=corrected[0],
                 closed_costs=corrected[1],
@@ -152,4 +192,52 @@ class CostGroupCosts(Table):
                 members=members,
                 filtered_costs=filtered_costs,
                 families=[group.family_id for group in tabled if group.family_id],
+                **booked_rows.pieces(),
             )
+
+    def after_publishing(self, workspace: Workspace, month: str) -> None:
+        """Remove the parts that the month is not made of any more."""
+        drop_other_parts(workspace.lake, self.name, month)
+
+
+# What is made of a part beside its sums: what the filters match, for the model and for the proofs, and distributed items.
+_SIDES = ("matches", "filtered", "distributed")
+_NO_ROWS = Relation(f"({rows_sql(_READ, [])})")
+_NO_LINES = Relation(f"({rows_sql(LINE_ITEM_COLUMNS, [])})")
+
+
+def match_part(payload: Payload) -> Payload:
+    """Evaluate the filters on the rows of one part, sum them up by what is read of them, and keep both: a task."""
+    groups = [cost_groups.TabledGroup(**group) for group in payload["groups"]]
+    with part_to_keep(payload) as (lake, connection, staged):
+        explained = explained_part(connection, staged, payload)
+        write_sums(connection, lake, staged, explained, _SUMMED_BY, PartitionMetadata({}, payload["run"]))
+        queries = (
+            cost_groups.matches_sql(_NO_LINES, explained, groups),
+            cost_groups.filtered_costs_sql(_NO_LINES, explained, groups),
+            render("tables/distributed_items", explained=explained),
+        )
+        for side, query in zip(_SIDES, queries, strict=True):
+            write_rows(connection, query, side_file(staged, side))
+    return {}
+
+
+def _of_parts(
+    line_items: Relation, groups: Sequence[cost_groups.TabledGroup], parts: Sequence[KeptPart]
+) -> tuple[Sql, Sql]:
+    """SQL of what the filters match, for the model and for the proofs, in the line items and in every part."""
+    matches, filtered, distributed = (rows_of_files([part.sides[side] for part in parts]) for side in _SIDES)
+    # Of rows of allocations, line items look only for the items that are distributed.
+    rows = Relation(f"({render('tables/rows_by_name', first=_NO_ROWS, second=distributed)})")
+    return (
+        render(
+            "tables/all_rows",
+            first_query=cost_groups.matches_sql(line_items, _NO_ROWS, groups),
+            second_query=Sql(f"FROM {matches}"),
+        ),
+        render(
+            "tables/summed_filtered_costs",
+            of_lines=cost_groups.filtered_costs_sql(line_items, rows, groups),
+            of_parts=filtered,
+        ),
+    )

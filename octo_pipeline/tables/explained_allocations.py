@@ -4,21 +4,26 @@ They are a view over allocations, matched items and usage shares, not a table; `
 its SQL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import duckdb
 
+from octo_pipeline.allocation.balances import items_sql
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.proofs import Proof
-from octo_pipeline.lake.lake import Lake, Staged
+from octo_pipeline.engine.engine import Payload
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.months import origin_months
-from octo_pipeline.model.sql import Relation, Sql, literal
+from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.closings import closed_items
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.dues import origins_read
+from octo_pipeline.tables.item_parts import booked_parts, items_of
 from octo_pipeline.tables.items import scan_items
+from octo_pipeline.tables.kept_parts import KeptPart, rows_of_files, side_file, write_rows
 from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
@@ -80,6 +85,98 @@ def _explained_of(workspace: Workspace, booked: Sequence[str], *, has_correction
     )
 
 
+@dataclass(frozen=True)
+class BookedRows:
+    """The explained allocations of a month, as a mart and its proofs read them.
+
+    Attributes:
+        explained: the rows, or sums of them by the columns that the mart reads, which it sums in any case.
+        counts: relation with ``rows``, to be added up: how many rows there are.
+        tranches: relation of (currency, cost, effective_cost), to be added up: the tranches of the items that something is
+            booked of.
+    """
+
+    explained: Relation
+    counts: Relation
+    tranches: Relation
+
+    @classmethod
+    def of_rows(cls, explained: Relation) -> "BookedRows":
+        """All rows of a month."""
+        return cls(
+            explained,
+            Relation(f"({render('tables/counted_rows', rows=explained)})"),
+            Relation(f"({render('tables/booked_tranches', explained=explained)})"),
+        )
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[KeptPart]) -> "BookedRows":
+        """The sums that `write_sums` wrote of each part."""
+        sums = rows_of_files([part.file for part in parts])
+        return cls(sums, sums, rows_of_files([part.sides[TRANCHES] for part in parts]))
+
+    def pieces(self) -> dict[str, Relation]:
+        """What the proofs of marts name."""
+        return {"explained": self.explained, "explained_counts": self.counts, "tranches": self.tranches}
+
+
+# The side of a mart's part that `write_sums` writes.
+TRANCHES = "tranches"
+
+
+def write_sums(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    staged: Staged,
+    explained: Relation,
+    columns: Sequence[str],
+    metadata: PartitionMetadata,
+) -> None:
+    """Write what `BookedRows.of_parts` reads of a part: its sums by the columns, and its tranches beside them."""
+    lake.copy(connection, render("tables/explained_sums", explained=explained, columns=columns), staged, metadata)
+    write_rows(connection, render("tables/booked_tranches", explained=explained), side_file(staged, TRANCHES))
+
+
+def part_payloads(
+    lake: Lake, staged: Staged, columns: Sequence[str], made_from: Mapping[str, str]
+) -> dict[str, Payload]:
+    """What `explained_part` reads, by the name of the mart's part of each part that the month's allocations were made in.
+
+    Args:
+        lake: the lake.
+        staged: the month of the mart.
+        columns: the columns of explained rows that it reads.
+        made_from: what its parts are made from beside the allocations.
+
+    Returns:
+        Nothing if the allocations were made as one part.
+
+    Raises:
+        OctoError: the month has no allocations.
+    """
+    month = staged.month
+    lake.require([month], Allocations.name)
+    payloads = {}
+    for booked_part in booked_parts(lake.metadata(Allocations.name, month)):
+        rows = (booked_part.first, booked_part.end)
+        booked = lake.scan(Allocations.name, [month], Allocations.columns, month_as="booking_month", rows=rows)
+        items = items_sql(items_of(lake, booked_part.items), None if booked_part.items else booked)
+        no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
+        payloads[fingerprint({**made_from, "allocations": booked_part.name})] = {
+            "query": render(
+                "tables/explained_columns",
+                explained_allocations=explained_sql(booked, Relation(f"({items})"), no_shares),
+                columns=columns,
+            )
+        }
+    return payloads
+
+
+def explained_part(connection: duckdb.DuckDBPyConnection, staged: Staged, payload: Payload) -> Relation:
+    """The explained rows of a part, joined once and written next to the staged file."""
+    return write_rows(connection, Sql(payload["query"]), staged.folder / "explained.parquet")
+
+
 def keep_explained_allocations(
     connection: duckdb.DuckDBPyConnection, lake: Lake, staged: Staged, columns: Sequence[str]
 ) -> Relation:
@@ -95,11 +192,9 @@ def keep_explained_allocations(
     """
     month = staged.month
     lake.require([month], Allocations.name)
-    file = literal(str(staged.folder / "explained.parquet"))
     explained = _explained(lake, [month], origins_read(lake, month), [])
     query = render("tables/explained_columns", explained_allocations=explained, columns=columns)
-    connection.execute(f"copy ({query}) to {file}")
-    return Relation(f"read_parquet({file})")
+    return write_rows(connection, query, staged.folder / "explained.parquet")
 
 
 def _explained_as_closed(workspace: Workspace, months: Sequence[str]) -> Sql:

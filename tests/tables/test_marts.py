@@ -22,7 +22,7 @@ from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
 from octo_pipeline.tables.cost_line_items import CostLineItems
-from octo_pipeline.tables.explained_allocations import explained_allocations
+from octo_pipeline.tables.explained_allocations import BookedRows, explained_allocations
 from octo_pipeline.tables.graph import stale
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
@@ -208,7 +208,7 @@ def test_account_costs_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
     good = lake.scan("account_costs", [MONTH], AccountCosts.columns)
     with lake.connect() as connection:
         corrections = lake.scan("corrections", [MONTH], Corrections.columns)
-        pieces = {"line_items": lines, "explained": rows, "booked": booked, "corrections": corrections}
+        pieces = {"line_items": lines, "booked": booked, "corrections": corrections} | BookedRows.of_rows(rows).pieces()
         prove(connection, "account_costs", MONTH, AccountCosts.proofs, staged=good, **pieces)
         with pytest.raises(ProofError, match=f"account_costs 2024-01 fails its proof that {claim}"):
             prove(
@@ -240,7 +240,7 @@ def test_cost_groups_that_count_something_twice_or_not_at_all_are_refused(tmp_pa
     with lake.connect() as connection:
         groups = tabled_groups(connection, lines, cost_groups)
         connection.execute(f"CREATE TEMP TABLE filtered_costs AS {filtered_costs_sql(lines, rows, groups)}")
-        pieces = {"line_items": lines, "explained": rows, "booked": booked, "members": members}
+        pieces = {"line_items": lines, "booked": booked, "members": members} | BookedRows.of_rows(rows).pieces()
         pieces |= {"filtered_costs": "filtered_costs", "families": []} | no_corrections(lake)
         prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=good, **pieces)
         bad = f"({wrong.format(good=good)})"
@@ -287,10 +287,10 @@ def test_families_that_do_not_add_up_are_refused(tmp_path, wrong, claim):
         connection.execute(f"CREATE TEMP TABLE filtered_costs AS {filtered_costs_sql(lines, rows, groups)}")
         pieces = {
             "line_items": lines,
-            "explained": rows,
             "booked": lake.scan("allocations", [MONTH], Allocations.columns),
         }
         pieces |= {"members": members, "filtered_costs": "filtered_costs", "families": ["owners"]}
+        pieces |= BookedRows.of_rows(rows).pieces()
         pieces |= no_corrections(lake)
         prove(connection, "cost_group_costs", MONTH, CostGroupCosts.proofs, staged=good, **pieces)
         proofs = [proof for proof in CostGroupCosts.proofs if proof.name in ("families", "booked_on_groups")]

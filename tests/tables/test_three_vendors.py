@@ -14,6 +14,7 @@ from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
+from octo_pipeline.tables import item_parts
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.sample import write_cur
@@ -113,6 +114,28 @@ def test_what_accounts_finally_pay_is_the_bill_currency_by_currency(month):
         "EUR": Decimal(0),
         "GBP": Decimal(0),
     }
+
+
+def test_a_month_that_is_made_in_parts_is_the_same_month(month, monkeypatch):
+    names = ("allocations", "account_costs", "cost_group_costs", "prepayments")
+    whole = {name: made(month, name) for name in names}
+    monkeypatch.setattr(item_parts, "SPLITS_PER_PART", month.lake.rows("allocations", MONTH) // 7)
+    for table in (table for table in TABLES if table.name in names):
+        month.lake.remove(table.name, MONTH)
+        assert materialise(month, table, MONTH).outcome == "published"
+    assert len(month.lake.metadata("allocations", MONTH).facts["parts_of_items"]) >= 7
+    assert {name: made(month, name) for name in names} == whole
+
+
+def made(workspace: Workspace, table: str) -> tuple:
+    """The fingerprint, the facts and a digest of the rows of the month, which the parts do not change."""
+    metadata = workspace.lake.metadata(table, MONTH)
+    facts = {name: fact for name, fact in metadata.facts.items() if not name.startswith("parts")}
+    rows = query(
+        workspace,
+        f"SELECT count(*), sum(hash(t)::HUGEINT)::VARCHAR FROM '{{lake}}/{table}/month={MONTH}/*.parquet' AS t",
+    )
+    return metadata.fingerprint, facts, rows
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from octo_pipeline.model.sql import identifier
 from octo_pipeline.outputs.focus.export import export_focus
@@ -13,6 +14,7 @@ from octo_pipeline.outputs.journal import Journal, journal_of
 from octo_pipeline.outputs.statements import statements_of
 from octo_pipeline.registry.records import Actor, Decision
 from octo_pipeline.settings import Settings
+from octo_pipeline.tables import item_parts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
@@ -49,7 +51,11 @@ ITEM_KEY = ("category", "step", "own_group_id", *GRAIN)
 
 
 @rounds(20, 300)
-def test_a_lake_that_closes_months_is_what_the_text_says(dice: Dice, tmp_path: Path) -> None:
+def test_a_lake_that_closes_months_is_what_the_text_says(
+    dice: Dice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In every fifth round in parts, as big months are.
+    monkeypatch.setattr(item_parts, "SPLITS_PER_PART", 4 if dice.number % 5 == 1 else item_parts.SPLITS_PER_PART)
     driven, count = None, 0
     for drawing in draw_sequence(dice, FEATURES, tmp_path, edits=dice.random() < 0.7):
         # Posting takes as long as a table, so it is done in every fifth round of a short run.

@@ -6,11 +6,13 @@ from random import Random
 from typing import NamedTuple
 
 import duckdb
+import pytest
 
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.model.sql import identifier
 from octo_pipeline.outputs.focus.export import export_focus
 from octo_pipeline.registry.records import Actor, Decision
+from octo_pipeline.tables import item_parts
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.graph import TABLES
 from octo_pipeline.workspace import Workspace
@@ -140,7 +142,9 @@ LAWS = (
 
 
 @rounds(2, 300)
-def test_random_months_are_what_the_text_says(dice: Dice, tmp_path: Path) -> None:
+def test_random_months_are_what_the_text_says(dice: Dice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As one part, as months of this size are, or as many.
+    monkeypatch.setattr(item_parts, "SPLITS_PER_PART", [3, item_parts.SPLITS_PER_PART, 1][dice.number % 3])
     drawn = draw(dice, FEATURES)
     # The marts take as long as all tables before them.
     first = dice.randrange(len(drawn.months))

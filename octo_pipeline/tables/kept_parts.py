@@ -1,0 +1,165 @@
+"""Parts of a month that tasks make, prove and keep, so that only what changed is made again.
+
+A part is a file of `Lake.parts` whose name is a fingerprint of all that its rows are made from. Beside it, under its name, can
+be other files that were made of the same rows: its sides. All of it is a cache, which may be deleted at any time.
+
+Which parts a month has belongs to its table, and which items are one in `item_parts`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import duckdb
+
+from octo_pipeline.engine.engine import Payload, Task
+from octo_pipeline.engine.worker import task_settings
+from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged
+from octo_pipeline.lake.store import Location
+from octo_pipeline.model.columns import LINE_ITEMS
+from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.sql import Relation, Sql, literal
+from octo_pipeline.workspace import Overlay, Workspace
+
+# The fact of a partition with the names of the parts that it was made of.
+PARTS_KEPT = "parts_kept"
+
+# The names of parts that are kept begin like this.
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}\b")
+_Made = TypeVar("_Made")
+
+
+class KeptPart(NamedTuple):
+    """A part that is there.
+
+    Attributes:
+        name: the fingerprint of what its rows are made from.
+        metadata: its rows and facts.
+        file: its rows.
+        sides: what was made of the same rows, by name.
+    """
+
+    name: str
+    metadata: PartitionMetadata
+    file: Location
+    sides: dict[str, Location]
+
+
+def made_parts(
+    workspace: Workspace, table: str, month: str, task: Task, payloads: Mapping[str, Payload], sides: Sequence[str] = ()
+) -> list[KeptPart]:
+    """The parts of a month; those that are not kept are made where months of this size are made.
+
+    Args:
+        workspace: the lake and the engine.
+        table: the table that the parts are of.
+        month: the month.
+        task: makes a part within `part_to_keep`.
+        payloads: what the task needs, by the names of the parts.
+        sides: the names of what the task leaves beside each part.
+
+    Raises:
+        OctoError: a task failed, or somebody removed a part in the meantime.
+    """
+    lake = workspace.lake
+    parts = _read(lake, table, month, payloads, sides)
+    shared = {
+        "settings": workspace.settings.for_tasks(),
+        "overlay": [workspace.overlay.name, sorted(workspace.overlay.tables)] if workspace.overlay else None,
+        "run": workspace.run_id,
+        "table": table,
+        "month": month,
+        "sides": list(sides),
+    }
+    missing = [payload | shared | {"name": name} for name, payload in payloads.items() if name not in parts]
+    if missing:
+        workspace.engine_for(lake.rows(LINE_ITEMS, month)).map(task, missing)
+        parts = _read(lake, table, month, payloads, sides)
+    for name in payloads:
+        if name not in parts:
+            raise OctoError(
+                f"A part of {table} {month} ({name}) was removed while it was made. Run it again.",
+                code="part-removed-meanwhile",
+                place=month,
+            )
+    return [parts[name] for name in payloads]
+
+
+def _read(
+    lake: Lake, table: str, month: str, names: Mapping[str, Payload], sides: Sequence[str]
+) -> dict[str, KeptPart]:
+    kept = lake.parts(table, month)
+    parts = {}
+    for name in names:
+        own = {side: kept[f"{name}.{side}"] for side in sides if f"{name}.{side}" in kept}
+        metadata = lake.part_metadata(kept[name]) if name in kept and len(own) == len(sides) else None
+        if metadata is not None:
+            parts[name] = KeptPart(name, metadata, kept[name], own)
+    return parts
+
+
+@contextmanager
+def part_to_keep(payload: Payload) -> Iterator[tuple[Lake, duckdb.DuckDBPyConnection, Staged]]:
+    """The lake, a connection and the file of a part that a task makes; it is kept at the end, and its sides before it.
+
+    A side is written to `side_file`.
+    """
+    overlay = payload["overlay"] and Overlay(payload["overlay"][0], frozenset(payload["overlay"][1]))
+    lake = Workspace(task_settings(payload["settings"]), overlay=overlay or None).lake
+    table, month, name = payload["table"], payload["month"], payload["name"]
+    with lake.stage(table, month) as staged:
+        with lake.connect() as connection:
+            yield lake, connection, staged
+        for side in payload["sides"]:
+            lake.keep_part(side_file(staged, side), table, month, f"{name}.{side}")
+        lake.keep_part(staged.path, table, month, name)
+
+
+def side_file(staged: Staged, side: str) -> Path:
+    """The file of a side of a part that is being made."""
+    return staged.folder / f"{side}.parquet"
+
+
+def write_rows(connection: duckdb.DuckDBPyConnection, query: Sql, file: Path) -> Relation:
+    """Write the rows of a query to a file that is read again soon, and return it as a relation."""
+    connection.execute(f"COPY ({query}) TO {literal(str(file))} (FORMAT parquet)")
+    return rows_of_files([file])
+
+
+def rows_of_files(files: Sequence[Location]) -> Relation:
+    """The rows of such files."""
+    return Relation(f"read_parquet([{', '.join(literal(str(file)) for file in files)}], hive_partitioning = false)")
+
+
+def made_again_if_damaged(lake: Lake, table: str, month: str, make: Callable[[], _Made]) -> _Made:
+    """What `make` gives; if it fails with kept parts, without them. What is a cache must never stop a month.
+
+    Raises:
+        OctoError: it fails without them, too.
+    """
+    kept = lake.parts(table, month)
+    try:
+        return make()
+    except InputChangedError:
+        raise
+    except (OctoError, duckdb.Error):
+        if not kept:
+            raise
+        lake.drop_parts(table, month, but=[])
+        return make()
+
+
+def part_identity(name: str, metadata: PartitionMetadata) -> str:
+    """What differs if the part of a partition has other rows: its name, if that says what is in it."""
+    return name if _FINGERPRINT.match(name) else f"{metadata.fingerprint} {name}"
+
+
+def drop_other_parts(lake: Lake, table: str, month: str) -> None:
+    """Remove the parts that the published partition is not made of."""
+    metadata = lake.metadata(table, month)
+    names = set(metadata.facts.get(PARTS_KEPT, [])) if metadata else set()
+    kept = lake.parts(table, month)
+    if other := kept.keys() - {name for name in kept if name.partition(".")[0] in names}:
+        lake.drop_parts(table, month, but=kept.keys() - other)
