@@ -154,9 +154,6 @@ class Table(ABC):
     def after_publishing(self, workspace: Workspace, month: str) -> None:  # noqa: B027 - most tables leave nothing
         """Remove what only the partition that was replaced needed."""
 
-    def after_publishing(self, workspace: Workspace, month: str) -> None:  # noqa: B027 - most tables leave nothing
-        """Remove what only the partition that was replaced needed."""
-
     def prove(self, connection: duckdb.DuckDBPyConnection, staged: Staged, **pieces: object) -> None:
         """Prove the staged file; `pieces` are the other relations that the proofs name.
 
