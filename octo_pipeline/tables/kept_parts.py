@@ -16,10 +16,10 @@ import duckdb
 
 from octo_pipeline.engine.engine import Payload, Task
 from octo_pipeline.engine.worker import task_settings
-from octo_pipeline.lake.lake import InputChangedError, Lake, PartitionMetadata, Staged
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import LINE_ITEMS
-from octo_pipeline.model.errors import OctoError
+from octo_pipeline.model.errors import InputChangedError, OctoError
 from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.workspace import Overlay, Workspace
 
