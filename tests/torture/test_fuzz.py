@@ -22,7 +22,7 @@ from octo_pipeline.rules.formula import evaluate, parse_formula
 from octo_pipeline.rules.rates import load_rates
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.cost_line_items import _landed, explanation
+from octo_pipeline.tables.cost_line_items import explanation, landed_relations
 from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.vendors.azure.blobs import FolderListing
 from octo_pipeline.vendors.azure.csp import AzureCspFolderSource
@@ -201,7 +201,7 @@ def test_exports_with_damaged_bytes(delivered, tmp_path, vendor):
         with duckdb.connect() as connection, bounded():
             landed = newest_deliveries(folder / "lake", MONTH)
             try:
-                _, costs = _landed(connection, landed, folder)
+                _, costs = landed_relations(connection, landed, folder)
                 connection.execute(f"SELECT count(*), sum(cost) FROM ({costs})").fetchall()
             except duckdb.Error as error:
                 raise explanation(connection, landed, error) from error

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.tables.cost_line_items import _landed
+from octo_pipeline.tables.cost_line_items import landed_relations
 from octo_pipeline.vendors.gcp.billing import GcpBillingSource
 from octo_pipeline.vendors.gcp.billing_columns import Schema
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument
@@ -223,11 +223,11 @@ def line_items(lake: Path) -> list[dict[str, Any]]:
         assert [path for path in lake.rglob("*") if path.is_file() and ".lock" not in path.name] == []
         return []
     with duckdb.connect() as con:
-        relations, costs = _landed(con, landed, lake.parent)
+        relations, costs = landed_relations(con, landed, lake.parent)
         assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall()
         # Python has no such years as a timestamp can hold.
         columns = "cost, credits_cost, labels_json, project_labels_json, currency, hash(COLUMNS(*))"
-        items = con.execute(f"SELECT {columns} FROM ({relations['gcp_billing']})").to_arrow_table()
+        items = con.execute(f"SELECT {columns} FROM ({relations['landing.gcp_billing']})").to_arrow_table()
         return items.select(range(5)).to_pylist()
 
 

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.tables.cost_line_items import _landed
+from octo_pipeline.tables.cost_line_items import landed_relations
 from octo_pipeline.vendors.azure.azure_http import Http, refusal, retry_after
 from octo_pipeline.vendors.azure.blobs import ContainerListing, open_blob
 from octo_pipeline.vendors.azure.client import _caller
@@ -203,7 +203,7 @@ def test_any_answer_is_a_right_delivery_or_a_sentence(tmp_path_factory, world):
         assert [size for _, size in read] == [file.size for file in delivery.files]
         assert {bytes for bytes, _ in read} <= {content, answers[STORAGE].body}
         with duckdb.connect() as con:
-            _, costs = _landed(con, [delivery], lake.parent)
+            _, costs = landed_relations(con, [delivery], lake.parent)
             con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall()
 
 
@@ -242,10 +242,10 @@ def test_any_line_is_counted_as_it_stands_or_refused(tmp_path_factory, line):
         source(Session(right_answers([], [line, PARTNER_USAGE])), Pauses()).land(lake, MONTH, NOW)
     for delivery in deliveries(lake):
         with duckdb.connect() as con:
-            found, costs = _landed(con, [delivery], lake.parent)
+            found, costs = landed_relations(con, [delivery], lake.parent)
             assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall() == [(billed(line, PARTNER_USAGE),)]
             names = {
-                name for (name,) in con.execute(f"SELECT customer_name FROM ({found['azure_csp_usage']})").fetchall()
+                name for (name,) in con.execute(f"SELECT customer_name FROM ({found['landing.azure_csp_usage']})").fetchall()
             }
         given_name = line.get("CustomerName")
         if isinstance(given_name, str):
