@@ -7,9 +7,10 @@ Assumptions: the live allocators are those in the configuration folder now, whet
 restored items stay restored.
 
 Stages:
-1. ``alone``: the items of the month that the candidate matches, as if there were no other allocator.
-2. ``live`` and ``merged``: the month's items with the live allocators, and with the candidate added (or replacing the
+1. ``live`` and ``merged``: the month's items with the live allocators, and with the candidate added (or replacing the
    live allocator of the same id). Who takes the candidate's items in ``merged`` gives the conflicts.
+2. ``alone``: the items of the month that the candidate matches, as if there were no other allocator. They are those that
+   it takes in ``merged``, and those that another takes and it matches, too.
 3. ``live`` and ``merged`` are reduced to the items that change hands, and to those that decide whether savings do. Each
    of the three is booked in every month in which its items are due and of which the lake has line items. For later
    months, the instalments due in them are listed.
@@ -341,8 +342,16 @@ class _Simulator:
             if category not in own
         }
         self._match("merged_items", merged, categories, kept)
-        self._match("matched_alone", [self._candidate], own)
-        self._create("alone_items", render("services/simulation_alone"))
+        candidate = self._candidate
+        alone = render(
+            "services/simulation_alone",
+            allocator_id=candidate.id,
+            version=candidate.version,
+            document=candidate.document,
+            first_booking_month=candidate.first_booking_month(self._month),
+            tranche_count=candidate.tranche_count,
+        )
+        self._create("alone_items", alone)
 
     def _match(
         self,
