@@ -10,7 +10,7 @@ from octo_pipeline.engine.engine import Engine
 from octo_pipeline.services.landing import land_month
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import parts
+from octo_pipeline.tables import item_parts, matched_items, parts
 from octo_pipeline.tables.graph import order
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.aws.cur import land_cur
@@ -25,6 +25,8 @@ from tests.support.reports import csv_text as text_of
 ROOT = Path(__file__).parents[2]
 MONTH = "2024-03"
 PARTS = 7
+# Rows of allocations, roughly.
+_SPLITS = 500
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def month_by(
     if monkeypatch is not None:
         size = max(sum(file.size for file in d.files) for d in newest_deliveries(workspace.lake.root, MONTH, "aws"))
         monkeypatch.setattr(parts, "TASK_BYTES", -(-size // PARTS))
+        monkeypatch.setattr(matched_items, "LINES_PER_PART", 1)
+        monkeypatch.setattr(item_parts, "SPLITS_PER_PART", _SPLITS // PARTS)
     for table in order():
         materialise(workspace, table, MONTH)
     return _read(workspace)

@@ -28,6 +28,8 @@ def test_two_processes_make_the_month_of_one(landed, whole, tmp_path: Path, monk
         assert processes.seconds > 0
     # Those of the large payer, and one with all others.
     assert parts_of(tmp_path / "lake", "cost_line_items") == PARTS + 1
+    assert parts_of(tmp_path / "lake", "matched_items") == PARTS + 1
+    assert parts_of(tmp_path / "lake", "allocations") == PARTS
     for table, rows in whole.rows.items():
         assert by_tasks.rows[table] == rows, table
     assert by_tasks == whole
@@ -38,8 +40,8 @@ def test_a_spark_cluster_that_loses_workers_makes_the_month_of_one_process(
     landed, whole, spark_cluster: Cluster, tmp_path: Path, monkeypatch
 ):
     lake = tmp_path / "lake"
-    # Of the files between map and reduce, and of the parts of allocations before they are joined.
-    steps = [".parts/mapped_charges/*/*.parquet"]
+    # What is there while files are mapped, and while items are split.
+    steps = [".parts/mapped_charges/*/*.parquet", ".parts/allocations/*/*.parquet"]
     killed = []
 
     def lose_workers() -> None:
