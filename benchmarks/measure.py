@@ -91,10 +91,15 @@ def octo(*arguments: str, environment: Mapping[str, str]) -> str:
     return python("-c", "from octo_pipeline.cli.main import main; main()", *arguments, environment=environment)
 
 
+def _as_users_have_it(environment: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment of a process: where Python is told to keep no compiled modules, each start would compile ours again."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | dict(environment or {})
+
+
 def command(arguments: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
     done = subprocess.run(
         arguments,
-        env=os.environ | dict(environment or {}),
+        env=_as_users_have_it(environment),
         cwd=folder,
         capture_output=True,
         text=True,

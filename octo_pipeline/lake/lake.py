@@ -145,7 +145,9 @@ class Lake:
             self._seen, self._read = None, {}
 
     @contextmanager
-    def connect(self, *, only: Sequence[Location] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(
+        self, *, only: Sequence[Location] | None = None, threads: int | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to DuckDB in memory; it shares nothing with other processes but finished files.
 
         DuckDB opens a file once for its footer and again, by name, to read its rows. If a partition is replaced in
@@ -154,6 +156,8 @@ class Lake:
         Args:
             only: the files it can open, for statements that somebody else writes: no other file, no other host, and
                 no setting can be changed. None for statements of the program.
+            threads: how many work on a statement; None for as many as the lake has. Many small statements take a third
+                less processor time if one thread does not have to wait for others.
 
         Raises:
             InputChangedError: a partition was replaced while it was read; discard what was read.
@@ -161,7 +165,7 @@ class Lake:
         """
         outer, self._scanned = self._scanned, {}
         try:
-            with self._connection(only) as connection:
+            with self._connection(only, threads) as connection:
                 yield connection
                 self._require_unchanged()
         except InputChangedError:
@@ -189,10 +193,11 @@ class Lake:
         return is_of_lake and isinstance(error, duckdb.InvalidInputException)
 
     @contextmanager
-    def _connection(self, only: Sequence[Location] | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connection(self, only: Sequence[Location] | None, threads: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
         # A bucket's secrets belong to an instance, and so does what confines it.
         if only is None and isinstance(self.root, Path):
-            with shared_connection(self.duckdb_config()) as connection:
+            own = {"threads": threads} if threads else {}
+            with shared_connection(self.duckdb_config() | own) as connection:
                 yield connection
             return
         with self._own_config(only) as config, duckdb.connect(config=config) as connection:

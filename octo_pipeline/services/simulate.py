@@ -7,9 +7,10 @@ Assumptions: the live allocators are those in the configuration folder now, whet
 restored items stay restored.
 
 Stages:
-1. ``alone``: the items of the month that the candidate matches, as if there were no other allocator.
-2. ``live`` and ``merged``: the month's items with the live allocators, and with the candidate added (or replacing the
+1. ``live`` and ``merged``: the month's items with the live allocators, and with the candidate added (or replacing the
    live allocator of the same id). Who takes the candidate's items in ``merged`` gives the conflicts.
+2. ``alone``: the items of the month that the candidate matches, as if there were no other allocator. They are those that
+   it takes in ``merged``, and those that another takes and it matches, too.
 3. ``live`` and ``merged`` are reduced to the items that change hands, and to those that decide whether savings do. Each
    of the three is booked in every month in which its items are due and of which the lake has line items. For later
    months, the instalments due in them are listed.
@@ -26,6 +27,7 @@ Drawback: all rows of the result are held in Python.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -71,6 +73,9 @@ SECTIONS: dict[str, str] = {
 
 # A filter for each target is tried on every line item.
 _MOST_CONDITIONS = 200
+
+# A simulation is hundreds of statements. Over so few line items, each takes longer to plan and to share out than to run.
+_SMALL_MONTH = 200_000
 
 _RESTORED = Relation("restored_items")
 
@@ -208,7 +213,8 @@ def simulate(workspace: Workspace, allocator: Allocator, month: str, *, ended: A
             place=month,
             remedy=Remedy("run", month=month),
         )
-    with workspace.lake.connect() as connection:
+    is_small = workspace.lake.rows(LINE_ITEMS, month) <= _SMALL_MONTH
+    with workspace.lake.connect(threads=1 if is_small else None) as connection:
         return _Simulator(connection, workspace, allocator, month, ended).run()
 
 
@@ -295,12 +301,18 @@ class _Simulator:
         }
 
     def _line_items(self, months: Sequence[str]) -> Relation:
+        if list(months) == [self._month]:
+            return self._month_lines
         return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
 
-    def _numbered_line_items(self) -> Relation:
-        return self._workspace.lake.scan(
-            LINE_ITEMS, [self._month], LINE_ITEM_COLUMNS, row_number_as=matching.LINE_NUMBER
-        )
+    @cached_property
+    def _month_lines(self) -> Relation:
+        """The line items of the month, numbered; few are read once and kept."""
+        lake = self._workspace.lake
+        lines = lake.scan(LINE_ITEMS, [self._month], LINE_ITEM_COLUMNS, row_number_as=matching.LINE_NUMBER)
+        if lake.rows(LINE_ITEMS, self._month) > _SMALL_MONTH:
+            return lines
+        return create_temp_table(self._connection, "simulated_lines", Sql(f"from {lines}"))
 
     def _create_restored(self) -> None:
         # Balances depend on what is due from earlier months, too.
@@ -330,8 +342,16 @@ class _Simulator:
             if category not in own
         }
         self._match("merged_items", merged, categories, kept)
-        self._match("matched_alone", [self._candidate], own)
-        self._create("alone_items", render("services/simulation_alone"))
+        candidate = self._candidate
+        alone = render(
+            "services/simulation_alone",
+            allocator_id=candidate.id,
+            version=candidate.version,
+            document=candidate.document,
+            first_booking_month=candidate.first_booking_month(self._month),
+            tranche_count=candidate.tranche_count,
+        )
+        self._create("alone_items", alone)
 
     def _match(
         self,
@@ -343,7 +363,7 @@ class _Simulator:
         query = rows_sql(matching.MATCHED_ITEM_COLUMNS, [])
         if categories:
             query = matching.matched_items_sql(
-                self._connection, self._numbered_line_items(), self._month, allocators, categories, known
+                self._connection, self._month_lines, self._month, allocators, categories, known
             )
         self._create(table, render("services/simulation_taken_items", matched_items_query=query))
 

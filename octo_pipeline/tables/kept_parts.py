@@ -18,9 +18,10 @@ from octo_pipeline.engine.engine import Payload, Task
 from octo_pipeline.engine.worker import task_settings
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged
 from octo_pipeline.lake.store import Location
-from octo_pipeline.model.columns import LINE_ITEMS
+from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import InputChangedError, OctoError
 from octo_pipeline.model.sql import Relation, Sql, literal
+from octo_pipeline.model.templates import render
 from octo_pipeline.workspace import Overlay, Workspace
 
 # The fact of a partition with the names of the parts that it was made of.
@@ -75,7 +76,7 @@ def made_parts(
     }
     missing = [payload | shared | {"name": name} for name, payload in payloads.items() if name not in parts]
     if missing:
-        workspace.engine_for(lake.rows(LINE_ITEMS, month)).map(task, missing)
+        workspace.engine_for(_lines(workspace, month)).map(task, missing)
         parts = _read(lake, table, month, payloads, sides)
     for name in payloads:
         if name not in parts:
@@ -85,6 +86,15 @@ def made_parts(
                 place=month,
             )
     return [parts[name] for name in payloads]
+
+
+def _lines(workspace: Workspace, month: str) -> int:
+    """How many lines of bills the month has, of which several are one line item; 0 where nobody asks."""
+    if workspace.settings.engine == "local":
+        return 0
+    line_items = workspace.lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+    with workspace.lake.connect() as connection:
+        return int(connection.execute(render("tables/counted_lines", line_items=line_items)).fetchall()[0][0])
 
 
 def _read(

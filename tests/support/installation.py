@@ -1,13 +1,16 @@
 """What deploy/ describes, as processes on loopback: the same commands, settings and configuration, without containers.
 
-PostgreSQL is a real server, the store is the strict S3 emulator. `Process.kill` kills one as the kernel would, and `start` is
-what ``restart: unless-stopped`` or Kubernetes do then.
+PostgreSQL and the proxy are real servers, the store is the strict S3 emulator behind a relay that can be killed. `Process.kill`
+kills one as the kernel would, and `start` is what ``restart: unless-stopped`` or Kubernetes do then.
 """
 
+import json
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,15 +19,18 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from html import unescape
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import boto3
 import yaml
 
-from docs.pictures import ask
 from tests.emulators.aws import KEY, REGION, SECRET
-from tests.emulators.postgresql import free_port, postgresql_folder, server_user
+from tests.emulators.postgresql import postgresql_folder, server_user
+from tests.support.proxy import SIGNED_IN, ask_through, proxy_command
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -63,15 +69,20 @@ class Process:
         """Start it and wait until it answers; like a supervisor, start it again if it ends before."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            if self._process is None or self._process.poll() is not None:
-                with (self.folder / f"{self.name}.log").open("ab") as log:
-                    self._process = subprocess.Popen(
-                        self.command, env=dict(self.environment), stdout=log, stderr=log, cwd=self.folder, **self.user
-                    )
+            self.begin()
             if self.is_ready():
                 return
             time.sleep(0.3)
         raise AssertionError(f"{self.name} does not answer; see {self.folder / self.name}.log")
+
+    def begin(self) -> None:
+        """Start it unless it runs, and wait for nothing."""
+        if self.is_running:
+            return
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command, env=dict(self.environment), stdout=log, stderr=log, cwd=self.folder, **self.user
+            )
 
     @property
     def pid(self) -> int:
@@ -92,12 +103,6 @@ class Process:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
-    def pause(self, seconds: float) -> None:
-        """Let it answer nobody for a while."""
-        os.kill(self.pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        os.kill(self.pid, signal.SIGCONT)
-
     def stop(self) -> None:
         """End it, first as one asks and then as one does not."""
         if self._process is None or self._process.poll() is not None:
@@ -115,18 +120,16 @@ class Process:
 
 @dataclass
 class Installation:
-    """The processes, the settings that each of them has, and the addresses of those with pages.
+    """The processes, and the settings that each of them has.
 
     Attributes:
-        dagster: address of the webserver.
-        api: address of `octo serve`.
+        proxy: the port of the proxy, by which people come to everything.
     """
 
     folder: Path
     settings: dict[str, str]
     processes: dict[str, Process]
-    dagster: str
-    api: str
+    proxy: int
 
     def octo(self, *arguments: str) -> str:
         """What `octo` prints in this installation."""
@@ -141,15 +144,51 @@ class Installation:
         return done.stdout
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """What the webserver's API answers, as soon as it answers again."""
+        """What Dagster's API answers through the proxy, as soon as both answer again."""
+        body = json.dumps({"query": query, "variables": variables})
+        headers = {"Content-Type": "application/json", "Origin": f"https://dagster.localhost:{self.proxy}"}
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            try:
-                return ask(self.dagster, query, **variables)
-            except (OSError, TypeError, KeyError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
+            with suppress(OSError, HTTPException):
+                status, _, text = ask_through(self.proxy, "dagster", "POST", "/graphql", body, **headers, **SIGNED_IN)
+                if status == 200 and (data := json.loads(text).get("data")) is not None:
+                    return data
+            assert time.monotonic() < deadline, f"Dagster did not answer {query}"
+            time.sleep(1)
+
+
+@dataclass
+class Person:
+    """Somebody with a browser, who signs in to the console by a token and comes through the proxy."""
+
+    proxy: int
+    token: str
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def _ask(self, method: str, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        status, answered, text = ask_through(self.proxy, "costs", method, path, body, Cookie=cookies, **headers)
+        for line in answered.get_all("Set-Cookie") or []:
+            name, _, value = line.partition(";")[0].partition("=")
+            self.cookies[name] = value
+        return status, text
+
+    def sign_in(self) -> None:
+        """Send the form with the token."""
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": f"https://costs.localhost:{self.proxy}"}
+        status, text = self._ask("POST", "/sign-in", urlencode({"token": self.token}), **form)
+        assert status == 303, text
+
+    def page(self, path: str) -> str | None:
+        """What is read on a page, on one line; None while nobody answers or the proxy says that the console does not."""
+        try:
+            status, text = self._ask("GET", path)
+        except (OSError, HTTPException):
+            return None
+        if status == 502:
+            return None
+        assert status == 200, text
+        return " ".join(re.sub(r"<[^>]*>", " ", unescape(text.partition('<main id="content"')[2])).split())
 
 
 def answers(address: str) -> bool:
@@ -169,28 +208,38 @@ def installation(folder: Path, **settings: str) -> Iterator[Installation]:
 
     Args:
         folder: an empty folder.
-        settings: further environment variables of the code server, webserver, daemon and API.
+        settings: further environment variables of the code server, webserver, daemon and console.
     """
-    ports = {name: free_port() for name in ("postgres", "store", "code", "webserver", "api")}
+    ports = _ports("postgres", "emulator", "store", "code", "webserver", "console", "proxy")
     environment = _environment(folder, ports) | settings
     _write_dagster_home(folder, ports["code"])
     processes = _processes(folder, ports, environment)
     try:
         _start_postgresql(folder, processes["postgres"], ports["postgres"])
+        processes["emulator"].start()
         processes["store"].start()
         _client(ports["store"]).create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        for name in ("code", "webserver", "daemon", "api"):
+        processes["code"].start()
+        for name in ("webserver", "daemon", "console", "proxy"):
+            processes[name].begin()
+        for name in ("webserver", "daemon", "console", "proxy"):
             processes[name].start()
-        yield Installation(
-            folder,
-            environment,
-            processes,
-            f"http://127.0.0.1:{ports['webserver']}",
-            f"http://127.0.0.1:{ports['api']}",
-        )
+        yield Installation(folder, environment, processes, ports["proxy"])
     finally:
         for name in reversed(list(processes)):
             processes[name].stop()
+
+
+def _ports(*names: str) -> dict[str, int]:
+    """A port of each name, below those that the system gives to connections: one could be taken while its process starts again."""
+    ports: dict[str, int] = {}
+    for port in random.sample(range(20_000, 30_000), 1_000):
+        if len(ports) == len(names):
+            return ports
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports[names[len(ports)]] = port
+    raise AssertionError("no ports are free")
 
 
 def _environment(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
@@ -206,6 +255,8 @@ def _environment(folder: Path, ports: Mapping[str, int]) -> dict[str, str]:
         "OCTO_LAKE_ACCESS_KEY": KEY,
         "OCTO_LAKE_SECRET_KEY": SECRET,
         "OCTO_MEMORY_LIMIT": "1GB",
+        "OCTO_PUBLIC_URL": f"https://costs.localhost:{ports['proxy']}",
+        "OCTO_TRUSTED_PROXIES": "127.0.0.1",
     }
     passed = {name: values.get(name, "") for name in composed}
     return passed | {
@@ -233,8 +284,9 @@ def _write_dagster_home(folder: Path, code_port: int) -> None:
     instance = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
     instance["compute_logs"]["config"]["base_dir"] = str(folder / "logs")
     instance["concurrency"]["runs"]["max_concurrent_runs"] = 2
-    # Only to wait for less: what was killed while it started is seen after two minutes instead of five.
-    instance["run_monitoring"] |= {"start_timeout_seconds": 120, "poll_interval_seconds": 15}
+    # Only to wait for less.
+    instance["run_monitoring"] |= {"start_timeout_seconds": 90, "poll_interval_seconds": 5}
+    instance["run_coordinator"]["config"] |= {"max_user_code_failure_retries": 100, "user_code_failure_retry_delay": 6}
     (folder / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(instance))
     workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
     (location,) = workspace["load_from"]
@@ -260,13 +312,27 @@ def _processes(folder: Path, ports: Mapping[str, int], environment: Mapping[str,
 
     (image,) = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if line.startswith("CMD ")]
     daemon = ready(str(BIN / "dagster-daemon"), "liveness-check")
+    # Dagster for those who look on is the same program; one of them is enough here.
+    behind = {"console": "console", "webserver": "webserver", "viewer": "webserver"}
+    addresses = {site: f"127.0.0.1:{ports[name]}" for site, name in behind.items()}
+    through, of_proxy = proxy_command(folder, ports["proxy"], addresses)
+
+    def comes_through() -> bool:
+        with suppress(OSError):
+            return ask_through(ports["proxy"], "costs", "GET", "/api/openapi.json")[0] == 200
+        return False
+
     of = {
         "postgres": (
             [str(programs / "postgres"), *postgres, "-k", str(folder / "postgres")],
             ready(str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(ports["postgres"])),
         ),
+        "emulator": (
+            [sys.executable, "-m", "tests.support.s3_process", str(ports["emulator"])],
+            lambda: answers(f"http://127.0.0.1:{ports['emulator']}"),
+        ),
         "store": (
-            [sys.executable, "-m", "tests.support.s3_process", str(ports["store"])],
+            [sys.executable, "-m", "tests.support.relay", str(ports["store"]), str(ports["emulator"])],
             lambda: answers(f"http://127.0.0.1:{ports['store']}"),
         ),
         "code": (
@@ -278,16 +344,18 @@ def _processes(folder: Path, ports: Mapping[str, int], environment: Mapping[str,
             lambda: answers(f"http://127.0.0.1:{ports['webserver']}/server_info"),
         ),
         "daemon": (command(services["daemon"]["command"]), daemon),
-        "api": (
-            [sys.executable, "-m", "octo_pipeline.cli.main", "serve", "--port", str(ports["api"])],
-            lambda: answers(f"http://127.0.0.1:{ports['api']}/api/openapi.json"),
+        "console": (
+            command(services["console"]["command"], port8000=ports["console"]),
+            lambda: answers(f"http://127.0.0.1:{ports['console']}/api/openapi.json"),
         ),
+        "proxy": (through, comes_through),
     }
+    of_others = {"postgres": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, "proxy": of_proxy}
     return {
         name: Process(
             name,
             words,
-            {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} if name == "postgres" else environment,
+            of_others.get(name, environment),
             folder / "postgres" if name == "postgres" else folder,
             is_ready,
             user if name == "postgres" else {},
