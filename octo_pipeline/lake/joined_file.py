@@ -172,13 +172,13 @@ def parse_part(end: bytes, size: int, path: "Location", version: Hashable) -> Pa
         groups = _structs(footer, _ROW_GROUPS)
         rows = sum(_value(group, _GROUP_ROWS) for group in groups)
         is_whole = _value(footer, _ROWS) == rows and bool(_structs(footer, _SCHEMA)) and _value(footer, _VERSION) > 0
-        places = [place for group in groups for place in _places(group)]
+        places = [position for group in groups for position in _places(group)]
     except (ValueError, KeyError, TypeError):
         raise damaged(path, "its footer makes no sense") from None
     if _ENCRYPTION in footer:
         raise _encrypted(path)
     stop = size - length
-    if not is_whole or any(not len(MAGIC) <= place <= stop for place in places):
+    if not is_whole or any(not len(MAGIC) <= position <= stop for position in places):
         raise damaged(path, "its footer is not that of its data")
     return Part(path, rows, len(groups), stop, footer, version)
 
@@ -306,7 +306,7 @@ def _places(group: Struct) -> list[int]:
         places += [_value(metadata, number) for number in _METADATA_PLACES if number in metadata]
         pages = [_value(metadata, number) for number in (_DATA_PAGE, _DICTIONARY_PAGE) if number in metadata]
         places.append(min(filter(None, pages)) + _value(metadata, _COMPRESSED_BYTES))
-    return [place for place in places if place]
+    return [position for position in places if position]
 
 
 def _moved(group: Struct, by: int) -> Struct:
