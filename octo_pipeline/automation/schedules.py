@@ -5,7 +5,7 @@ import dagster as dg
 from octo_pipeline.automation.jobs import monthly_allocation
 from octo_pipeline.automation.watched import watched_months
 from octo_pipeline.services.landing import is_offered
-from octo_pipeline.tables.cost_line_items import landed_months
+from octo_pipeline.tables.landed_charges import landed_months
 from octo_pipeline.workspace import Workspace
 
 

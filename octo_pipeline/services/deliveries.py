@@ -10,7 +10,7 @@ from octo_pipeline.model.months import add_months
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.services import charges
 from octo_pipeline.services.sources import sources
-from octo_pipeline.tables.cost_line_items import counted_deliveries
+from octo_pipeline.tables.landed_charges import counted_deliveries
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.documents import SourceDocument, source_documents
 from octo_pipeline.vendors.landing import Delivery, deliveries

@@ -23,10 +23,10 @@ from octo_pipeline.services import charges
 from octo_pipeline.services.checks import CHECKS
 from octo_pipeline.tables.closings import kept_fingerprints, remove_closings, write_closing
 from octo_pipeline.tables.corrections import Corrections, changed_months, drift_of, why_changed
-from octo_pipeline.tables.cost_line_items import counted_deliveries
 from octo_pipeline.tables.graph import order, stale
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
 from octo_pipeline.tables.known import first_open_month, remove_known, state_of
+from octo_pipeline.tables.landed_charges import counted_deliveries
 from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.tables.table import KEPT
 from octo_pipeline.vendors.catalog import VENDORS

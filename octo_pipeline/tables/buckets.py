@@ -37,16 +37,16 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, Sql, literal, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables import parts
-from octo_pipeline.tables.cost_line_items import (
+from octo_pipeline.tables.dbt import model_query
+from octo_pipeline.tables.landed_charges import (
     CHARGE_MODELS,
-    CostLineItems,
+    SOURCE_COSTS,
     charges_of,
     explanation,
     landed_delivery,
     landed_relations,
     no_charges,
 )
-from octo_pipeline.tables.dbt import model_query
 from octo_pipeline.tables.parts import BUCKETS, SOURCE_SUMS, SourceSum, bucket_name, size_of, source_sums_sql
 from octo_pipeline.vendors.landing import Delivery
 from octo_pipeline.workspace import Workspace
@@ -309,13 +309,12 @@ def _prove(lake: Lake, month: str, source_sums: Sequence[SourceSum], reduced: Se
     texts = dict.fromkeys(("vendor", "billing_account_id", "billing_currency"), "VARCHAR")
     totals = {"billed_cost": MONEY, "line_count": "BIGINT"}
     staged = rows_sql(texts | totals, [total for result in reduced for total in result["sums"]])
-    (costs,) = [proof for proof in CostLineItems.proofs if proof.name == "source_costs"]
     with lake.connect() as connection:
         prove(
             connection,
             LINE_ITEMS,
             month,
-            [costs],
+            [SOURCE_COSTS],
             staged=Relation(f"({staged})"),
             source_invoices=Relation(f"({source_sums_sql(source_sums)})"),
         )

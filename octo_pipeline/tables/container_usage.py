@@ -9,7 +9,7 @@ from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEMS, MONEY, TAGS
 from octo_pipeline.model.templates import render
-from octo_pipeline.tables.cost_line_items import counted_deliveries, explanation
+from octo_pipeline.tables.landed_charges import counted_deliveries, explanation
 from octo_pipeline.tables.table import Lineage, Reads, Table
 from octo_pipeline.vendors.catalog import VENDORS
 from octo_pipeline.vendors.landing import Delivery

@@ -14,10 +14,11 @@ from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.container_usage import ContainerUsage
 from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
-from octo_pipeline.tables.cost_line_items import CostLineItems, landed_months
+from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.dbt import column_descriptions
 from octo_pipeline.tables.explained_allocations import EXPLAINED_DESCRIPTIONS
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
+from octo_pipeline.tables.landed_charges import landed_months
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.prepayments import Prepayments
 from octo_pipeline.tables.resolved_accounts import ResolvedAccounts

@@ -10,8 +10,9 @@ from octo_pipeline.lake.lake import PartitionMetadata, Staged
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.services.sources import folder_source
 from octo_pipeline.tables import cost_line_items
-from octo_pipeline.tables.cost_line_items import CostLineItems, no_charges
+from octo_pipeline.tables.cost_line_items import CostLineItems
 from octo_pipeline.tables.dbt import run_model
+from octo_pipeline.tables.landed_charges import no_charges
 from octo_pipeline.tables.table import materialise
 from octo_pipeline.vendors.catalog import VENDORS
 from tests.support import azure_exports, focus_files

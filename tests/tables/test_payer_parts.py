@@ -12,7 +12,8 @@ from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.services.sources import folder_source
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables import cost_line_items, parts
-from octo_pipeline.tables.cost_line_items import INVOICES, CostLineItems, landed_delivery
+from octo_pipeline.tables.cost_line_items import INVOICES, CostLineItems
+from octo_pipeline.tables.landed_charges import landed_delivery
 from octo_pipeline.tables.table import Materialised, materialise
 from octo_pipeline.vendors.aws.cur import land_cur
 from octo_pipeline.vendors.downloads import DeliveredFile

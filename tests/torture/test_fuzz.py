@@ -22,7 +22,7 @@ from octo_pipeline.rules.formula import evaluate, parse_formula
 from octo_pipeline.rules.rates import load_rates
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables.cost_line_items import explanation, landed_relations
+from octo_pipeline.tables.landed_charges import explanation, landed_relations
 from octo_pipeline.vendors.aws.cur import CurFolderSource
 from octo_pipeline.vendors.azure.blobs import FolderListing
 from octo_pipeline.vendors.azure.csp import AzureCspFolderSource

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.tables.cost_line_items import landed_relations
+from octo_pipeline.tables.landed_charges import landed_relations
 from octo_pipeline.vendors.gcp.billing import GcpBillingSource
 from octo_pipeline.vendors.gcp.billing_columns import Schema
 from octo_pipeline.vendors.gcp.billing_document import GcpSourceDocument

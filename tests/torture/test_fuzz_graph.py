@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from octo_pipeline.model.errors import OctoError
-from octo_pipeline.tables.cost_line_items import landed_relations
+from octo_pipeline.tables.landed_charges import landed_relations
 from octo_pipeline.vendors.azure.azure_http import Http, refusal, retry_after
 from octo_pipeline.vendors.azure.blobs import ContainerListing, open_blob
 from octo_pipeline.vendors.azure.client import _caller
@@ -245,7 +245,8 @@ def test_any_line_is_counted_as_it_stands_or_refused(tmp_path_factory, line):
             found, costs = landed_relations(con, [delivery], lake.parent)
             assert con.execute(f"SELECT sum(cost) FROM ({costs})").fetchall() == [(billed(line, PARTNER_USAGE),)]
             names = {
-                name for (name,) in con.execute(f"SELECT customer_name FROM ({found['landing.azure_csp_usage']})").fetchall()
+                name
+                for (name,) in con.execute(f"SELECT customer_name FROM ({found['landing.azure_csp_usage']})").fetchall()
             }
         given_name = line.get("CustomerName")
         if isinstance(given_name, str):

@@ -9,8 +9,8 @@ from octo_pipeline.model.sql import Sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.outputs.focus.columns import BILLING_PERIOD, INVOICE_DETAIL, in_words_of_the_lake
 from octo_pipeline.outputs.focus.month_charges import vendor_names
-from octo_pipeline.tables.cost_line_items import counted_deliveries
 from octo_pipeline.tables.invoice_costs import InvoiceCosts
+from octo_pipeline.tables.landed_charges import counted_deliveries
 from octo_pipeline.workspace import Workspace
 
 
