@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -81,7 +81,7 @@ def _rules() -> Iterator[dict[str, object]]:
         yield {"category": "account", "criteria": [{"and": {"productCode": service}}]} | common
 
 
-def run(what: str, settings: Settings, lake: Path, engine: Engine | None, whole: Callable[[], float]) -> Run:
+def run(what: str, settings: Settings, lake: Path, engine: Engine | None) -> Run:
     """Make all tables of the month in a lake of its own."""
     landing = lake / "landing"
     lake.mkdir()
@@ -90,13 +90,13 @@ def run(what: str, settings: Settings, lake: Path, engine: Engine | None, whole:
     start = None
     if isinstance(engine, SparkEngine):
         # Java takes as long to start for a month of any size.
-        before = whole()
+        before = everything()
         engine.map(greet, [{}] * 4)
-        start, engine.seconds = whole() - before, 0.0
-    before, began = whole(), time.perf_counter()
+        start, engine.seconds = everything() - before, 0.0
+    before, began = everything(), time.perf_counter()
     for table in order():
         materialise(workspace, table, MONTH)
-    wall, after = time.perf_counter() - began, whole()
+    wall, after = time.perf_counter() - began, everything()
     return Run(what, start, wall, getattr(engine, "seconds", None), after - before, _digests(workspace))
 
 
@@ -124,8 +124,8 @@ def processor_seconds(*processes: int) -> float:
     return ticks / _TICKS
 
 
-def own_seconds() -> float:
-    """What this process and those that it started have taken."""
+def everything() -> float:
+    """What this process and those that it started have taken: the cluster is one of them."""
     return processor_seconds(os.getpid(), *descendants(os.getpid()))
 
 
@@ -166,24 +166,20 @@ def runs(folder: Path, lines: int, picture: Path | None) -> Iterator[Run]:
     # Spark's own pages are for this machine only.
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     settings = prepared(folder, lines)
-    yield run("one process, 2 threads", settings, folder / "one", None, own_seconds)
+    yield run("one process, 2 threads", settings, folder / "one", None)
     # As a payer and a month of a hundred times these lines would be cut.
     parts.TASK_BYTES = sum(file.stat().st_size for file in folder.glob("landed/landing/**/*.parquet")) // 7
     matched_items.LINES_PER_PART = max(lines // 200, 1)
     item_parts.SPLITS_PER_PART = max(lines // 2, 1)
     with ProcessEngine(2) as processes:
-        yield run("2 processes, the same tasks", settings, folder / "two", processes, own_seconds)
+        yield run("2 processes, the same tasks", settings, folder / "two", processes)
     for lake, title in (("spark", "Spark, 2 workers of one core"), ("killed", "Spark, a worker killed in the middle")):
         with cluster() as spark:
             shown = {"ui_enabled": "true", "ui_port": str(free_port())} if picture is not None else {}
             engine = SparkEngine(spark.url, options(**shown))
             losing = losing_a_worker(spark, folder / lake) if lake == "killed" else nullcontext()
-
-            def everything(spark: Cluster = spark) -> float:
-                return own_seconds() + processor_seconds(*spark.processes())
-
             with losing:
-                made = run(title, settings, folder / lake, engine, everything)
+                made = run(title, settings, folder / lake, engine)
             if picture is not None and lake == "killed":
                 _take(picture, engine.options["spark.ui.port"])
             engine.close()

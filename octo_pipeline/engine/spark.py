@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pyarrow
     from pyspark.sql import SparkSession
 
-# Java only hands out tasks, so compiling it thoroughly and collecting its garbage in parallel take more than they save: half of
-# its processor time in the first minutes.
+# Java only hands out tasks, so compiling it thoroughly and collecting its garbage in parallel take more than they save: two fifths
+# of its processor time in the first minutes.
 _JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # Executors that have nothing to do are given back to the cluster, because a process that shows pages may go on for days.
 _OPTIONS = {
