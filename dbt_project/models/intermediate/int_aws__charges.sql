@@ -11,8 +11,8 @@ cur as (
 
 ),
 
--- The offering class is filled on covered usage and often blank on the fee of the same reservation. It is looked up
--- within the payer, so that the rows of a payer depend on nothing of another one.
+-- The offering class is filled on covered usage and often blank on the fee of the same reservation. It is
+-- looked up within the payer, so that the rows of a payer depend on nothing of another one.
 -- Read apart from cur, from three columns of the lines: a CTE that is named twice is kept whole in memory.
 reservations as (
 
