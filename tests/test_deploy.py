@@ -264,7 +264,10 @@ def test_what_a_step_prints_is_read_from_the_bucket(aws, tmp_path):
         f"with ConfigurableClassData(*{location}, sys.argv[1]).rehydrate().capture_logs({key}):\n"
         "    print('made 2024-01', flush=True)\n"
     )
-    subprocess.run([sys.executable, "-c", program, config("run")], check=True, capture_output=True)
+    with (tmp_path / "printed").open("w") as printed:
+        # No pipe: the processes that follow a log for Dagster can outlive it, and would hold a pipe open for good.
+        command = [sys.executable, "-c", program, config("run")]
+        subprocess.run(command, check=True, stdout=printed, stderr=printed, timeout=120)
 
     manager = ConfigurableClassData(*location, config("webserver")).rehydrate()
     assert manager.get_log_data(key).stdout == b"made 2024-01\n"
