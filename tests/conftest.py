@@ -1,6 +1,7 @@
 """What all tests share: a lake of their own, and where cases come from."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ pytest_plugins = [
 
 # How wide the window is in which tests are run decides nothing: tables are printed as into a file, unless a test sets a width.
 os.environ.pop("COLUMNS", None)
+# Nor does a shell that has what runs in the background ignore interrupts: Dagster makes of SIGTERM what SIGINT is, and processes
+# that tests start would inherit both.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
