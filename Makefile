@@ -53,7 +53,13 @@ spark: .emulators/spark/installed ## Makes months on a Spark cluster, of which a
 
 # Ratios to the least work that could give the same result.
 bench: $(VENV)/installed-test .bench/library/installed ## Measures speed, by default with a very large month
-	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.bench --json .bench/$$(git rev-parse --short HEAD).json
+
+bench-short: $(VENV)/installed-test .bench/library/installed ## The same with small months, to see that all of it runs
+	$(BIN)/python -m benchmarks.bench --short
+
+bench-compare: $(VENV)/installed-test ## What changed between two runs of bench: OLD=... NEW=...
+	$(BIN)/python -m benchmarks.table $(OLD) $(NEW)
 
 # What splitting is compared with, in an environment of its own: it is no dependency of ours.
 # An environment of its own: with what it brings, jsonschema and so dbt take two seconds longer to import.

@@ -80,3 +80,12 @@ def test_every_room_of_the_house_has_a_line() -> None:
 
 def test_the_picture_of_the_house_shows_its_imports() -> None:
     assert house.PICTURE.read_text() == house.picture(), "`make house` draws it again"
+
+
+def test_every_target_of_make_does_something():
+    """Regression: two targets were declared and had no recipe, so CI ran one of them, which did nothing."""
+    makefile = (ROOT / "Makefile").read_text()
+    (declared,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    recipes = set(re.findall(r"^([a-z-]+):[^\n]*\n\t", makefile, re.MULTILINE))
+    only_others = set(re.findall(r"^([a-z-]+): (?!\$\(VENV\))[^\n#]+$", makefile, re.MULTILINE))
+    assert set(declared.split()) - recipes - only_others == set()
