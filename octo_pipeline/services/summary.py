@@ -13,6 +13,13 @@ from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.workspace import Workspace
 
+# The columns of an explained row that the queries below read. Keeping the others of millions of rows takes time and memory.
+_READ = (
+    "item_id", "origin_month", "category", "step", "status", "kind", "reason", "target_account", "target_group", "currency",
+    "service_code", "charge_description", "commitment_discount_type", "savings_kind", "allocator_id", "tranche_cost",
+    "tranche_effective_cost", "cost", "effective_cost",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -42,9 +49,9 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
     """Summarise a month whose allocations are published."""
     lake = workspace.lake
     with lake.connect() as connection:
-        explained = create_temp_table(
-            connection, "explained", explained_allocations(workspace, [month], has_corrections=False)
-        )
+        rows = explained_allocations(workspace, [month], has_corrections=False)
+        query = render("tables/explained_columns", explained_allocations=rows, columns=_READ)
+        explained = create_temp_table(connection, "explained", query)
 
         def fetched(template: str) -> Rows:
             return Rows.fetched(connection, render(f"services/{template}", explained=explained))
