@@ -152,12 +152,12 @@ def _engine(workspace: Workspace, now: datetime) -> _Findings:
     settings = workspace.settings
     if settings.engine == "local":
         return
-    answers: Queue[list[Payload] | OctoError] = Queue()
+    answers: Queue[list[Payload] | Exception] = Queue()
 
     def ask() -> None:
         try:
             answers.put(workspace.engine.map(greet, [{}] * _GREETINGS))
-        except OctoError as error:
+        except Exception as error:
             answers.put(error)
 
     # A cluster without workers queues tasks and says nothing; no other thread can end this one, so it must not be waited for.
@@ -171,7 +171,7 @@ def _engine(workspace: Workspace, now: datetime) -> _Findings:
             "whether it has workers that are free.",
         )
         return
-    if isinstance(answer, OctoError):
+    if isinstance(answer, Exception):
         raise answer
     hosts = sorted({str(greeting["host"]) for greeting in answer})
     yield "ok", f"The engine runs tasks with this version on {', '.join(hosts)}."
