@@ -138,7 +138,15 @@ class SparkEngine:
         if not self.url.startswith("k8s://"):
             return {}
         pod = socket.gethostname()
-        return {"spark.driver.host": socket.gethostbyname(pod), "spark.kubernetes.driver.pod.name": pod}
+        try:
+            address = socket.gethostbyname(pod)
+        except OSError as error:
+            raise OctoError(
+                f"The address of this pod, {pod}, cannot be found ({error.strerror or error}), and executors must reach it.",
+                code="spark-driver-without-address",
+                place="engine",
+            ) from error
+        return {"spark.driver.host": address, "spark.kubernetes.driver.pod.name": pod}
 
     def _require_reachable(self) -> None:
         """Refuse a cluster whose address nobody answers at. Spark would try for minutes.
