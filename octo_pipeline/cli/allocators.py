@@ -119,7 +119,9 @@ def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Probl
     from octo_pipeline.services import rules as allocator_files
     from octo_pipeline.workspace import Workspace
 
-    config = settings.config
+    # One version of the whole folder, where a link to it can be exchanged.
+    workspace = Workspace(settings)
+    config = workspace.settings.config
     cost_groups, cost_group_problems = load_cost_groups(config / "cost_groups")
     groups = {group.id: group for group in cost_groups}
     allocators, allocator_problems = load_allocators(allocator_files.folder_of(config).path, groups)
@@ -136,7 +138,7 @@ def _check_folder(settings: "Settings") -> "tuple[int, list[Problem], list[Probl
             problems += error.problems
     hints = [Problem(a.id, path, hint) for a in allocators for path, hint in hints_of(a)]
     hints += [Problem(group.id, "combinations", hint) for group in cost_groups for hint in pattern_hints(group.maps())]
-    hints += allocator_files.unknown_metrics(Workspace(settings), {a.id: a for a in allocators})
+    hints += allocator_files.unknown_metrics(workspace, {a.id: a for a in allocators})
     return valid, problems, hints
 
 
