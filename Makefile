@@ -9,7 +9,7 @@ DEMO_ENV := OCTO_LAKE=$(STATE)/lake OCTO_CONFIG=$(CURDIR)/allocator_configs OCTO
 # pip lists what it collects while it works, so nobody looks at an empty screen for minutes.
 PIP_INSTALL := install --disable-pip-version-check --progress-bar off
 
-.PHONY: help demo demo-admin console test test-fast torture spark ui browser check check-python check-types check-sql fmt docs house pictures bench bench-short bench-compare focus focus-validation manifest emulators sbom clean
+.PHONY: help demo demo-admin console test test-fast torture several spark ui browser check check-python check-types check-sql fmt docs house pictures bench bench-short bench-compare focus focus-validation schemas manifest emulators sbom clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

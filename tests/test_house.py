@@ -89,3 +89,4 @@ def test_every_target_of_make_does_something():
     recipes = set(re.findall(r"^([a-z-]+):[^\n]*\n\t", makefile, re.MULTILINE))
     only_others = set(re.findall(r"^([a-z-]+): (?!\$\(VENV\))[^\n#]+$", makefile, re.MULTILINE))
     assert set(declared.split()) - recipes - only_others == set()
+    assert recipes - set(declared.split()) == set(), "a file of that name would keep make from doing it"
