@@ -75,7 +75,8 @@ class Settings(_VendorSettings):
     distribute_from: int = Field(
         default=200_000_000,
         ge=0,
-        description="How many lines a month has at least to be made there; a smaller one is made in one process.",
+        description="How many lines a month has at least to be made there, for deliveries roughly by the size of their files; a "
+        "smaller one is made in one process.",
     )
     watched_months: int = Field(
         default=2,
