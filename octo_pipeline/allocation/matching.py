@@ -179,7 +179,8 @@ def merged_due(parts: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[str, di
 
 def _merged_digest(one_digest: str, other_digest: str) -> str:
     (ids, items, cost), (other_ids, other_items, other_cost) = (d.split("/") for d in (one_digest, other_digest))
-    return f"{int(ids) ^ int(other_ids)}/{int(items) + int(other_items)}/{Decimal(cost) + Decimal(other_cost)}"
+    # As DuckDB writes it: Python has another text for 0.
+    return f"{int(ids) ^ int(other_ids)}/{int(items) + int(other_items)}/{Decimal(cost) + Decimal(other_cost):f}"
 
 
 def _allocators_sql(allocators: Sequence[Allocator], month: str) -> Sql:

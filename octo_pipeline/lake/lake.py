@@ -26,6 +26,8 @@ from octo_pipeline.model.sql import Relation, identifier, literal, rows_sql
 from octo_pipeline.model.wording import reason
 
 _FILE = "data.parquet"
+# The fact of a partition that was joined from several parts: [name, rows] of each.
+_PARTS = "parts"
 # Each row group costs a reader time and has dictionaries of its own. Reading all columns of 420,000 line items in parts of 1,400
 # rows took 5 times the processor time that it took of the same rows written together, of 600,000 in parts of 10,000 rows 1.5
 # times. Writing together costs about 15 such readings, so it does not pay for larger parts, which are written again and again.
@@ -111,7 +113,7 @@ class Staged:
     @property
     def relation(self) -> Relation:
         """The rows of the staged partition, to be proved."""
-        return _rows_of([part.path for part in self.parts] or [self.path])
+        return rows_of_files([part.path for part in self.parts] or [self.path])
 
 
 class Lake:
@@ -543,11 +545,9 @@ class Lake:
         """Write the rows of a query to the staged file, with its metadata and more facts."""
         full = replace(metadata, facts={**metadata.facts, **(facts or {})})
         try:
-            connection.execute(f"COPY ({query}) TO {literal(str(staged.path))} ({copy_options(full.to_json())})")
+            copy_rows(connection, query, staged.path, full)
         except duckdb.IOException as error:
-            raise OctoError(
-                f"Cannot write {staged.table} {staged.month} to the lake {self.root}: {error}", code="lake-not-writable"
-            ) from None
+            raise _not_written(staged.path, error) from None
 
     def join(
         self,
@@ -560,8 +560,8 @@ class Lake:
         """Make the staged partition from Parquet files with the same columns, with its metadata and more facts.
 
         The rows keep the order of the parts and their order within a part. Small neighbours are written together; all
-        others are copied byte for byte: local ones at once, those in the bucket when the partition is published. If there are several, the fact ``parts`` is a list of ``[name, rows]``, the name
-        being a file's without its ending, so the rows of a part are `scan`'s rows from the sum of the rows before it.
+        others are copied byte for byte: local ones at once, those in the bucket when the partition is published. If there are
+        several, `part_ranges` of its metadata says which rows are of which part.
 
         Args:
             parts: the files, at least one: local, or of this lake.
@@ -573,11 +573,13 @@ class Lake:
             InputChangedError: a part is gone or was replaced. Of parts in the bucket `publish` may say so as well.
             OctoError: a part is damaged or has other columns, or the lake cannot be written.
         """
+        # An attempt before, whose parts were damaged, must leave nothing in this one.
+        staged.parts.clear()
         read = [self._part(path) for path in parts]
         joined_file.require_same_columns(read)
         all_facts = {**metadata.facts, **(facts or {})}
         if len(read) > 1:
-            all_facts["parts"] = [[part.path.name.removesuffix(".parquet"), part.rows] for part in read]
+            all_facts[_PARTS] = [[part.path.name.removesuffix(".parquet"), part.rows] for part in read]
         text = replace(metadata, facts=all_facts).to_json()
         runs = _runs(read)
         if len(runs) == 1 and len(runs[0]) > 1:
@@ -612,11 +614,19 @@ class Lake:
         return {name.stem: folder / name.name for name in sorted(names) if name.suffix == ".parquet"}
 
     def part_metadata(self, path: Location) -> PartitionMetadata | None:
-        """The metadata of a kept part; None if it is gone or damaged, for a cache is made again."""
+        """The metadata of a kept part; None if it is gone or damaged, for a cache is made again.
+
+        Raises:
+            OctoError: the store does not answer, or refuses.
+        """
         try:
             with self._store.footer(path) as file:
                 return read_metadata(file, str(path))
-        except (FileNotFoundError, OctoError, duckdb.Error):
+        except (FileNotFoundError, duckdb.Error):
+            return None
+        except OctoError as error:
+            if error.code != "partition-of-somebody-else":
+                raise
             return None
 
     def keep_part(self, made: Path, table: str, month: str, name: str) -> Location:
@@ -645,13 +655,19 @@ class Lake:
         """Remove the kept parts of a month whose names are not among `but`."""
         self._store.discard([path for name, path in self.parts(table, month).items() if name not in but])
 
-    def _parts_folder(self, table: str, month: str) -> Location:
+    def months_with_parts(self, table: str) -> list[str]:
+        """The months of which parts are kept, in order."""
+        folders = self._store.subfolders(self._parts_folder(table))
+        return sorted(folder.removeprefix("month=") for folder in folders)
+
+    def _parts_folder(self, table: str, month: str | None = None) -> Location:
         above = self.root / self._overlay_name if table in self._overlaid else self.root
-        return above / ".parts" / table / f"month={month}"
+        folder = above / ".parts" / table
+        return folder if month is None else folder / f"month={month}"
 
     def _write_together(self, parts: Sequence[joined_file.Part], path: Path, metadata: str) -> None:
         """Write one file with the rows of several, in their order."""
-        rows = _rows_of([part.path for part in parts])
+        rows = rows_of_files([part.path for part in parts])
         # The order is a setting of an instance, so this one is not shared.
         with duckdb.connect(config=self.duckdb_config() | {"preserve_insertion_order": "true"}) as connection:
             self.open_store(connection)
@@ -664,9 +680,7 @@ class Lake:
                     _require_readable(connection, part.path)
                 if not isinstance(error, duckdb.IOException):
                     raise
-                raise OctoError(
-                    f"Cannot write parts together for the lake {self.root}: {error}", code="lake-not-writable"
-                ) from None
+                raise _not_written(path, error) from None
 
     def publish(self, staged: Staged, *, still_current: Callable[[], Mapping[str, str]]) -> bool:
         """Publish a staged partition in one step that readers never see half done.
@@ -802,7 +816,20 @@ def _runs(parts: Sequence[joined_file.Part]) -> list[list[joined_file.Part]]:
     return runs
 
 
-def _rows_of(files: Sequence[Location]) -> Relation:
+def part_ranges(metadata: PartitionMetadata) -> list[tuple[str, int, int]]:
+    """The parts that a partition was joined from: name, number of the first row, and of the first row after them.
+
+    The name is that of the part's file without its ending. Empty if it was not joined from several.
+    """
+    ranges = []
+    first = 0
+    for name, rows in metadata.facts.get(_PARTS, []):
+        ranges.append((name, first, first + rows))
+        first += rows
+    return ranges
+
+
+def rows_of_files(files: Sequence[Location]) -> Relation:
     """The rows of Parquet files, in their order."""
     listed = ", ".join(literal(str(file)) for file in files)
     # A part may lie below a folder named month=…, which is not a column of it.
@@ -811,7 +838,7 @@ def _rows_of(files: Sequence[Location]) -> Relation:
 
 def _require_readable(connection: duckdb.DuckDBPyConnection, part: Location) -> None:
     try:
-        connection.execute(f"SELECT bit_xor(hash(rows)) FROM {_rows_of([part])} AS rows")
+        connection.execute(f"SELECT bit_xor(hash(rows)) FROM {rows_of_files([part])} AS rows")
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except duckdb.Error as error:
@@ -884,6 +911,31 @@ def _read_shape(file: Path) -> _Shape:
 def _metadata_in(text: str, shape: Callable[[], _Shape]) -> PartitionMetadata:
     document = json.loads(text)
     return PartitionMetadata(document["inputs"], document["run_id"], document["facts"], shape)
+
+
+def copy_rows(connection: duckdb.DuckDBPyConnection, query: str, path: Path, metadata: PartitionMetadata) -> int:
+    """Write the rows of a query to a file of a partition or a part, with its metadata.
+
+    Returns:
+        How many rows they are.
+
+    Raises:
+        OctoError: the file cannot be written.
+        duckdb.Error: the rows cannot be read or computed.
+    """
+    try:
+        rows = connection.execute(
+            f"COPY ({query}) TO {literal(str(path))} ({copy_options(metadata.to_json())})"
+        ).fetchall()
+    except duckdb.IOException as error:
+        if str(path) not in str(error):
+            raise
+        raise _not_written(path, error) from None
+    return int(rows[0][0])
+
+
+def _not_written(path: Path, error: duckdb.Error) -> OctoError:
+    return OctoError(f"Cannot write {path}: {error}", code="lake-not-writable", place=str(path.parent))
 
 
 def copy_options(metadata: str) -> str:

@@ -3,7 +3,6 @@
 Its SQL is the dbt model of the same name; the model's inputs and its proofs are here.
 """
 
-from dataclasses import replace
 from typing import ClassVar
 
 from octo_pipeline.allocation.proofs import Proof
@@ -17,22 +16,14 @@ from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
     INPUTS_CHANGED,
-    TRANCHES,
     BookedRows,
     explained_part,
-    keep_explained_allocations,
-    part_payloads,
+    write_mart,
     write_sums,
 )
-from octo_pipeline.tables.kept_parts import (
-    PARTS_KEPT,
-    drop_other_parts,
-    made_again_if_damaged,
-    made_parts,
-    part_to_keep,
-)
+from octo_pipeline.tables.kept_parts import part_to_keep
 from octo_pipeline.tables.matched_items import MatchedItems
-from octo_pipeline.tables.table import Lineage, Reads, Table
+from octo_pipeline.tables.table import Lineage, Reads, Table, code_version
 from octo_pipeline.workspace import Workspace
 
 _AMOUNTS = (
@@ -80,10 +71,13 @@ class AccountCosts(Table):
         "model",
         "rules",
         "allocation",
+        "tables/explained_allocations.py",
+        "tables/item_parts.py",
         "dbt_project/models/marts/account_costs.sql",
         "dbt_project/macros/base_currency.sql",
     )
     is_dbt_model = True
+    has_parts = True
     proofs = (
         EVERY_ROW_HAS_ITS_ITEM,
         Proof(
@@ -148,39 +142,28 @@ class AccountCosts(Table):
         """Sum up by account, and prove that all accounts together pay the whole bill."""
         lake = workspace.lake
         with lake.connect() as connection:
-            line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
-            if payloads := part_payloads(lake, staged, _READ, {"code": metadata.inputs["code"]}):
-                parts = made_again_if_damaged(
-                    lake,
-                    self.name,
-                    month,
-                    lambda: made_parts(workspace, self.name, month, sum_part, payloads, [TRANCHES]),
-                )
-                booked_rows = BookedRows.of_parts(parts)
-                metadata = replace(metadata, facts={**metadata.facts, PARTS_KEPT: list(payloads)})
-            else:
-                booked_rows = BookedRows.of_rows(keep_explained_allocations(connection, lake, staged, _READ))
-            corrected = lake.scan(Corrections.name, [month], Corrections.columns)
-            relations = {
-                "lake.cost_line_items": f"FROM {line_items}",
-                "lake.explained_allocations": f"FROM {booked_rows.explained}",
-                "lake.corrections": f"FROM {corrected}",
-                "lake.base_rates": base_rates(workspace, month),
-            }
-            run_model(connection, staged, metadata, relations, self.columns)
-            booked = lake.scan(Allocations.name, [month], Allocations.columns)
-            self.prove(
-                connection,
-                staged,
-                line_items=line_items,
-                booked=booked,
-                corrections=corrected,
-                **booked_rows.pieces(),
-            )
 
-    def after_publishing(self, workspace: Workspace, month: str) -> None:
-        """Remove the parts that the month is not made of any more."""
-        drop_other_parts(workspace.lake, self.name, month)
+            def write(booked_rows: BookedRows, _: object, with_parts: PartitionMetadata) -> None:
+                line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
+                corrected = lake.scan(Corrections.name, [month], Corrections.columns)
+                relations = {
+                    "lake.cost_line_items": f"FROM {line_items}",
+                    "lake.explained_allocations": f"FROM {booked_rows.explained}",
+                    "lake.corrections": f"FROM {corrected}",
+                    "lake.base_rates": base_rates(workspace, month),
+                }
+                run_model(connection, staged, with_parts, relations, self.columns)
+                self.prove(
+                    connection,
+                    staged,
+                    line_items=line_items,
+                    booked=lake.scan(Allocations.name, [month], Allocations.columns),
+                    corrections=corrected,
+                    **booked_rows.pieces(),
+                )
+
+            made_from = {"made_by": code_version("tables/account_costs.py")}
+            write_mart(workspace, connection, staged, metadata, _READ, write, task=sum_part, made_from=made_from)
 
 
 def sum_part(payload: Payload) -> Payload:

@@ -14,7 +14,7 @@ import duckdb
 from octo_pipeline.allocation import balances, splits
 from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.engine.engine import Payload
-from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint, rows_of_files
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
@@ -26,6 +26,7 @@ from octo_pipeline.tables.item_parts import (
     PARTS_OF_ITEMS,
     Part,
     digests_of_items,
+    digests_of_items_sql,
     inputs_of_parts,
     items_of,
     parts_fact,
@@ -34,18 +35,18 @@ from octo_pipeline.tables.item_parts import (
 )
 from octo_pipeline.tables.kept_parts import (
     PARTS_KEPT,
-    drop_other_parts,
-    made_again_if_damaged,
+    KeptPart,
     made_parts,
+    names_kept,
     part_to_keep,
-    rows_of_files,
     side_file,
+    used_parts,
     write_rows,
 )
 from octo_pipeline.tables.known import as_known
 from octo_pipeline.tables.matched_items import MatchedItems
 from octo_pipeline.tables.restored_items import create_restored_items
-from octo_pipeline.tables.table import Lineage, Reads, Table
+from octo_pipeline.tables.table import Lineage, Reads, Table, code_version
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
@@ -64,6 +65,7 @@ class Allocations(Table):
     grain = "One row per item billed in the month, and one per split or remainder booked in it."
     key = ("item_id", "kind", "target_account_id", "target_group_id", "entry_index")
     columns = splits.ALLOCATION_COLUMNS
+    has_parts = True
     reads = (
         Reads(UsageShares.name),
         Reads(MatchedItems.name, months="owing"),
@@ -73,7 +75,7 @@ class Allocations(Table):
         Reads("corrections", months="named"),
         Reads("decisions"),
     )
-    code = ("model", "rules", "allocation", "tables/restored_items.py")
+    code = ("model", "rules", "allocation", "tables/restored_items.py", "tables/item_parts.py")
     proofs = (
         Proof(
             "tranches",
@@ -146,15 +148,25 @@ class Allocations(Table):
             )
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             rules = _balance_rules(lake, month)
-            parts = parts_of_month(connection, lake, month)
-            if len(parts) > 1:
-                made_again_if_damaged(
+            # Each part is a range of partitions that are looked at again and again, which takes a request in a bucket.
+            with lake.one_look():
+                parts = parts_of_month(connection, lake, month)
+                payloads = (
+                    _payloads(connection, lake, staged, metadata, booking, parts, has_balances=bool(rules))
+                    if len(parts) > 1
+                    else {}
+                )
+            if payloads:
+                sides = [_PROVED, *(_SIDES if rules else ())]
+                used_parts(
                     lake,
                     self.name,
                     month,
-                    lambda: self._make_in_parts(
-                        connection, workspace, staged, metadata, booking, line_items, rules, parts
+                    make=lambda: made_parts(workspace, self.name, month, split_part, payloads, sides),
+                    use=lambda made: self._join(
+                        connection, lake, staged, metadata, booking, line_items, rules, parts, made
                     ),
+                    names_kept=names_kept,
                 )
                 return
             query, failed = booking.rows(connection)
@@ -171,37 +183,20 @@ class Allocations(Table):
             booking = booking.of(Relation(f"({balances.items_sql(matched, staged.relation if steps else None)})"))
             self._prove(connection, staged, booking, line_items, booking.before_steps(staged) if steps else None)
 
-    def after_publishing(self, workspace: Workspace, month: str) -> None:
-        """Remove the parts that the month is not made of any more."""
-        drop_other_parts(workspace.lake, self.name, month)
-
-    def _make_in_parts(
+    def _join(
         self,
         connection: duckdb.DuckDBPyConnection,
-        workspace: Workspace,
+        lake: Lake,
         staged: Staged,
         metadata: PartitionMetadata,
         booking: "_Booking",
         line_items: Relation,
         rules: Sequence[Allocator],
         parts: Sequence[Part],
+        made: Sequence[KeptPart],
     ) -> None:
-        """Make and prove the parts that are not kept, then the steps from what all of them move, and join the files."""
-        lake, month = workspace.lake, staged.month
-        shared = booking.to_payload(connection, lake, staged) | {"has_balances": bool(rules)}
-        common = {
-            "code": metadata.inputs["code"],
-            "month": month,
-            "failed_before": shared["failed_before"],
-            "has_balances": str(bool(rules)),
-        }
-        payloads = {
-            fingerprint(common | own): shared | {"items": items_of(lake, part)}
-            for part, own in zip(
-                parts, inputs_of_parts(connection, lake, month, parts, booking.restored_items), strict=True
-            )
-        }
-        made = made_parts(workspace, self.name, month, split_part, payloads, [_PROVED, *(_SIDES if rules else ())])
+        """Make the steps from what all parts move, and join the files."""
+        month = staged.month
         files: list[Location] = [part.file for part in made]
         booked_parts = [(part.metadata.rows, items) for part, items in zip(made, parts, strict=True)]
         facts: dict[str, object] = {
@@ -228,6 +223,7 @@ class Allocations(Table):
             [_EACH_ITEM_ONCE],
             items=booking.items,
             item_digests=summed_digests([part.metadata.facts[_ITEMS] for part in made]),
+            digests_query=digests_of_items_sql(booking.items),
             staged=staged.relation,
             proved_sums=rows_of_files([part.sides[_PROVED] for part in made]),
         )
@@ -251,6 +247,32 @@ class Allocations(Table):
             before_steps=before_steps,
             item_digests=None,
         )
+
+
+def _payloads(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    staged: Staged,
+    metadata: PartitionMetadata,
+    booking: "_Booking",
+    parts: Sequence[Part],
+    *,
+    has_balances: bool,
+) -> dict[str, Payload]:
+    """What `split_part` needs for each part, by the part's name."""
+    shared = booking.to_payload(connection, lake, staged) | {"has_balances": has_balances}
+    failed = {name: value for name, value in metadata.inputs.items() if name.endswith("/failed")}
+    common = failed | {
+        "code": metadata.inputs["code"],
+        "made_by": code_version("tables/allocations.py", "tables/item_parts.py"),
+        "month": staged.month,
+        "has_balances": str(has_balances),
+    }
+    inputs = inputs_of_parts(connection, lake, staged.month, parts, booking.restored_items)
+    return {
+        fingerprint(common | own): shared | {"items": items_of(lake, part)}
+        for part, own in zip(parts, inputs, strict=True)
+    }
 
 
 # What a part leaves beside its rows for the steps: what it moves from owner to owner, and the same for the proof.

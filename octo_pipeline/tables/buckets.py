@@ -24,7 +24,9 @@ import duckdb
 from octo_pipeline.allocation.proofs import prove
 from octo_pipeline.engine.engine import Engine, Payload
 from octo_pipeline.engine.worker import task_settings
-from octo_pipeline.lake.lake import Lake, PartitionMetadata, copy_options
+from octo_pipeline.lake.joined_file import METADATA_KEY
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, copy_rows, rows_of_files
+from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import (
     LINE_ITEM_ATTRIBUTES,
     LINE_ITEM_GRAIN,
@@ -36,7 +38,6 @@ from octo_pipeline.model.columns import (
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, Sql, literal, rows_sql
 from octo_pipeline.model.templates import render
-from octo_pipeline.tables import parts
 from octo_pipeline.tables.dbt import model_query
 from octo_pipeline.tables.landed_charges import (
     CHARGE_MODELS,
@@ -46,8 +47,9 @@ from octo_pipeline.tables.landed_charges import (
     landed_delivery,
     landed_relations,
     no_charges,
+    source_sums_of,
 )
-from octo_pipeline.tables.parts import BUCKETS, SOURCE_SUMS, SourceSum, bucket_name, size_of, source_sums_sql
+from octo_pipeline.tables.parts import SOURCE_SUMS, SourceSum, bucket_count, bucket_names, source_sums_sql
 from octo_pipeline.vendors.landing import Delivery
 from octo_pipeline.workspace import Workspace
 
@@ -73,11 +75,6 @@ class Buckets(NamedTuple):
 
     files: list[str]
     source_sums: list[SourceSum]
-
-
-def _source_sums(connection: duckdb.DuckDBPyConnection, source_costs: str) -> list[SourceSum]:
-    rows = connection.execute(render("tables/source_invoices", source_costs=source_costs)).fetchall()
-    return [[*texts, str(cost), lines] for *texts, cost, lines in rows]
 
 
 def offer_classes(workspace: Workspace, engine: Engine, month: str, delivery: Delivery) -> OfferClasses:
@@ -123,21 +120,21 @@ def make_in_buckets(
         ProofError: something was lost on the way.
     """
     lake, run = workspace.lake, uuid.uuid4().hex
-    count = count or -(-size_of([delivery]) // parts.TASK_BYTES)
+    count = count or bucket_count(delivery)
     classes = offer_classes(workspace, engine, month, delivery)
     shared: Payload = {"settings": workspace.settings.for_tasks(), "month": month, "run": run, "buckets": count}
     files = [
         shared | file | {"part": f"{run}-{number:05}", "offer_classes": classes}
         for number, file in enumerate(_files(workspace, month, delivery))
     ]
-    names = [bucket_name(name, number) for number in range(count)]
+    names = bucket_names(name, count)
     try:
         mapped = engine.map(map_file, files)
         rows = sum(result["rows"] for result in mapped)
         source_sums = added_up(total for result in mapped for total in result["source_sums"])
         shared["mapped"] = [file["part"] for file in files]
-        # Whoever finds the files later knows the others and what the landed files bill by the first one.
-        facts = [{SOURCE_SUMS: source_sums, BUCKETS: count}] + [{}] * (count - 1)
+        # Whoever finds the files later knows by the first one what the landed files bill.
+        facts = [{SOURCE_SUMS: source_sums}] + [{}] * (count - 1)
         reduced = engine.map(
             reduce_bucket,
             [shared | {"bucket": n, "part": part, "facts": facts[n]} for n, part in enumerate(names)],
@@ -195,7 +192,8 @@ def map_file(payload: Payload) -> Payload:
             )
             made = scratch / "mapped.parquet"
             rows = _copy(connection, query, made, month, payload["run"])
-            sums = _source_sums(connection, source_costs)
+            source_invoices = Relation(f"({render('tables/source_invoices', source_costs=source_costs)})")
+            sums = source_sums_of(connection, source_invoices)
         except duckdb.Error as error:
             raise explanation(connection, [delivery], error) from error
         lake.keep_part(made, _MAPPED, month, payload["part"])
@@ -222,8 +220,8 @@ def reduce_bucket(payload: Payload) -> Payload:
             code="charges-missing",
             place=missing[0],
         )
-    files = f"[{', '.join(literal(str(kept[name])) for name in payload['mapped'])}]"
-    mapped = Relation(f"read_parquet({files}, hive_partitioning = false)")
+    files = [kept[name] for name in payload["mapped"]]
+    mapped = rows_of_files(files)
     with lake.connect() as connection, lake.staging_folder() as scratch:
         _require_run(connection, files, payload["run"])
         query = render(
@@ -245,9 +243,7 @@ def reduce_bucket(payload: Payload) -> Payload:
         relations = {f"main.{other}": no_charges() for other in others} | {f"main.{model}": charges}
         made = scratch / "reduced.parquet"
         _copy(connection, model_query(f"main.{LINE_ITEMS}", relations), made, month, payload["run"], payload["facts"])
-        written = connection.execute(
-            render("tables/payer_sums", line_items=Relation(f"read_parquet({literal(str(made))})"))
-        ).fetchall()
+        written = connection.execute(render("tables/payer_sums", line_items=rows_of_files([made]))).fetchall()
         lake.keep_part(made, LINE_ITEMS, month, payload["part"])
     return {"rows": sum(total[-2] for total in sums), "sums": [list(total) for total in written]}
 
@@ -267,14 +263,13 @@ def _copy(
 ) -> int:
     """Write the rows of a query, and return how many they are."""
     connection.execute(f"SET VARIABLE octo_month = {literal(month)}")
-    metadata = PartitionMetadata({}, run, facts or {}).to_json()
-    written = connection.execute(f"COPY ({query}) TO {literal(str(file))} ({copy_options(metadata)})").fetchall()
-    return int(written[0][0])
+    return copy_rows(connection, query, file, PartitionMetadata({}, run, facts or {}))
 
 
-def _require_run(connection: duckdb.DuckDBPyConnection, files: str, run: str) -> None:
+def _require_run(connection: duckdb.DuckDBPyConnection, files: Sequence[Location], run: str) -> None:
     """Refuse files of another run: the month may have been made twice at once, of different deliveries."""
-    query = render("tables/runs_of_files", paths=files)
+    paths = Sql(f"[{', '.join(literal(str(file)) for file in files)}]")
+    query = render("tables/runs_of_files", paths=paths, metadata_key=METADATA_KEY)
     for file, made_by in connection.execute(query).fetchall():
         if made_by != run:
             raise OctoError(
@@ -290,7 +285,8 @@ def added_up(sums: Iterable[SourceSum]) -> list[SourceSum]:
     for *texts, cost, lines in sums:
         before = added[tuple(texts)]
         added[tuple(texts)] = before[0] + Decimal(cost), before[1] + lines
-    return [[*texts, str(cost), lines] for texts, (cost, lines) in added.items()]
+    # As DuckDB writes it: Python has another text for 0.
+    return [[*texts, f"{cost:f}", lines] for texts, (cost, lines) in added.items()]
 
 
 def _prove(lake: Lake, month: str, source_sums: Sequence[SourceSum], reduced: Sequence[Payload], rows: int) -> None:

@@ -4,14 +4,14 @@ Its SQL is the dbt model of the same name; the model's inputs and its proofs are
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import ClassVar
 
 from octo_pipeline.allocation import cost_groups
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.engine.engine import Payload
-from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint, rows_of_files
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY, TAGS
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
@@ -22,27 +22,15 @@ from octo_pipeline.tables.dbt import run_model
 from octo_pipeline.tables.explained_allocations import (
     EVERY_ROW_HAS_ITS_ITEM,
     INPUTS_CHANGED,
-    TRANCHES,
     BookedRows,
     explained_part,
-    keep_explained_allocations,
-    part_payloads,
+    write_mart,
     write_sums,
 )
-from octo_pipeline.tables.kept_parts import (
-    PARTS_KEPT,
-    KeptPart,
-    drop_other_parts,
-    made_again_if_damaged,
-    made_parts,
-    part_to_keep,
-    rows_of_files,
-    side_file,
-    write_rows,
-)
+from octo_pipeline.tables.kept_parts import KeptPart, part_to_keep, side_file, write_rows
 from octo_pipeline.tables.known import as_known
 from octo_pipeline.tables.matched_items import MatchedItems
-from octo_pipeline.tables.table import Lineage, Reads, Table, materialise
+from octo_pipeline.tables.table import Lineage, Reads, Table, code_version, materialise
 from octo_pipeline.workspace import Workspace
 
 # The columns of an explained row that the filters, the model and the proofs read.
@@ -79,10 +67,13 @@ class CostGroupCosts(Table):
         "model",
         "rules",
         "allocation",
+        "tables/explained_allocations.py",
+        "tables/item_parts.py",
         "dbt_project/models/marts/cost_group_costs.sql",
         "dbt_project/macros/base_currency.sql",
     )
     is_dbt_model = True
+    has_parts = True
     proofs = (
         EVERY_ROW_HAS_ITS_ITEM,
         Proof(
@@ -140,64 +131,63 @@ class CostGroupCosts(Table):
         with lake.connect() as connection, known.lake.connect():
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             tabled = cost_groups.tabled_groups(connection, line_items, groups)
-            made_from = {
-                "code": metadata.inputs["code"],
-                "groups": fingerprint({str(i): str(g) for i, g in enumerate(tabled)}),
-            }
-            if payloads := part_payloads(lake, staged, list(_READ), made_from):
-                shared = {"groups": [asdict(group) for group in tabled]}
-                payloads = {name: payload | shared for name, payload in payloads.items()}
-                parts = made_again_if_damaged(
-                    lake,
-                    self.name,
-                    month,
-                    lambda: made_parts(workspace, self.name, month, match_part, payloads, [TRANCHES, *_SIDES]),
+
+            def write(booked_rows: BookedRows, parts: Sequence[KeptPart], with_parts: PartitionMetadata) -> None:
+                explained = booked_rows.explained
+                if parts:
+                    matched, filtered = _of_parts(line_items, tabled, parts)
+                else:
+                    matched = cost_groups.matches_sql(line_items, explained, tabled)
+                    filtered = cost_groups.filtered_costs_sql(line_items, explained, tabled)
+                matches = write_rows(connection, matched, staged.folder / "matches.parquet")
+                members = cost_groups.members_sql(matches, explained, tabled)
+                corrected = (
+                    known.lake.scan(self.name, corrected_months, self.columns, month_as="month"),
+                    lake.scan(self.name, corrected_months, self.columns, month_as="month"),
+                    lake.scan(
+                        self.name, workspace.closed_months if corrected_months else [], self.columns, month_as="month"
+                    ),
                 )
-                booked_rows = BookedRows.of_parts(parts)
-                matched, filtered = _of_parts(line_items, tabled, parts)
-                metadata = replace(metadata, facts={**metadata.facts, PARTS_KEPT: list(payloads)})
-            else:
-                booked_rows = BookedRows.of_rows(keep_explained_allocations(connection, lake, staged, list(_READ)))
-                matched = cost_groups.matches_sql(line_items, booked_rows.explained, tabled)
-                filtered = cost_groups.filtered_costs_sql(line_items, booked_rows.explained, tabled)
-            explained = booked_rows.explained
-            matches = write_rows(connection, matched, staged.folder / "matches.parquet")
-            members = cost_groups.members_sql(matches, explained, tabled)
-            corrected = (
-                known.lake.scan(self.name, corrected_months, self.columns, month_as="month"),
-                lake.scan(self.name, corrected_months, self.columns, month_as="month"),
-                lake.scan(
-                    self.name, workspace.closed_months if corrected_months else [], self.columns, month_as="month"
-                ),
-            )
-            relations = {
-                "lake.cost_line_items": f"FROM {line_items}",
-                "lake.explained_allocations": f"FROM {explained}",
-                "lake.base_rates": base_rates(workspace, month),
-                "cost_groups.corrections": cost_groups.group_corrections_sql(*corrected),
-                "cost_groups.charges": cost_groups.charges_sql(matches),
-                "cost_groups.members": members,
-            }
-            run_model(connection, staged, metadata, relations, self.columns)
-            # Two proofs read what the filters match, evaluated again once: a filter takes longer than a sum.
-            filtered_costs = create_temp_table(connection, "filtered_costs", filtered)
-            self.prove(
+                relations = {
+                    "lake.cost_line_items": f"FROM {line_items}",
+                    "lake.explained_allocations": f"FROM {explained}",
+                    "lake.base_rates": base_rates(workspace, month),
+                    "cost_groups.corrections": cost_groups.group_corrections_sql(*corrected),
+                    "cost_groups.charges": cost_groups.charges_sql(matches),
+                    "cost_groups.members": members,
+                }
+                run_model(connection, staged, with_parts, relations, self.columns)
+                # Two proofs read what the filters match, evaluated again once: a filter takes longer than a sum.
+                filtered_costs = create_temp_table(connection, "filtered_costs", filtered)
+                self.prove(
+                    connection,
+                    staged,
+                    line_items=line_items,
+                    booked=lake.scan(Allocations.name, [month], Allocations.columns),
+                    known_costs=corrected[0],
+                    closed_costs=corrected[1],
+                    earlier_corrections=corrected[2],
+                    members=members,
+                    filtered_costs=filtered_costs,
+                    families=[group.family_id for group in tabled if group.family_id],
+                    **booked_rows.pieces(),
+                )
+
+            write_mart(
+                workspace,
                 connection,
                 staged,
-                line_items=line_items,
-                booked=lake.scan(Allocations.name, [month], Allocations.columns),
-                known_costs=corrected[0],
-                closed_costs=corrected[1],
-                earlier_corrections=corrected[2],
-                members=members,
-                filtered_costs=filtered_costs,
-                families=[group.family_id for group in tabled if group.family_id],
-                **booked_rows.pieces(),
+                metadata,
+                list(_READ),
+                write,
+                task=filter_part,
+                sides=_SIDES,
+                made_from={
+                    "made_by": code_version("tables/cost_group_costs.py"),
+                    "groups": fingerprint({str(i): str(g) for i, g in enumerate(tabled)}),
+                },
+                shared={"groups": [asdict(group) for group in tabled]},
             )
-
-    def after_publishing(self, workspace: Workspace, month: str) -> None:
-        """Remove the parts that the month is not made of any more."""
-        drop_other_parts(workspace.lake, self.name, month)
 
 
 # What is made of a part beside its sums: what the filters match, for the model and for the proofs, and distributed items.
@@ -206,7 +196,7 @@ _NO_ROWS = Relation(f"({rows_sql(_READ, [])})")
 _NO_LINES = Relation(f"({rows_sql(LINE_ITEM_COLUMNS, [])})")
 
 
-def match_part(payload: Payload) -> Payload:
+def filter_part(payload: Payload) -> Payload:
     """Evaluate the filters on the rows of one part, sum them up by what is read of them, and keep both: a task."""
     groups = [cost_groups.TabledGroup(**group) for group in payload["groups"]]
     with part_to_keep(payload) as (lake, connection, staged):

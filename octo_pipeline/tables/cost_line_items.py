@@ -1,4 +1,4 @@
-"""``cost_line_items``: the vendors' exports of a month in one shape, made by dbt."""
+"""``cost_line_items``: the vendors' exports of a month in one shape, made by the dbt models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +14,12 @@ from octo_pipeline.engine.worker import task_settings
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEM_GRAIN, LINE_ITEMS
-from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
+from octo_pipeline.model.errors import OctoError, Remedy
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables import buckets
 from octo_pipeline.tables.dbt import run_model
+from octo_pipeline.tables.kept_parts import used_parts
 from octo_pipeline.tables.landed_charges import (
     CHARGE_MODELS,
     SOURCE_COSTS,
@@ -29,14 +30,15 @@ from octo_pipeline.tables.landed_charges import (
     landed_delivery,
     landed_relations,
     no_charges,
+    source_sums_of,
 )
 from octo_pipeline.tables.parts import (
-    BUCKETS,
     SOURCE_SUMS,
     SourceSum,
     Unit,
     billed_payers,
-    bucket_name,
+    bucket_count,
+    bucket_names,
     expected_lines,
     is_large,
     merged_units,
@@ -82,12 +84,15 @@ class CostLineItems(Table):
         *(f"vendors/{vendor.name}/{file}" for vendor in VENDORS.values() for file in vendor.row_sources),
         "vendors/documents.py",
         "vendors/overlaps.py",
+        "tables/landed_charges.py",
+        "tables/buckets.py",
         "dbt_project/macros",
         "dbt_project/models/staging",
         "dbt_project/models/intermediate",
         "dbt_project/models/marts/cost_line_items.sql",
     )
     is_dbt_model = True
+    has_parts = True
     proofs = (
         SOURCE_COSTS,
         Proof("month", "every row is billed in the month", "tables/proof_cost_line_items_month"),
@@ -131,12 +136,6 @@ class CostLineItems(Table):
         if any(map(is_large, counted)) and not isinstance(workspace.engine_for(expected_lines(counted)), LocalEngine):
             return True
         return len(counted) > 1 and size_of(counted) >= _LEAST_BYTES
-
-    def after_publishing(self, workspace: Workspace, month: str) -> None:
-        """Remove the parts that the month is not made of any more."""
-        metadata = workspace.lake.metadata(self.name, month)
-        parts = metadata.facts.get("parts", []) if metadata else []
-        workspace.lake.drop_parts(self.name, month, but=[name for name, _ in parts])
 
     def write(
         self,
@@ -185,19 +184,15 @@ class CostLineItems(Table):
         metadata: PartitionMetadata,
     ) -> str:
         """Make the parts that are not kept from before, and the month of all parts."""
-        kept = workspace.lake.parts(self.name, staged.month)
-        parts = self._parts(workspace, deliveries, staged.month, metadata, kept)
-        try:
-            self._join_parts(workspace.lake, connection, parts, staged, metadata)
-        except InputChangedError:
-            raise
-        except (OctoError, duckdb.Error):
-            if all(part.is_made for part in parts.values()):
-                raise
-            # Somebody removed or damaged a kept part. What is a cache must never stop a month.
-            workspace.lake.drop_parts(self.name, staged.month, but=[])
-            parts = self._parts(workspace, deliveries, staged.month, metadata, {})
-            self._join_parts(workspace.lake, connection, parts, staged, metadata)
+        lake, month = workspace.lake, staged.month
+        parts = used_parts(
+            lake,
+            self.name,
+            month,
+            make=lambda: self._parts(workspace, deliveries, month, metadata),
+            use=lambda parts: self._join_parts(lake, connection, parts, staged, metadata),
+            names_kept=lambda parts: [file for part in parts.values() if not part.is_made for file in part.files],
+        )
         return _made_again(parts)
 
     def _parts(
@@ -206,9 +201,9 @@ class CostLineItems(Table):
         deliveries: Sequence[Delivery],
         month: str,
         metadata: PartitionMetadata,
-        kept: Mapping[str, Location],
     ) -> dict[str, "_Part"]:
         """The parts of a month by name, of which no two bill the same payer; those that are not kept are made."""
+        kept = workspace.lake.parts(self.name, month)
         engine, code = workspace.engine_for(expected_lines(deliveries)), metadata.inputs["code"]
         known: dict[str, _Part] = {}
         units = units_of(deliveries)
@@ -271,13 +266,13 @@ class _Part(NamedTuple):
 
 def _kept_part(lake: Lake, name: str, unit: Unit, kept: Mapping[str, Location]) -> _Part | None:
     """What is kept of a unit; None if something is missing or damaged."""
-    first = name if name in kept else bucket_name(name, 0)
-    part = lake.part_metadata(kept[first]) if first in kept else None
+    files = [name] if name in kept else bucket_names(name, bucket_count(unit[0]))
+    if not kept.keys() >= set(files):
+        return None
+    part = lake.part_metadata(kept[files[0]])
     if part is None or SOURCE_SUMS not in part.facts:
         return None
-    count = part.facts.get(BUCKETS)
-    files = [name] if count is None else [bucket_name(name, number) for number in range(count)]
-    return _Part(unit, files, part.facts[SOURCE_SUMS], is_made=False) if kept.keys() >= set(files) else None
+    return _Part(unit, files, part.facts[SOURCE_SUMS], is_made=False)
 
 
 def make_part(payload: Payload) -> Payload:
@@ -296,8 +291,7 @@ def make_part(payload: Payload) -> Payload:
     with lake.connect() as connection, lake.stage(LINE_ITEMS, month) as staged:
 
         def facts_of(source_invoices: Relation) -> Mapping[str, Any]:
-            rows = connection.execute(render("tables/source_sums", source_invoices=source_invoices)).fetchall()
-            facts[SOURCE_SUMS] = [list(row) for row in rows]
+            facts[SOURCE_SUMS] = source_sums_of(connection, source_invoices)
             return facts
 
         CostLineItems().write(connection, unit, staged, metadata, facts_of)

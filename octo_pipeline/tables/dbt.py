@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_options
+from octo_pipeline.lake.lake import PartitionMetadata, Staged, copy_rows
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.model.sql import Sql, identifier, literal
@@ -213,7 +213,7 @@ def run_model(
     """
     query = model_query(f"main.{staged.table}", relations)
     connection.execute(f"SET VARIABLE octo_month = {literal(staged.month)}")
-    connection.execute(f"COPY ({query}) TO {literal(str(staged.path))} ({copy_options(metadata.to_json())})")
+    copy_rows(connection, query, staged.path, metadata)
     _require_columns(connection, staged, columns)
 
 
@@ -247,7 +247,7 @@ def _require_columns(connection: duckdb.DuckDBPyConnection, staged: Staged, colu
     """Hold a model to the contract of its table.
 
     Raises:
-        OctoError: it names the first column that differs.
+        OctoError: it names the first column that differs, or the order does.
     """
     made = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE FROM {staged.relation}").fetchall()}
     for name in [*columns, *made]:
@@ -258,6 +258,13 @@ def _require_columns(connection: duckdb.DuckDBPyConnection, staged: Staged, colu
                 code="model-breaks-contract",
                 place=f"{staged.table}.{name}",
             )
+    if list(made) != list(columns):
+        raise OctoError(
+            f"The dbt model {staged.table} makes its columns in another order than the table has: {', '.join(made)}. Correct "
+            f"models/marts/{staged.table}.sql or the columns of the table.",
+            code="model-breaks-order",
+            place=staged.table,
+        )
 
 
 @cache

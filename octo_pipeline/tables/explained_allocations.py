@@ -4,16 +4,18 @@ They are a view over allocations, matched items and usage shares, not a table; `
 its SQL.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import duckdb
 
 from octo_pipeline.allocation.balances import items_sql
 from octo_pipeline.allocation.explained import explained_sql
 from octo_pipeline.allocation.proofs import Proof
-from octo_pipeline.engine.engine import Payload
-from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.engine.engine import Payload, Task
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint, rows_of_files
 from octo_pipeline.model.months import origin_months
 from octo_pipeline.model.sql import Relation, Sql
 from octo_pipeline.model.templates import render
@@ -23,7 +25,15 @@ from octo_pipeline.tables.corrections import Corrections
 from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.item_parts import booked_parts, items_of
 from octo_pipeline.tables.items import scan_items
-from octo_pipeline.tables.kept_parts import KeptPart, rows_of_files, side_file, write_rows
+from octo_pipeline.tables.kept_parts import (
+    PARTS_KEPT,
+    KeptPart,
+    made_parts,
+    names_kept,
+    side_file,
+    used_parts,
+    write_rows,
+)
 from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
@@ -137,39 +147,73 @@ def write_sums(
     write_rows(connection, render("tables/booked_tranches", explained=explained), side_file(staged, TRANCHES))
 
 
-def part_payloads(
-    lake: Lake, staged: Staged, columns: Sequence[str], made_from: Mapping[str, str]
-) -> dict[str, Payload]:
-    """What `explained_part` reads, by the name of the mart's part of each part that the month's allocations were made in.
+def write_mart(
+    workspace: Workspace,
+    connection: duckdb.DuckDBPyConnection,
+    staged: Staged,
+    metadata: PartitionMetadata,
+    columns: Sequence[str],
+    write: Callable[[BookedRows, Sequence[KeptPart], PartitionMetadata], None],
+    *,
+    task: Task,
+    sides: Sequence[str] = (),
+    made_from: Mapping[str, str],
+    shared: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Write and prove a mart, from the parts that the month's allocations were made in, if there are several.
 
     Args:
-        lake: the lake.
+        workspace: the lake and the engine.
+        connection: one of the lake.
         staged: the month of the mart.
-        columns: the columns of explained rows that it reads.
-        made_from: what its parts are made from beside the allocations.
-
-    Returns:
-        Nothing if the allocations were made as one part.
+        metadata: recorded in the file.
+        columns: the columns of explained rows that the mart reads.
+        write: writes and proves the file, with the booked rows, the parts (none of a month that was made as one), and what
+            is recorded.
+        task: sums up a part by `explained_part` and `write_sums`.
+        sides: what it leaves beside a part, besides its tranches.
+        made_from: what the parts are made from beside the allocations.
+        shared: what the task needs more.
 
     Raises:
-        OctoError: the month has no allocations.
+        OctoError: the month has no allocations, or what the mart's `make` raises.
     """
-    month = staged.month
+    lake, month = workspace.lake, staged.month
     lake.require([month], Allocations.name)
-    payloads = {}
+    made_from = {**made_from, "code": metadata.inputs["code"]}
+    with lake.one_look():
+        payloads = {
+            name: {**shared, "query": query}
+            for name, query in _queries_of_parts(lake, month, columns, made_from).items()
+        }
+    if not payloads:
+        write(BookedRows.of_rows(keep_explained_allocations(connection, lake, staged, columns)), (), metadata)
+        return
+    with_parts = replace(metadata, facts={**metadata.facts, PARTS_KEPT: list(payloads)})
+    used_parts(
+        lake,
+        staged.table,
+        month,
+        make=lambda: made_parts(workspace, staged.table, month, task, payloads, [TRANCHES, *sides]),
+        use=lambda parts: write(BookedRows.of_parts(parts), parts, with_parts),
+        names_kept=names_kept,
+    )
+
+
+def _queries_of_parts(lake: Lake, month: str, columns: Sequence[str], made_from: Mapping[str, str]) -> dict[str, Sql]:
+    """What `explained_part` reads, by the name of the mart's part of each part that the month's allocations were made in."""
+    queries = {}
     for booked_part in booked_parts(lake.metadata(Allocations.name, month)):
         rows = (booked_part.first, booked_part.end)
         booked = lake.scan(Allocations.name, [month], Allocations.columns, month_as="booking_month", rows=rows)
         items = items_sql(items_of(lake, booked_part.items), None if booked_part.items else booked)
         no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
-        payloads[fingerprint({**made_from, "allocations": booked_part.name})] = {
-            "query": render(
-                "tables/explained_columns",
-                explained_allocations=explained_sql(booked, Relation(f"({items})"), no_shares),
-                columns=columns,
-            )
-        }
-    return payloads
+        queries[fingerprint({**made_from, "allocations": booked_part.name})] = render(
+            "tables/explained_columns",
+            explained_allocations=explained_sql(booked, Relation(f"({items})"), no_shares),
+            columns=columns,
+        )
+    return queries
 
 
 def explained_part(connection: duckdb.DuckDBPyConnection, staged: Staged, payload: Payload) -> Relation:
@@ -191,7 +235,6 @@ def keep_explained_allocations(
         OctoError: the month has no allocations.
     """
     month = staged.month
-    lake.require([month], Allocations.name)
     explained = _explained(lake, [month], origins_read(lake, month), [])
     query = render("tables/explained_columns", explained_allocations=explained, columns=columns)
     return write_rows(connection, query, staged.folder / "explained.parquet")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from octo_pipeline.lake.lake import Lake, PartitionMetadata
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, part_ranges
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.dues import origins_read
@@ -74,12 +74,8 @@ def parts_of_month(connection: duckdb.DuckDBPyConnection, lake: Lake, month: str
 
 def _ranges(origin: str, metadata: PartitionMetadata) -> list[ItemRange]:
     """The rows of a month: those of each part that its matched items were made in."""
-    ranges = []
-    first = 0
-    for _, rows in metadata.facts.get("parts", [["", metadata.rows]]):
-        ranges.append(ItemRange(origin, first, first + rows))
-        first += rows
-    return ranges
+    parts = part_ranges(metadata) or [("", 0, metadata.rows)]
+    return [ItemRange(origin, first, end) for _, first, end in parts]
 
 
 def _enough() -> int:
@@ -173,11 +169,9 @@ def _identity(lake: Lake, item_range: ItemRange) -> str:
     if metadata is None:
         return ""
     part = f"{item_range.number} of {item_range.parts}"
-    first = 0
-    for name, rows in metadata.facts.get("parts", []):
-        if first == item_range.first and rows:
+    for name, first, end in part_ranges(metadata):
+        if (first, end) == (item_range.first, item_range.end):
             return f"{item_range.origin_month} {part_identity(name, metadata)} {part}"
-        first += rows
     return f"{item_range.origin_month} {metadata.fingerprint} {part}"
 
 
@@ -238,18 +232,21 @@ def booked_parts(metadata: PartitionMetadata | None) -> list[BookedPart]:
     if metadata is None or PARTS_OF_ITEMS not in metadata.facts:
         return []
     parts = []
-    first = 0
-    for (name, _), (rows, ranges) in zip(metadata.facts["parts"], metadata.facts[PARTS_OF_ITEMS], strict=True):
+    for (name, first, end), (_, ranges) in zip(part_ranges(metadata), metadata.facts[PARTS_OF_ITEMS], strict=True):
         items = tuple(ItemRange(*values) for values in ranges)
         # The rows of balances are made with each partition, and have no name of their own.
-        parts.append(BookedPart(name if items else metadata.fingerprint, first, first + rows, items))
-        first += rows
+        parts.append(BookedPart(name if items else metadata.fingerprint, first, end, items))
     return parts
 
 
 def digests_of_items(connection: duckdb.DuckDBPyConnection, items: Relation) -> list[tuple[str, int, str]]:
     """Origin month, number and sum of the digests of the ids of some items, as text."""
-    return connection.execute(render("tables/digests_of_items", items=items)).fetchall()
+    return connection.execute(digests_of_items_sql(items)).fetchall()
+
+
+def digests_of_items_sql(items: Relation) -> Sql:
+    """SQL of the same."""
+    return render("tables/digests_of_items", items=items)
 
 
 def summed_digests(parts: Iterable[Sequence[Sequence[Any]]]) -> Sql:

@@ -7,16 +7,17 @@ Which parts a month has belongs to its table, and which items are one in `item_p
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import duckdb
 
+from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.engine.engine import Payload, Task
 from octo_pipeline.engine.worker import task_settings
-from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, part_ranges, rows_of_files
 from octo_pipeline.lake.store import Location
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import InputChangedError, OctoError
@@ -24,12 +25,12 @@ from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.workspace import Overlay, Workspace
 
-# The fact of a partition with the names of the parts that it was made of.
+# The fact of a partition with the names of the parts that it was made of, where it is not joined from them alone.
 PARTS_KEPT = "parts_kept"
 
 # The names of parts that are kept begin like this.
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}\b")
-_Made = TypeVar("_Made")
+_Parts = TypeVar("_Parts")
 
 
 class KeptPart(NamedTuple):
@@ -40,12 +41,14 @@ class KeptPart(NamedTuple):
         metadata: its rows and facts.
         file: its rows.
         sides: what was made of the same rows, by name.
+        is_made: whether this run has made it.
     """
 
     name: str
     metadata: PartitionMetadata
     file: Location
     sides: dict[str, Location]
+    is_made: bool = False
 
 
 def made_parts(
@@ -62,7 +65,8 @@ def made_parts(
         sides: the names of what the task leaves beside each part.
 
     Raises:
-        OctoError: a task failed, or somebody removed a part in the meantime.
+        InputChangedError: somebody removed a part in the meantime.
+        OctoError: a task failed.
     """
     lake = workspace.lake
     parts = _read(lake, table, month, payloads, sides)
@@ -80,12 +84,11 @@ def made_parts(
         parts = _read(lake, table, month, payloads, sides)
     for name in payloads:
         if name not in parts:
-            raise OctoError(
-                f"A part of {table} {month} ({name}) was removed while it was made. Run it again.",
-                code="part-removed-meanwhile",
-                place=month,
+            raise InputChangedError(
+                f"A part of {table} {month} ({name}) was removed while it was made. Run this again."
             )
-    return [parts[name] for name in payloads]
+    made = {payload["name"] for payload in missing}
+    return [parts[name]._replace(is_made=name in made) for name in payloads]
 
 
 def _lines(workspace: Workspace, month: str) -> int:
@@ -138,27 +141,54 @@ def write_rows(connection: duckdb.DuckDBPyConnection, query: Sql, file: Path) ->
     return rows_of_files([file])
 
 
-def rows_of_files(files: Sequence[Location]) -> Relation:
-    """The rows of such files."""
-    return Relation(f"read_parquet([{', '.join(literal(str(file)) for file in files)}], hive_partitioning = false)")
+def used_parts(
+    lake: Lake,
+    table: str,
+    month: str,
+    make: Callable[[], _Parts],
+    use: Callable[[_Parts], None],
+    names_kept: Callable[[_Parts], Collection[str]],
+) -> _Parts:
+    """Make a month of its parts. If that fails with parts of earlier runs, these are made again: a cache must never stop a month.
 
+    Args:
+        lake: where the parts are.
+        table: the table that they are of.
+        month: the month.
+        make: gives the parts, those that are kept and others that it makes.
+        use: writes and proves the month.
+        names_kept: which of the parts earlier runs have made.
 
-def made_again_if_damaged(lake: Lake, table: str, month: str, make: Callable[[], _Made]) -> _Made:
-    """What `make` gives; if it fails with kept parts, without them. What is a cache must never stop a month.
+    Returns:
+        The parts that were used in the end.
 
     Raises:
-        OctoError: it fails without them, too.
+        OctoError: what `make` raises; or what `use` raises if all parts are new, or if damage cannot be the reason.
     """
-    kept = lake.parts(table, month)
+    parts = make()
     try:
-        return make()
-    except InputChangedError:
-        raise
-    except (OctoError, duckdb.Error):
-        if not kept:
+        use(parts)
+    except (OctoError, duckdb.Error) as error:
+        doubtful = set(names_kept(parts))
+        if not doubtful or not _can_be_damage(error):
             raise
-        lake.drop_parts(table, month, but=[])
-        return make()
+        kept = lake.parts(table, month)
+        lake.drop_parts(table, month, but={name for name in kept if name.partition(".")[0] not in doubtful})
+        parts = make()
+        use(parts)
+    return parts
+
+
+def names_kept(parts: Sequence[KeptPart]) -> list[str]:
+    """The names of those of the parts that earlier runs have made."""
+    return [part.name for part in parts if not part.is_made]
+
+
+def _can_be_damage(error: OctoError | duckdb.Error) -> bool:
+    """Whether damage in a part that is read can be the reason of an error: of damage, DuckDB says almost anything."""
+    if isinstance(error, OctoError):
+        return isinstance(error, ProofError) or error.code in ("part-damaged", "parts-differ")
+    return not isinstance(error, duckdb.OutOfMemoryException | duckdb.InterruptException)
 
 
 def part_identity(name: str, metadata: PartitionMetadata) -> str:
@@ -169,7 +199,9 @@ def part_identity(name: str, metadata: PartitionMetadata) -> str:
 def drop_other_parts(lake: Lake, table: str, month: str) -> None:
     """Remove the parts that the published partition is not made of."""
     metadata = lake.metadata(table, month)
-    names = set(metadata.facts.get(PARTS_KEPT, [])) if metadata else set()
+    names = set[str]()
+    if metadata:
+        names = set(metadata.facts.get(PARTS_KEPT, [])) or {name for name, *_ in part_ranges(metadata)}
     kept = lake.parts(table, month)
-    if other := kept.keys() - {name for name in kept if name.partition(".")[0] in names}:
+    if other := {name for name in kept if name.partition(".")[0] not in names}:
         lake.drop_parts(table, month, but=kept.keys() - other)

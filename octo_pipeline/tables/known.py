@@ -35,10 +35,13 @@ def with_rules_of_today(workspace: Workspace) -> Workspace:
 
 
 def remove_overlay(workspace: Workspace) -> None:
-    """Remove all partitions of the workspace's overlay."""
+    """Remove all partitions of the workspace's overlay, and the parts that they were made of."""
     for table in sorted(workspace.overlay.tables if workspace.overlay else ()):
         for month in workspace.lake.overlaid_months(table):
             workspace.lake.remove(table, month)
+        # A preview that failed has parts without a partition.
+        for month in workspace.lake.months_with_parts(table):
+            workspace.lake.drop_parts(table, month, but=[])
 
 
 def remove_known(workspace: Workspace, month: str) -> None:
@@ -47,6 +50,7 @@ def remove_known(workspace: Workspace, month: str) -> None:
     for table in sorted(KEPT):
         if month in known.lake.overlaid_months(table):
             known.lake.remove(table, month)
+        known.lake.drop_parts(table, month, but=[])
 
 
 def first_open_month(workspace: Workspace) -> str | None:

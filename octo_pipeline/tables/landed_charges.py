@@ -13,6 +13,7 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.tables.dbt import sources_of
+from octo_pipeline.tables.parts import SourceSum
 from octo_pipeline.vendors.catalog import VENDORS, vendor_of_relation
 from octo_pipeline.vendors.documents import source_documents, used_deliveries
 from octo_pipeline.vendors.landing import Delivery, deliveries, newest_of
@@ -97,6 +98,12 @@ def landed_relations(
 def invoices_of(connection: duckdb.DuckDBPyConnection, source_invoices: Relation) -> list[list[str | None]]:
     """What the files bill by invoice: vendor, payer, invoice, issuer, currency and the sum as text."""
     rows = connection.execute(render("tables/invoices", source_invoices=source_invoices)).fetchall()
+    return [list(row) for row in rows]
+
+
+def source_sums_of(connection: duckdb.DuckDBPyConnection, source_invoices: Relation) -> list[SourceSum]:
+    """The same with the number of lines, for the metadata of a part."""
+    rows = connection.execute(render("tables/source_sums", source_invoices=source_invoices)).fetchall()
     return [list(row) for row in rows]
 
 

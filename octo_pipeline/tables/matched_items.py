@@ -10,24 +10,26 @@ from octo_pipeline.allocation import matching
 from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.engine.engine import Payload
-from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint, part_ranges
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.sql import Relation
 from octo_pipeline.rules.allocator import Allocator
 from octo_pipeline.tables.kept_parts import (
-    PARTS_KEPT,
-    drop_other_parts,
-    made_again_if_damaged,
+    KeptPart,
     made_parts,
+    names_kept,
     part_identity,
     part_to_keep,
+    used_parts,
 )
-from octo_pipeline.tables.table import Lineage, Reads, Table
+from octo_pipeline.tables.table import Lineage, Reads, Table, code_version
 from octo_pipeline.workspace import Workspace
 
 # Fewer lines than this are matched together with those of other payers.
 LINES_PER_PART = 50_000
 
+# The fact of a part that says how many line items it was matched from.
+_LINES = "line_items"
 # The fact that says which deliveries the items are of, whatever version of the program read them.
 DELIVERIES = "deliveries"
 
@@ -40,6 +42,7 @@ class MatchedItems(Table):
     grain = "One row per item: every fee and savings item, and the account-usage items that an allocator takes."
     key = ("item_id",)
     columns = matching.MATCHED_ITEM_COLUMNS
+    has_parts = True
     reads = (Reads(LINE_ITEMS), Reads("allocators"))
     code = ("model", "rules", "allocation")
     proofs = (
@@ -55,6 +58,11 @@ class MatchedItems(Table):
             "tables/proof_matched_items_savings",
         ),
         Proof("usage", "no account takes more usage lines than it has", "tables/proof_matched_items_usage"),
+        Proof(
+            "parts",
+            "the parts that a large month is matched in have each line item once",
+            "tables/proof_matched_items_parts",
+        ),
     )
     made_from: ClassVar[Lineage] = {
         "cost": ((LINE_ITEMS, "billed_cost"), (LINE_ITEMS, "list_cost"), (LINE_ITEMS, "effective_cost")),
@@ -101,19 +109,20 @@ class MatchedItems(Table):
         with lake.connect() as connection:
             ranges = _ranges(lake.metadata(LINE_ITEMS, month))
             if len(ranges) > 1:
-                made_again_if_damaged(
+                payloads = _payloads(lake, metadata, month, ranges, matching.applying(allocators, month))
+                used_parts(
                     lake,
                     self.name,
                     month,
-                    lambda: self._make_in_parts(connection, workspace, staged, metadata, ranges, more_facts),
+                    make=lambda: made_parts(workspace, self.name, month, match_part, payloads),
+                    use=lambda parts: self._join(
+                        connection, lake, staged, metadata, parts, allocators, balance_rules, more_facts
+                    ),
+                    names_kept=names_kept,
                 )
                 return
             line_items = _numbered_lines(lake, month)
             self.write(connection, lake, line_items, staged, metadata, allocators, balance_rules, more_facts)
-
-    def after_publishing(self, workspace: Workspace, month: str) -> None:
-        """Remove the parts that the month is not made of any more."""
-        drop_other_parts(workspace.lake, self.name, month)
 
     def write(
         self,
@@ -143,47 +152,61 @@ class MatchedItems(Table):
         matched = create_temp_table(connection, "matched", matching.without_documents_sql(query))
         facts = _facts(matching.due_facts(connection, matched), staged.month, allocators, balance_rules)
         lake.copy(connection, matching.with_documents_sql(matched), staged, metadata, facts={**facts, **more_facts})
-        self.prove(connection, staged, line_items=line_items)
+        self.prove(connection, staged, line_items=line_items, line_count=0, lines_in_parts=0)
 
-    def _make_in_parts(
+    def _join(
         self,
         connection: duckdb.DuckDBPyConnection,
-        workspace: Workspace,
+        lake: Lake,
         staged: Staged,
         metadata: PartitionMetadata,
-        ranges: "Sequence[_LineRange]",
+        parts: Sequence[KeptPart],
+        allocators: Sequence[Allocator],
+        balance_rules: Sequence[Allocator],
         more_facts: Mapping[str, object],
     ) -> None:
-        """Match and prove the payers that are not kept, and join the files.
+        """Join the parts.
 
-        What is proved of line items is proved in their part. What is left is that each item is listed once.
+        What is proved of line items is proved in their part; what is left is that each line item is in one part, and that each
+        item is listed once.
         """
-        lake, month = workspace.lake, staged.month
-        allocators = workspace.configuration_of(month).allocators
-        live = matching.applying(allocators, month)
-        common = {name: metadata.inputs[name] for name in ("code", "allocators")} | {"month": month}
-        payloads = {
-            fingerprint(common | {f"line_items/{i}": name for i, name in enumerate(part.names)}): {
-                "line_items": _numbered_lines(lake, month, (part.first, part.end)),
-                "allocators": [allocator.document for allocator in live],
-            }
-            for part in ranges
+        due = matching.merged_due(part.metadata.facts["due"] for part in parts)
+        facts = {**_facts(due, staged.month, allocators, balance_rules), **more_facts}
+        lake.join([part.file for part in parts], staged, metadata, facts=facts)
+        prove(
+            connection,
+            self.name,
+            staged.month,
+            [proof for proof in self.proofs if proof.name in ("items_once", "parts")],
+            staged=staged.relation,
+            line_count=lake.rows(LINE_ITEMS, staged.month),
+            lines_in_parts=sum(part.metadata.facts[_LINES] for part in parts),
+        )
+
+
+def _payloads(
+    lake: Lake, metadata: PartitionMetadata, month: str, ranges: "Sequence[_LineRange]", live: Sequence[Allocator]
+) -> dict[str, Payload]:
+    """What `match_part` needs for each part, by the part's name."""
+    common = {name: metadata.inputs[name] for name in ("code", "allocators")}
+    common |= {"month": month, "made_by": code_version("tables/matched_items.py")}
+    return {
+        fingerprint(common | {f"line_items/{i}": name for i, name in enumerate(part.names)}): {
+            "line_items": _numbered_lines(lake, month, (part.first, part.end)),
+            "allocators": [allocator.document for allocator in live],
         }
-        made = made_parts(workspace, self.name, month, match_part, payloads)
-        due = matching.merged_due(part.metadata.facts["due"] for part in made)
-        balance_rules = [a for a in live if a.category == "balance"]
-        facts = {**_facts(due, month, allocators, balance_rules), **more_facts, PARTS_KEPT: list(payloads)}
-        lake.join([part.file for part in made], staged, metadata, facts=facts)
-        once = [proof for proof in self.proofs if proof.name == "items_once"]
-        prove(connection, self.name, month, once, staged=staged.relation)
+        for part in ranges
+    }
 
 
 def match_part(payload: Payload) -> Payload:
     """Match, prove and keep the items of one part: a task."""
     allocators = [Allocator.from_document(document) for document in payload["allocators"]]
     with part_to_keep(payload) as (lake, connection, staged):
-        metadata = PartitionMetadata({}, payload["run"])
-        MatchedItems().write(connection, lake, Relation(payload["line_items"]), staged, metadata, allocators)
+        line_items = Relation(payload["line_items"])
+        facts = {_LINES: connection.sql(f"FROM {line_items}").aggregate("count(*)").fetchall()[0][0]}
+        metadata = PartitionMetadata({}, payload["run"], facts)
+        MatchedItems().write(connection, lake, line_items, staged, metadata, allocators)
     return {}
 
 
@@ -211,23 +234,20 @@ class _LineRange(NamedTuple):
 
 def _ranges(metadata: PartitionMetadata | None) -> list[_LineRange]:
     """The payers whose items are matched together: small neighbours, or a larger one alone; one range of a small month."""
-    parts = metadata.facts.get("parts", []) if metadata else []
     if metadata is None or metadata.rows <= 2 * LINES_PER_PART:
         return []
     ranges: list[_LineRange] = []
     is_open = False
-    first = 0
-    for part, rows in parts:
+    for part, first, end in part_ranges(metadata):
         name = part_identity(part, metadata)
-        is_small = rows < LINES_PER_PART
+        is_small = end - first < LINES_PER_PART
         if is_small and is_open:
             last = ranges.pop()
-            ranges.append(_LineRange(last.first, first + rows, (*last.names, name)))
+            ranges.append(_LineRange(last.first, end, (*last.names, name)))
         else:
-            ranges.append(_LineRange(first, first + rows, (name,)))
+            ranges.append(_LineRange(first, end, (name,)))
         # A range that is enough is never put together with others, so one that grows moves no borders but those of small ones.
         is_open = is_small and ranges[-1].end - ranges[-1].first < LINES_PER_PART
-        first += rows
     return ranges
 
 

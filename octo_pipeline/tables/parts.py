@@ -12,6 +12,8 @@ import json
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
+import duckdb
+
 from octo_pipeline.lake.lake import fingerprint
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.sql import Sql, rows_sql
@@ -19,8 +21,6 @@ from octo_pipeline.vendors.landing import Delivery
 
 # The fact in a part's metadata with what the files of its deliveries bill.
 SOURCE_SUMS = "source_sums"
-# The fact in the metadata of a unit's first bucket that says how many there are; see `buckets`.
-BUCKETS = "buckets"
 # Vendor, payer, invoice, issuer and currency, the cost as text and the number of lines.
 SourceSum = Sequence[Any]
 Unit = list[Delivery]
@@ -56,9 +56,15 @@ def source_sums_sql(sums: Sequence[SourceSum]) -> Sql:
     return rows_sql(dict.fromkeys(texts, "VARCHAR") | {"cost": MONEY, "line_count": "BIGINT"}, sums)
 
 
-def bucket_name(name: str, number: int) -> str:
-    """The name of one of several files of a part."""
-    return f"{name}-{number:05}"
+def bucket_count(delivery: Delivery) -> int:
+    """How many buckets the rows of a large delivery have."""
+    return -(-size_of([delivery]) // TASK_BYTES)
+
+
+def bucket_names(name: str, count: int) -> list[str]:
+    """The names of the files of a part that has so many buckets; DuckDB says which rows are in which of them."""
+    bucketed = fingerprint({"part": name, "buckets": str(count), "duckdb": duckdb.__version__})
+    return [f"{bucketed}-{number:05}" for number in range(count)]
 
 
 def unit_inputs(unit: Unit, code: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.errors import InputChangedError, OctoError
 from octo_pipeline.model.shipped import shipped_folder
 from octo_pipeline.tables.dues import due_digests, outstanding_digests
+from octo_pipeline.tables.kept_parts import drop_other_parts
 from octo_pipeline.workspace import Workspace
 
 # If the inputs change during every attempt, it is no longer a coincidence: something changes them in a loop.
@@ -105,6 +106,7 @@ class Table(ABC):
         reads: what it is made from; its order, its asset's dependencies and its fingerprint follow from this.
         code: the source files that its rows depend on; see `code_version`.
         is_dbt_model: whether the dbt model with its name makes its rows.
+        has_parts: whether a large month is made of parts that are kept.
         proofs: what must hold for a month before it is published.
         remedy: a sentence about what helps if a proof fails.
         made_from: the columns that the values of its own columns come from.
@@ -119,6 +121,7 @@ class Table(ABC):
     reads: ClassVar[tuple[Reads, ...]]
     code: ClassVar[tuple[str, ...]]
     is_dbt_model: ClassVar[bool] = False
+    has_parts: ClassVar[bool] = False
     proofs: ClassVar[tuple[Proof, ...]] = ()
     remedy: ClassVar[str] = ""
     made_from: ClassVar[Lineage] = {}
@@ -150,9 +153,6 @@ class Table(ABC):
         Returns:
             A sentence about how it was made, if there is something to say.
         """
-
-    def after_publishing(self, workspace: Workspace, month: str) -> None:  # noqa: B027 - most tables leave nothing
-        """Remove what only the partition that was replaced needed."""
 
     def prove(self, connection: duckdb.DuckDBPyConnection, staged: Staged, **pieces: object) -> None:
         """Prove the staged file; `pieces` are the other relations that the proofs name.
@@ -217,8 +217,8 @@ def _attempt(workspace: Workspace, table: Table, month: str, started: float) -> 
         with lake.stage(table.name, month) as staged:
             note = table.make(workspace, month, staged, made_from)
             published = lake.publish(staged, still_current=lambda: _still_current(workspace, table, month))
-        if published:
-            table.after_publishing(workspace, month)
+        if published and table.has_parts:
+            drop_other_parts(lake, table.name, month)
     return Materialised(
         table.name,
         month,

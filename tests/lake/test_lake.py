@@ -218,7 +218,7 @@ def test_a_disk_that_takes_no_more_is_a_sentence_and_the_last_good_partition_sta
     write(lake, "2024-01", "SELECT 7::BIGINT AS value", {"a": "1"})
     done = subprocess.run([sys.executable, "-c", FULL, str(lake.root)], capture_output=True, text=True)
     assert done.stderr == ""
-    assert done.stdout.startswith(f"Cannot write t 2024-01 to the lake {lake.root}: ")
+    assert done.stdout.startswith(f"Cannot write {lake.root}/.staging/")
     assert read(lake) == [("2024-01", 1, 7, 7)]
     assert list((lake.root / ".staging").iterdir()) == []
 

@@ -248,7 +248,7 @@ def overwrite(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("damage", "again"), [(remove, 2), (cut, 2), (overwrite, 4)])
+@pytest.mark.parametrize(("damage", "again"), [(remove, 2), (cut, 2), (overwrite, 3)])
 def test_a_part_that_is_gone_or_damaged_is_made_again(workspace, tmp_path, made, damage: Callable, again):
     for payer in PAYERS[:3]:
         deliver(workspace.lake, tmp_path, payer, "1.5")
