@@ -151,9 +151,13 @@ def _month_with(
 
 
 def memory(folder: Path, lines: int, items: int) -> Iterator[Row]:
-    """What two large months take in processes of their own: one of lines, and one of splits."""
-    peak = peak_memory(folder / "lines", lines, "4GB")
-    yield _memory(f"{lines:,} lines from CUR to marts, with a DuckDB limit of 4 GB", peak, "≤ 4 GiB")
+    """What two large months take in processes of their own, one of lines and one of splits, and one of half the lines."""
+    peaks: list[float] = []
+    few, many = (
+        lambda n=n: peaks.append(peak_memory(folder / f"lines-{n}", n, "4GB")) for n in (max(lines // 2, 1), lines)
+    )
+    yield growth(f"all of a month, to {lines:,} lines", few, many, 1)
+    yield _memory(f"{lines:,} lines from CUR to marts, with a DuckDB limit of 4 GB", peaks[0], "≤ 4 GiB")
     peak = _peak("splits", folder / "splits", items, "2GB")
     yield _memory(f"{50 * items:,} splits from items to marts, with a DuckDB limit of 2 GB", peak, "≤ 3 GiB")
 
