@@ -30,7 +30,6 @@ occur, the pairs that do occur are collected first, which takes another pass ove
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from types import MappingProxyType
 
 import duckdb
 
@@ -80,7 +79,6 @@ def matched_items_sql(
     month: str,
     allocators: Sequence[Allocator],
     categories: Sequence[str] = CATEGORIES,
-    known: Mapping[str, Sql] = MappingProxyType({}),
 ) -> Sql:
     """Prepare the matching of the month's items.
 
@@ -91,7 +89,6 @@ def matched_items_sql(
         allocators: all valid allocators, in order.
         categories: the categories whose items are returned. Savings items without the others are returned as if nobody
             took fee and account-usage items.
-        known: queries of the items of those of the categories that are matched already, without what moves their cost.
 
     Returns:
         SQL of `MATCHED_ITEM_COLUMNS` over the temporary tables: every fee and savings item, with null allocator
@@ -99,12 +96,9 @@ def matched_items_sql(
         the ids of the taken fee and account-usage items with lines of it, which distribute its cost already.
     """
     live = applying(allocators, month)
-    create_temp_table(connection, "matching_allocators", _allocators_sql(live, month))
+    create_temp_table(connection, "matching_allocators", allocators_sql(live, month))
     queries: dict[str, Sql] = {}
     for category in categories:
-        if category in known:
-            queries[category] = known[category]
-            continue
         alternatives = [
             (i, conditions)
             for i, allocator in enumerate(live)
@@ -116,26 +110,47 @@ def matched_items_sql(
         maps = [_Map(i, {names.get(key, key): c for key, c in conditions.items()}) for i, conditions in alternatives]
         criteria_tags = {name: criterion_sql(tag) for tag, name in names.items()}
         queries[category] = _category_sql(connection, line_items, category, maps, criteria_tags)
-    # Looking for what moves the cost of a commitment reads all lines again, so it waits for somebody who asks.
-    moves_savings = set(CATEGORIES) <= queries.keys() and any(a.category == "savings" for a in live)
+    unused_lines = Relation(f"({unused_lines_sql(line_items)})") if moves_savings(live, categories) else None
+    return with_moving_sql(queries, unused_lines)
+
+
+def moves_savings(allocators: Sequence[Allocator], categories: Sequence[str]) -> bool:
+    """Whether it is looked for what moves the cost of savings.
+
+    That reads all lines again, so it waits for somebody who takes savings.
+    """
+    return set(CATEGORIES) <= set(categories) and any(a.category == "savings" for a in allocators)
+
+
+def unused_lines_sql(line_items: Relation) -> Sql:
+    """SQL of the lines of unused commitments: the savings item of each and the fee or account-usage item, by their ids."""
+    return render(
+        "allocation/match_unused_lines",
+        line_items=line_items,
+        item_ids={category: item_id_sql(category) for category in CATEGORIES},
+    )
+
+
+def with_moving_sql(queries: Mapping[str, Sql], unused_lines: Relation | None) -> Sql:
+    """SQL of `MATCHED_ITEM_COLUMNS` of matched items of several categories, with what moves the cost of each.
+
+    Args:
+        queries: of each category its items, without ``moving_item_ids``.
+        unused_lines: relation of `unused_lines_sql`; None if nothing moves.
+    """
     with_moving = [
-        _moving_sql(line_items, queries)
-        if category == "savings" and moves_savings
+        render(
+            "allocation/match_moving",
+            unused_lines=unused_lines,
+            fee_items=queries["fee"],
+            account_items=queries["account"],
+            savings_items=query,
+        )
+        if category == "savings" and unused_lines is not None
         else render("allocation/match_unmoving", items_query=query)
         for category, query in queries.items()
     ]
     return Sql(" union all ".join(f"({query})" for query in with_moving))
-
-
-def _moving_sql(line_items: Relation, queries: Mapping[str, Sql]) -> Sql:
-    return render(
-        "allocation/match_moving",
-        line_items=line_items,
-        item_ids={category: item_id_sql(category) for category in CATEGORIES},
-        fee_items=queries["fee"],
-        account_items=queries["account"],
-        savings_items=queries["savings"],
-    )
 
 
 def without_documents_sql(items_query: Sql) -> Sql:
@@ -183,7 +198,8 @@ def _merged_digest(one_digest: str, other_digest: str) -> str:
     return f"{int(ids) ^ int(other_ids)}/{int(items) + int(other_items)}/{Decimal(cost) + Decimal(other_cost):f}"
 
 
-def _allocators_sql(allocators: Sequence[Allocator], month: str) -> Sql:
+def allocators_sql(allocators: Sequence[Allocator], month: str) -> Sql:
+    """SQL of what an item of the month records about each allocator that may take it, numbered in their order."""
     columns = {"allocator": "INTEGER"} | {name: _TAKEN[name] for name in _PINNED}
     return rows_sql(
         columns,

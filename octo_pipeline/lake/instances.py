@@ -26,24 +26,40 @@ def shared_connection(config: Config) -> Iterator[duckdb.DuckDBPyConnection]:
 
     What the connection makes must be temporary, and what it sets must be of its session.
     """
-    # A forked process has the memory of its parent's instances, but not their threads.
-    key = (os.getpid(), *sorted((name, str(value)) for name, value in config.items()))
+    connection = open_shared(config)
+    try:
+        with without_broken(config):
+            yield connection
+    finally:
+        connection.close()
+
+
+def open_shared(config: Config) -> duckdb.DuckDBPyConnection:
+    """The same connection, which its user closes; statements are executed in `without_broken`."""
+    key = _key(config)
     with _lock:
         instance = _instances.pop(key, None) or _started(config)
         _instances[key] = instance
-        connection = instance.cursor()
         while len(_instances) > _MOST:
             # It ends with the last of its connections; closing it would close those that are in use.
             _instances.popitem(last=False)
+        return instance.cursor()
+
+
+@contextmanager
+def without_broken(config: Config) -> Iterator[None]:
+    """Forget the instance with these settings if it breaks: after such an error it refuses whatever it is asked."""
     try:
-        yield connection
+        yield
     except (duckdb.FatalException, duckdb.InternalException):
-        # After such an error an instance refuses whatever it is asked.
         with _lock:
-            _instances.pop(key, None)
+            _instances.pop(_key(config), None)
         raise
-    finally:
-        connection.close()
+
+
+def _key(config: Config) -> tuple[object, ...]:
+    # A forked process has the memory of its parent's instances, but not their threads.
+    return (os.getpid(), *sorted((name, str(value)) for name, value in config.items()))
 
 
 def _started(config: Config) -> duckdb.DuckDBPyConnection:

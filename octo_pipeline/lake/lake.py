@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from octo_pipeline.lake import joined_file, staging
-from octo_pipeline.lake.instances import shared_connection
+from octo_pipeline.lake.instances import open_shared, shared_connection, without_broken
 from octo_pipeline.lake.store import Location, store_of
 from octo_pipeline.model.columns import FORMER_COLUMNS
 from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
@@ -148,7 +148,11 @@ class Lake:
 
     @contextmanager
     def connect(
-        self, *, only: Sequence[Location] | None = None, threads: int | None = None
+        self,
+        *,
+        only: Sequence[Location] | None = None,
+        threads: int | None = None,
+        opened: duckdb.DuckDBPyConnection | None = None,
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to DuckDB in memory; it shares nothing with other processes but finished files.
 
@@ -160,6 +164,7 @@ class Lake:
                 no setting can be changed. None for statements of the program.
             threads: how many work on a statement; None for as many as the lake has. Many small statements take a third
                 less processor time if one thread does not have to wait for others.
+            opened: a connection that `open` opened with as many threads. It is used again, and stays open.
 
         Raises:
             InputChangedError: a partition was replaced while it was read; discard what was read.
@@ -167,7 +172,7 @@ class Lake:
         """
         outer, self._scanned = self._scanned, {}
         try:
-            with self._connection(only, threads) as connection:
+            with self._reused(opened, threads) if opened else self._connection(only, threads) as connection:
                 yield connection
                 self._require_unchanged()
         except InputChangedError:
@@ -198,8 +203,7 @@ class Lake:
     def _connection(self, only: Sequence[Location] | None, threads: int | None) -> Iterator[duckdb.DuckDBPyConnection]:
         # A bucket's secrets belong to an instance, and so does what confines it.
         if only is None and isinstance(self.root, Path):
-            own = {"threads": threads} if threads else {}
-            with shared_connection(self.duckdb_config() | own) as connection:
+            with shared_connection(self._config_with(threads)) as connection:
                 yield connection
             return
         with self._own_config(only) as config, duckdb.connect(config=config) as connection:
@@ -207,6 +211,26 @@ class Lake:
             if only is not None:
                 _confine(connection, only)
             yield connection
+
+    def open(self, *, threads: int | None = None) -> duckdb.DuckDBPyConnection:
+        """A connection for `connect`, again and again: the temporary tables that are made in it stay.
+
+        Its user closes it. It is for one thread at a time.
+        """
+        config = self._config_with(threads)
+        return open_shared(config) if isinstance(self.root, Path) else duckdb.connect(config=config)
+
+    @contextmanager
+    def _reused(
+        self, connection: duckdb.DuckDBPyConnection, threads: int | None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        with without_broken(self._config_with(threads)):
+            # The credentials for a bucket expire.
+            self.open_store(connection)
+            yield connection
+
+    def _config_with(self, threads: int | None) -> dict[str, str | bool | int | float | list[str]]:
+        return self.duckdb_config() | ({"threads": threads} if threads else {})
 
     @contextmanager
     def _own_config(self, only: Sequence[Location] | None) -> Iterator[dict[str, str | bool | int | float | list[str]]]:

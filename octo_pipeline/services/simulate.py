@@ -8,12 +8,13 @@ restored items stay restored.
 
 Stages:
 1. ``live`` and ``merged``: the month's items with the live allocators, and with the candidate added (or replacing the
-   live allocator of the same id). Who takes the candidate's items in ``merged`` gives the conflicts.
+   live allocator of the same id). Who takes the candidate's items in ``merged`` gives the conflicts. The live items are
+   matched as a run does, and kept (`prepared_months`); those of the candidate are looked for alone, and added.
 2. ``alone``: the items of the month that the candidate matches, as if there were no other allocator. They are those that
    it takes in ``merged``, and those that another takes and it matches, too.
-3. ``live`` and ``merged`` are reduced to the items that change hands, and to those that decide whether savings do. Each
-   of the three is booked in every month in which its items are due and of which the lake has line items. For later
-   months, the instalments due in them are listed.
+3. ``live`` and ``merged`` are reduced to the items that change hands, and to those that decide whether savings do. The
+   three sides are booked together in every month in which an item is due and of which the lake has line items. For
+   later months, the instalments due in them are listed.
 4. The balances of the month, where there are rules for them, with the live rules and with the candidate
    (`simulated_steps`). A candidate for balances takes them ``alone`` as if it were the only rule of its step; everything
    else is as it is live.
@@ -27,15 +28,11 @@ Drawback: all rows of the result are held in Python.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cached_property
-from types import MappingProxyType
 from typing import Any
-
-import duckdb
 
 from octo_pipeline.allocation import matching, resolution, shares, splits
 from octo_pipeline.allocation.explained import explained_sql
-from octo_pipeline.allocation.items import items_sql
+from octo_pipeline.allocation.items import ITEM_COLUMNS, items_sql, uniform_item_sql
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.errors import OctoError, Remedy
@@ -46,6 +43,7 @@ from octo_pipeline.model.templates import render
 from octo_pipeline.model.wording import LEFT_REASONS, amount, counted
 from octo_pipeline.rules.allocator import Allocator, criterion_sql, hints_of, values_named
 from octo_pipeline.rules.cost_group import group_document, group_sql
+from octo_pipeline.services.prepared_months import PreparedMonth, prepared_month
 from octo_pipeline.services.simulated_steps import MonthBeforeSteps, earlier_items, step_rules
 from octo_pipeline.services.targets import UnknownTarget, unknown_targets
 from octo_pipeline.tables.container_usage import ContainerUsage
@@ -73,9 +71,6 @@ SECTIONS: dict[str, str] = {
 
 # A filter for each target is tried on every line item.
 _MOST_CONDITIONS = 200
-
-# A simulation is hundreds of statements. Over so few line items, each takes longer to plan and to share out than to run.
-_SMALL_MONTH = 200_000
 
 _RESTORED = Relation("restored_items")
 
@@ -213,9 +208,8 @@ def simulate(workspace: Workspace, allocator: Allocator, month: str, *, ended: A
             place=month,
             remedy=Remedy("run", month=month),
         )
-    is_small = workspace.lake.rows(LINE_ITEMS, month) <= _SMALL_MONTH
-    with workspace.lake.connect(threads=1 if is_small else None) as connection:
-        return _Simulator(connection, workspace, allocator, month, ended).run()
+    with prepared_month(workspace, month) as prepared:
+        return _Simulator(prepared, workspace, allocator, month, ended).run()
 
 
 class _Simulator:
@@ -223,13 +217,14 @@ class _Simulator:
 
     def __init__(
         self,
-        connection: duckdb.DuckDBPyConnection,
+        prepared: PreparedMonth,
         workspace: Workspace,
         candidate: Allocator,
         month: str,
         ended: Allocator | None,
     ) -> None:
-        self._connection = connection
+        self._prepared = prepared
+        self._connection = prepared.connection
         self._workspace = workspace
         self._candidate = candidate
         self._month = month
@@ -242,15 +237,12 @@ class _Simulator:
         self._months_with_data = workspace.lake.months(LINE_ITEMS)
 
     def run(self) -> Simulation:
-        self._match_all()
-        self._create_restored()
-        matched = self._matched(Relation("live_items"))
+        live_items = self._match()
+        self._create_restored(live_items)
+        matched = self._matched(live_items)
         covered_usage = self._fetch("simulation_covered_usage", candidate=self._candidate.id, restored_items=_RESTORED)
-        self._keep_what_changes_hands()
-        due = self._due("alone", [self._candidate])
-        self._book("live", self._due("live", self._live))
-        self._book("merged", self._due("merged", [*self._live, *self._submitted]))
-        booked = self._book("alone", due)
+        self._keep_what_changes_hands(live_items)
+        later_months = self._book()
         self._book_steps()
         if self._candidate.category == "balance":
             matched = self._matched(Relation("live_step_items"))
@@ -259,9 +251,11 @@ class _Simulator:
             **matched,
             "bookings": self._fetch("simulation_bookings"),
             "accounts": self._fetch("simulation_accounts"),
-            "later_instalments": self._later_instalments(sorted(due.keys() - booked)),
-            "over_allocated": self._fetch("over_allocated", explained_allocations=Sql("from alone_bookings")),
-            "unresolved": self._fetch("simulation_unresolved"),
+            "later_instalments": self._later_instalments(later_months),
+            "over_allocated": self._fetch(
+                "over_allocated", explained_allocations=render("services/simulation_of_side", side="alone")
+            ),
+            "unresolved": self._fetch("simulation_unresolved", resolved=self._candidate_resolved),
             "failed": self._fetch("simulation_failed"),
             "not_reached": self._not_reached(),
             "earlier_origins": self._earlier_origins(),
@@ -302,46 +296,43 @@ class _Simulator:
 
     def _line_items(self, months: Sequence[str]) -> Relation:
         if list(months) == [self._month]:
-            return self._month_lines
+            return self._prepared.lines
         return self._workspace.lake.scan(LINE_ITEMS, months, LINE_ITEM_COLUMNS)
 
-    @cached_property
-    def _month_lines(self) -> Relation:
-        """The line items of the month, numbered; few are read once and kept."""
-        lake = self._workspace.lake
-        lines = lake.scan(LINE_ITEMS, [self._month], LINE_ITEM_COLUMNS, row_number_as=matching.LINE_NUMBER)
-        if lake.rows(LINE_ITEMS, self._month) > _SMALL_MONTH:
-            return lines
-        return create_temp_table(self._connection, "simulated_lines", Sql(f"from {lines}"))
-
-    def _create_restored(self) -> None:
+    def _create_restored(self, live_items: Relation) -> None:
         # Balances depend on what is due from earlier months, too.
         origins = sorted({*origins_read(self._workspace.lake, self._month), self._month})
         decisions = self._workspace.registry.restored_items(origins)
-        tables = ["alone_items", "live_items", "merged_items", earlier_items(self._workspace, self._month)]
+        tables = ["alone_items", live_items, "merged_items", earlier_items(self._workspace, self._month)]
         items = Relation(f"({' union all by name '.join(f'from {table}' for table in tables)})")
         create_restored_items(self._connection, decisions, items)
 
-    def _match_all(self) -> None:
+    def _match(self) -> Relation:
+        """Create ``merged_items`` and ``alone_items``; returns the live items."""
         # An item has one category, so allocators of other categories keep their items.
         ids = {a.id for a in self._submitted}
         replaced = [a for a in self._live if a.id in ids]
         own = sorted({a.category for a in (*self._submitted, *replaced)} - {"balance"})
         # Whether the saving of a commitment moves depends on who takes its lines as fees and usage.
-        is_bound = any(a.category == "savings" for a in (*self._live, *self._submitted)) and self._count(
-            "simulation_commitments", line_items=self._line_items([self._month])
+        is_bound = (
+            any(a.category == "savings" for a in (*self._live, *self._submitted)) and self._prepared.has_commitments
         )
         categories = matching.CATEGORIES if is_bound else own
-        live = [a for a in self._live if a.category in categories]
-        merged = [a for a in self._merged if a.category in categories]
-        self._match("live_items", live, categories)
-        columns = [name for name in matching.MATCHED_ITEM_COLUMNS if name != "moving_item_ids"]
-        kept = {
-            category: render("services/simulation_kept_items", columns=columns, category=category)
+        live_items = self._prepared.live_items(categories)
+        self._create("submitted_items", self._submitted_items_sql())
+        merged = render(
+            "services/simulation_merged_items",
+            allocators=matching.allocators_sql(matching.applying(self._merged, self._month), self._month),
+            submitted_ids=sorted(ids),
+            live_items=live_items,
+            columns=list(ITEM_COLUMNS),
+        )
+        self._create("merged_matches", merged)
+        of_category = {
+            category: render("services/simulation_of_category", items="merged_matches", category=category)
             for category in categories
-            if category not in own
         }
-        self._match("merged_items", merged, categories, kept)
+        self._create("merged_items", self._prepared.with_moving(self._merged, of_category))
         candidate = self._candidate
         alone = render(
             "services/simulation_alone",
@@ -352,20 +343,22 @@ class _Simulator:
             tranche_count=candidate.tranche_count,
         )
         self._create("alone_items", alone)
+        return live_items
 
-    def _match(
-        self,
-        table: str,
-        allocators: Sequence[Allocator],
-        categories: Sequence[str],
-        known: Mapping[str, Sql] = MappingProxyType({}),
-    ) -> None:
-        query = rows_sql(matching.MATCHED_ITEM_COLUMNS, [])
-        if categories:
-            query = matching.matched_items_sql(
-                self._connection, self._month_lines, self._month, allocators, categories, known
-            )
-        self._create(table, render("services/simulation_taken_items", matched_items_query=query))
+    def _submitted_items_sql(self) -> Sql:
+        """SQL of `ITEM_COLUMNS` and ``submitted_ids``: the items that the submitted allocators match in the month."""
+        applying = [a for a in matching.applying(self._submitted, self._month) if a.category != "balance"]
+        if not applying:
+            return rows_sql(ITEM_COLUMNS | {"submitted_ids": "VARCHAR[]"}, [])
+        categories = {
+            category: {
+                "columns": uniform_item_sql(category),
+                "query": items_sql(category, self._prepared.lines),
+                "allocators": {a.id: _alternatives(a) for a in applying if a.category == category},
+            }
+            for category in sorted({a.category for a in applying})
+        }
+        return render("services/simulation_submitted_items", categories=categories)
 
     def _book_steps(self) -> None:
         """Book the balances of the month with the live rules and with the candidate, beside the items that change hands."""
@@ -382,7 +375,7 @@ class _Simulator:
         before_live.book("live", live)
         before_merged.book("merged", merged)
         for side in ("live", "merged"):
-            self._connection.execute(f"insert into {side}_bookings by name from {side}_step_bookings")
+            self._add_bookings(side, Sql(f"from {side}_step_bookings"))
         if alone:
             of_other_steps = [a for a in merged if a.step != candidate.step]
             before_merged.book("alone", [*of_other_steps, *step_rules(alone, month)])
@@ -399,62 +392,82 @@ class _Simulator:
         """Put the balances that the candidate takes alone in the place of its items."""
         version = self._candidate.version
         self._create("alone_items", render("services/simulation_taken_balances", candidate=version))
-        self._create("alone_bookings", render("services/simulation_balance_bookings"))
+        self._connection.execute("delete from sided_bookings where side = 'alone'")
+        self._add_bookings("alone", render("services/simulation_balance_bookings"))
         self._create("merged_items", Sql("from merged_step_items"))
         self._create("takers", render("services/simulation_takers"))
-        for table, rows in (("alone_resolved", before.resolved), ("alone_shares", before.shares)):
-            of_candidate = render("services/simulation_of_version", relation=rows, candidate=version)
-            self._create(table, render("services/simulation_in_month", query=of_candidate, month=self._month))
+        self._candidate_resolved, self._candidate_shares = (
+            Relation(f"({render('services/simulation_in_month', query=f'from {rows}', month=self._month)})")
+            for rows in (self._of_candidate(before.resolved), self._of_candidate(before.shares))
+        )
 
-    def _keep_what_changes_hands(self) -> None:
+    def _add_bookings(self, side: str, query: Sql) -> None:
+        rows = render("services/simulation_on_side", query=query, side=side)
+        self._connection.execute(f"insert into sided_bookings by name {rows}")
+
+    def _of_candidate(self, relation: Relation) -> Relation:
+        query = render("services/simulation_of_version", relation=relation, candidate=self._candidate.version)
+        return Relation(f"({query})")
+
+    def _keep_what_changes_hands(self, live_items: Relation) -> None:
         self._create("takers", render("services/simulation_takers"))
-        self._create("unchanged", render("services/simulation_unchanged"))
-        for name in ("live", "merged"):
-            self._create(f"{name}_items", render("services/simulation_changed_items", items=f"{name}_items"))
+        self._create("unchanged", render("services/simulation_unchanged", live_items=live_items))
+        for table, items in (("live_items", live_items), ("merged_items", Relation("merged_items"))):
+            self._create(table, render("services/simulation_changed_items", items=items))
 
     def _create(self, name: str, query: Sql) -> None:
         create_temp_table(self._connection, name, query)
 
-    def _due(self, name: str, allocators: Sequence[Allocator]) -> dict[str, list[Allocator]]:
-        """Booking month -> the allocators with a tranche due in it."""
-        by_version = {a.version: a for a in allocators}
-        facts = matching.due_facts(self._connection, Relation(f"{name}_items"))
-        return {month: [by_version[v] for v in sorted(versions)] for month, versions in sorted(facts.items())}
+    def _book(self) -> list[str]:
+        """Book the items of all sides into ``sided_bookings``.
 
-    def _book(self, name: str, due: Mapping[str, Sequence[Allocator]]) -> set[str]:
-        """Book the items ``<name>_items`` into ``<name>_bookings``. Returns the booking months that have data."""
+        A pass takes fifty statements, most of which take longer to plan than to run. So all sides are booked in one, in which
+        an item has an id of its own on each side.
+
+        Returns:
+            The later months in which the candidate's items are due and of which the lake has no line items.
+        """
+        self._create("sided_items", render("services/simulation_sided_items"))
+        self._create("sided_restored_items", render("services/simulation_sided_restored_items"))
         for table, columns in (
-            ("resolved", resolution.RESOLVED_ACCOUNT_COLUMNS),
-            ("shares", shares.USAGE_SHARE_COLUMNS),
-            ("rows", splits.ALLOCATION_COLUMNS),
+            ("booked_resolved", resolution.RESOLVED_ACCOUNT_COLUMNS),
+            ("booked_shares", shares.USAGE_SHARE_COLUMNS),
+            ("booked_rows", splits.ALLOCATION_COLUMNS),
         ):
-            self._create(f"{name}_{table}", rows_sql({"booking_month": "VARCHAR", **columns}, []))
-        booked = {month for month in due if month in self._months_with_data}
-        for month in sorted(booked):
-            self._book_month(name, month, due[month])
-        if self._month not in booked and (name == "alone" or self._count("simulation_items", items=f"{name}_items")):
-            # The items are listed in their origin month, and the candidate's entries must be resolved in some month.
-            self._book_month(name, self._month, [] if booked or name != "alone" else [self._candidate])
-        self._create(f"{name}_bookings", explained_sql(f"{name}_rows", f"{name}_items", f"{name}_shares"))
-        return booked
+            self._create(table, rows_sql({"booking_month": "VARCHAR", **columns}, []))
+        by_version = {a.version: a for a in (*self._live, *self._submitted)}
+        facts = matching.due_facts(self._connection, Relation("sided_items"))
+        due = {month: {version: by_version[version] for version in sorted(facts[month])} for month in facts}
+        candidates_months = {month for month in due if self._candidate.version in due[month]}
+        # The items are listed in their origin month, and the candidate's entries must be resolved in some month.
+        of_month = due.setdefault(self._month, {})
+        if not candidates_months & set(self._months_with_data):
+            of_month[self._candidate.version] = self._candidate
+        for month in sorted(due.keys() & set(self._months_with_data)):
+            self._book_month(month, list(due[month].values()))
+        explained = explained_sql("booked_rows", "sided_items", "booked_shares")
+        self._create("sided_bookings", render("services/simulation_sided_bookings", query=explained))
+        self._candidate_resolved = self._of_candidate(Relation("booked_resolved"))
+        self._candidate_shares = self._of_candidate(Relation("booked_shares"))
+        return sorted(candidates_months - set(self._months_with_data))
 
     def _count(self, template: str, **pieces: object) -> int:
         (count,) = self._fetch(template, **pieces).column("items")
         return int(count)
 
-    def _book_month(self, name: str, month: str, allocators: Sequence[Allocator]) -> None:
+    def _book_month(self, month: str, allocators: Sequence[Allocator]) -> None:
         line_items = self._line_items([month])
         container_usage = self._workspace.lake.scan(ContainerUsage.name, [month], ContainerUsage.columns)
         configuration = self._workspace.configuration
         payers = values_named(allocators, "payer")
         self._add(
-            f"{name}_resolved",
+            "booked_resolved",
             month,
             resolution.resolved_accounts_sql(
                 self._connection,
                 line_items,
                 container_usage,
-                Relation(f"{name}_items"),
+                Relation("sided_items"),
                 month,
                 allocators,
                 configuration.cost_groups,
@@ -462,13 +475,13 @@ class _Simulator:
             ),
         )
         self._add(
-            f"{name}_shares",
+            "booked_shares",
             month,
             shares.usage_shares_sql(
                 self._connection,
                 line_items,
                 container_usage,
-                _of_month(f"{name}_resolved", month),
+                _of_month("booked_resolved", month),
                 month,
                 allocators,
                 configuration.cost_groups,
@@ -477,14 +490,17 @@ class _Simulator:
                 self._workspace.settings.base_currency,
             ),
         )
-        usage = _of_month(f"{name}_shares", month)
-        # Which fees fail decides what becomes of savings; the candidate alone has only items of its own category.
-        tables = ["merged_rows", "alone_rows"] if name == "alone" else [f"{name}_rows"]
-        failed_before = Relation(f"({render('services/simulation_failed_items', tables=tables)})")
+        failed_before = Relation(f"({render('services/simulation_failed_items')})")
         query = splits.allocations_sql(
-            self._connection, Relation(f"{name}_items"), usage, _RESTORED, month, allocators, failed_before
+            self._connection,
+            Relation("sided_items"),
+            _of_month("booked_shares", month),
+            Relation("sided_restored_items"),
+            month,
+            allocators,
+            failed_before,
         )
-        self._add(f"{name}_rows", month, query)
+        self._add("booked_rows", month, query)
 
     def _target_sentences(self) -> list[str]:
         """What deserves attention of cost groups as targets, and of the metric, in the month."""
@@ -497,7 +513,7 @@ class _Simulator:
                 )
             elif counts.month != month:
                 sentences.append(f"The metric {metric_id} has no row of {month} yet; that of {counts.month} counts.")
-        targets = self._fetch("simulation_targets", month=month)
+        targets = self._fetch("simulation_targets", month=month, shares=self._candidate_shares)
         for group_id, entry_value, share in targets.select("group_id", "entry_value", "untagged_share"):
             if share is not None:
                 sentences.append(
@@ -529,6 +545,8 @@ class _Simulator:
         self._connection.execute(f"insert into {table} by name {rows}")
 
     def _later_instalments(self, months: Sequence[str]) -> Rows:
+        if not months:
+            return Rows(("booking_month", "currency", "cost", "effective_cost"), ())
         due = splits.instalments_sql(Relation("alone_items"), _RESTORED, months)
         return self._fetch("later_instalments", instalments=due)
 
@@ -549,14 +567,20 @@ class _Simulator:
 
     def _matched_in(self, months: Sequence[str]) -> Rows:
         """What the criteria match in these months, in the candidate's window or not; of balances nothing is looked up."""
-        if self._candidate.category == "balance":
+        if not months or self._candidate.category == "balance":
             return Rows(("month", "currency", "items", "cost", "effective_cost"), ())
-        alternatives = [
-            " and ".join(condition.sql(criterion_sql(column)) for column, condition in conditions.items())
-            for conditions in self._candidate.criteria
-        ]
         items = items_sql(self._candidate.category, self._line_items(months))
-        return self._fetch("simulation_matched_in_months", items_query=items, alternatives=alternatives)
+        return self._fetch(
+            "simulation_matched_in_months", items_query=items, alternatives=_alternatives(self._candidate)
+        )
+
+
+def _alternatives(allocator: Allocator) -> list[str]:
+    """SQL of the alternatives of the criteria, over the columns of line items."""
+    return [
+        " and ".join(condition.sql(criterion_sql(column)) for column, condition in conditions.items())
+        for conditions in allocator.criteria
+    ]
 
 
 def _of_month(table: str, month: str) -> Relation:
