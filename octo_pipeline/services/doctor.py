@@ -171,8 +171,11 @@ def _engine(workspace: Workspace, now: datetime) -> _Findings:
             "whether it has workers that are free.",
         )
         return
-    if isinstance(answer, Exception):
+    if isinstance(answer, OctoError):
         raise answer
+    if isinstance(answer, Exception):
+        yield "error", f"The engine cannot run tasks ({type(answer).__name__}: {answer})."
+        return
     hosts = sorted({str(greeting["host"]) for greeting in answer})
     yield "ok", f"The engine runs tasks with this version on {', '.join(hosts)}."
     if settings.task_memory_limit is None:

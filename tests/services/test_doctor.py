@@ -363,3 +363,17 @@ def test_an_engine_without_workers_or_with_others_is_an_error(workspace, monkeyp
     ((state, sentence),) = found(Workspace(settings, own_engine=Busy()), "engine")
     assert (state, sentence.partition(".")[0]) == ("error", "The engine was given 8 small tasks and ran none in 0")
     assert found(Workspace(settings, own_engine=Refusing()), "engine") == [("error", "Another version.")]
+
+
+class Broken:
+    def map(self, task, payloads):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def test_any_error_of_an_engine_is_what_the_doctor_says(workspace, monkeypatch):
+    """Regression: the doctor waited for an answer that never came, and then ended in a traceback."""
+    monkeypatch.setattr(doctor, "_PATIENCE", 5)
+    settings = workspace.settings.model_copy(update={"engine": "k8s://127.0.0.1:6443"})
+    assert found(Workspace(settings, own_engine=Broken()), "engine") == [
+        ("error", "The engine cannot run tasks (gaierror: [Errno -2] Name or service not known)."),
+    ]
