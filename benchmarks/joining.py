@@ -1,4 +1,4 @@
-"""Putting a month together from files of its parts, against writing it anew."""
+"""Joining a month from the files of its parts, compared with writing all its rows again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from octo_pipeline.model.sql import literal
 
 
 def joining(folder: Path, lines: int, runs: int) -> Iterator[Row]:
-    """A few large parts, which are copied, and many small ones, which are written together."""
+    """A few large parts, which are copied, and many small ones, whose rows are written into one file together."""
     yield _joining(folder, 8, max(lines // 20, 1), runs)
     yield _joining(folder, 300, min(1_400, lines), runs)
 
@@ -35,7 +35,7 @@ def _joining(folder: Path, count: int, rows: int, runs: int) -> Row:
             lake.copy(connection, f"FROM read_parquet([{files}])", staged, metadata)
 
     ours()
-    row = compared(f"joining {count} parts of {rows:,} line items, against writing them anew", ours, theirs, runs, "")
+    row = compared(f"joining {count} parts of {rows:,} line items, against writing them again", ours, theirs, runs, "")
     for part in parts:
         part.unlink()
     return row

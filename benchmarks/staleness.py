@@ -1,4 +1,4 @@
-"""What is no longer current in a lake of ten years: `octo stale`, and what a month of them more takes."""
+"""How long it takes to find what is out of date in a lake of ten years: `octo stale`, and how that grows with the months."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from octo_pipeline.vendors.aws.sample import write_cur
 from octo_pipeline.workspace import Workspace
 
 FIRST = "2015-01"
-# A fee over twelve months, so that each month reads what is due from eleven others.
+# A fee is spread over twelve months, so each month also reads what is due from the eleven before it.
 _ALLOCATOR = {
     "category": "fee",
     "startMonth": FIRST,
@@ -35,22 +35,22 @@ def staleness(folder: Path, months: int, runs: int) -> Iterator[Row]:
         "DAGSTER_HOME": "",
     }
     if "current" not in octo("stale", environment=environment):
-        raise SystemExit("The copied months are not current, so it would be measured how they are listed.")
+        raise SystemExit("The copied months are out of date, so this would measure how long it takes to list them.")
     yield timed(
         f"octo stale, {months} months × {len(order())} tables",
         [lambda: octo("stale", environment=environment)] * runs,
         "≤ 0.5 s",
     )
-    yield growth("looking for what is stale, months", *(lambda w=w: _look(w) for w in (half, whole)), runs)
+    yield growth("finding what is out of date, months", *(lambda w=w: _look(w) for w in (half, whole)), runs)
 
 
 def _look(workspace: Workspace) -> None:
     if stale(Workspace(workspace.settings)):
-        raise SystemExit("The copied months are not current.")
+        raise SystemExit("The copied months are out of date.")
 
 
 def _lake(folder: Path, count: int) -> Workspace:
-    """A lake of landed months: the first one is made, the tables of the others have its rows."""
+    """A lake whose months are all landed: the first one is made, and the tables of the others are copies of its tables."""
     config = folder / "config"
     (config / "allocators").mkdir(parents=True)
     (config / "allocators" / "support.json").write_text(json.dumps(_ALLOCATOR))
@@ -79,7 +79,7 @@ def _copy(workspace: Workspace, table: Table, month: str) -> None:
 
 
 def _moved(facts: dict[str, Any], month: str) -> dict[str, Any]:
-    """The facts of the first month as they are of another one: what is due is due as many months later."""
+    """The facts of the first month, moved to another month: whatever is due, is due that many months later."""
     if "due" not in facts:
         return facts
     later = months_between(FIRST, month)

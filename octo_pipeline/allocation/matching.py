@@ -360,8 +360,8 @@ def _taken_lines(
     connection: duckdb.DuckDBPyConnection, line_items: Relation, classified_lines: Relation, outcomes: Sequence[str]
 ) -> Relation:
     """The account-usage items of the lines that somebody takes, with their outcomes."""
-    # In a table of its own: a join by numbers leaves sparse batches, and making ids of these is slow. What is no usage is
-    # left out of the table, because that would be looked at for every line of the month otherwise.
+    # In a table of its own: a join by line number leaves sparse batches, and making ids from these is slow. Lines that are not
+    # usage are left out when this table is read: as it is made, that test would run on every line of the month.
     lines = create_temp_table(
         connection,
         "matching_account_lines",

@@ -89,7 +89,7 @@ def compiled_models() -> dict[str, Model]:
     """The models by name, ``main.model``.
 
     Raises:
-        OctoError: there is no manifest, and building it failed.
+        OctoError: the manifest does not exist yet and cannot be built.
     """
     models = {id: node for id, node in manifest()["nodes"].items() if node["resource_type"] == "model"}
     relations = models | manifest()["sources"]
@@ -225,7 +225,7 @@ def model_query(name: str, relations: Mapping[str, str]) -> Sql:
         relations: as for `run_model`.
 
     Raises:
-        OctoError: there is no manifest, and building it failed.
+        OctoError: the manifest does not exist yet and cannot be built.
     """
     models = compiled_models()
     views: dict[str, str] = {}
@@ -272,7 +272,7 @@ def sources_of(model: str) -> frozenset[str]:
     """The names of the sources that a model reads, directly or through other models.
 
     Raises:
-        OctoError: there is no manifest, and building it failed.
+        OctoError: the manifest does not exist yet and cannot be built.
     """
     models = compiled_models()
     sources, names = set(), [f"main.{model}"]
