@@ -1,6 +1,7 @@
 """Who takes which item, held against the criteria read row by row."""
 
 import json
+from decimal import Decimal
 from random import Random
 
 import duckdb
@@ -116,3 +117,21 @@ def test_an_allocator_with_two_maps_that_hold_conflicts_once():
         query = matching.matched_items_sql(connection, "lines", MONTH, candidates, ["account"])
         rows = connection.execute(f"SELECT allocator_id, conflicting_allocator_ids FROM ({query})").fetchall()
     assert rows == [("a", ["b"])]
+
+
+@pytest.mark.parametrize("costs", [["0", "0"], ["1.5", "-1.5", "0"], ["2.25", "-7"]])
+def test_what_is_due_of_parts_is_due_of_all(costs):
+    """Regression: Python wrote a zero cost as 0E-10, so what reads a month in parts was made again without need."""
+
+    def due(rows: list[tuple]) -> dict[str, dict[str, str]]:
+        values = ", ".join(f"('v{i % 2}', '{MONTH}', 2, 'item {i}', {cost}::DECIMAL(38,10))" for i, cost in rows)
+        columns = "allocator_version, first_booking_month, tranche_count, item_id, cost"
+        items = f"SELECT *, cost AS effective_cost, NULL AS moving_item_ids FROM (VALUES {values}) AS items({columns})"
+        return matching.due_facts(connection, f"({items})")
+
+    rows = [(2 * i, Decimal(cost)) for i, cost in enumerate(costs)] + [(1, Decimal(3))]
+    with duckdb.connect() as connection:
+        whole = due(rows)
+        assert matching.merged_due(due([row]) for row in rows) == whole
+    assert list(whole) == ["2024-01", "2024-02"]
+    assert {digest.split("/")[1] for digest in whole[MONTH].values()} == {"1", str(len(costs))}

@@ -1,6 +1,7 @@
 """What engines promise, whatever runs the tasks; Spark's own are in test_spark.py."""
 
 import json
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from octo_pipeline.engine import worker
 from octo_pipeline.engine.engine import Engine, engine_of
 from octo_pipeline.engine.local import LocalEngine, ProcessEngine
+from octo_pipeline.engine.spark import SparkEngine
 from octo_pipeline.model.errors import InputChangedError, OctoError, Remedy
 from octo_pipeline.settings import Settings, load_settings
 from octo_pipeline.workspace import Workspace
@@ -171,3 +173,20 @@ def test_the_settings_of_the_engine_are_checked_when_they_are_read(monkeypatch):
         load_settings()
     monkeypatch.setenv("OCTO_ENGINE_OPTIONS", '{"spark.executor.cores": 1, "spark.speculation": true}')
     assert load_settings().spark_options == {"spark.executor.cores": "1", "spark.speculation": "true"}
+
+
+def test_a_pod_without_an_address_is_one_sentence(monkeypatch):
+    def unknown(name: str) -> str:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("octo_pipeline.engine.spark.find_spec", lambda name: name)
+    monkeypatch.setattr(socket, "gethostname", lambda: "octo-0")
+    monkeypatch.setattr(socket, "gethostbyname", {"octo-0": "10.1.2.3"}.get)
+    engine = SparkEngine("k8s://https://127.0.0.1:6443", {})
+    assert engine._place() == {"spark.driver.host": "10.1.2.3", "spark.kubernetes.driver.pod.name": "octo-0"}
+    monkeypatch.setattr(socket, "gethostbyname", unknown)
+    with pytest.raises(
+        OctoError, match=r"^The address of this pod, octo-0, cannot be found \(Name or service"
+    ) as error:
+        engine._place()
+    assert (error.value.code, error.value.place) == ("spark-driver-without-address", "engine")

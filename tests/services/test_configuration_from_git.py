@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from octo_pipeline import workspace as reading
+from octo_pipeline.cli.main import app
 from octo_pipeline.console.app import create_app
 from octo_pipeline.registry.records import Actor, Caller
+from octo_pipeline.rules import cost_group
 from octo_pipeline.services.remembered import remembered
 from octo_pipeline.services.sources import sources
 from octo_pipeline.settings import Settings
@@ -77,6 +80,31 @@ def test_a_version_is_read_whole_when_the_link_is_exchanged_in_the_middle(git, s
     # What began with a version stays with it, whatever reads documents later, and what begins now has the new one.
     assert versions_in(Workspace(workspace.settings)) == {"first"}
     assert versions_in(Workspace(settings)) == {"second"}
+
+
+def test_one_version_is_validated_when_the_link_is_exchanged_in_the_middle(git, settings, monkeypatch):
+    """Regression: rules that name a cost group were held against the groups of the version before."""
+
+    def naming(version: str) -> dict[str, str]:
+        target = {"type": "group", "value": version, "formula": "cost"}
+        return documents(version) | {f"allocators/{version}.json": json.dumps(RULE | {"allocator": [target]})}
+
+    load = cost_group.load_cost_groups
+
+    def load_before(*arguments):
+        groups = load(*arguments)
+        git.exchange()
+        return groups
+
+    git.commit(naming("first"), folder="costs")
+    git.exchange()
+    git.commit(naming("second") | {"allocators/more.json": json.dumps(RULE)}, folder="costs")
+    monkeypatch.setenv("OCTO_LAKE", settings.lake)
+    monkeypatch.setenv("OCTO_CONFIG", str(settings.config))
+    monkeypatch.setattr(cost_group, "load_cost_groups", load_before)
+    for valid in ("3 files are valid.\n", "4 files are valid.\n"):
+        done = CliRunner().invoke(app, ["allocators", "validate"])
+        assert (done.exit_code, done.stdout) == (0, valid), done.output
 
 
 def test_what_is_remembered_is_of_the_version_that_it_was_computed_from(git, settings):

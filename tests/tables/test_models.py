@@ -1,11 +1,13 @@
 """The dbt models as a month runs them: compiled SQL in one statement, without dbt, held to the columns of their tables."""
 
+import resource
 import sys
 
 import duckdb
 import pytest
 
 from octo_pipeline.lake.lake import PartitionMetadata, Staged
+from octo_pipeline.model.errors import OctoError
 from octo_pipeline.services.months import Materialised, all_steps, make_months
 from octo_pipeline.tables import dbt
 from octo_pipeline.tables.dbt import Model, compiled_models, manifest, run_model
@@ -82,3 +84,32 @@ def test_a_relation_can_stand_in_place_of_a_model(made):
 def test_a_model_that_breaks_its_contract_is_refused(made, columns, expected):
     with refused(expected, "Correct models/marts/sums.sql or the columns of the table."):
         made(LINES, columns)
+
+
+def test_a_model_with_its_columns_in_another_order_is_refused(made):
+    """Its rows are read by name, but parts of such a file cannot be joined with others."""
+    with pytest.raises(
+        OctoError, match=r"makes its columns in another order than the table has: n, month\. "
+    ) as refusal:
+        made(LINES, {"month": "VARCHAR", "n": "BIGINT"})
+    assert (refusal.value.code, refusal.value.place) == ("model-breaks-order", "sums")
+
+
+def test_a_full_disk_while_a_model_writes_is_an_error_of_the_lake(made, tmp_path):
+    # The kernel fails a write in the middle. Python ignores the signal that comes with it.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = "select hash(i) // 2 as n, 'x' as month from range(100000) as r(i)"
+    models = dbt.compiled_models()
+    models["main.sums"] = Model('select n, month from "main.rows"', ("main.rows",))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OctoError, match=f"^Cannot write {tmp_path}/data.parquet: ") as refusal:
+            made({"main.rows": rows}, {"n": "UBIGINT", "month": "VARCHAR"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (refusal.value.code, refusal.value.place) == ("lake-not-writable", str(tmp_path))
+
+
+def test_a_model_that_cannot_read_a_file_is_no_error_of_the_lake(made, tmp_path):
+    with pytest.raises(duckdb.IOException, match=r"delivered\.csv"):
+        made({"main.rows": f"select n, 'x' as month from read_csv('{tmp_path}/delivered.csv')"}, COLUMNS)
