@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from octo_pipeline.lake.lake import Lake
@@ -54,6 +55,34 @@ def test_an_overlay_has_parts_of_its_own(lake):
     overlay.drop_parts("t", "2024-01", but=[])
     assert (lake.parts("t", "2024-01").keys(), overlay.parts("t", "2024-01")) == ({"one"}, {})
     assert lake.parts("u", "2024-01").keys() == {"three"}
+
+
+def test_the_months_with_parts_are_those_of_the_lake_or_of_an_overlay(lake):
+    overlay = lake.overlay("known", ["t"])
+    assert (lake.months_with_parts("t"), overlay.months_with_parts("t")) == ([], [])
+    keep(overlay, "t", "one", "rows")
+    keep(overlay, "u", "two", "of a table that is not in it")
+    assert [lake.months_with_parts(table) for table in "tu"] == [[], ["2024-01"]]
+    assert [overlay.months_with_parts(table) for table in "tu"] == [["2024-01"], ["2024-01"]]
+
+
+def test_a_damaged_part_has_no_metadata_and_a_store_that_does_not_answer_is_an_error(lake, monkeypatch):
+    """Regression: a store that was away for a moment looked like a cache that is gone, and everything was made again."""
+    keep(lake, "t", "one", "this is no file of Parquet")
+    path = lake.parts("t", "2024-01")["one"]
+    assert lake.part_metadata(path) is None
+    with lake.staging_folder() as folder:
+        duckdb.sql(f"COPY (SELECT 1 AS n) TO '{folder}/of_others' (FORMAT parquet)")
+        assert lake.part_metadata(lake.keep_part(folder / "of_others", "t", "2024-01", "of_others")) is None
+    lake.drop_parts("t", "2024-01", but=[])
+    assert lake.part_metadata(path) is None
+
+    def away(store, path):
+        raise OctoError("The bucket does not answer.", code="bucket-unreachable")
+
+    monkeypatch.setattr(type(lake._store), "footer", away)
+    with pytest.raises(OctoError, match="does not answer"):
+        lake.part_metadata(path)
 
 
 def test_more_parts_than_a_request_takes_are_dropped(lake):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from octo_pipeline.lake import lake as lake_module
 from octo_pipeline.lake import s3_blocks
-from octo_pipeline.lake.lake import Lake, PartitionMetadata
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, part_ranges
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.lake.s3_blocks import Span, blocks
 from octo_pipeline.lake.s3_store import S3Path
@@ -288,3 +288,22 @@ def test_real_limits_of_s3(s3_server, monkeypatch, tmp_path):
             for relation in (lake.scan("t", None, COLUMNS), f"read_parquet([{files}])")
         )
     assert joined == apart
+
+
+def test_a_second_attempt_has_its_own_parts_alone(lake):
+    """Regression: the parts of an attempt that failed were published with those that took their place."""
+    first = [keep(lake, name, 20_000) for name in ("a", "b")]
+    with lake.stage("t", "2024-01") as staged:
+        lake.join(first, staged, METADATA)
+        second = [keep(lake, name, 20_000) for name in ("c", "d")]
+        lake.join(second, staged, METADATA)
+        assert [part.path for part in staged.parts] == second
+        assert lake.publish(staged, still_current=lambda: METADATA.inputs)
+    assert {name for _, name in read(lake)} == {"c", "d"}
+    assert [name for name, *_ in part_ranges(lake.metadata("t", "2024-01"))] == ["c", "d"]
+    assert lake.rows("t", "2024-01") == 40_000
+    # A third attempt whose parts are small and local is a file of this machine.
+    with lake.stage("t", "2024-01") as staged:
+        lake.join(first, staged, METADATA)
+        lake.join([keep(lake, name, 10) for name in ("e", "f")], staged, METADATA)
+        assert (staged.parts, staged.rows) == ([], 20)

@@ -2,16 +2,13 @@
 
 import json
 import uuid
-from collections import Counter
 from dataclasses import replace
 
 import duckdb
 import pytest
 
 from octo_pipeline.allocation.proofs import ProofError
-from octo_pipeline.engine.local import LocalEngine, ProcessEngine
-from octo_pipeline.lake.lake import PartitionMetadata, fingerprint
-from octo_pipeline.model.columns import LINE_ITEMS
+from octo_pipeline.engine.local import ProcessEngine
 from octo_pipeline.tables import allocations, item_parts, matched_items
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
@@ -22,8 +19,9 @@ from octo_pipeline.tables.table import materialise
 from octo_pipeline.workspace import Workspace
 from tests.support.case import run
 from tests.support.chaos import ChaosEngine
+from tests.support.payer_months import CountingEngine, publish_payers
 from tests.support.small_month import MONTH, fee_allocator, line_item
-from tests.support.workspaces import decision, exact_rows, workspace_in, write_lines
+from tests.support.workspaces import decision, exact_rows, workspace_in
 
 NEXT = "2024-02"
 TO_1_AND_2 = fee_allocator()["allocator"]
@@ -168,36 +166,15 @@ def test_a_part_that_is_lost_or_there_twice_is_refused(workspace, monkeypatch, w
 PAYERS = [f"{number:012}" for number in range(1, 9)]
 
 
-def publish_payers(workspace: Workspace, folder, changed: str | None = None) -> None:
-    """Line items of several payers, as a concatenation of the payers; one of them with another cost."""
-    rows = [
-        replace(line, billing_account_id=payer, billed_cost=line.billed_cost + (payer == changed))
+def lines_of_payers(changed: str | None = None) -> dict[str, list]:
+    """Line items of several payers; one of them with another cost."""
+    return {
+        payer: [
+            replace(line, billing_account_id=payer, billed_cost=line.billed_cost + (payer == changed))
+            for line in lines_of(MONTH)
+        ]
         for payer in PAYERS
-        for line in lines_of(MONTH)
-    ]
-    write_lines(workspace, folder, rows)
-    lake = workspace.lake
-    line_items = f"read_parquet('{lake.path(LINE_ITEMS, MONTH)}', hive_partitioning = false)"
-    with duckdb.connect() as connection, lake.stage(LINE_ITEMS, MONTH) as staged:
-        parts = []
-        for payer in PAYERS:
-            part = staged.folder / f"{fingerprint({payer: str(payer == changed)})}.parquet"
-            connection.execute(f"COPY (FROM {line_items} WHERE billing_account_id = '{payer}') TO '{part}'")
-            parts.append(part)
-        metadata = PartitionMetadata({"delivered": changed or ""}, "a test")
-        lake.join(parts, staged, metadata)
-        lake.publish(staged, still_current=lambda: metadata.inputs)
-
-
-class CountingEngine:
-    """Runs tasks in this process, and counts them by their names."""
-
-    def __init__(self) -> None:
-        self.tasks: Counter[str] = Counter()
-
-    def map(self, task, payloads):
-        self.tasks[task.__module__.rpartition(".")[2]] += len(payloads)
-        return LocalEngine().map(task, payloads)
+    }
 
 
 def test_only_the_parts_of_a_payer_that_changed_are_made_again(tmp_path, monkeypatch):
@@ -212,7 +189,7 @@ def test_only_the_parts_of_a_payer_that_changed_are_made_again(tmp_path, monkeyp
     (tmp_path / "config" / "cost_groups" / "team.json").write_text(json.dumps(document))
     monkeypatch.setattr(matched_items, "LINES_PER_PART", 20)
     monkeypatch.setattr(item_parts, "SPLITS_PER_PART", 320)
-    publish_payers(workspace, tmp_path)
+    publish_payers(workspace, tmp_path, lines_of_payers())
     names = ("matched_items", "allocations", "account_costs", "cost_group_costs")
 
     def made() -> tuple[dict[str, int], dict[str, list]]:
@@ -232,7 +209,7 @@ def test_only_the_parts_of_a_payer_that_changed_are_made_again(tmp_path, monkeyp
         }
 
     assert made()[0] == dict.fromkeys(names, len(PAYERS))
-    publish_payers(workspace, tmp_path, changed=PAYERS[3])
+    publish_payers(workspace, tmp_path, lines_of_payers(changed=PAYERS[3]))
     tasks, refreshed = made()
     assert tasks == dict.fromkeys(names, 1)
     # What is kept is what the month is made of.
