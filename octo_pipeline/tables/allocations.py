@@ -4,7 +4,6 @@ A big month is made in parts (`octo_pipeline.tables.item_parts`): `split_part` m
 follow when all are there, and the files are joined.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -36,6 +35,7 @@ from octo_pipeline.tables.item_parts import (
 from octo_pipeline.tables.kept_parts import (
     PARTS_KEPT,
     KeptPart,
+    kept_rows,
     made_parts,
     names_kept,
     part_to_keep,
@@ -336,12 +336,7 @@ class _Booking:
         """What `from_payload` reads of all parts; decisions can be a million, so they are in files."""
         relations = {}
         for name, rows in {"restored_items": self.restored_items, "failed_before": self.failed_before}.items():
-            query = Sql(f"FROM {rows} ORDER BY ALL")
-            file = staged.folder / f"{name}.parquet"
-            write_rows(connection, query, file)
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
-            kept = lake.keep_part(file, staged.table, staged.month, f"{digest}.{name}")
-            relations[name] = rows_of_files([kept])
+            relations[name] = kept_rows(connection, lake, staged, name, Sql(f"FROM {rows} ORDER BY ALL"))
         return {
             **relations,
             "usage_shares": self.usage_shares,

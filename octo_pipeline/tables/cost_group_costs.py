@@ -3,15 +3,18 @@
 Its SQL is the dbt model of the same name; the model's inputs and its proofs are here.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
+
+import duckdb
 
 from octo_pipeline.allocation import cost_groups
 from octo_pipeline.allocation.proofs import Proof
 from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.engine.engine import Payload
-from octo_pipeline.lake.lake import PartitionMetadata, Staged, fingerprint, rows_of_files
+from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint, rows_of_files
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY, TAGS
 from octo_pipeline.model.sql import Relation, Sql, rows_sql
 from octo_pipeline.model.templates import render
@@ -27,11 +30,24 @@ from octo_pipeline.tables.explained_allocations import (
     write_mart,
     write_sums,
 )
-from octo_pipeline.tables.kept_parts import KeptPart, part_to_keep, side_file, write_rows
+from octo_pipeline.tables.kept_parts import (
+    PARTS_KEPT,
+    KeptPart,
+    kept_rows,
+    made_parts,
+    names_kept,
+    part_to_keep,
+    side_file,
+    used_parts,
+    write_rows,
+)
 from octo_pipeline.tables.known import as_known
-from octo_pipeline.tables.matched_items import MatchedItems
+from octo_pipeline.tables.matched_items import LineRange, MatchedItems, line_ranges
 from octo_pipeline.tables.table import Lineage, Reads, Table, code_version, materialise
 from octo_pipeline.workspace import Workspace
+
+# Fewer line items than this are filtered together with those of other payers.
+LINES_PER_PART = 200_000
 
 # The columns of an explained row that the filters, the model and the proofs read.
 _SUMMED_BY = (
@@ -132,13 +148,40 @@ class CostGroupCosts(Table):
             line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
             tabled = cost_groups.tabled_groups(connection, line_items, groups)
 
+            made_from = {
+                "made_by": code_version("tables/cost_group_costs.py"),
+                "groups": fingerprint({str(i): str(g) for i, g in enumerate(tabled)}),
+            }
+            shared = {"groups": [asdict(group) for group in tabled]}
+            ranges = line_ranges(lake.metadata(LINE_ITEMS, month), LINES_PER_PART)
+
             def write(booked_rows: BookedRows, parts: Sequence[KeptPart], with_parts: PartitionMetadata) -> None:
+                if len(ranges) < 2:
+                    write_matched(booked_rows, with_parts, *_at_once(line_items, booked_rows, parts, tabled))
+                    return
+                booked = _booked(booked_rows, parts, tabled)
+                if not parts:
+                    rows = kept_rows(
+                        connection, lake, staged, "distributed", Sql(f"FROM {booked.distributed} ORDER BY ALL")
+                    )
+                    booked = replace(booked, distributed=rows)
+                code = {**made_from, "code": metadata.inputs["code"]}
+                payloads = _payloads_of_lines(connection, lake, month, ranges, booked.distributed, code, shared)
+                kept = [*with_parts.facts.get(PARTS_KEPT, []), *payloads]
+                with_lines = replace(with_parts, facts={**with_parts.facts, PARTS_KEPT: kept})
+                used_parts(
+                    lake,
+                    self.name,
+                    month,
+                    make=lambda: made_parts(workspace, self.name, month, filter_lines, payloads, _LINE_SIDES),
+                    use=lambda made: write_matched(booked_rows, with_lines, *_of_parts(booked, made)),
+                    names_kept=names_kept,
+                )
+
+            def write_matched(
+                booked_rows: BookedRows, with_parts: PartitionMetadata, matched: Sql, filtered: Sql
+            ) -> None:
                 explained = booked_rows.explained
-                if parts:
-                    matched, filtered = _of_parts(line_items, tabled, parts)
-                else:
-                    matched = cost_groups.matches_sql(line_items, explained, tabled)
-                    filtered = cost_groups.filtered_costs_sql(line_items, explained, tabled)
                 matches = write_rows(connection, matched, staged.folder / "matches.parquet")
                 members = cost_groups.members_sql(matches, explained, tabled)
                 corrected = (
@@ -182,11 +225,8 @@ class CostGroupCosts(Table):
                 write,
                 task=filter_part,
                 sides=_SIDES,
-                made_from={
-                    "made_by": code_version("tables/cost_group_costs.py"),
-                    "groups": fingerprint({str(i): str(g) for i, g in enumerate(tabled)}),
-                },
-                shared={"groups": [asdict(group) for group in tabled]},
+                made_from=made_from,
+                shared=shared,
             )
 
 
@@ -212,22 +252,116 @@ def filter_part(payload: Payload) -> Payload:
     return {}
 
 
-def _of_parts(
-    line_items: Relation, groups: Sequence[cost_groups.TabledGroup], parts: Sequence[KeptPart]
+def filter_lines(payload: Payload) -> Payload:
+    """Evaluate the filters on the line items of some payers, for the model and for the proofs, and keep the sums: a task."""
+    groups = [cost_groups.TabledGroup(**group) for group in payload["groups"]]
+    line_items, distributed = Relation(payload["line_items"]), Relation(payload["distributed"])
+    with part_to_keep(payload) as (lake, connection, staged):
+        matches = cost_groups.matches_sql(line_items, _NO_ROWS, groups)
+        lake.copy(connection, matches, staged, PartitionMetadata({}, payload["run"]))
+        own = Relation(f"({render('tables/distributed_of_payers', distributed=distributed, payers=payload['payers'])})")
+        filtered = cost_groups.filtered_costs_sql(line_items, _by_name(own), groups)
+        write_rows(connection, filtered, side_file(staged, "filtered"))
+    return {}
+
+
+# What is made of line items beside what the filters match for the model: the same for the proofs.
+_LINE_SIDES = ("filtered",)
+
+
+@dataclass(frozen=True)
+class _Booked:
+    """What the filters match in what is booked, and what is distributed.
+
+    Attributes:
+        matches: for the model.
+        filtered: for the proofs.
+        distributed: the items whose line items are not counted.
+    """
+
+    matches: Sql
+    filtered: Sql
+    distributed: Relation
+
+
+def _booked(booked_rows: BookedRows, parts: Sequence[KeptPart], groups: Sequence[cost_groups.TabledGroup]) -> _Booked:
+    """Of the parts that the month's allocations were made in; of none, of all rows."""
+    if parts:
+        matches, filtered, distributed = (rows_of_files([part.sides[side] for part in parts]) for side in _SIDES)
+        return _Booked(Sql(f"FROM {matches}"), Sql(f"FROM {filtered}"), distributed)
+    explained = booked_rows.explained
+    return _Booked(
+        cost_groups.matches_sql(_NO_LINES, explained, groups),
+        cost_groups.filtered_costs_sql(_NO_LINES, explained, groups),
+        Relation(f"({render('tables/distributed_items', explained=explained)})"),
+    )
+
+
+def _payloads_of_lines(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    month: str,
+    ranges: Sequence[LineRange],
+    distributed: Relation,
+    made_from: Mapping[str, str],
+    shared: Payload,
+) -> dict[str, Payload]:
+    """What `filter_lines` needs of each range, by the part's name.
+
+    Whether an item is distributed says its allocator, or a decision, so the lines of a payer can be filtered otherwise although
+    they are as they were.
+    """
+    lines = [lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS, rows=(part.first, part.end)) for part in ranges]
+    payers: dict[int, list[str]] = defaultdict(list)
+    for number, payer in connection.execute(
+        render("tables/payers_of_lines", ranges=[{"rows": rows} for rows in lines])
+    ).fetchall():
+        payers[number].append(payer)
+    digests = dict(connection.execute(render("tables/digests_of_distributed", distributed=distributed)).fetchall())
+    payloads = {}
+    for number, part in enumerate(ranges):
+        own = {f"distributed/{payer}": digests.get(payer, "") for payer in payers[number]}
+        own |= {f"line_items/{i}": name for i, name in enumerate(part.names)}
+        payload = {**shared, "line_items": lines[number], "payers": payers[number], "distributed": distributed}
+        payloads[fingerprint({**made_from, **own})] = payload
+    return payloads
+
+
+def _by_name(distributed: Relation) -> Relation:
+    """Of rows of allocations, line items look only for the items that are distributed."""
+    return Relation(f"({render('tables/rows_by_name', first=_NO_ROWS, second=distributed)})")
+
+
+def _at_once(
+    line_items: Relation,
+    booked_rows: BookedRows,
+    parts: Sequence[KeptPart],
+    groups: Sequence[cost_groups.TabledGroup],
 ) -> tuple[Sql, Sql]:
-    """SQL of what the filters match, for the model and for the proofs, in the line items and in every part."""
-    matches, filtered, distributed = (rows_of_files([part.sides[side] for part in parts]) for side in _SIDES)
-    # Of rows of allocations, line items look only for the items that are distributed.
-    rows = Relation(f"({render('tables/rows_by_name', first=_NO_ROWS, second=distributed)})")
+    """SQL of what the filters match, for the model and for the proofs, in all line items and in what is booked."""
+    if not parts:
+        explained = booked_rows.explained
+        return (
+            cost_groups.matches_sql(line_items, explained, groups),
+            cost_groups.filtered_costs_sql(line_items, explained, groups),
+        )
+    booked = _booked(booked_rows, parts, groups)
+    return _together(
+        booked,
+        cost_groups.matches_sql(line_items, _NO_ROWS, groups),
+        cost_groups.filtered_costs_sql(line_items, _by_name(booked.distributed), groups),
+    )
+
+
+def _of_parts(booked: _Booked, parts: Sequence[KeptPart]) -> tuple[Sql, Sql]:
+    """The same of the parts of line items."""
+    matches = rows_of_files([part.file for part in parts])
+    filtered = rows_of_files([part.sides["filtered"] for part in parts])
+    return _together(booked, Sql(f"FROM {matches}"), Sql(f"FROM {filtered}"))
+
+
+def _together(booked: _Booked, matches: Sql, filtered: Sql) -> tuple[Sql, Sql]:
     return (
-        render(
-            "tables/all_rows",
-            first_query=cost_groups.matches_sql(line_items, _NO_ROWS, groups),
-            second_query=Sql(f"FROM {matches}"),
-        ),
-        render(
-            "tables/summed_filtered_costs",
-            of_lines=cost_groups.filtered_costs_sql(line_items, rows, groups),
-            of_parts=filtered,
-        ),
+        render("tables/all_rows", first_query=matches, second_query=booked.matches),
+        render("tables/summed_filtered_costs", of_lines=filtered, of_parts=booked.filtered),
     )

@@ -6,6 +6,7 @@ be other files that were made of the same rows: its sides. All of it is a cache,
 Which parts a month has belongs to its table, and which items are one in `item_parts`.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,6 +140,25 @@ def write_rows(connection: duckdb.DuckDBPyConnection, query: Sql, file: Path) ->
     """Write the rows of a query to a file that is read again soon, and return it as a relation."""
     connection.execute(f"COPY ({query}) TO {literal(str(file))} (FORMAT parquet)")
     return rows_of_files([file])
+
+
+def kept_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, staged: Staged, name: str, query: Sql) -> Relation:
+    """Keep the rows of a query for the tasks of a month, which can be elsewhere; they go with the parts that are not needed.
+
+    Args:
+        connection: where the query can be asked.
+        lake: the lake.
+        staged: the month that is made.
+        name: what they are; the file's name has a digest of them before it.
+        query: the rows, in an order of their own.
+
+    Returns:
+        A relation that every task can read.
+    """
+    file = staged.folder / f"{name}.parquet"
+    write_rows(connection, query, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    return rows_of_files([lake.keep_part(file, staged.table, staged.month, f"{digest}.{name}")])
 
 
 def used_parts(

@@ -107,7 +107,7 @@ class MatchedItems(Table):
         balance_rules = [a for a in matching.applying(allocators, month) if a.category == "balance"]
         more_facts = {DELIVERIES: deliveries_digest(lake, month)}
         with lake.connect() as connection:
-            ranges = _ranges(lake.metadata(LINE_ITEMS, month))
+            ranges = line_ranges(lake.metadata(LINE_ITEMS, month), LINES_PER_PART)
             if len(ranges) > 1:
                 payloads = _payloads(lake, metadata, month, ranges, matching.applying(allocators, month))
                 used_parts(
@@ -185,7 +185,7 @@ class MatchedItems(Table):
 
 
 def _payloads(
-    lake: Lake, metadata: PartitionMetadata, month: str, ranges: "Sequence[_LineRange]", live: Sequence[Allocator]
+    lake: Lake, metadata: PartitionMetadata, month: str, ranges: "Sequence[LineRange]", live: Sequence[Allocator]
 ) -> dict[str, Payload]:
     """What `match_part` needs for each part, by the part's name."""
     common = {name: metadata.inputs[name] for name in ("code", "allocators")}
@@ -224,7 +224,7 @@ def _numbered_lines(lake: Lake, month: str, rows: tuple[int, int] | None = None)
     return lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS, row_number_as=matching.LINE_NUMBER, rows=rows)
 
 
-class _LineRange(NamedTuple):
+class LineRange(NamedTuple):
     """The line items of some payers: their rows, and the names of the parts that they were made as."""
 
     first: int
@@ -232,22 +232,30 @@ class _LineRange(NamedTuple):
     names: tuple[str, ...]
 
 
-def _ranges(metadata: PartitionMetadata | None) -> list[_LineRange]:
-    """The payers whose items are matched together: small neighbours, or a larger one alone; one range of a small month."""
-    if metadata is None or metadata.rows <= 2 * LINES_PER_PART:
+def line_ranges(metadata: PartitionMetadata | None, enough: int) -> list[LineRange]:
+    """The payers whose line items are read together: small neighbours, or a larger one alone.
+
+    Args:
+        metadata: of the month's ``cost_line_items``; None if there are none.
+        enough: how many rows are a range of their own.
+
+    Returns:
+        The ranges in their order; none of a month that is too small to be cut.
+    """
+    if metadata is None or metadata.rows <= 2 * enough:
         return []
-    ranges: list[_LineRange] = []
+    ranges: list[LineRange] = []
     is_open = False
     for part, first, end in part_ranges(metadata):
         name = part_identity(part, metadata)
-        is_small = end - first < LINES_PER_PART
+        is_small = end - first < enough
         if is_small and is_open:
             last = ranges.pop()
-            ranges.append(_LineRange(last.first, end, (*last.names, name)))
+            ranges.append(LineRange(last.first, end, (*last.names, name)))
         else:
-            ranges.append(_LineRange(first, end, (name,)))
+            ranges.append(LineRange(first, end, (name,)))
         # A range that is enough is never put together with others, so one that grows moves no borders but those of small ones.
-        is_open = is_small and ranges[-1].end - ranges[-1].first < LINES_PER_PART
+        is_open = is_small and ranges[-1].end - ranges[-1].first < enough
     return ranges
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from octo_pipeline.allocation.proofs import ProofError
 from octo_pipeline.engine.local import ProcessEngine
-from octo_pipeline.tables import allocations, item_parts, matched_items
+from octo_pipeline.tables import allocations, cost_group_costs, item_parts, matched_items
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
@@ -189,6 +189,7 @@ def test_only_the_parts_of_a_payer_that_changed_are_made_again(tmp_path, monkeyp
     (tmp_path / "config" / "cost_groups" / "team.json").write_text(json.dumps(document))
     monkeypatch.setattr(matched_items, "LINES_PER_PART", 20)
     monkeypatch.setattr(item_parts, "SPLITS_PER_PART", 320)
+    monkeypatch.setattr(cost_group_costs, "LINES_PER_PART", 20)
     publish_payers(workspace, tmp_path, lines_of_payers())
     names = ("matched_items", "allocations", "account_costs", "cost_group_costs")
 
@@ -208,10 +209,18 @@ def test_only_the_parts_of_a_payer_that_changed_are_made_again(tmp_path, monkeyp
             name: [rows[name], {k: v for k, v in facts[name].items() if "part" not in k}] for name in names
         }
 
-    assert made()[0] == dict.fromkeys(names, len(PAYERS))
+    # Cost groups filter what is booked and line items apart.
+    all_parts = dict.fromkeys(names, len(PAYERS)) | {"cost_group_costs": 2 * len(PAYERS)}
+    assert made()[0] == all_parts
     publish_payers(workspace, tmp_path, lines_of_payers(changed=PAYERS[3]))
+    assert made()[0] == dict.fromkeys(names, 1) | {"cost_group_costs": 2}
+    # Of an item that is restored, the line items are the same, but they are counted again.
+    with duckdb.connect() as connection:
+        items = f"'{workspace.lake.path('matched_items', MONTH)}'"
+        item = connection.execute(f"SELECT min(item_id) FROM {items} WHERE category = 'account'").fetchone()[0]
+    workspace.registry.record_decisions([decision("restore", item, MONTH)])
     tasks, refreshed = made()
-    assert tasks == dict.fromkeys(names, 1)
+    assert tasks == {"allocations": 1, "account_costs": 1, "cost_group_costs": 2}
     # What is kept is what the month is made of.
     assert len([part for part in workspace.lake.parts("allocations", MONTH) if "." not in part]) == len(PAYERS)
 
@@ -225,11 +234,18 @@ def test_only_the_parts_of_a_payer_that_changed_are_made_again(tmp_path, monkeyp
         workspace.lake.remove(name, MONTH)
         for part in workspace.lake.parts(name, MONTH).values():
             part.unlink()
-    assert made() == (dict.fromkeys(names, len(PAYERS)), refreshed)
+    assert made() == (all_parts, refreshed)
 
     for name in names:
         workspace.lake.remove(name, MONTH)
     monkeypatch.setattr(matched_items, "LINES_PER_PART", 10_000)
     monkeypatch.setattr(item_parts, "SPLITS_PER_PART", 8_000_000)
+    # Filtered line items count also where everything is booked at once; what told their tasks what is booked goes in the end.
     assert made() == ({}, refreshed)
+    kept = workspace.lake.parts("cost_group_costs", MONTH)
+    assert {name.partition(".")[2] for name in kept} == {"", "filtered"}
     assert workspace.lake.parts("allocations", MONTH) == {}
+
+    workspace.lake.remove("cost_group_costs", MONTH)
+    monkeypatch.setattr(cost_group_costs, "LINES_PER_PART", 10_000)
+    assert made() == ({}, refreshed)

@@ -14,7 +14,7 @@ from octo_pipeline.lake.lake import Lake, PartitionMetadata, copy_options
 from octo_pipeline.lake.root import lake_root
 from octo_pipeline.model.errors import InputChangedError, OctoError
 from octo_pipeline.settings import Settings
-from octo_pipeline.tables import item_parts, matched_items
+from octo_pipeline.tables import cost_group_costs, item_parts, matched_items
 from octo_pipeline.tables.account_costs import AccountCosts
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.cost_group_costs import CostGroupCosts
@@ -213,6 +213,18 @@ def test_parts_with_different_damage_are_made_again(workspace):
 def test_a_damaged_file_of_a_part_is_made_again(workspace, table, side, damage):
     damage(workspace, parts_of(workspace, table, side)[0])
     heals(workspace, table)
+
+
+@pytest.mark.parametrize(("side", "damage"), [("", without_rows), ("filtered", with_other_cost)])
+def test_damage_in_the_line_items_of_cost_groups_is_made_again_with_them_alone(workspace, monkeypatch, side, damage):
+    monkeypatch.setattr(cost_group_costs, "LINES_PER_PART", 2)
+    booked = parts_of(workspace, CostGroupCosts(), side)
+    workspace.lake.remove(CostGroupCosts.name, MONTH)
+    assert made(workspace, CostGroupCosts())[0] == 2
+    of_lines = [path for path in parts_of(workspace, CostGroupCosts(), side) if path not in booked]
+    assert len(of_lines) == 2
+    damage(workspace, of_lines[0])
+    heals(workspace, CostGroupCosts())
 
 
 def test_the_end_of_a_part_tells_which_is_damaged(workspace):
