@@ -7,6 +7,12 @@ and what their values must be belongs in the vendor's folder.
 import re
 from dataclasses import dataclass
 
+from octo_pipeline.model.columns import MONEY
+from octo_pipeline.model.sql import Sql
+
+# What DuckDB computes in one machine word, with as many decimal places as money has.
+_SHORT_MONEY = "DECIMAL(18,10)"
+
 
 @dataclass(frozen=True)
 class SourceColumn:
@@ -56,3 +62,18 @@ class Expression:
 def folded(name: str) -> str:
     """What column names are compared by: no case, separators or underscores."""
     return re.sub(r"[\W_]", "", name).lower()
+
+
+def amount_of_text(column: str, text: str) -> Sql:
+    """SQL of the amount that a text says, as money; a text that is not an amount is an error.
+
+    DuckDB converts a text to money digit by digit in 128 bits, which takes a microsecond: thirty times as long as an amount
+    below 10⁸ takes in 64 bits. The two agree in every digit, unless a long fraction has an exponent.
+
+    Args:
+        column: SQL of the text as the file has it; white space around it does not matter to a conversion.
+        text: SQL of the text without white space, null where it stands for nothing.
+    """
+    has_exponent = f"contains({column}, 'e') OR contains({column}, 'E')"
+    short = f"CASE WHEN NOT ({has_exponent}) THEN TRY_CAST({column} AS {_SHORT_MONEY}) END"
+    return Sql(f"coalesce({short}, CAST({text} AS {MONEY}))")

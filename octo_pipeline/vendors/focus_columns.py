@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import trimmed
-from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
+from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, amount_of_text, folded
 
 # A JSON object with sorted keys, as text.
 TAGS = "TAGS"
@@ -161,12 +161,13 @@ def _amount(name: str, source: SourceColumn, origin: str) -> Expression:
                 f"{origin}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
             )
         is_bad = f"{source.sql} IS NOT NULL AND TRY_CAST({source.sql} AS {MONEY}) IS NULL"
-        amount = source.sql
+        amount = f"CAST({source.sql} AS {MONEY})"
     else:
-        amount = _text_of(source)
-        is_bad = f"{amount} IS NOT NULL AND TRY_CAST({amount} AS {MONEY}) IS NULL"
+        text = _text_of(source)
+        is_bad = f"{text} IS NOT NULL AND TRY_CAST({text} AS {MONEY}) IS NULL"
+        amount = amount_of_text(source.sql, text)
     reason = "which is not an amount with at most 28 digits before the decimal point"
-    return Expression(name, f"CAST({amount} AS {MONEY})", (Check(source.name, _text_of(source), is_bad, reason),))
+    return Expression(name, amount, (Check(source.name, _text_of(source), is_bad, reason),))
 
 
 def _day(name: str, source: SourceColumn, origin: str) -> Expression:

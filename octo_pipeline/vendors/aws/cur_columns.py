@@ -18,7 +18,7 @@ from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal, trimmed
 from octo_pipeline.model.templates import macro
-from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, folded
+from octo_pipeline.vendors.data_columns import Check, Expression, SourceColumn, amount_of_text, folded
 
 COLUMNS: dict[str, str] = {
     "bill_billing_period_start_date": "TIMESTAMP",
@@ -63,6 +63,16 @@ NOT_IN_MODELS = (
     "split_line_item_parent_resource_id",
     "split_line_item_split_cost",
     "split_line_item_unused_cost",
+)
+COST = "line_item_unblended_cost"
+# What `source_costs` reads: one amount, and texts of which a month has few.
+BILLED = (
+    "bill_payer_account_id",
+    "bill_invoice_id",
+    "bill_invoicing_entity",
+    "line_item_operation",
+    "line_item_currency_code",
+    COST,
 )
 # AWS writes 0 where it has no price, so such lines are told from others by the sign.
 LIST_COST = "pricing_public_on_demand_cost"
@@ -302,10 +312,12 @@ def _amount(name: str, source: SourceColumn, origin: str) -> Expression:
         raise OctoError(
             f"{origin}: {source.name} is of type {source.type}, which holds no amounts.", code="column-type-wrong"
         )
-    text = _clean(source, name) if source.type == "VARCHAR" else source.sql
+    is_text = source.type == "VARCHAR"
+    text = _clean(source, name) if is_text else source.sql
+    value = amount_of_text(source.sql, text) if is_text else f"CAST({text} AS {MONEY})"
     is_bad = f"{text} IS NOT NULL AND TRY_CAST({text} AS {MONEY}) IS NULL"
     reason = "which is not an amount with at most 28 digits before the decimal point"
-    return Expression(name, f"CAST({text} AS {MONEY})", (Check(source.name, source.sql, is_bad, reason),))
+    return Expression(name, value, (Check(source.name, source.sql, is_bad, reason),))
 
 
 def _instant(name: str, source: SourceColumn, origin: str) -> Expression:
