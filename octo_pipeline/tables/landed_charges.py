@@ -89,8 +89,9 @@ def landed_relations(
                 relation: _read_once(connection, query, scratch / f"{relation}.parquet")
                 for relation, query in queries.items()
             }
-        relations |= vendor.model_relations(connection, own, queries) if vendor.model_relations else queries
-        costs.append(files.source_costs(queries))
+        own_relations = vendor.model_relations(connection, own, queries) if vendor.model_relations else queries
+        relations |= own_relations
+        costs.append(files.source_costs(own_relations))
     landed = {f"landing.{name}": query for name, query in relations.items()}
     return landed, render("tables/source_costs", vendors=costs)
 

@@ -51,7 +51,8 @@ class LandedFiles(Protocol):
     def source_costs(self, relations: Mapping[str, str]) -> str:
         """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost.
 
-        The columns invoice_id and invoice_issuer_name, if present, go into `invoice_costs`.
+        The columns invoice_id and invoice_issuer_name, if present, go into `invoice_costs`. A row is of one line, or of
+        as many as its line_count says.
         """
         ...
 
@@ -118,8 +119,8 @@ class Vendor:
         raw_description: the description of that asset.
         deliveries: what its sensor looks for, to follow "new versions of".
         files: the module that reads its landed files.
-        model_relations: the relations that dbt reads, from a connection, deliveries and their `files` relations. None if
-            dbt reads those.
+        model_relations: the relations that dbt and `source_costs` of `files` read, from a connection, deliveries and their
+            `files` relations. None if they read those.
         container_usage: SQL over its relations of the rows that split costs by container; see `container_usage` of
             aws. None if its exports have no such rows.
         row_sources: the files in its folder that the rows of a month depend on. When one of them changes, every month

@@ -11,7 +11,13 @@ import pytest
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.vendors.aws.cur import land_cur
 from octo_pipeline.vendors.aws.cur_columns import COLUMNS
-from octo_pipeline.vendors.aws.cur_relations import explain_failure, relation_sql
+from octo_pipeline.vendors.aws.cur_relations import (
+    explain_failure,
+    model_relations,
+    relation_sql,
+    relations,
+    source_costs,
+)
 from octo_pipeline.vendors.aws.cur_reports import find_reports
 from octo_pipeline.vendors.landing import land, newest_deliveries
 from tests.support.reports import (
@@ -552,3 +558,25 @@ def test_a_landed_file_without_a_required_column(con, lake):
 def test_finding_reports_needs_no_lake(tmp_path):
     (report,) = find_reports(write_rows(tmp_path / "octo.csv", ["1"]))
     assert (report.report, report.source) == ("octo", str(tmp_path / "octo.csv"))
+
+
+def test_the_proof_reads_sums_of_parquet_lines_that_are_what_the_lines_bill(con, lake, tmp_path):
+    lines = [
+        PARQUET_ROW | {"line_item_unblended_cost": f"{cost}::DOUBLE", "line_item_operation": f"'{operation}'"}
+        for operation in ("RunInstances", " RunInstances", "EKSPod-EC2 ", "")
+        for cost in (0.1, 0.2, -0.3, 7)
+    ]
+    write_parquet(tmp_path / "octo.parquet", lines)
+    deliveries = [delivery.delivery for delivery in land_cur(lake, tmp_path / "octo.parquet", fetched_at=NOW)]
+    delivered = relations(con, deliveries)
+    costs = [source_costs(of) for of in (delivered, model_relations(con, deliveries, delivered))]
+
+    of_lines, of_sums = (
+        con.execute(
+            f"SELECT * EXCLUDE (cost, line_count), sum(cost), sum(line_count) FROM ({sql}) GROUP BY ALL"
+        ).fetchall()
+        for sql in costs
+    )
+    assert of_sums == of_lines
+    assert of_sums[0][-2:] == (Decimal(21), 12)
+    assert [len(con.execute(sql).fetchall()) for sql in costs] == [12, 3]

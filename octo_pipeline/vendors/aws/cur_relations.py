@@ -13,9 +13,19 @@ from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.vendors.aws.cur_columns import SPLIT_OPERATIONS, Costs
-from octo_pipeline.vendors.aws.cur_rows import CurFile, check_values, daily_relation, open_file, relation
+from octo_pipeline.vendors.aws.cur_rows import (
+    CurFile,
+    billed_relation,
+    check_values,
+    daily_relation,
+    open_file,
+    relation,
+)
 from octo_pipeline.vendors.file_rows import count_rows
 from octo_pipeline.vendors.landing import Delivery, damage, first_refusal, verify
+
+# What the proof reads.
+_BILLS = "aws_bills"
 
 
 def relation_sql(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) -> str:
@@ -63,29 +73,31 @@ def relations(con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery]) ->
 def model_relations(
     con: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], relations: Mapping[str, str]
 ) -> dict[str, str]:
-    """The relations that dbt reads: the lines, and what they sum up to, with the column line_count.
+    """The relations that dbt and the proof read: the lines, and what they sum up to, with the column line_count.
 
-    The lines of Parquet files are summed up by day, see `cur_rows.daily_relation`. What was read of other files is in
-    `relations`, line by line.
+    The lines of Parquet files are summed up by day for dbt and by invoice for the proof, which reads the files itself; see
+    `cur_rows.daily_relation` and `cur_rows.billed_relation`. What was read of other files is in `relations`, line by line.
     """
     lines = relations["aws_cur"]
     if deliveries and all(delivery.format == "parquet" for delivery in deliveries):
-        sums = daily_relation(_open_files(con, deliveries), _month(deliveries))
+        files = _open_files(con, deliveries)
+        sums, bills = daily_relation(files, _month(deliveries)), billed_relation(files)
     else:
-        sums = render("vendors/aws/counted_lines", aws_cur=lines)
-    return {"aws_cur": sums, "aws_lines": lines}
+        sums = bills = render("vendors/aws/counted_lines", aws_cur=lines)
+    return {"aws_cur": sums, "aws_lines": lines, _BILLS: bills}
 
 
 def source_costs(relations: Mapping[str, str]) -> str:
     """SQL of what the files say was billed: vendor, billing_account_id, billing_currency, cost, invoice_id, invoice_issuer_name.
 
-    One row for each line item that counts, as it was delivered; split-cost rows repeat the cost of other rows and do
-    not count.
+    One row for the line_count line items that count, as they were delivered; split-cost rows repeat the cost of other rows
+    and do not count.
 
     Args:
-        relations: what `relations` returned.
+        relations: what `relations` or `model_relations` returned.
     """
-    return render("vendors/aws/source_costs", aws_cur=relations["aws_cur"])
+    bills = relations.get(_BILLS) or render("vendors/aws/counted_lines", aws_cur=relations["aws_cur"])
+    return render("vendors/aws/source_costs", aws_bills=bills)
 
 
 def container_usage(relations: Mapping[str, str]) -> str:

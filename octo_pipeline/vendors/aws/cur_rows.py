@@ -14,7 +14,7 @@ from octo_pipeline.model.columns import MONEY
 from octo_pipeline.model.sql import Relation, Sql, literal
 from octo_pipeline.model.templates import render
 from octo_pipeline.vendors import file_rows
-from octo_pipeline.vendors.aws.cur_columns import COLUMNS, LIST_COST, NOT_IN_MODELS, Costs, expressions
+from octo_pipeline.vendors.aws.cur_columns import BILLED, COLUMNS, COST, LIST_COST, NOT_IN_MODELS, Costs, expressions
 from octo_pipeline.vendors.data_columns import Expression, SourceColumn, folded
 from octo_pipeline.vendors.data_files import (
     data_format,
@@ -99,6 +99,15 @@ def daily_relation(files: Sequence[CurFile], month: str | None = None) -> str:
     A sum is null only where the amount of each of its lines is, and a list cost has the sign of each line's.
     """
     branches = [_daily_branch(same, month) for same in _alike(files)]
+    return "\nUNION ALL BY NAME\n".join(branches)
+
+
+def billed_relation(files: Sequence[CurFile]) -> str:
+    """The columns `BILLED` and line_count: what the lines bill, summed up over those with the same texts in the file.
+
+    A sum is null only if no line has an amount.
+    """
+    branches = [_billed_branch(same) for same in _alike(files)]
     return "\nUNION ALL BY NAME\n".join(branches)
 
 
@@ -214,6 +223,18 @@ def _daily_branch(files: Sequence[CurFile], month: str | None) -> Sql:
         instants={name: value for name, value in values.items() if COLUMNS[name] == "TIMESTAMP"},
         amounts={name: value for name, value in values.items() if COLUMNS[name] == MONEY},
         list_cost=LIST_COST,
+        scan=_scan(files),
+    )
+
+
+def _billed_branch(files: Sequence[CurFile]) -> Sql:
+    read = [expression for expression in files[0].expressions if expression.name in BILLED]
+    return render(
+        "vendors/aws/billed_lines",
+        source_columns=sorted({source for expression in read for source in expression.sources}),
+        canonical_texts={expression.name: expression.value for expression in read if expression.name != COST},
+        cost=next(expression.value for expression in read if expression.name == COST),
+        cost_name=COST,
         scan=_scan(files),
     )
 
