@@ -1,14 +1,19 @@
-"""``corrections``: what changed in closed months since they were closed, booked in the first open month (periods.md)."""
+"""``corrections``: what changed in closed months since they were closed, booked in the first open month (periods.md).
 
-from collections.abc import Mapping
+The items of a big closed month are compared in parts by their ids: `correct_part` makes and proves one of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import duckdb
 
 from octo_pipeline.allocation import corrections
 from octo_pipeline.allocation.explained import explained_sql
-from octo_pipeline.allocation.proofs import Proof
+from octo_pipeline.allocation.proofs import Proof, prove
 from octo_pipeline.allocation.temp_tables import create_temp_table
+from octo_pipeline.engine.engine import Payload
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, Staged, fingerprint
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS, MONEY
 from octo_pipeline.model.months import origin_months
@@ -19,6 +24,15 @@ from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.closings import closed_items, closed_usage
 from octo_pipeline.tables.dues import origins_read
 from octo_pipeline.tables.items import scan_items
+from octo_pipeline.tables.kept_parts import (
+    PARTS_KEPT,
+    KeptPart,
+    made_parts,
+    names_kept,
+    part_to_keep,
+    used_parts,
+    write_rows,
+)
 from octo_pipeline.tables.known import (
     PREVIEW,
     as_known,
@@ -34,6 +48,10 @@ from octo_pipeline.tables.table import Lineage, Reads, Table, materialise
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
+# A closed month with more rows than this is compared in parts of about as many rows, in case that all of them changed. A process
+# takes about half a kilobyte for each row that did.
+ROWS_PER_PART = 4_000_000
+
 # The fact with the states of the closed months that were compared: month -> state, and why.
 COMPARED, CAUSES = "compared", "causes"
 _BILLED_COLUMNS = {
@@ -43,6 +61,13 @@ _BILLED_COLUMNS = {
     "billed": MONEY,
     "effective": MONEY,
 }
+
+
+_AS_KNOWN = Proof(
+    "as_known",
+    "what is booked for each closed month, with its corrections, is what is known of it, in both measures",
+    "tables/proof_corrections_known",
+)
 
 
 class Corrections(Table):
@@ -64,12 +89,9 @@ class Corrections(Table):
         Reads("decisions"),
     )
     code = ("model", "rules", "allocation", "tables/corrections.py", "tables/known.py")
+    has_parts = True
     proofs = (
-        Proof(
-            "as_known",
-            "what is booked for each closed month, with its corrections, is what is known of it, in both measures",
-            "tables/proof_corrections_known",
-        ),
+        _AS_KNOWN,
         Proof(
             "source_costs",
             "the corrections of items and usage are what the bill of each account changed by, in both measures",
@@ -109,96 +131,244 @@ class Corrections(Table):
         for closed in changed:
             _make_known(known, closed)
         with lake.connect() as connection, known.lake.connect():
-            months = [_ClosedMonth(connection, workspace, known, closed) for closed in changed]
-            parts = [part for closed_month in months for part in closed_month.corrections(connection)]
-            rows = render("tables/corrections", parts=parts, nothing=rows_sql(self.columns, []), types=self.columns)
-            lake.copy(connection, rows, staged, metadata, facts=facts)
-            if months:
+            months = [_ClosedMonth(workspace, known, closed) for closed in changed]
+            payloads = {name: payload for m in months for name, payload in m.payloads(metadata.inputs["code"]).items()}
+            if not payloads:
+                self._write(connection, lake, months, staged, metadata, facts)
+                if months:
+                    self.prove(connection, staged, closed_months=[closed_month.pieces() for closed_month in months])
+                return
+
+            def join(parts: Sequence[KeptPart]) -> None:
+                others = Staged(self.name, month, staged.folder / f"others-{metadata.fingerprint}")
+                others.folder.mkdir(exist_ok=True)
+                self._write(connection, lake, months, others, metadata, {})
+                lake.join(
+                    [*(part.file for part in parts), others.path],
+                    staged,
+                    metadata,
+                    facts=facts | {PARTS_KEPT: [part.name for part in parts]},
+                )
                 self.prove(connection, staged, closed_months=[closed_month.pieces() for closed_month in months])
+
+            used_parts(
+                lake,
+                self.name,
+                month,
+                make=lambda: made_parts(workspace, self.name, month, correct_part, payloads),
+                use=join,
+                names_kept=names_kept,
+            )
+
+    def _write(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        months: "Sequence[_ClosedMonth]",
+        staged: Staged,
+        metadata: PartitionMetadata,
+        facts: Mapping[str, object],
+    ) -> None:
+        """Write the corrections of closed months that are not those of parts."""
+        queries = [query for closed_month in months for query in closed_month.corrections(connection)]
+        lake.copy(connection, _rows_sql(queries), staged, metadata, facts=facts)
+
+
+def correct_part(payload: Payload) -> Payload:
+    """Make, prove and keep the corrections of the items of one part of a closed month: a task."""
+    rows = _ItemRows(**payload["rows"])
+    with part_to_keep(payload) as (lake, connection, staged):
+        query = rows.corrections(
+            connection, lambda name, query: write_rows(connection, query, staged.folder / f"{name}.parquet")
+        )
+        lake.copy(connection, _rows_sql([query]), staged, PartitionMetadata({}, payload["run"]))
+        prove(
+            connection,
+            Corrections.name,
+            payload["month"],
+            [_AS_KNOWN],
+            remedy=Corrections.remedy.format(month=payload["month"]),
+            staged=staged.relation,
+            closed_months=[rows.pieces()],
+        )
+    return {}
+
+
+def _rows_sql(queries: Sequence[Sql]) -> Sql:
+    columns = Corrections.columns
+    return render("tables/corrections", parts=queries, nothing=rows_sql(columns, []), types=columns)
+
+
+@dataclass(frozen=True)
+class _ItemRows:
+    """The items of a closed month, or of a part of it, and their rows as they are known and as they are booked.
+
+    Attributes:
+        month: the closed month.
+        known_allocations: relation with `splits.ALLOCATION_COLUMNS` and ``booking_month``: as they would be now.
+        allocations: the same as they are booked.
+        known_items: relation with `balances.TAKEN_ITEM_COLUMNS`: the items as they are now.
+        kept_items: the items as the closing kept them, with ``booking_month``.
+        corrected: relation with `corrections.CORRECTION_COLUMNS`: what closed months have booked for it since.
+        no_shares: relation with the columns of ``usage_shares``, of which corrections have none.
+    """
+
+    month: str
+    known_allocations: Relation
+    allocations: Relation
+    known_items: Relation
+    kept_items: Relation
+    corrected: Relation
+    no_shares: Relation
+
+    def part(self, number: int, count: int) -> "_ItemRows":
+        """Those of one of several parts, from 0."""
+        names = ("known_allocations", "allocations", "known_items", "kept_items", "corrected")
+        parts = {
+            name: render("tables/rows_by_item", rows=getattr(self, name), part_number=number, part_count=count)
+            for name in names
+        }
+        return replace(self, **{name: Relation(f"({query})") for name, query in parts.items()})
+
+    def compared(
+        self, connection: duckdb.DuckDBPyConnection, keep: Callable[[str, Sql], Relation]
+    ) -> tuple[Relation, Relation]:
+        """The rows of the items that can be known otherwise, as they are known and as they are booked.
+
+        Args:
+            connection: where the relations can be read; temporary tables are made in it.
+            keep: keeps the rows of a query under a name, because several queries read them.
+        """
+        changed = corrections.create_changed_items(
+            connection,
+            self.month,
+            known_allocations=self.known_allocations,
+            allocations=self.allocations,
+            known=self.known_items,
+            booked=self.kept_items,
+            corrected=self.corrected,
+        )
+        known_rows, booked_rows = (
+            corrections.rows_of_items(rows, changed) for rows in (self.known_allocations, self.allocations)
+        )
+        queries = {
+            "known": explained_sql(known_rows, self.known_items, self.no_shares, is_compared=True),
+            "booked": explained_sql(booked_rows, self.kept_items, self.no_shares, is_kept=True, is_compared=True),
+        }
+        suffix = self.month.replace("-", "_")
+        known, booked = (
+            keep(f"{name}_{suffix}", corrections.rows_to_compare_sql(query)) for name, query in queries.items()
+        )
+        return known, booked
+
+    def corrections(self, connection: duckdb.DuckDBPyConnection, keep: Callable[[str, Sql], Relation]) -> Sql:
+        """SQL of `corrections.CORRECTION_COLUMNS`; the arguments are those of `compared`."""
+        known, booked = self.compared(connection, keep)
+        corrected = Relation(f"({render('tables/corrections_of_usage', corrections=self.corrected, is_usage=False)})")
+        return corrections.corrections_sql(connection, known, booked, corrected, self.month)
+
+    def pieces(self) -> dict[str, Any]:
+        """The relations that the proof by item reads."""
+        return {
+            "month": self.month,
+            "known_allocations": self.known_allocations,
+            "allocations": self.allocations,
+            "corrected": self.corrected,
+            "is_in_parts": False,
+        }
 
 
 class _ClosedMonth:
     """A closed month as it is known and as it is booked, as relations.
 
     Args:
-        connection: where they can be read; temporary tables of what changed are made in it.
         workspace: the lake.
         known: the workspace in which the month was made as it would be now.
         month: the month.
     """
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, workspace: Workspace, known: Workspace, month: str
-    ) -> None:
+    def __init__(self, workspace: Workspace, known: Workspace, month: str) -> None:
         lake = workspace.lake
         self._month = month
-        self._allocations = lake.scan(Allocations.name, [month], Allocations.columns, month_as="booking_month")
-        self._known_allocations = known.lake.scan(
-            Allocations.name, [month], Allocations.columns, month_as="booking_month"
-        )
         self._line_items = lake.scan(LINE_ITEMS, [month], LINE_ITEM_COLUMNS)
         self._account_costs = lake.scan("account_costs", [month], _BILLED_COLUMNS)
         corrected = lake.scan(Corrections.name, workspace.closed_months, Corrections.columns)
-        self._corrected = Relation(f"({render('tables/corrections_of_month', corrections=corrected, month=month)})")
         items = scan_items(known.lake, origins_read(known.lake, month))
-        kept_items = closed_items(workspace, [month])
-        changed = corrections.create_changed_items(
-            connection,
+        self._rows = _ItemRows(
             month,
-            known_allocations=self._known_allocations,
-            allocations=self._allocations,
-            known=items,
-            booked=kept_items,
-            corrected=self._corrected,
-        )
-        no_shares = lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month")
-        known_rows, booked_rows = (
-            corrections.rows_of_items(rows, changed) for rows in (self._known_allocations, self._allocations)
-        )
-        # Few rows of wide items, which several queries read.
-        self._known, self._booked = (
-            create_temp_table(connection, f"{name}_{month.replace('-', '_')}", corrections.rows_to_compare_sql(query))
-            for name, query in {
-                "known": explained_sql(known_rows, items, no_shares, is_compared=True),
-                "booked": explained_sql(booked_rows, kept_items, no_shares, is_kept=True, is_compared=True),
-            }.items()
+            known_allocations=known.lake.scan(Allocations.name, [month], Allocations.columns, month_as="booking_month"),
+            allocations=lake.scan(Allocations.name, [month], Allocations.columns, month_as="booking_month"),
+            known_items=items,
+            kept_items=closed_items(workspace, [month]),
+            corrected=Relation(f"({render('tables/corrections_of_month', corrections=corrected, month=month)})"),
+            no_shares=lake.scan(UsageShares.name, [], UsageShares.columns, month_as="booking_month"),
         )
         usage = corrections.untouched_usage_sql(self._line_items, items, month)
         self._known_usage = Relation(f"({usage})")
         self._booked_usage = closed_usage(workspace, month)
+        rows = max(known.lake.rows(Allocations.name, month), lake.rows(Allocations.name, month))
+        self._part_count = max(-(-rows // ROWS_PER_PART), 1)
+        self._made_from = {
+            "month": month,
+            "known": known.lake.fingerprint(Allocations.name, month) or "",
+            "booked": lake.fingerprint(Allocations.name, month) or "",
+            "closing": "/".join(workspace.closing(month).folder),
+            "items": fingerprint(_fingerprints(known.lake, MatchedItems.name, origins_read(known.lake, month))),
+            "corrected": fingerprint(_fingerprints(lake, Corrections.name, workspace.closed_months)),
+        }
+
+    def payloads(self, code: str) -> dict[str, Payload]:
+        """What `correct_part` needs for each part of a big month, by the part's name; nothing for a usual one."""
+        if self._part_count == 1:
+            return {}
+        made_from = self._made_from | {"code": code, "parts": str(self._part_count)}
+        return {
+            fingerprint(made_from | {"number": str(number)}): {
+                "rows": asdict(self._rows.part(number, self._part_count))
+            }
+            for number in range(self._part_count)
+        }
 
     def corrections(self, connection: duckdb.DuckDBPyConnection) -> list[Sql]:
-        """SQL of the corrections of its items and bookings, and of its usage."""
-        of_usage, of_items = (
-            Relation(f"({render('tables/corrections_of_usage', corrections=self._corrected, is_usage=is_usage)})")
-            for is_usage in (True, False)
+        """SQL of the corrections of its usage and, unless parts are made of them, of its items and bookings."""
+        of_usage = Relation(
+            f"({render('tables/corrections_of_usage', corrections=self._rows.corrected, is_usage=True)})"
         )
-        return [
-            corrections.corrections_sql(connection, self._known, self._booked, of_items, self._month),
+        queries = [
             corrections.usage_corrections_sql(self._known_usage, self._booked_usage, of_usage, self._month),
         ]
+        if self._part_count == 1:
+            queries.append(self._rows.corrections(connection, _in_memory(connection)))
+        return queries
 
-    def drift(self) -> Sql:
+    def drift(self, connection: duckdb.DuckDBPyConnection) -> Sql:
         """SQL of what it costs each owner as it is known and as it is booked; see `drift_of`."""
+        known, booked = self._rows.compared(connection, _in_memory(connection))
         return render(
             "tables/drift",
-            known=self._known,
-            booked=self._booked,
+            known=known,
+            booked=booked,
             known_usage=self._known_usage,
             booked_usage=self._booked_usage,
-            corrected=self._corrected,
+            corrected=self._rows.corrected,
         )
 
-    def pieces(self) -> dict[str, str]:
-        """The relations that the proofs read."""
-        return {
-            "month": self._month,
-            "known_allocations": self._known_allocations,
-            "allocations": self._allocations,
-            "corrected": self._corrected,
+    def pieces(self) -> dict[str, Any]:
+        """The relations that the proofs read, and whether the month is proved by item in its parts."""
+        return self._rows.pieces() | {
+            "is_in_parts": self._part_count > 1,
             "line_items": self._line_items,
             "account_costs": self._account_costs,
         }
+
+
+def _in_memory(connection: duckdb.DuckDBPyConnection) -> Callable[[str, Sql], Relation]:
+    """Few rows of wide items, which several queries read."""
+    return lambda name, query: create_temp_table(connection, name, query)
+
+
+def _fingerprints(lake: Lake, table: str, months: Sequence[str]) -> dict[str, str]:
+    return {month: metadata.fingerprint for month, metadata in lake.metadata_of(table, months).items()}
 
 
 def changed_months(workspace: Workspace, month: str) -> dict[str, tuple[dict[str, Any], str]]:
@@ -270,7 +440,7 @@ def drift_of(workspace: Workspace, month: str, *, with_current_rules: bool = Fal
 def _drift(workspace: Workspace, known: Workspace, month: str) -> Rows:
     _make_known(known, month)
     with workspace.lake.connect() as connection, known.lake.connect():
-        return Rows.fetched(connection, _ClosedMonth(connection, workspace, known, month).drift())
+        return Rows.fetched(connection, _ClosedMonth(workspace, known, month).drift(connection))
 
 
 def corrected_in(lake: Lake, month: str) -> list[str]:
