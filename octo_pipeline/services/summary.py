@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from octo_pipeline.allocation.temp_tables import create_temp_table
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.rows import Rows
 from octo_pipeline.model.sql import Relation
@@ -12,13 +11,6 @@ from octo_pipeline.services.figures import by_allocator
 from octo_pipeline.tables.explained_allocations import explained_allocations
 from octo_pipeline.tables.limited import LimitedWorkspace
 from octo_pipeline.workspace import Workspace
-
-# The columns of an explained row that the queries below read. Keeping the others of millions of rows takes time and memory.
-_READ = (
-    "item_id", "origin_month", "category", "step", "status", "kind", "reason", "target_account", "target_group", "currency",
-    "service_code", "charge_description", "commitment_discount_type", "savings_kind", "allocator_id", "tranche_cost",
-    "tranche_effective_cost", "cost", "effective_cost",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,9 +41,9 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
     """Summarise a month whose allocations are published."""
     lake = workspace.lake
     with lake.connect() as connection:
-        rows = explained_allocations(workspace, [month], has_corrections=False)
-        query = render("tables/explained_columns", explained_allocations=rows, columns=_READ)
-        explained = create_temp_table(connection, "explained", query)
+        # Each question reads what it needs from the lake: to keep millions of rows for all of them takes longer, and memory.
+        rows = explained_allocations(workspace, [month], has_corrections=False, has_shares=False)
+        explained = Relation(f"({rows})")
 
         def fetched(template: str) -> Rows:
             return Rows.fetched(connection, render(f"services/{template}", explained=explained))
@@ -74,7 +66,7 @@ def summary_of(workspace: Workspace, month: str) -> Summary:
 
 def moved_by_rules(workspace: Workspace, month: str) -> Rows:
     """What each allocator took and where it went, of a month whose allocations are published."""
-    explained = explained_allocations(workspace, [month], has_corrections=False)
+    explained = explained_allocations(workspace, [month], has_corrections=False, has_shares=False)
     with workspace.lake.connect() as connection:
         return by_allocator(connection, Relation(f"({explained})"))
 

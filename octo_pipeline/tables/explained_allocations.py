@@ -59,7 +59,9 @@ EXPLAINED_DESCRIPTIONS = {
 }
 
 
-def explained_allocations(workspace: Workspace, months: Sequence[str] | None, *, has_corrections: bool = True) -> Sql:
+def explained_allocations(
+    workspace: Workspace, months: Sequence[str] | None, *, has_corrections: bool = True, has_shares: bool = True
+) -> Sql:
     """SQL of the explained allocations of booking months; of what a limited reader may see, if the workspace is limited.
 
     The items of a closed month are those that its closing kept.
@@ -69,16 +71,18 @@ def explained_allocations(workspace: Workspace, months: Sequence[str] | None, *,
         months: the booking months; None means all of the lake.
         has_corrections: with what the months correct of closed ones, as rows of kind ``correction``; else only what is
             their own.
+        has_shares: False if nobody reads what a split says of its share: looking for the shares of millions of splits takes
+            longer than all else, so these columns are null then.
     """
     booked = workspace.lake.months(Allocations.name) if months is None else months
     if isinstance(workspace, LimitedWorkspace):
         with workspace.lake.everything():
-            explained = _explained_of(workspace, booked, has_corrections=has_corrections)
+            explained = _explained_of(workspace, booked, has_corrections=has_corrections, has_shares=has_shares)
         return workspace.lake.seen_allocations(explained, booked)
-    return _explained_of(workspace, booked, has_corrections=has_corrections)
+    return _explained_of(workspace, booked, has_corrections=has_corrections, has_shares=has_shares)
 
 
-def _explained_of(workspace: Workspace, booked: Sequence[str], *, has_corrections: bool) -> Sql:
+def _explained_of(workspace: Workspace, booked: Sequence[str], *, has_corrections: bool, has_shares: bool) -> Sql:
     lake = workspace.lake
     closed = [month for month in booked if workspace.is_closed(month)]
     current = [month for month in booked if month not in closed]
@@ -86,8 +90,8 @@ def _explained_of(workspace: Workspace, booked: Sequence[str], *, has_correction
     return render(
         "tables/explained_allocations",
         parts=[
-            _explained(lake, current, origins, current),
-            *([_explained_as_closed(workspace, closed)] if closed else []),
+            _explained(lake, current, origins, current if has_shares else []),
+            *([_explained_as_closed(workspace, closed, closed if has_shares else [])] if closed else []),
         ],
         corrections=lake.scan(
             Corrections.name, booked if has_corrections else [], Corrections.columns, month_as="booking_month"
@@ -240,12 +244,12 @@ def keep_explained_allocations(
     return write_rows(connection, query, staged.folder / "explained.parquet")
 
 
-def _explained_as_closed(workspace: Workspace, months: Sequence[str]) -> Sql:
+def _explained_as_closed(workspace: Workspace, months: Sequence[str], shared: Sequence[str]) -> Sql:
     lake = workspace.lake
     return explained_sql(
         lake.scan(Allocations.name, months, Allocations.columns, month_as="booking_month"),
         closed_items(workspace, months),
-        lake.scan(UsageShares.name, months, UsageShares.columns, month_as="booking_month"),
+        lake.scan(UsageShares.name, shared, UsageShares.columns, month_as="booking_month"),
         is_kept=True,
     )
 
