@@ -48,9 +48,9 @@ from octo_pipeline.tables.table import Lineage, Reads, Table, materialise
 from octo_pipeline.tables.usage_shares import UsageShares
 from octo_pipeline.workspace import Workspace
 
-# A closed month with more rows than this is compared in parts of about as many rows, in case that all of them changed. A process
-# takes about half a kilobyte for each row that did.
-ROWS_PER_PART = 4_000_000
+# A closed month with more rows than this is compared in parts of about as many rows, in case that all of them changed. With a
+# limit of one kilobyte for each row, hardly anything is spilled.
+ROWS_PER_PART = 2_000_000
 
 # The fact with the states of the closed months that were compared: month -> state, and why.
 COMPARED, CAUSES = "compared", "causes"
