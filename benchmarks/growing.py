@@ -11,7 +11,7 @@ import duckdb
 
 from benchmarks.matching import MONTH, match, rule, rules, synthetic_line_items
 from benchmarks.measure import Row, growth, python
-from benchmarks.splitting import prepared, split
+from benchmarks.splitting import make_again, prepared, split
 from octo_pipeline.lake.lake import PartitionMetadata
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS, LINE_ITEMS
 from octo_pipeline.model.months import add_months, month_range
@@ -67,8 +67,7 @@ def _share(workspace: Workspace, month: str) -> None:
     """Make again what is made of matched items."""
     for table in order():
         if table.name in KEPT and table.name != "corrections":
-            workspace.lake.remove(table.name, month)
-            materialise(workspace, table, month)
+            make_again(workspace, table, month)
 
 
 def _month_of_groups(folder: Path, count: int, items: int) -> tuple[Workspace, str]:

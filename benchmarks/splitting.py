@@ -19,7 +19,7 @@ from octo_pipeline.services.views import views
 from octo_pipeline.settings import Settings
 from octo_pipeline.tables.allocations import Allocations
 from octo_pipeline.tables.graph import order
-from octo_pipeline.tables.table import materialise
+from octo_pipeline.tables.table import Table, materialise
 from octo_pipeline.workspace import Workspace
 
 # A share that differs from account to account, with a choice in it, as people write them.
@@ -65,8 +65,14 @@ def prepared(
 
 def split(workspace: Workspace) -> None:
     """Make the month's allocations again."""
-    workspace.lake.remove(Allocations.name, MONTH)
-    materialise(workspace, Allocations(), MONTH)
+    make_again(workspace, Allocations(), MONTH)
+
+
+def make_again(workspace: Workspace, table: Table, month: str) -> None:
+    """Make a table of a month, with nothing left of the time before."""
+    workspace.lake.remove(table.name, month)
+    workspace.lake.drop_parts(table.name, month, but=[])
+    materialise(workspace, table, month)
 
 
 def by_hand(workspace: Workspace, target: Path) -> str:
