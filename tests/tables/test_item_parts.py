@@ -163,7 +163,7 @@ def test_a_part_that_is_lost_or_there_twice_is_refused(workspace, monkeypatch, w
     assert workspace.lake.metadata("allocations", MONTH) == before
 
 
-PAYERS = [f"{number:012}" for number in range(1, 9)]
+PAYERS = [f"{number:012}" for number in range(1, 5)]
 
 
 def lines_of_payers(changed: str | None = None) -> dict[str, list]:
