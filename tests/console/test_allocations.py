@@ -253,6 +253,16 @@ def test_the_page_of_a_large_month_does_not_wait_for_its_totals(console, monkeyp
     assert "sort=service_code" not in content and "sort=-cost" in content
 
 
+def test_the_month_page_of_a_large_month_does_not_wait_for_what_is_added_up(console, monkeypatch):
+    whole = console.page(f"/?month={MONTH}")
+    monkeypatch.setattr(allocations, "LARGE_ROWS", 1)
+    first, rest = console.page(f"/?month={MONTH}"), console.page(f"/?month={MONTH}&all=yes")
+    assert 'hx-get="/?month=2024-01&amp;all=yes" hx-trigger="load" hx-select="#rest"' in first
+    assert "The bill" in first and "What needs attention" not in first
+    assert rest.partition('<div id="rest">')[2] == whole.partition('<div id="rest">')[2]
+    assert "What needs attention" in rest and "What the rules moved" in rest
+
+
 def test_a_decision_on_a_closed_month_says_where_it_is_corrected():
     assert closed_sentence([], None) == ""
     assert closed_sentence(["2024-01"], "2024-02") == (

@@ -8,12 +8,13 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
+from octo_pipeline.api.operations import Operation
 from octo_pipeline.api.work import start_run
 from octo_pipeline.console.visit import Administering, Editing, Seeing, Typed, Viewing, Visit
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.months import parse_month
 from octo_pipeline.model.rows import Rows
-from octo_pipeline.services import costs, periods
+from octo_pipeline.services import allocations, costs, periods
 from octo_pipeline.services.overview import overview_of
 from octo_pipeline.services.remembered import remembered
 from octo_pipeline.services.summary import summary_of
@@ -81,16 +82,20 @@ def month_page(visit: Seeing) -> HTMLResponse:
     if month is None or month not in visit.months:
         return visit.page("month_missing", month=month)
     workspace = visit.workspace
+    overview = remembered(workspace, "overview", month, lambda: overview_of(workspace, month))
     statuses = periods.periods_of(workspace)
     status = next(s for s in statuses if s.month == month)
+    if allocations.is_large(workspace, month) and "all" not in visit.request.query_params:
+        # Nobody waits for what is added up from all rows: the page asks for it when it is there.
+        return visit.page("month", month=month, overview=overview, status=status, summary=None, work=_work(visit))
     summary = remembered(workspace, "summary", month, lambda: summary_of(workspace, month))
-    # What stands against closing and what is being run is about everybody.
+    # What stands against closing is about everybody.
     is_limited = visit.user.cost_groups is not None
     is_closable = status.state in ("open", "reopened") and not is_limited
     return visit.page(
         "month",
         month=month,
-        overview=remembered(workspace, "overview", month, lambda: overview_of(workspace, month)),
+        overview=overview,
         summary=summary,
         distributed=_distributed(summary.distributed),
         status=status,
@@ -101,7 +106,7 @@ def month_page(visit: Seeing) -> HTMLResponse:
         if is_limited
         else remembered(workspace, "corrections", month, lambda: periods.corrections_of(workspace, month)),
         drift=periods.drift(workspace, month)[1] if status.changed else None,
-        work=[] if is_limited else [operation for operation in visit.operations.all() if not operation.is_done],
+        work=_work(visit),
         fixes=_FIXES,
         four_eyes=workspace.settings.four_eyes,
     )
@@ -138,6 +143,13 @@ def finalise(visit: Administering, month: str, form: Typed) -> Response:
 def operation_page(visit: Viewing, operation_id: str) -> HTMLResponse:
     """How far a piece of long work is."""
     return visit.page("operation", operation=visit.operations.get(operation_id))
+
+
+def _work(visit: Visit) -> list[Operation]:
+    """What is being run, of which limited viewers see nothing."""
+    if visit.user.cost_groups is not None:
+        return []
+    return [operation for operation in visit.operations.all() if not operation.is_done]
 
 
 def _changed(visit: Visit, change: Callable[..., None], month: str, form: Typed, words: str) -> Response:
