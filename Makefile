@@ -49,7 +49,7 @@ several: $(VENV)/installed-test ## Runs what deploy/ describes as processes, and
 
 # A master and two workers on loopback, and a server of Spark Connect. Needs Debian's default-jre-headless; no part of CI.
 spark: .emulators/spark/installed ## Makes months on a Spark cluster, of which a worker is killed in the middle
-	.emulators/spark/bin/pytest -s -m spark tests
+	.emulators/spark/bin/python -m pytest -s -m spark tests
 
 # Ratios to the least work that could give the same result.
 bench: $(VENV)/installed-test .bench/library/installed ## Measures speed, by default with a very large month
