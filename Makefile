@@ -146,7 +146,7 @@ sbom: $(VENV)/installed-dev .bench/sbom/installed
 	@$(PYTHON) -m venv .emulators/spark
 	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
 		> "$$(.emulators/spark/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
-	@.emulators/spark/bin/pip $(PIP_INSTALL) -c constraints.txt -r tests/emulators/spark.txt
+	@.emulators/spark/bin/python -m pip $(PIP_INSTALL) -c constraints.txt -r tests/emulators/spark.txt
 	@touch $@
 
 # What the tests start on loopback, each in a folder of its own.
