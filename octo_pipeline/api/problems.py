@@ -81,6 +81,7 @@ STATUSES: dict[str, int] = {
             "duckdb-cannot-read-lake",
             "lake-file-unreadable",
             "lake-not-writable",
+            "memory-exhausted",
             "registry-ahead",
             "registry-behind",
             "registry-not-readable",

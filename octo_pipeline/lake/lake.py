@@ -168,7 +168,7 @@ class Lake:
 
         Raises:
             InputChangedError: a partition was replaced while it was read; discard what was read.
-            OctoError: the store does not let DuckDB read a file.
+            OctoError: the store does not let DuckDB read a file, or DuckDB has too little memory.
         """
         outer, self._scanned = self._scanned, {}
         try:
@@ -180,6 +180,8 @@ class Lake:
         except Exception as error:
             # Reading a mix of versions can fail in any way, for example while text is decoded.
             self._require_unchanged(error)
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise memory_error(error) from error
             if not self._is_unreadable(error):
                 raise
             reason = str(error).partition("\n")[0]
@@ -196,7 +198,9 @@ class Lake:
             return True
         is_of_lake = str(self.root) in str(error)
         if isinstance(error, duckdb.IOException):
-            return is_of_lake and any(words in str(error) for words in ("Cannot open file", "Could not read"))
+            return is_of_lake and any(
+                words in str(error) for words in ("Cannot open file", "Could not read", "No files found")
+            )
         return is_of_lake and isinstance(error, duckdb.InvalidInputException)
 
     @contextmanager
@@ -568,10 +572,7 @@ class Lake:
     ) -> None:
         """Write the rows of a query to the staged file, with its metadata and more facts."""
         full = replace(metadata, facts={**metadata.facts, **(facts or {})})
-        try:
-            copy_rows(connection, query, staged.path, full)
-        except duckdb.IOException as error:
-            raise _not_written(staged.path, error) from None
+        copy_rows(connection, query, staged.path, full)
 
     def join(
         self,
@@ -956,6 +957,19 @@ def copy_rows(connection: duckdb.DuckDBPyConnection, query: str, path: Path, met
             raise
         raise _not_written(path, error) from None
     return int(rows[0][0])
+
+
+def memory_error(error: duckdb.OutOfMemoryException) -> OctoError:
+    """What helps, in place of DuckDB's advice, which is about statements. A full folder for temporary files is the same error."""
+    first_line = str(error).partition("\n")[0].removeprefix("Out of Memory Error: ").rstrip(".")
+    return OctoError(
+        f"DuckDB has too little memory, or too little room for temporary files ({first_line}).",
+        code="memory-exhausted",
+        remedy=(
+            Remedy("set", setting="memory_limit", to="more"),
+            Remedy("set", setting="temp", to="a folder with more room"),
+        ),
+    )
 
 
 def _not_written(path: Path, error: duckdb.Error) -> OctoError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from octo_pipeline.allocation.proofs import Proof
-from octo_pipeline.lake.lake import Lake
+from octo_pipeline.lake.lake import Lake, memory_error
 from octo_pipeline.model.columns import LINE_ITEM_COLUMNS
 from octo_pipeline.model.errors import OctoError
 from octo_pipeline.model.sql import Relation, Sql, literal
@@ -82,6 +82,8 @@ def landed_relations(
         own = [delivery for delivery in deliveries if delivery.vendor == name]
         try:
             queries = files.relations(connection, own)
+        except duckdb.OutOfMemoryException:
+            raise
         except duckdb.Error as error:
             raise OctoError(f"A landed file cannot be read: {error}", code="landed-file-unreadable") from error
         if any(delivery.format != "parquet" for delivery in own):
@@ -119,6 +121,8 @@ def _read_once(connection: duckdb.DuckDBPyConnection, query: str, path: Path) ->
 
 def explanation(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[Delivery], error: Exception) -> OctoError:
     """The first vendor's explanation of a bad file, or an error that says that the files are not the cause."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return memory_error(error)
     for name, vendor in VENDORS.items():
         own = [delivery for delivery in deliveries if delivery.vendor == name]
         if (reason := vendor.files().explain_failure(connection, own)) is not None:

@@ -68,7 +68,7 @@ def test_the_months_with_parts_are_those_of_the_lake_or_of_an_overlay(lake):
 
 def test_a_damaged_part_has_no_metadata_and_a_store_that_does_not_answer_is_an_error(lake, monkeypatch):
     """Regression: a store that was away for a moment looked like a cache that is gone, and everything was made again."""
-    keep(lake, "t", "one", "this is no file of Parquet")
+    keep(lake, "t", "one", "not a Parquet file")
     path = lake.parts("t", "2024-01")["one"]
     assert lake.part_metadata(path) is None
     with lake.staging_folder() as folder:

@@ -196,6 +196,23 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
         write(Lake(tmp_path / "lake"), "2024-01", "SELECT 7::BIGINT AS value", {"a": "1"})
 
 
+def test_too_little_memory_is_one_sentence_about_the_settings(tmp_path):
+    """Regression: it was DuckDB's advice of six lines, about statements that nobody writes."""
+    lake = Lake(tmp_path / "lake", memory_limit="20MB", temp=tmp_path / "temp")
+    with pytest.raises(OctoError, match=r"^DuckDB has too little memory, or .+ \(.+\)\.$") as refusal:
+        write(lake, "2024-01", "SELECT string_agg(i::VARCHAR, ' ') FROM range(9000000) AS r(i)", {"a": "1"})
+    assert (refusal.value.code, "\n" in str(refusal.value)) == ("memory-exhausted", False)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_one_that_cannot_be_written(lake, tmp_path):
+    write(lake, "2024-01", "SELECT 7::BIGINT AS value", {"a": "1"})
+    with pytest.raises(duckdb.IOException, match=r"delivered\.csv"):
+        write(lake, "2024-01", f"FROM read_csv('{tmp_path}/delivered.csv')", {"a": "2"})
+    with pytest.raises(OctoError, match=r"^A file of the lake .* cannot be read \("):
+        write(lake, "2024-01", f"FROM read_csv('{lake.root}/landing/delivered.csv')", {"a": "2"})
+    assert read(lake) == [("2024-01", 1, 7, 7)]
+
+
 # A disk that refuses to take more, as a limit on the size of files: the kernel fails the write in the middle.
 FULL = """
 import resource, signal, sys

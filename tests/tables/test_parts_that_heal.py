@@ -245,16 +245,18 @@ class FailingEngine:
 
 
 @pytest.mark.parametrize(
-    "error",
-    [OctoError("Nobody answers.", code="spark-unreachable"), duckdb.OutOfMemoryException("failed to allocate")],
-    ids=lambda error: type(error).__name__,
+    ("error", "sentence"),
+    [
+        (OctoError("Nobody answers.", code="spark-unreachable"), "Nobody answers."),
+        (duckdb.OutOfMemoryException("failed to allocate"), "DuckDB has too little memory"),
+    ],
 )
-def test_an_engine_that_fails_is_asked_once_and_nothing_is_removed(workspace, error):
+def test_an_engine_that_fails_is_asked_once_and_nothing_is_removed(workspace, error, sentence):
     workspace.lake.remove(Allocations.name, MONTH)
     parts_of(workspace, Allocations())[0].unlink()
     kept = workspace.lake.parts(Allocations.name, MONTH).keys()
     engine = FailingEngine(error)
-    with pytest.raises(type(error)):
+    with pytest.raises(OctoError, match=sentence):
         materialise(Workspace(workspace.settings, own_engine=engine), Allocations(), MONTH)
     assert engine.asked == 1
     assert workspace.lake.parts(Allocations.name, MONTH).keys() >= kept
