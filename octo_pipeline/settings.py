@@ -5,6 +5,7 @@ Nothing else in the project reads the ``OCTO_*`` variables or looks for the user
 
 import json
 import os
+import re
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -178,6 +179,13 @@ class Settings(_VendorSettings):
         if not text:
             raise ValueError("must be a folder or s3://bucket/prefix")
         return text
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _memory_limit_has_unit(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT](i?B)?", value.strip(), re.IGNORECASE):
+            raise ValueError("must be a number with a unit, such as 8GB")
+        return value
 
     @field_validator("engine")
     @classmethod

@@ -15,6 +15,7 @@ from octo_pipeline.lake import staging
 from octo_pipeline.lake.folder_store import LocalStore
 from octo_pipeline.lake.lake import Lake, PartitionMetadata, fingerprint
 from octo_pipeline.model.errors import InputChangedError, OctoError
+from octo_pipeline.settings import Settings, load_settings
 
 COLUMNS = {"value": "BIGINT"}
 
@@ -202,6 +203,22 @@ def test_too_little_memory_is_one_sentence_about_the_settings(tmp_path):
     with pytest.raises(OctoError, match=r"^DuckDB has too little memory, or .+ \(.+\)\.$") as refusal:
         write(lake, "2024-01", "SELECT string_agg(i::VARCHAR, ' ') FROM range(9000000) AS r(i)", {"a": "1"})
     assert (refusal.value.code, "\n" in str(refusal.value)) == ("memory-exhausted", False)
+
+
+@pytest.mark.parametrize("wrong", ["lots", "8", "80%", "-1", "GB8"])
+def test_a_limit_of_memory_without_a_unit_is_refused(wrong, monkeypatch):
+    """Regression: it was a traceback of DuckDB's as soon as a file was read."""
+    monkeypatch.setenv("OCTO_MEMORY_LIMIT", wrong)
+    with pytest.raises(
+        OctoError, match=r"^The environment variable OCTO_MEMORY_LIMIT is not valid: must be a number with a unit"
+    ):
+        load_settings()
+
+
+@pytest.mark.parametrize("limit", ["8GB", "500 mb", "1.5GiB", "2g"])
+def test_a_limit_of_memory_is_one_that_duckdb_reads(limit, tmp_path):
+    with Lake(tmp_path, memory_limit=Settings(memory_limit=limit).memory_limit).connect() as connection:
+        assert connection.sql("SELECT current_setting('memory_limit')").fetchone() != ("",)
 
 
 def test_a_file_that_cannot_be_read_is_not_called_one_that_cannot_be_written(lake, tmp_path):
