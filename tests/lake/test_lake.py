@@ -215,10 +215,12 @@ def test_a_limit_of_memory_without_a_unit_is_refused(wrong, monkeypatch):
         load_settings()
 
 
-@pytest.mark.parametrize("limit", ["8GB", "500 mb", "1.5GiB", "2g"])
-def test_a_limit_of_memory_is_one_that_duckdb_reads(limit, tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "shown_as"), [("8GB", "7.4 GiB"), ("500 mb", "476.8 MiB"), ("1.5GiB", "1.5 GiB"), ("2g", "1.8 GiB")]
+)
+def test_a_limit_of_memory_is_one_that_duckdb_reads(limit, shown_as, tmp_path):
     with Lake(tmp_path, memory_limit=Settings(memory_limit=limit).memory_limit).connect() as connection:
-        assert connection.sql("SELECT current_setting('memory_limit')").fetchone() != ("",)
+        assert connection.sql("SELECT current_setting('memory_limit')").fetchone() == (shown_as,)
 
 
 def test_a_file_that_cannot_be_read_is_not_called_one_that_cannot_be_written(lake, tmp_path):
